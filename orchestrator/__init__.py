@@ -1,0 +1,1 @@
+"""The control plane: what the farm knows, decides and promises."""

@@ -1,0 +1,453 @@
+"""The nouns of the farm, as frozen values.
+
+Units stand last in names: `gpu_ms` (device milliseconds of any device, a CPU's too),
+`price_microusd`, `lease_seconds`, `*_at_ms` (milliseconds since 1970 by the farm's clock).
+Rows of the store are these classes, field by field (`orchestrator.store.tables`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.states import (
+    EntryKind,
+    JobState,
+    KeyKind,
+    LeaseState,
+    Outcome,
+    PauseReason,
+    SessionState,
+    UnitKind,
+    UnitState,
+    Wish,
+    WorkerState,
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Width and height of a picture in pixels."""
+
+    width: int
+    height: int
+
+    @property
+    def megapixels(self) -> float:
+        """Pixels in millions."""
+        return self.width * self.height / 1e6
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+# --- what is asked -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneText:
+    """One scene of a storyboard file, before it is understood."""
+
+    prompt: str
+    seconds: float | None = None
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """What the caller asked for, with nothing filled in.
+
+    `None` means: the prompt's own words decide, then the model's defaults.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    scenes: tuple[SceneText, ...] = ()
+    """The storyboard; where there is one, `prompt` is only its title and style."""
+    model: str | None = None
+    seconds: float | None = None
+    fps: int | None = None
+    size: Size | None = None
+    steps: int | None = None
+    seed: int | None = None
+    image: str | None = None
+    """Artifact key of a reference image."""
+    max_gpu_ms: int | None = None
+
+
+# --- what is understood (prompt) ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The words a model knows: id -> the English phrases that mean it (lower case)."""
+
+    subjects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    motions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    styles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """One subject of a shot and how it moves; ids of the model's vocabulary."""
+
+    subject: str
+    motion: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One shot as the parser understood it."""
+
+    prompt: str
+    """The description, without the words that were instructions (durations, sizes …)."""
+    negative_prompt: str = ""
+    seconds: float | None = None
+    cast: tuple[Cast, ...] = ()
+    setting: str | None = None
+    style: str | None = None
+    camera: Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"] | None = None
+    understood: str = ""
+    """One line for people: `dog · moves right · beach`; empty without a vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screenplay:
+    """A prompt, parsed: its scenes and the wishes found in its words."""
+
+    scenes: tuple[Scene, ...]
+    seconds: float | None = None
+    fps: int | None = None
+    size: Size | None = None
+    seed: int | None = None
+    notes: tuple[str, ...] = ()
+    """What was ignored or changed, for the person who asked."""
+
+
+# --- what is planned (planner) -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where one subject is in one frame.
+
+    `x`, `y`: centre in parts of the picture (right, down); `scale` 1.0: about 44 % of its
+    height; `turn`: degrees clockwise.
+    """
+
+    subject: str
+    x: float
+    y: float
+    scale: float = 1.0
+    turn: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One clip with one description: `frames` frames from `first_frame` of the video."""
+
+    first_frame: int
+    frames: int
+    seed: int
+    scene: Scene
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameBatch:
+    """A run of frames that one worker renders in one go."""
+
+    first_frame: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that decides the pixels of a job, and how it is cut into units."""
+
+    model: str
+    model_version: str
+    native: Size
+    """What the model paints."""
+    output: Size
+    """What the video has; scaled by FFmpeg where it differs."""
+    fps: int
+    steps: int
+    guidance_scale: float
+    micro_batch: int
+    """Frames per call of the pipeline; the last one is padded, so pixels never depend on it."""
+    seed: int
+    shots: tuple[Shot, ...]
+    batches: tuple[FrameBatch, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frames_total(self) -> int:
+        """Frames of the whole video."""
+        return sum(shot.frames for shot in self.shots)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return self.frames_total / self.fps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """All an engine needs to paint one frame."""
+
+    index: int
+    """In the video, from 0."""
+    prompt: str
+    negative_prompt: str
+    seed: int
+    """Of the shot: every frame of a shot starts from the same noise."""
+    phase: float
+    """Where in its shot: 0.0 first frame, 1.0 last one."""
+    layout: tuple[Placement, ...] = ()
+    prompt_to: str = ""
+    """Where the prompt schedule goes: the embedding is blended by `blend` toward this prompt."""
+    blend: float = 0.0
+
+
+# --- what it costs (pricing) -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCost:
+    """One line of a quote."""
+
+    stage: UnitKind
+    p50_gpu_ms: int
+    p90_gpu_ms: int
+    price_microusd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A priced plan. A promise of nothing: the hold is the promise."""
+
+    p50_gpu_ms: int
+    p90_gpu_ms: int
+    price_microusd: int
+    """Of the p50."""
+    stages: tuple[StageCost, ...]
+    basis: str
+    """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+
+
+# --- rows --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Who pays."""
+
+    id: str
+    name: str
+    plan: str
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One working envelope of an account: a budget and its jobs."""
+
+    id: str
+    account_id: str
+    name: str
+    state: SessionState = SessionState.OPEN
+    limit_gpu_ms: int
+    held_gpu_ms: int = 0
+    spent_gpu_ms: int = 0
+    pass_gpu_ms: int = 0
+    """Virtual time of fair share: GPU-ms granted, over the weight."""
+    created_at_ms: int
+
+    @property
+    def available_gpu_ms(self) -> int:
+        """What a new hold may take."""
+        return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One video that somebody asked for."""
+
+    id: str
+    account_id: str
+    session_id: str
+    state: JobState
+    wish: Wish | None = None
+    pause_reason: PauseReason | None = None
+    brief: Json
+    plan: Json | None = None
+    """None until the plan unit is done; the quote's plan is in `quote`."""
+    quote: Json
+    model: str
+    width: int
+    height: int
+    fps: int
+    steps: int
+    seed: int
+    frames_total: int
+    frames_done: int = 0
+    held_gpu_ms: int = 0
+    """What its open hold still has."""
+    spent_gpu_ms: int = 0
+    cap_gpu_ms: int | None = None
+    """`max_gpu_seconds` of the request; held + spent never exceeds it."""
+    encode_reserve_gpu_ms: int = 0
+    """Part of the hold that only the encode unit may use."""
+    error: Json | None = None
+    artifacts: Json = field(default_factory=dict)
+    """name -> {"key", "sha256", "bytes"} of the finished video's files."""
+    revision: int = 0
+    """Grows with every change; the ETag."""
+    created_at_ms: int
+    started_at_ms: int | None = None
+    finished_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What one worker does at once."""
+
+    id: str
+    job_id: str
+    session_id: str
+    kind: UnitKind
+    state: UnitState = UnitState.READY
+    queue: str
+    """`plan`, `encode` or `render.<model>`; see `orchestrator.wire`."""
+    first_frame: int = 0
+    frames: int = 0
+    p50_gpu_ms: int
+    p90_gpu_ms: int
+    floor_gpu_ms: int
+    """Less than this is not worth a lease; doubles when a stop kept nothing."""
+    fence: int = 0
+    """Of the newest lease."""
+    attempts: int = 0
+    """Leases that ended in failure or lapse."""
+    last_worker_id: str | None = None
+    """Who failed it last; another one is preferred."""
+    accepted_lease_id: str | None = None
+    rung_at_ms: int | None = None
+    """When the dispatcher last published it; the ready units are the outbox."""
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A worker's right to run one unit until it lapses."""
+
+    id: str
+    unit_id: str
+    job_id: str
+    session_id: str
+    worker_id: str
+    kind: UnitKind
+    fence: int
+    """Grows with every grant of the unit; an older holder is refused."""
+    epoch: int
+    """Of the farm; grows when its database is restored, which voids older leases."""
+    state: LeaseState = LeaseState.OPEN
+    gpu_ms_limit: int
+    granted_at_ms: int
+    expires_at_ms: int
+    sequence: int = 0
+    """Of the newest heartbeat."""
+    used_gpu_ms: int = 0
+    """As last reported."""
+    frames_done: int = 0
+    outcome: Outcome | None = None
+    settled_gpu_ms: int = 0
+    lost_gpu_ms: int = 0
+    """Measured, and charged to nobody."""
+    receipt: Json | None = None
+    resolved_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One process bound to one device."""
+
+    id: str
+    name: str
+    host: str
+    device: str
+    """`cpu`, `cuda:0` …"""
+    device_class: str
+    """What the cost model and the rate card know: `cpu`, `nvidia-a10g` …"""
+    memory_mb: int
+    kinds: tuple[str, ...]
+    models: tuple[str, ...]
+    fingerprint: str
+    """Of library versions and device class; pixels are equal within one."""
+    versions: Json
+    state: WorkerState = WorkerState.ACTIVE
+    polls: bool = False
+    """Claims by itself; the dispatcher need not ring it."""
+    blamed: tuple[str, ...] = ()
+    """Sessions whose units it failed since its last success."""
+    seen_at_ms: int
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One movement of GPU-ms from the `debit` account to the `credit` account; never changed."""
+
+    id: str
+    at_ms: int
+    kind: EntryKind
+    session_id: str
+    job_id: str | None = None
+    lease_id: str | None = None
+    gpu_ms: int
+    debit: str
+    credit: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key, worker key, join token or sign-in link; only its hash is kept."""
+
+    id: str
+    account_id: str | None
+    worker_id: str | None = None
+    kind: KeyKind
+    name: str
+    secret_sha256: str
+    created_at_ms: int
+    expires_at_ms: int | None = None
+    revoked_at_ms: int | None = None
+    used_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something a watcher of a job is told. `id` grows over the whole farm."""
+
+    id: int
+    job_id: str
+    kind: Literal["state", "progress", "frame", "usage"]
+    data: Json
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One measured unit, for the cost model."""
+
+    id: str
+    model: str
+    device_class: str
+    kind: UnitKind
+    gpu_ms: int
+    work: float
+    """render: frames·steps·native megapixels; encode: frames·output megapixels; plan: 1."""
+    at_ms: int

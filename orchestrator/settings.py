@@ -1,0 +1,110 @@
+"""Every switch of the farm: environment variables `FARM_*`, read once.
+
+`farm` reads `FARM_<NAME>` and, for secrets, the file named by `FARM_<NAME>_FILE`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal, Self
+
+import platformdirs
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """Return the XDG data folder of this user."""
+    return Path(platformdirs.user_data_dir("framefarm"))
+
+
+class Settings(BaseSettings):
+    """One frozen object; an unknown `FARM_*` name is an error in `farm doctor`."""
+
+    model_config = SettingsConfigDict(env_prefix="FARM_", frozen=True, extra="forbid")
+
+    home: Path = Field(default_factory=default_home)
+    """Data of the embedded parts: farm.sqlite, artifacts/, logs/, run/."""
+    server: str = ""
+    """URL of a farm to talk to; empty: the one running on this home."""
+    api_key: SecretStr = SecretStr("")
+    """What the CLI sends to `server`."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: the embedded farm takes a free port."""
+    database_url: SecretStr = SecretStr("")
+    """`postgresql+psycopg://…`; empty: SQLite under `home`."""
+    database_url_file: Path | None = None
+    broker_url: SecretStr = SecretStr("")
+    """`redis://:password@host:6379/0`; empty: the embedded Valkey."""
+    broker_url_file: Path | None = None
+    artifacts_url: str = ""
+    """An fsspec URL (`s3://bucket/prefix`); empty: `home`/artifacts."""
+    secret_key: SecretStr = SecretStr("")
+    """Signs browser cookies; empty: made once and kept under `home`, mode 0600."""
+    secret_key_file: Path | None = None
+    models_path: Path | None = None
+    """Folder of model folders beside the bundled ones."""
+
+    join_token: SecretStr = SecretStr("")
+    """Lets a new worker enrol; also accepted by the web process as a standing token."""
+    join_token_file: Path | None = None
+    worker_name: str = ""
+    threads: int = 0
+    """CPU threads of the engine; 0: all cores."""
+
+    heartbeat_seconds: float = 2.0
+    lease_seconds: float = 30.0
+    grace_seconds: float = 10.0
+    """After expiry, before the farm takes a unit back; device time in it is the farm's loss."""
+    max_attempts: int = 3
+    lease_margin: float = 1.5
+    """A lease's limit is its unit's p90 times this, where the budget has room."""
+    worker_gone_seconds: float = 60.0
+    reconcile_seconds: float = 2.0
+    ring_again_seconds: float = 3.0
+
+    default_session_gpu_seconds: int = 3600
+    max_prompt_chars: int = 10_000
+    max_body_mb: int = 32
+    max_upload_mb: int = 512
+    """Of one worker artifact."""
+    min_free_disk_mb: int = 512
+    """Below this nothing new starts."""
+
+    ffmpeg: str = ""
+    """Path of an ffmpeg; empty: the system's, then imageio-ffmpeg's."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("database_url", "broker_url", "secret_key", "join_token"):
+            path = values.get(f"{name}_file")
+            if path and not values.get(name):
+                values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
+        return values
+
+    @model_validator(mode="after")
+    def _heartbeat_fits_lease(self) -> Self:
+        if self.heartbeat_seconds * 3 > self.lease_seconds:
+            msg = "FARM_LEASE_SECONDS must be at least three FARM_HEARTBEAT_SECONDS"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sql_url(self) -> str:
+        """Where the truth is."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'farm.sqlite'}"
+
+    @property
+    def artifacts_root(self) -> str:
+        """Where files go, as an fsspec URL or a folder."""
+        return self.artifacts_url or str(self.home / "artifacts")
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process. Tests call `settings.cache_clear()`."""
+    return Settings()

@@ -1,0 +1,254 @@
+"""The lives of jobs, units, leases and workers, written as data.
+
+A state is a word in SQL, in JSON and in the docs. The tables below are the only place
+that says which step follows which; `orchestrator.store.tables` derives its CHECKs from
+the enums and docs/architecture.md draws the job's life from `JOB`.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from orchestrator.errors import IllegalStep
+
+
+class JobState(StrEnum):
+    """Where a job stands, as its owner sees it."""
+
+    QUEUED = "queued"
+    """Accepted and held for; the next unit waits for a device."""
+    PLANNING = "planning"
+    """A worker parses the prompt into shots."""
+    RENDERING = "rendering"
+    """Frame batches are on devices, or between two of them."""
+    ENCODING = "encoding"
+    """All frames are there; FFmpeg makes the video."""
+    SUCCEEDED = "succeeded"
+    """The video is there and the receipt is final."""
+    PAUSED = "paused"
+    """Nothing runs; finished frames are kept (see `PauseReason`)."""
+    CANCELLED = "cancelled"
+    """Ended by its owner; what was measured until then is charged."""
+    FAILED = "failed"
+    """Ended by an error that says what to do next."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """No event leads out of this state."""
+        return self in TERMINAL
+
+
+class PauseReason(StrEnum):
+    """Why a paused job does not go on."""
+
+    BUDGET = "budget"
+    """The session has nothing left for the next unit; a top-up resumes it."""
+    USER = "user"
+    """Its owner paused it."""
+    APPROVAL = "approval"
+    """It waits for somebody's yes."""
+
+
+class Wish(StrEnum):
+    """What the owner wants of a job whose leases are still open."""
+
+    PAUSE = "pause"
+    """Stop granting; PAUSED when the last open lease resolves."""
+    CANCEL = "cancel"
+    """Stop granting; CANCELLED when the last open lease resolves."""
+
+
+class JobEvent(StrEnum):
+    """What moves a job."""
+
+    PLAN = "plan"
+    """A lease on its plan unit was granted."""
+    RENDER = "render"
+    """A lease on a render unit was granted, or the plan is there."""
+    ENCODE = "encode"
+    """A lease on its encode unit was granted, or the last frame is there."""
+    FINISH = "finish"
+    """The video was accepted."""
+    PAUSE = "pause"
+    """Budget, owner or approval stops it, no lease is open."""
+    RESUME = "resume"
+    """Owner or top-up lets it go on."""
+    CANCEL = "cancel"
+    """Its owner ends it, no lease is open."""
+    FAIL = "fail"
+    """A unit cannot be done."""
+
+
+JOB: Final[dict[tuple[JobState, JobEvent], JobState]] = {
+    (JobState.QUEUED, JobEvent.PLAN): JobState.PLANNING,
+    (JobState.QUEUED, JobEvent.RENDER): JobState.RENDERING,
+    (JobState.QUEUED, JobEvent.ENCODE): JobState.ENCODING,
+    (JobState.PLANNING, JobEvent.PLAN): JobState.PLANNING,
+    (JobState.PLANNING, JobEvent.RENDER): JobState.RENDERING,
+    (JobState.RENDERING, JobEvent.RENDER): JobState.RENDERING,
+    (JobState.RENDERING, JobEvent.ENCODE): JobState.ENCODING,
+    (JobState.ENCODING, JobEvent.ENCODE): JobState.ENCODING,
+    (JobState.ENCODING, JobEvent.FINISH): JobState.SUCCEEDED,
+    (JobState.PAUSED, JobEvent.RESUME): JobState.QUEUED,
+    **{
+        (state, event): target
+        for state in (
+            JobState.QUEUED,
+            JobState.PLANNING,
+            JobState.RENDERING,
+            JobState.ENCODING,
+            JobState.PAUSED,
+        )
+        for event, target in (
+            (JobEvent.PAUSE, JobState.PAUSED),
+            (JobEvent.CANCEL, JobState.CANCELLED),
+            (JobEvent.FAIL, JobState.FAILED),
+        )
+        if not (state is JobState.PAUSED and event is JobEvent.PAUSE)
+    },
+}
+
+TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.CANCELLED, JobState.FAILED})
+RUNNABLE: Final = frozenset(
+    {JobState.QUEUED, JobState.PLANNING, JobState.RENDERING, JobState.ENCODING}
+)
+"""States in which a unit of the job may be granted."""
+
+
+def step(state: JobState, event: JobEvent) -> JobState:
+    """Return the state after `event`.
+
+    Raises:
+        IllegalStep: the life of a job has no such step.
+    """
+    try:
+        return JOB[state, event]
+    except KeyError:
+        raise IllegalStep(state=state, event=event) from None
+
+
+class UnitKind(StrEnum):
+    """What one worker does at once."""
+
+    PLAN = "plan"
+    """Prompt parsing."""
+    RENDER = "render"
+    """A FrameBatch on a device."""
+    ENCODE = "encode"
+    """Assembly by FFmpeg."""
+
+
+class UnitState(StrEnum):
+    """Where a unit stands."""
+
+    READY = "ready"
+    """May be granted as soon as its job may run."""
+    LEASED = "leased"
+    """One open lease has it."""
+    DONE = "done"
+    """One attempt was accepted; its artifacts are the ones that count."""
+    DROPPED = "dropped"
+    """Its job ended, or a split replaced it."""
+
+
+class LeaseState(StrEnum):
+    """How a worker's right to a unit stands. Every state but OPEN is final."""
+
+    OPEN = "open"
+    """Granted; the worker may run until it expires."""
+    COMPLETED = "completed"
+    """The worker reported an outcome and it was accepted."""
+    RELEASED = "released"
+    """The worker handed the unit back (shutdown, spot notice)."""
+    LAPSED = "lapsed"
+    """No word until expiry plus grace; the farm took the unit back."""
+
+
+class Outcome(StrEnum):
+    """What a worker says of a unit it had."""
+
+    DONE = "done"
+    """All of it is there."""
+    STOPPED = "stopped"
+    """The limit, a pause or a cancel ended it; whole micro-batches are kept."""
+    FAILED = "failed"
+    """An error ended it; `Cause` says whose."""
+
+
+class Cause(StrEnum):
+    """Whose error a failed unit is; decides who pays."""
+
+    REQUEST = "request"
+    """The request cannot be rendered; charged, and the job fails at once."""
+    WORKER = "worker"
+    """The machine, the driver or memory; the farm's loss, tried again elsewhere."""
+    FARM = "farm"
+    """Our own bug; the farm's loss, tried again."""
+
+
+class Verdict(StrEnum):
+    """What a heartbeat hears about a lease."""
+
+    GO = "go"
+    """Carry on; the lease was renewed."""
+    PAUSE = "pause"
+    """Stop at the next step and complete as stopped."""
+    CANCEL = "cancel"
+    """Stop at the next step and complete as stopped; nothing need be kept."""
+    GONE = "gone"
+    """The lease is no longer yours; drop the work, report nothing."""
+
+
+class WorkerState(StrEnum):
+    """Whether a worker is given work."""
+
+    ACTIVE = "active"
+    """May claim."""
+    DRAINING = "draining"
+    """Finishes what it has, gets nothing new."""
+    QUARANTINED = "quarantined"
+    """Failed units of several sessions; an operator looks first."""
+    GONE = "gone"
+    """Said goodbye, or was not seen for long."""
+
+
+class SessionState(StrEnum):
+    """Whether a session takes jobs."""
+
+    OPEN = "open"
+    """Takes jobs."""
+    CLOSED = "closed"
+    """Takes none; what is held is settled or released."""
+
+
+class EntryKind(StrEnum):
+    """One movement of GPU-ms between two accounts of the ledger."""
+
+    GRANT = "grant"
+    """issued -> available: a session opens with a limit."""
+    TOP_UP = "top_up"
+    """issued -> available: the limit is raised."""
+    PLACE = "place"
+    """available -> held: a job is submitted."""
+    EXTEND = "extend"
+    """available -> held: a job needs more than was held."""
+    SETTLE = "settle"
+    """held -> spent: a lease's measured GPU-ms."""
+    RELEASE = "release"
+    """held -> available: what a job no longer needs."""
+    LOSS = "loss"
+    """worked -> farm_loss: GPU-ms nobody is charged for."""
+
+
+class KeyKind(StrEnum):
+    """What a key opens."""
+
+    ADMIN = "admin"
+    """Everything."""
+    USER = "user"
+    """The jobs and sessions of its account."""
+    WORKER = "worker"
+    """The worker protocol, for one worker."""
+    JOIN = "join"
+    """hello of a new worker, which then gets a worker key."""
+    SIGNIN = "signin"
+    """One browser sign-in, once."""

@@ -1,0 +1,254 @@
+"""The worker protocol: every message between a worker and the farm, and the queue names.
+
+JSON over HTTP under `/worker/v1/`, `Authorization: Bearer <worker key>`. docs/protocol.md
+says for each call what to do with each answer. Durations travel, clock readings do not: a
+worker counts `expires_in_ms` from the moment it *sent* the request, by its monotonic clock.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.states import Cause, Outcome, UnitKind, Verdict
+
+PROTOCOL: Final = 1
+PREFIX: Final = "/worker/v1"
+PLAN_QUEUE: Final = "plan"
+ENCODE_QUEUE: Final = "encode"
+
+SEGMENT: Final = "segment.mp4"
+"""Closed-GOP H.264 of one unit at the output size; concatenated without re-encoding."""
+MASTER: Final = "master.mkv"
+"""FFV1 of one unit at the native size."""
+STRIP: Final = "strip.jpg"
+"""The unit's frames side by side, for the eyes of whoever waits."""
+VIDEO: Final = "video.mp4"
+POSTER: Final = "poster.jpg"
+SHEET: Final = "sheet.jpg"
+
+
+def render_queue(model: str) -> str:
+    """Return the queue of a model's render units."""
+    return f"render.{model}"
+
+
+class Message(BaseModel):
+    """What every message is: closed, so that a misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HelloRequest(Message):
+    """A worker enrols (with a join token) or comes back (with its own key)."""
+
+    protocol: int = PROTOCOL
+    name: str = Field(min_length=1, max_length=100)
+    host: str = Field(min_length=1, max_length=200)
+    device: str = Field(max_length=50)
+    device_class: str = Field(max_length=50)
+    memory_mb: int = Field(ge=0)
+    kinds: tuple[UnitKind, ...]
+    models: tuple[str, ...]
+    polls: bool = False
+    fingerprint: str = Field(max_length=100)
+    versions: dict[str, str] = {}
+
+
+class HelloAnswer(Message):
+    """Who the worker is from now on and how to behave."""
+
+    worker_id: str
+    worker_key: str | None
+    """Shown once, to a worker that came with a join token; None to one that has its key."""
+    epoch: int
+    heartbeat_seconds: float
+    lease_seconds: float
+    queues: tuple[str, ...]
+
+
+class ClaimRequest(Message):
+    """Ask for work; the farm chooses, `hint` is only where it looks first."""
+
+    hint: str | None = None
+    wait_seconds: float = Field(0, ge=0, le=30)
+    """Long poll: how long the farm may wait for work before it answers with none."""
+
+
+class FrameSpec(Message):
+    """One frame to paint; the fields of `orchestrator.model.Frame`."""
+
+    index: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    phase: float
+    layout: tuple[dict[str, float | str], ...] = ()
+    prompt_to: str = ""
+    blend: float = 0.0
+
+
+class PlanWork(Message):
+    """Work of a plan unit: the brief as it was submitted (JSON of `orchestrator.model.Brief`)."""
+
+    kind: Literal[UnitKind.PLAN] = UnitKind.PLAN
+    brief: dict[str, object]
+    seed: int
+    """The job's, fixed at submission, so that the plan is the one that was quoted."""
+
+
+class RenderWork(Message):
+    """Work of a render unit. Self-contained: nothing else decides a pixel."""
+
+    kind: Literal[UnitKind.RENDER] = UnitKind.RENDER
+    model: str
+    model_version: str
+    width: int
+    height: int
+    output_width: int
+    output_height: int
+    fps: int
+    steps: int
+    guidance_scale: float
+    micro_batch: int
+    frames: tuple[FrameSpec, ...]
+    image: str | None = None
+    """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
+    step_gpu_ms_prior: int
+    """What one denoising step of one micro-batch should cost, until the meter has seen one."""
+    decode_gpu_ms_prior: int
+    """What decoding one micro-batch should cost."""
+
+
+class SegmentRef(Message):
+    """An accepted artifact of a render unit."""
+
+    first_frame: int
+    frames: int
+    key: str
+    sha256: str
+
+
+class EncodeWork(Message):
+    """Work of an encode unit: put the segments together, in this order."""
+
+    kind: Literal[UnitKind.ENCODE] = UnitKind.ENCODE
+    width: int
+    height: int
+    fps: int
+    frames_total: int
+    title: str
+    segments: tuple[SegmentRef, ...]
+
+
+class Order(Message):
+    """One unit with its lease, complete in itself."""
+
+    lease_id: str
+    unit_id: str
+    job_id: str
+    fence: int
+    epoch: int
+    gpu_ms_limit: int
+    expires_in_ms: int
+    work: PlanWork | RenderWork | EncodeWork = Field(discriminator="kind")
+
+
+class ClaimAnswer(Message):
+    """What to do now: nothing, one order, or several that fit one batch."""
+
+    orders: tuple[Order, ...]
+
+
+class LeaseUse(Message):
+    """How far one lease is. Usage is cumulative, so a lost or doubled message does no harm."""
+
+    lease_id: str
+    fence: int
+    sequence: int = Field(ge=1)
+    gpu_ms: int = Field(ge=0)
+    frames_done: int = Field(0, ge=0)
+
+
+class HeartbeatRequest(Message):
+    """I am alive, and this is how far I am."""
+
+    leases: tuple[LeaseUse, ...] = ()
+
+
+class LeaseVerdict(Message):
+    """What to do about one lease."""
+
+    lease_id: str
+    verdict: Verdict
+    expires_in_ms: int
+
+
+class HeartbeatAnswer(Message):
+    """One verdict per lease that was named."""
+
+    leases: tuple[LeaseVerdict, ...]
+
+
+class Artifact(Message):
+    """A file the worker has uploaded under its lease."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=1)
+
+
+class Receipt(Message):
+    """What was measured. Immutable once accepted."""
+
+    gpu_ms: int = Field(ge=0)
+    """All device time under this lease that the session may be charged for."""
+    wasted_gpu_ms: int = Field(0, ge=0)
+    """Device time of work that was not kept (a micro-batch that was stopped midway)."""
+    by_stage: dict[str, int] = {}
+    """text_encode, denoise, decode, transfer, encode, parse …; sums to gpu_ms + wasted_gpu_ms."""
+    load_gpu_ms: int = Field(0, ge=0)
+    """Model load and warm-up: the farm's."""
+    frames_done: int = Field(0, ge=0)
+    """Frames that are kept, from the unit's first one on."""
+    frame_sha256: tuple[str, ...] = ()
+    """Of each kept frame's native uint8 RGB bytes, in order."""
+    artifacts: tuple[Artifact, ...] = ()
+    energy_mj: int | None = None
+    """Millijoules by NVML; None where there is no meter."""
+    fingerprint: str = ""
+
+
+class CompleteRequest(Message):
+    """The unit has ended on this worker."""
+
+    lease_id: str
+    fence: int
+    outcome: Outcome
+    cause: Cause | None = None
+    message: str = Field("", max_length=2000)
+    receipt: Receipt
+    plan: dict[str, object] | None = None
+    """Of a done plan unit: JSON of `orchestrator.model.Plan`."""
+    claim_next: bool = True
+
+
+class CompleteAnswer(Message):
+    """What was charged, and what comes next."""
+
+    settled_gpu_ms: int
+    lost_gpu_ms: int
+    orders: tuple[Order, ...] = ()
+
+
+class ReleaseRequest(Message):
+    """Hand a unit back unfinished (shutdown, spot notice); nothing is charged for it."""
+
+    lease_id: str
+    fence: int
+    gpu_ms: int = Field(0, ge=0)
+
+
+class ReleaseAnswer(Message):
+    """The unit is up for grabs again."""
+
+    released: bool = True
