@@ -1,0 +1,63 @@
+"""Engines: what turns frame specifications into pixels on a device.
+
+Everything that touches torch lies below this package and is imported on first use.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.catalog import ModelCard
+from orchestrator.wire import FrameSpec, RenderWork
+from workers.meter import HostTimer, Meter, Timer
+
+Pixels = NDArray[np.uint8]
+"""Frames as contiguous RGB bytes: (frames, height, width, 3)."""
+
+
+class Engine(Protocol):
+    """One model, able to paint frames on one device."""
+
+    card: ModelCard
+
+    def load(self, device: str, threads: int) -> None:
+        """Put the model on `device` ("cpu", "cuda:0" …) and warm it up; 0 threads: all cores."""
+
+    def unload(self) -> None:
+        """Give the device's memory back."""
+
+    def paint(
+        self, work: RenderWork, frames: Sequence[FrameSpec], meter: Meter, image: Path | None
+    ) -> Iterator[Pixels]:
+        """Yield the frames in order, one fresh array per micro-batch, without its padding.
+
+        Raises:
+            Stopped: the meter refused a step.
+            BadRequest: the model cannot paint what is asked.
+        """
+
+
+def engine_for(card: ModelCard) -> Engine:
+    """Return the engine that the card names, not loaded yet."""
+    if card.engine == "fake":
+        from workers.engines.fake import FakeEngine  # noqa: PLC0415 - only who asks for it loads it
+
+        return FakeEngine(card)
+    if card.engine == "diffusers":
+        from workers.engines.diffusers import DiffusersEngine  # noqa: PLC0415 - loads torch
+
+        return DiffusersEngine(card)
+    msg = f"{card.id} asks for the engine {card.engine!r}; there are diffusers and fake"
+    raise ValueError(msg)
+
+
+def timer_for(device: str) -> Timer:
+    """Return the clock that measures work on `device`."""
+    if device.startswith("cuda"):
+        from workers.engines.cuda import CudaTimer  # noqa: PLC0415 - loads torch
+
+        return CudaTimer(device)
+    return HostTimer()

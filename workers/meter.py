@@ -1,0 +1,237 @@
+"""Device time under one lease: what was used, by which stage, and whether the next step may run.
+
+A meter does no I/O. The denoise loop asks it before every step; the answer is arithmetic on
+what was measured so far. Milliseconds are floats inside and become integers once, at the end,
+so that the stages of a receipt always sum to its total.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Final, Literal, Protocol
+
+from orchestrator.states import Cause, Outcome, Verdict
+from orchestrator.wire import Receipt
+
+LOAD: Final = "load"
+"""Model load and warm-up: measured, never charged, not part of the limit."""
+TEXT_ENCODE: Final = "text_encode"
+DENOISE: Final = "denoise"
+DECODE: Final = "decode"
+TRANSFER: Final = "transfer"
+
+StopReason = Literal["limit", "pause", "cancel", "gone"]
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the loop was told to end
+    """The denoise loop was ended before its last step."""
+
+    def __init__(self, reason: StopReason) -> None:
+        self.reason: StopReason = reason
+        super().__init__(reason)
+
+
+class Timer(Protocol):
+    """The clock of a device."""
+
+    ahead: int
+    """Stretches that may stay queued on the device while the host goes on."""
+
+    def mark(self) -> Any:
+        """Return a point in the device's work, after all that was queued so far."""
+
+    def ms_between(self, start: Any, end: Any) -> float:
+        """Return the device time between two marks; waits until `end` is reached."""
+
+
+class HostTimer:
+    """The host's monotonic clock: exact for a CPU device, where calls return when done."""
+
+    ahead = 0
+
+    def mark(self) -> float:
+        """Return the time now, in seconds."""
+        return perf_counter()
+
+    def ms_between(self, start: float, end: float) -> float:
+        """Return the milliseconds between two marks."""
+        return (end - start) * 1000
+
+
+class Meter:
+    """Measures one lease and keeps it within its limit.
+
+    The next step may run while `spent + slowest step + decode reserve <= limit`. Both
+    estimates are the caller's priors until one was measured, then the slowest seen. The
+    first step of a lease counts only until there is a second one: it may include one-time
+    work of the device.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_gpu_ms: int,
+        step_prior_ms: float = 0,
+        decode_prior_ms: float = 0,
+        stop: Callable[[], Verdict | None] = lambda: None,
+        timer: Timer | None = None,
+    ) -> None:
+        self.on_step: Callable[[], None] | None = None
+        """Called after every step; a reporter of progress hangs here."""
+        self._limit_ms = limit_gpu_ms
+        self._step_ms = step_prior_ms
+        self._reserve_ms = decode_prior_ms
+        self._stop = stop
+        self._timer: Timer = timer or HostTimer()
+        self._stage: str | None = None
+        self._since: Any = None
+        self._queued: deque[tuple[str, bool, Any, Any]] = deque()
+        self._stages_ms: dict[str, float] = {}
+        self._spent_ms = 0.0
+        self._load_ms = 0.0
+        self._steps = 0
+        self._kept_ms = 0.0
+        self._kept_batches = 0
+        self._kept_finish_ms = 0.0
+
+    # --- the gate ---
+
+    def refusal(self) -> StopReason | None:
+        """Return why the next step must not run, None where it may."""
+        verdict = self._stop()
+        if verdict is not None and verdict is not Verdict.GO:
+            return verdict.value
+        steps_ms = self._step_ms * (1 + len(self._queued))
+        if self._spent_ms + steps_ms + self._reserve_ms > self._limit_ms:
+            return "limit"
+        return None
+
+    def may_step(self) -> bool:
+        """Tell whether one more step, and what finishes its frames, fits the limit."""
+        return self.refusal() is None
+
+    def before_step(self) -> None:
+        """Pass when the next step may run.
+
+        Raises:
+            Stopped: it may not.
+        """
+        if reason := self.refusal():
+            raise Stopped(reason)
+
+    def before_batch(self) -> None:
+        """Pass when a micro-batch is worth its start: at the mean pace so far it can be finished.
+
+        Raises:
+            Stopped: it would be thrown away unfinished, or its first step may not run.
+        """
+        self.before_step()
+        if (
+            self._kept_batches
+            and self._spent_ms + self._kept_ms / self._kept_batches > self._limit_ms
+        ):
+            raise Stopped("limit")
+
+    # --- the clock ---
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the device time of the block under `name`; stages do not nest."""
+        assert self._stage is None, f"{name} inside {self._stage}"
+        self._stage, self._since = name, self._timer.mark()
+        try:
+            yield
+        finally:
+            self._lap()
+            self._settle(0)
+            self._stage = None
+
+    def switch(self, name: str) -> None:
+        """End the running stage and go on as stage `name`, inside the same block."""
+        self._lap()
+        self._stage = name
+
+    def step_done(self) -> None:
+        """One denoising step of the running stage has ended."""
+        self._lap(step=True)
+        self._settle(self._timer.ahead)
+        if self.on_step:
+            self.on_step()
+
+    def keep(self) -> None:
+        """A micro-batch is finished: what was spent until now is worth its price."""
+        finish_ms = self._stages_ms.get(DECODE, 0.0) + self._stages_ms.get(TRANSFER, 0.0)
+        batch_finish_ms = finish_ms - self._kept_finish_ms
+        self._reserve_ms = (
+            max(self._reserve_ms, batch_finish_ms) if self._kept_batches else batch_finish_ms
+        )
+        self._kept_finish_ms = finish_ms
+        self._kept_ms = self._spent_ms
+        self._kept_batches += 1
+
+    def _lap(self, *, step: bool = False) -> None:
+        assert self._stage is not None, "no stage is running"
+        now = self._timer.mark()
+        self._queued.append((self._stage, step, self._since, now))
+        self._since = now
+
+    def _settle(self, ahead: int) -> None:
+        while len(self._queued) > ahead:
+            stage, step, start, end = self._queued.popleft()
+            ms = self._timer.ms_between(start, end)
+            if stage == LOAD:
+                self._load_ms += ms
+                continue
+            self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + ms
+            self._spent_ms += ms
+            if step:
+                self._steps += 1
+                self._step_ms = ms if self._steps <= 2 else max(self._step_ms, ms)
+
+    # --- the bill ---
+
+    @property
+    def spent_gpu_ms(self) -> int:
+        """All device time so far but load, rounded up."""
+        return math.ceil(self._spent_ms)
+
+    @property
+    def kept_gpu_ms(self) -> int:
+        """Device time of the finished micro-batches, at most the limit."""
+        return min(math.ceil(self._kept_ms), self._limit_ms)
+
+    @property
+    def load_gpu_ms(self) -> int:
+        """Time of model load and warm-up, rounded up."""
+        return math.ceil(self._load_ms)
+
+    @property
+    def by_stage(self) -> dict[str, int]:
+        """Whole milliseconds by stage that sum to `spent_gpu_ms` (largest remainders go up)."""
+        whole = {stage: math.floor(ms) for stage, ms in self._stages_ms.items()}
+        by_remainder = sorted(whole, key=lambda stage: whole[stage] - self._stages_ms[stage])
+        for stage in by_remainder[: self.spent_gpu_ms - sum(whole.values())]:
+            whole[stage] += 1
+        return whole
+
+    def receipt(self, outcome: Outcome, cause: Cause | None = None, **facts: Any) -> Receipt:
+        """Return what was measured, with what the session may be charged for `outcome`.
+
+        Done, or failed by the request: everything up to the limit. Stopped: the finished
+        micro-batches. Failed by the worker or the farm: nothing.
+        """
+        if outcome is Outcome.STOPPED:
+            charged = self.kept_gpu_ms
+        elif outcome is Outcome.DONE or cause is Cause.REQUEST:
+            charged = min(self.spent_gpu_ms, self._limit_ms)
+        else:
+            charged = 0
+        return Receipt(
+            gpu_ms=charged,
+            wasted_gpu_ms=self.spent_gpu_ms - charged,
+            by_stage=self.by_stage,
+            load_gpu_ms=self.load_gpu_ms,
+            **facts,
+        )

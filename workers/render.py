@@ -1,0 +1,150 @@
+"""One render unit: frames from the engine, through the meter, into FFmpeg."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Final, Protocol
+
+import structlog
+
+from orchestrator.states import Outcome
+from orchestrator.wire import RenderWork
+from workers.engines import Engine, Pixels
+from workers.meter import Meter, Stopped
+from workers.result import Result, cause_of
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told (gpu_ms spent, frames done) as they grow."""
+
+PROGRESS_SECONDS: Final = 0.1
+QUEUED_BATCHES: Final = 2
+"""Finished micro-batches that may wait for FFmpeg before the engine waits too."""
+
+
+class Writer(Protocol):
+    """Where frames go: `workers.ffmpeg.SegmentWriter`."""
+
+    def write(self, frames: Pixels, /) -> None:
+        """Take the next frames."""
+
+    def finish(self) -> tuple[Path, ...]:
+        """Close the files and return them."""
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+
+
+def render(
+    work: RenderWork,
+    *,
+    engine: Engine,
+    meter: Meter,
+    writer: Writer,
+    image: Path | None = None,
+    progress: Progress,
+    energy: Callable[[], int | None] = lambda: None,
+    fingerprint: str = "",
+) -> Result:
+    """Paint the frames of `work` with a loaded engine and return what became of them.
+
+    Never raises for an error of the engine or of the files: that is a failed result.
+    `energy` reads the device's millijoule counter.
+    """
+    energy_before = energy()
+    film = Film(writer)
+    meter.on_step = _every(PROGRESS_SECONDS, lambda: progress(meter.spent_gpu_ms, film.frames))
+    outcome, message = Outcome.DONE, ""
+    try:
+        try:
+            for pixels in engine.paint(work, work.frames, meter, image):
+                film.add(pixels)
+                meter.keep()
+                progress(meter.spent_gpu_ms, film.frames)
+        except Stopped as stopped:
+            outcome, message = Outcome.STOPPED, stopped.reason
+        files = film.finish()
+    except Exception as error:  # the unit boundary: whatever it is, it is reported
+        film.abort()
+        cause = cause_of(error)
+        log.warning("render failed", cause=cause, exc_info=error)
+        return Result(
+            outcome=Outcome.FAILED,
+            cause=cause,
+            message=str(error) or type(error).__name__,
+            receipt=meter.receipt(Outcome.FAILED, cause, fingerprint=fingerprint),
+        )
+    energy_after = energy()
+    return Result(
+        outcome=outcome,
+        message=message,
+        receipt=meter.receipt(
+            outcome,
+            frames_done=film.frames,
+            frame_sha256=tuple(film.digests),
+            energy_mj=None
+            if energy_before is None or energy_after is None
+            else energy_after - energy_before,
+            fingerprint=fingerprint,
+        ),
+        files=files,
+    )
+
+
+class Film:
+    """Hashes frames and hands them to the writer on a second thread.
+
+    So encoding overlaps the next denoise, and an error of the writer ends the engine's loop
+    at the next micro-batch.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.frames = 0
+        self.digests: list[str] = []
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="film")
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, pixels: Pixels) -> None:
+        """Take a finished micro-batch; waits while `QUEUED_BATCHES` are before it."""
+        while len(self._waiting) >= QUEUED_BATCHES:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._write, pixels))
+        self.frames += len(pixels)
+
+    def finish(self) -> tuple[Path, ...]:
+        """Write what waits and return the files; no frames make no files."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._thread.shutdown()
+        if self.frames:
+            return self._writer.finish()
+        self._writer.abort()
+        return ()
+
+    def abort(self) -> None:
+        """Drop what waits and leave no files."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._writer.abort()
+        self._thread.shutdown()
+
+    def _write(self, pixels: Pixels) -> None:
+        self._writer.write(pixels)
+        self.digests += [sha256(frame).hexdigest() for frame in pixels]
+
+
+def _every(seconds: float, report: Callable[[], None]) -> Callable[[], None]:
+    """Return `report`, quiet when it was called less than `seconds` ago."""
+    last = -seconds
+
+    def throttled() -> None:
+        nonlocal last
+        if monotonic() - last >= seconds:
+            last = monotonic()
+            report()
+
+    return throttled

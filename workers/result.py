@@ -1,0 +1,44 @@
+"""What became of one unit, as the child hands it to the parent."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator.errors import BadRequest
+from orchestrator.states import Cause, Outcome
+from orchestrator.wire import Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The outcome of a unit, its receipt, and the files to upload."""
+
+    outcome: Outcome
+    cause: Cause | None = None
+    message: str = ""
+    """For people: why it stopped or failed."""
+    receipt: Receipt
+    """Without artifacts; the parent adds them as it uploads `files`."""
+    files: tuple[Path, ...] = ()
+    plan: dict[str, Any] | None = None
+    """Of a plan unit."""
+
+
+_DEVICE_ERRORS: Final = frozenset({"OutOfMemoryError", "AcceleratorError"})
+_DEVICE_WORDS: Final = ("out of memory", "can't allocate memory", "cuda", "cudnn", "cublas", "nccl")
+
+
+def cause_of(error: Exception) -> Cause:
+    """Return whose error it is: the request's, the machine's, or else our own.
+
+    torch is not imported here, so its errors are known by name and by their words.
+    """
+    if isinstance(error, BadRequest):
+        return Cause.REQUEST
+    if isinstance(error, OSError | MemoryError) or type(error).__name__ in _DEVICE_ERRORS:
+        return Cause.WORKER
+    if isinstance(error, RuntimeError) and any(
+        word in str(error).lower() for word in _DEVICE_WORDS
+    ):
+        return Cause.WORKER
+    return Cause.FARM
