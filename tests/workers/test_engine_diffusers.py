@@ -1,0 +1,192 @@
+"""The diffusers engine on a stock pipeline with tiny random weights, on the CPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import BadRequest
+from orchestrator.states import Outcome, Verdict
+from orchestrator.wire import RenderWork
+from tests.workers.pipelines import card, save_stable_diffusion, shot, work
+from workers.engines import Engine, Pixels, engine_for
+from workers.meter import DECODE, DENOISE, TEXT_ENCODE, TRANSFER, Meter, Stopped
+
+pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, not ours
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as `save_pretrained` makes it."""
+    path = tmp_path_factory.mktemp("tiny_sd")
+    save_stable_diffusion(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
+    """Return an engine with the tiny pipeline loaded by `from_pretrained`."""
+    loaded = engine_for(card(folder))
+    loaded.load("cpu", 1)
+    yield loaded
+    loaded.unload()
+
+
+def paint(engine: Engine, asked: RenderWork, meter: Meter | None = None) -> Pixels:
+    """Return all frames of a render unit."""
+    return np.concatenate(list(engine.paint(asked, asked.frames, meter or Meter.unlimited(), None)))
+
+
+def test_pixels_do_not_depend_on_how_frames_fall_into_units(engine: Engine) -> None:
+    """24 frames as one unit, as six units of four, and as units of seven are the same bytes."""
+    frames = shot(24)
+    whole = paint(engine, work(frames))
+    fours = [paint(engine, work(frames[i : i + 4])) for i in range(0, 24, 4)]
+    sevens = [paint(engine, work(frames[i : i + 7])) for i in range(0, 24, 7)]
+    assert whole.shape == (24, 16, 32, 3)
+    np.testing.assert_array_equal(whole, np.concatenate(fours))
+    np.testing.assert_array_equal(whole, np.concatenate(sevens))
+
+
+def test_frames_leave_as_contiguous_bytes_without_padding(engine: Engine) -> None:
+    """Five frames in micro-batches of four are arrays of four and one, ready for a pipe."""
+    asked = work(shot(5))
+    batches = list(engine.paint(asked, asked.frames, Meter.unlimited(), None))
+    assert [len(batch) for batch in batches] == [4, 1]
+    assert all(batch.dtype == np.uint8 and batch.flags.c_contiguous for batch in batches)
+
+
+def test_a_shot_moves_a_little_and_another_seed_is_another_picture(engine: Engine) -> None:
+    """Neighbouring frames differ, but less than two seeds do."""
+    frames = paint(engine, work(shot(12))).astype(int)
+    other = paint(engine, work(shot(12, seed=8))).astype(int)
+    within = np.abs(frames[1] - frames[0]).mean()
+    between = np.abs(other[0] - frames[0]).mean()
+    assert 0 < within < between / 3
+
+
+def test_the_prompt_decides_pixels_and_a_schedule_blends(engine: Engine) -> None:
+    """A blend of 0 is the prompt, of 1 the other prompt, and half-way is neither."""
+
+    def one(**changes: Any) -> Pixels:
+        return paint(engine, work(shot(1, **changes)))
+
+    dog, cat = one(prompt="a dog"), one(prompt="a big red cat")
+    assert (dog != cat).any()
+    assert (one(prompt="a dog", prompt_to="a big red cat", blend=0.0) == dog).all()
+    assert (one(prompt="a dog", prompt_to="a big red cat", blend=1.0) == cat).all()
+    half = one(prompt="a dog", prompt_to="a big red cat", blend=0.5)
+    assert (half != dog).any()
+    assert (half != cat).any()
+
+
+def test_the_negative_prompt_decides_pixels(engine: Engine) -> None:
+    """With guidance, what is not wanted changes the picture."""
+    plain = paint(engine, work(shot(1)))
+    assert (paint(engine, work(shot(1, negative_prompt="blue sky"))) != plain).any()
+
+
+def test_every_distinct_prompt_is_encoded_once(folder: Path) -> None:
+    """24 frames of two prompts and one negative prompt are three calls of the text encoder."""
+    engine: Any = engine_for(card(folder))
+    engine.load("cpu", 1)
+    calls: list[Any] = []
+    frames = shot(12, negative_prompt="rain") + shot(12, prompt=" a   dog ", negative_prompt="rain")
+    frames += shot(12, prompt="a cat", negative_prompt="rain")
+    paint(engine, work(shot(1, prompt="")))  # the empty prompt is warm
+    hook = engine._pipe.text_encoder.register_forward_hook(lambda *call: calls.append(call))
+    paint(engine, work(frames))
+    paint(engine, work(frames))
+    hook.remove()
+    assert len(calls) == 3
+
+
+def test_the_same_pixels_as_the_pipeline_called_directly(engine: Any) -> None:
+    """The first frame is what the bare pipeline makes of the same prompt and noise."""
+    import torch  # noqa: PLC0415 - loaded by the engine, not by collecting tests
+
+    ours = paint(engine, work(shot(1), micro_batch=1))
+    noise = torch.randn((1, 4, 8, 16), generator=torch.Generator("cpu").manual_seed(7))
+    images = engine._pipe(
+        prompt="a dog",
+        height=16,
+        width=32,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        latents=noise,
+        output_type="np",
+    ).images
+    np.testing.assert_array_equal(ours, (images * 255).round().astype(np.uint8))
+
+
+def test_the_meter_sees_every_stage_and_every_step(engine: Engine) -> None:
+    """Two micro-batches of three steps ask the meter six times and spend on all four stages."""
+    steps: list[None] = []
+    meter = Meter.unlimited()
+    meter.on_step = lambda: steps.append(None)
+    paint(engine, work(shot(8), steps=3), meter)
+    assert len(steps) == 6
+    assert set(meter.by_stage) == {TEXT_ENCODE, DENOISE, DECODE, TRANSFER}
+    assert sum(meter.by_stage.values()) == meter.spent_gpu_ms
+
+
+def test_a_stop_ends_the_loop_at_the_next_step_and_leaves_nothing_behind(engine: Engine) -> None:
+    """Stopped after two of five steps; the next call of the same pipeline is as if nothing was."""
+    before = paint(engine, work(shot(4)))
+    steps: list[None] = []
+    meter = Meter(
+        limit_gpu_ms=10**6, stop=lambda: Verdict.CANCEL if len(steps) == 2 else Verdict.GO
+    )
+    meter.on_step = lambda: steps.append(None)
+    with pytest.raises(Stopped) as stopped:
+        paint(engine, work(shot(8), steps=5), meter)
+    assert stopped.value.reason == "cancel"
+    assert len(steps) == 2
+    assert meter.receipt(Outcome.STOPPED).gpu_ms == 0
+    np.testing.assert_array_equal(paint(engine, work(shot(4))), before)
+
+
+def test_a_size_the_pipeline_refuses_is_the_requests_fault(engine: Engine) -> None:
+    """The pipeline's own sentence is in the error."""
+    with pytest.raises(BadRequest, match="divisible by 8"):
+        paint(engine, work(shot(1), width=33))
+
+
+def test_a_reference_image_is_refused_by_a_model_that_takes_none(engine: Engine) -> None:
+    """Nothing is ignored silently."""
+    asked = work(shot(1))
+    with pytest.raises(BadRequest, match="no reference image"):
+        next(iter(engine.paint(asked, asked.frames, Meter.unlimited(), Path("cat.png"))))
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["EulerAncestralDiscreteScheduler", "PNDMScheduler", "HeunDiscreteScheduler"]
+)
+def test_schedulers_that_draw_noise_or_step_twice_are_deterministic(
+    tmp_path: Path, scheduler: str
+) -> None:
+    """Ancestral noise comes from the frame's seed, and every evaluation passes the gate."""
+    save_stable_diffusion(tmp_path, scheduler=scheduler)
+    engine = engine_for(card(tmp_path))
+    engine.load("cpu", 1)
+    frames = shot(6)
+    whole = paint(engine, work(frames, steps=3))
+    parts = [paint(engine, work(part, steps=3)) for part in (frames[:1], frames[1:])]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_a_class_that_is_not_on_the_list_is_refused(folder: Path) -> None:
+    """A card cannot make the farm run any other class."""
+    with pytest.raises(BadRequest, match="DiffusionPipeline"):
+        engine_for(card(folder, pipeline="DiffusionPipeline"))
+
+
+def test_weights_that_are_pickles_are_refused(tmp_path: Path) -> None:
+    """A folder with .bin weights does not load: a pickle may run code."""
+    save_stable_diffusion(tmp_path)
+    weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(OSError, match="safetensors"):
+        engine_for(card(tmp_path)).load("cpu", 1)

@@ -1,0 +1,158 @@
+"""The device of a worker: what it is called, what it holds, what its pixels depend on.
+
+torch is not imported: a parent process asks NVML, package metadata and the kernel.
+"""
+
+import platform
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pynvml
+
+from orchestrator.errors import BadRequest
+
+MIB: Final = 1024 * 1024
+LIBRARIES: Final = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "numpy")
+"""What decides pixels besides the model and the device."""
+
+_CGROUP_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_VECTOR_FLAGS: Final = frozenset(
+    {"avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve"}
+)
+"""CPU features by which torch and oneDNN choose kernels, and so the order of their sums."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One GPU, or the CPU."""
+
+    name: str
+    """As torch calls it: `cpu`, `cuda:0` …"""
+    device_class: str
+    """As the cost model and the rate card call it: `cpu`, `nvidia-a10g` …"""
+    memory_mb: int
+    versions: dict[str, str]
+    kernels: str
+    """What else chooses its kernels: the CPU's vector units, the GPU's driver."""
+
+    def fingerprint(self, threads: int = 0) -> str:
+        """Return a name for all that decides pixels on this device; equal name, equal pixels."""
+        facts = [
+            self.device_class,
+            self.kernels,
+            *sorted(f"{n}={v}" for n, v in self.versions.items()),
+        ]
+        if self.device_class == "cpu":
+            facts.append(f"threads={threads or psutil.cpu_count(logical=False)}")
+        return f"{self.device_class}-{sha256('|'.join(facts).encode()).hexdigest()[:16]}"
+
+
+def discover(name: str = "") -> Device:
+    """Return the named device; without a name the first GPU, or else the CPU.
+
+    Raises:
+        BadRequest: there is no such device.
+    """
+    if name == "cpu":
+        return _cpu()
+    gpus = _gpus()
+    if not name:
+        return gpus[0] if gpus else _cpu()
+    for gpu in gpus:
+        if gpu.name == (name if ":" in name else f"{name}:0"):
+            return gpu
+    raise BadRequest(
+        f"There is no device {name!r} here.",
+        next=f"Use one of: {', '.join(['cpu', *(gpu.name for gpu in gpus)])}.",
+    )
+
+
+def energy_counter(device: Device) -> Callable[[], int | None]:
+    """Return a function that reads the millijoules a device has used since its driver started.
+
+    It answers None where there is no such meter: on a CPU, and on GPUs before Volta.
+    """
+    if not device.name.startswith("cuda"):
+        return lambda: None
+
+    def read() -> int | None:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.name.partition(":")[2]))
+            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        return None
+
+    return read
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that decide pixels."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[library] = version(library)
+    return versions
+
+
+def device_class_of(product: str) -> str:
+    """Return a GPU's class from its product name: `NVIDIA A10G` is `nvidia-a10g`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", product.lower()).strip("-")
+    return slug if slug.startswith("nvidia") else f"nvidia-{slug}"
+
+
+def _cpu() -> Device:
+    return Device(
+        name="cpu",
+        device_class="cpu",
+        memory_mb=min([psutil.virtual_memory().total, *_cgroup_limits()]) // MIB,
+        versions=library_versions(),
+        kernels=" ".join([platform.machine(), *_vector_units()]),
+    )
+
+
+def _cgroup_limits() -> list[int]:
+    """Return the memory limits of this container in bytes, if it has any."""
+    texts = [path.read_text().strip() for path in _CGROUP_LIMITS if path.is_file()]
+    return [int(text) for text in texts if text.isdigit()]
+
+
+def _vector_units() -> list[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return [platform.processor()]
+    return sorted(_VECTOR_FLAGS.intersection(cpuinfo.read_text().split()))
+
+
+def _gpus() -> list[Device]:
+    """Return the NVIDIA GPUs that the driver shows; none where there is no driver."""
+    try:
+        pynvml.nvmlInit()
+        return [_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def _gpu(index: int) -> Device:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    return Device(
+        name=f"cuda:{index}",
+        device_class=device_class_of(_text(pynvml.nvmlDeviceGetName(handle))),
+        memory_mb=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
+        versions=library_versions(),
+        kernels=f"driver {_text(pynvml.nvmlSystemGetDriverVersion())}",
+    )
+
+
+def _text(value: Any) -> str:
+    """Return NVML's answer as text; older bindings answer in bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
