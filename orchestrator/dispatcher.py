@@ -1,0 +1,125 @@
+"""The dispatcher: rings idle devices through Celery and takes back what lost workers hold.
+
+`python -m orchestrator.dispatcher`, or `farm dispatcher`. The database is the truth and a
+message only a hint: it carries a unit's id, may be lost, doubled or late, and is rung again.
+One dispatcher at a time leads; others wait for its lock to run out.
+"""
+
+import os
+import signal
+import socket
+import threading
+from typing import Any, Final
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from orchestrator import logs
+from orchestrator.farm import Farm, check, reconcile
+from orchestrator.settings import Settings, settings
+from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE
+from orchestrator.wiring import farm_from
+
+log = structlog.get_logger()
+
+TICK_SECONDS: Final = 0.1
+"""How long a ready unit may wait before an idle device hears of it."""
+LOCK_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 300.0
+"""Between two looks at the invariants of the whole store."""
+
+
+def celery_app(broker_url: str) -> Celery:
+    """Return a Celery application that only publishes, and never blocks for long."""
+    app = Celery("framefarm", broker=broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
+            "retry_on_timeout": False,
+            "max_retries": 1,
+        },
+    )
+    return app
+
+
+class Dispatcher:
+    """One loop: lead, ring, reconcile."""
+
+    def __init__(self, farm: Farm, app: Celery, config: Settings) -> None:
+        self.farm, self.app, self.config = farm, app, config
+        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.stopped = threading.Event()
+        self._due: dict[str, int] = {}
+        self._leads = False
+
+    def run(self) -> None:
+        """Work until `stopped` is set. An error is logged and the loop goes on."""
+        log.info("dispatcher started", holder=self.holder)
+        while not self.stopped.wait(TICK_SECONDS):
+            try:
+                self.tick()
+            except OperationalError as error:
+                log.warning("broker not reached", error=str(error))
+                self.stopped.wait(1.0)
+            except Exception:  # noqa: BLE001 - a boundary: whatever it was, the farm must go on
+                log.exception("dispatcher tick failed")
+                self.stopped.wait(1.0)
+        log.info("dispatcher stopped", holder=self.holder)
+
+    def tick(self) -> None:
+        """Do what is due now."""
+        if self._is_due("lead", LOCK_SECONDS / 3):
+            self._leads = reconcile.lead(self.farm, self.holder, LOCK_SECONDS)
+        if not self._leads:
+            return
+        if self._is_due("reconcile", self.config.reconcile_seconds):
+            lapsed = reconcile.reconcile(self.farm)
+            if lapsed:
+                log.warning("leases lapsed", count=lapsed)
+        if self._is_due("check", CHECK_SECONDS):
+            for violation in check.violations(self.farm):
+                log.error("invariant broken", violation=violation)
+        for queue, unit_id in reconcile.to_ring(self.farm):
+            self.ring(queue, unit_id)
+
+    def ring(self, queue: str, unit_id: str) -> None:
+        """Publish a unit id to a queue."""
+        name = queue if queue in (PLAN_QUEUE, ENCODE_QUEUE) else "render"
+        self.app.send_task(
+            f"framefarm.{name}", args=[unit_id], queue=queue, retry=False, ignore_result=True
+        )
+        log.debug("device rung", queue=queue, unit=unit_id)
+
+    def _is_due(self, name: str, every_seconds: float) -> bool:
+        now = self.farm.clock()
+        if now < self._due.get(name, 0):
+            return False
+        self._due[name] = now + round(every_seconds * 1000)
+        return True
+
+
+def main() -> None:
+    """Run the dispatcher until SIGTERM or SIGINT."""
+    config = settings()
+    logs.configure(config)
+    broker_url = config.broker_url.get_secret_value()
+    if not broker_url:
+        raise SystemExit("FARM_BROKER_URL is not set; `farm up` starts a broker of its own.")
+    dispatcher = Dispatcher(farm_from(config), celery_app(broker_url), config)
+
+    def stop(*_: Any) -> None:
+        dispatcher.stopped.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    dispatcher.run()
+
+
+if __name__ == "__main__":
+    main()

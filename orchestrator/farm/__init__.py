@@ -1,0 +1,71 @@
+"""The verbs of the farm. Each one is one transaction on the store it is given.
+
+Nothing here knows HTTP, SQL, Celery or the wall clock: the store, the catalogue and the
+clock come in with `Farm`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from orchestrator.catalog import Catalog
+from orchestrator.farm.ids import new_id
+from orchestrator.farm.ports import Store
+
+T = TypeVar("T")
+
+DEFAULT_SESSION: Final = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The numbers the farm keeps to; see `orchestrator.settings` for what each means."""
+
+    lease_seconds: float = 30.0
+    grace_seconds: float = 10.0
+    heartbeat_seconds: float = 2.0
+    max_attempts: int = 3
+    lease_margin: float = 1.5
+    worker_gone_seconds: float = 60.0
+    ring_again_seconds: float = 3.0
+    default_session_gpu_seconds: int = 3600
+    max_prompt_chars: int = 10_000
+
+    @property
+    def lease_ms(self) -> int:
+        """Time a lease lasts without a heartbeat."""
+        return round(self.lease_seconds * 1000)
+
+    @property
+    def grace_ms(self) -> int:
+        """Time between expiry and lapse."""
+        return round(self.grace_seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farm:
+    """What every verb needs: the truth, the models, the time and the house's numbers."""
+
+    store: Store
+    catalog: Catalog
+    clock: Callable[[], int]
+    """Milliseconds since 1970."""
+    terms: Terms = field(default_factory=Terms)
+    new_id: Callable[[str, int], str] = new_id
+    """(prefix, now_ms) -> an id that sorts by time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """Part of a list, and where the next part begins (None: there is none)."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """A client's promise that the same key is the same request."""
+
+    key: str
+    body_sha256: str

@@ -1,0 +1,181 @@
+"""A job on the table: its session, its open leases and what one transaction does to them."""
+
+from dataclasses import replace
+from typing import Any
+
+from orchestrator import ledger
+from orchestrator.errors import NotFound
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+from orchestrator.ledger import Movement
+from orchestrator.model import Job, Json, Lease, Session, Unit
+from orchestrator.states import (
+    JobEvent,
+    LeaseState,
+    PauseReason,
+    UnitState,
+    Wish,
+    step,
+)
+
+
+class Case:
+    """One job and its session, locked until the transaction ends.
+
+    Changes gather in `session` and `job`; `close()` writes each row once. The session is
+    locked before the job, everywhere, so that two transactions never wait for each other.
+    """
+
+    def __init__(self, farm: Farm, tx: Transaction, job_id: str, now_ms: int) -> None:
+        self.farm, self.tx, self.now_ms = farm, tx, now_ms
+        seen = tx.get(Job, job_id)
+        if seen is None:
+            raise NotFound(f"There is no job {job_id}.")
+        session = tx.get(Session, seen.session_id, lock=True)
+        job = tx.get(Job, job_id, lock=True)
+        assert session and job, "rows are never deleted"
+        self.session = self._session = session
+        self.job = self._job = job
+
+    def close(self) -> Job:
+        """Write what changed and return the job as it now is."""
+        if self.session != self._session:
+            self._session = self.tx.save(self._session, self.session)
+        if self.job != self._job:
+            self.job = replace(self.job, revision=self._job.revision + 1)
+            self._job = self.tx.save(self._job, self.job)
+        return self.job
+
+    # --- money ---------------------------------------------------------------------------
+
+    def entry_id(self) -> str:
+        """Return an id for a ledger entry."""
+        return self.farm.new_id("ent", self.now_ms)
+
+    def move(self, movement: Movement) -> None:
+        """Take over the balances of a movement and write its entry."""
+        self.session = movement.session
+        self.job = movement.job or self.job
+        if movement.entry:
+            self.tx.add(movement.entry)
+
+    def hold(self, gpu_ms: int, *, first: bool = False) -> None:
+        """Place or extend the job's hold."""
+        self.move(
+            ledger.hold(
+                self.session,
+                self.job,
+                gpu_ms,
+                entry_id=self.entry_id(),
+                now_ms=self.now_ms,
+                first=first,
+            )
+        )
+
+    def release(self, *, keep_gpu_ms: int = 0) -> None:
+        """Give back the hold, all but `keep_gpu_ms`."""
+        self.move(
+            ledger.release(
+                self.session,
+                self.job,
+                keep_gpu_ms=keep_gpu_ms,
+                entry_id=self.entry_id(),
+                now_ms=self.now_ms,
+            )
+        )
+
+    def settle(self, lease: Lease, gpu_ms: int) -> None:
+        """Spend what a lease measured."""
+        self.move(
+            ledger.settle(
+                self.session,
+                self.job,
+                gpu_ms,
+                lease_id=lease.id,
+                entry_id=self.entry_id(),
+                now_ms=self.now_ms,
+            )
+        )
+
+    def lose(self, lease: Lease, gpu_ms: int, note: str) -> None:
+        """Book device time that nobody is charged for."""
+        self.move(
+            ledger.lose(
+                self.session,
+                self.job,
+                gpu_ms,
+                lease_id=lease.id,
+                entry_id=self.entry_id(),
+                now_ms=self.now_ms,
+                note=note,
+            )
+        )
+
+    # --- life ----------------------------------------------------------------------------
+
+    def change(self, **changes: Any) -> None:
+        """Change fields of the job."""
+        self.job = replace(self.job, **changes)
+
+    def step(self, event: JobEvent, **changes: Any) -> None:
+        """Move the job along its life and tell its watchers, if that changes its state."""
+        state = step(self.job.state, event)
+        moved = state is not self.job.state
+        self.job = replace(self.job, state=state, **changes)
+        if moved:
+            self.tell(
+                "state",
+                state=state.value,
+                pause_reason=self.job.pause_reason,
+                error=self.job.error,
+            )
+
+    def tell(self, kind: str, **data: Any) -> None:
+        """Append an event for the job's watchers."""
+        self.tx.tell(self.job.id, kind, data, self.now_ms)
+
+    def open_leases(self) -> list[Lease]:
+        """Return the job's unresolved leases."""
+        return self.tx.find(Lease, job_id=self.job.id, state=LeaseState.OPEN)
+
+    def units(self, **equal: Any) -> list[Unit]:
+        """Return the job's units that match, in frame order."""
+        return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **equal)
+
+    def end(self, event: JobEvent, *, error: Json | None = None) -> None:
+        """Bring the job to a terminal state: hold released, open units dropped."""
+        self.release()
+        for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
+            self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
+        self.step(
+            event,
+            wish=None,
+            pause_reason=None,
+            error=error or self.job.error,
+            finished_at_ms=self.now_ms,
+        )
+
+    def fail(self, error: Json) -> None:
+        """End the job with an error as soon as no lease is open.
+
+        Until then it wishes to be cancelled; `error` says which of the two it will be.
+        """
+        self.change(error=self.job.error or error, wish=Wish.CANCEL)
+        self.grant_wish()
+
+    def pause(self, reason: PauseReason) -> None:
+        """Pause: finished frames and the encode reserve are kept, the rest is released."""
+        keep = self.job.encode_reserve_gpu_ms if self.job.frames_done else 0
+        self.release(keep_gpu_ms=keep)
+        self.step(JobEvent.PAUSE, wish=None, pause_reason=reason)
+
+    def grant_wish(self) -> None:
+        """Do what the owner wishes, once no lease is open."""
+        if self.job.wish is None or self.open_leases():
+            return
+        if self.job.wish is Wish.PAUSE:
+            self.pause(PauseReason.USER)
+        elif self.job.error:
+            self.end(JobEvent.FAIL)
+        else:
+            self.end(JobEvent.CANCEL)

@@ -1,0 +1,104 @@
+"""The invariants of the farm, checked over its whole store by one function.
+
+Tests, `farm doctor` and the dispatcher's periodic look all call it. The numbers are those of
+docs/ledger.md.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Entry, Job, Lease, Session, Unit
+from orchestrator.states import RUNNABLE, EntryKind, JobState, LeaseState, UnitKind, UnitState
+
+
+def violations(farm: Farm) -> list[str]:
+    """Return a sentence for every invariant that does not hold; an empty list is health."""
+    with farm.store.read() as tx:
+        return [*_balances(tx), *_leases(tx), *_jobs(tx)]
+
+
+def _balances(tx: Transaction) -> Iterator[str]:
+    sums = tx.account_sums()
+    if sum(sums.values()) != 0:
+        yield "I2: the ledger's accounts do not add up to zero"
+    for session in tx.find(Session):
+        if session.held_gpu_ms + session.spent_gpu_ms > session.limit_gpu_ms:
+            yield f"I1: session {session.id} holds and spent more than its limit"
+        if sums.get(f"available:{session.id}", 0) != session.available_gpu_ms:
+            yield f"I2: what session {session.id} has available is not what its entries say"
+        if sums.get(f"spent:{session.id}", 0) != session.spent_gpu_ms:
+            yield f"I2: what session {session.id} spent is not what its entries say"
+    held: Counter[str] = Counter()
+    for job in tx.find(Job):
+        held[job.session_id] += job.held_gpu_ms
+        if sums.get(f"held:{job.id}", 0) != job.held_gpu_ms:
+            yield f"I2: what job {job.id} holds is not what its entries say"
+        if job.state.is_terminal and job.held_gpu_ms:
+            yield f"I7: job {job.id} is {job.state} and still holds budget"
+    for session in tx.find(Session):
+        if held[session.id] != session.held_gpu_ms:
+            yield f"I2: session {session.id} holds something else than its jobs together"
+
+
+def _leases(tx: Transaction) -> Iterator[str]:
+    settled: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for entry in tx.find(Entry, kind=EntryKind.SETTLE):
+        settled[entry.lease_id or ""] += entry.gpu_ms
+        times[entry.lease_id or ""] += 1
+    open_per_job: Counter[str] = Counter()
+    open_per_unit: Counter[str] = Counter()
+    for lease in tx.find(Lease):
+        if times[lease.id] > 1:
+            yield f"I3: lease {lease.id} was settled {times[lease.id]} times"
+        if settled[lease.id] != lease.settled_gpu_ms:
+            yield f"I2: lease {lease.id} was settled for something else than its entry says"
+        if lease.settled_gpu_ms > lease.gpu_ms_limit:
+            yield f"I4: lease {lease.id} was charged more than its limit"
+        seen = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
+        if lease.settled_gpu_ms > seen:
+            yield f"I9: lease {lease.id} was charged more than the time the farm saw"
+        if lease.state in (LeaseState.LAPSED, LeaseState.RELEASED) and lease.settled_gpu_ms:
+            yield f"I11: lease {lease.id} is {lease.state} and was charged"
+        if lease.state is LeaseState.OPEN:
+            open_per_job[lease.job_id] += lease.gpu_ms_limit
+            open_per_unit[lease.unit_id] += 1
+    for job_id, limits in open_per_job.items():
+        job = tx.get(Job, job_id)
+        if job and limits > job.held_gpu_ms:
+            yield f"I4: the open leases of job {job_id} may cost more than it holds"
+    for unit_id, count in open_per_unit.items():
+        if count > 1:
+            yield f"I5: unit {unit_id} is leased {count} times at once"
+
+
+def _jobs(tx: Transaction) -> Iterator[str]:
+    by_job: defaultdict[str, list[Unit]] = defaultdict(list)
+    for unit in tx.find(Unit):
+        by_job[unit.job_id].append(unit)
+    leases = {lease.id: lease for lease in tx.find(Lease)}
+    for job in tx.find(Job):
+        units = by_job[job.id]
+        done = [u for u in units if u.state is UnitState.DONE]
+        frames = [
+            index
+            for unit in done
+            if unit.kind is UnitKind.RENDER
+            for index in range(unit.first_frame, unit.first_frame + unit.frames)
+        ]
+        if len(frames) != len(set(frames)) or len(frames) != job.frames_done:
+            yield f"I10: job {job.id} has a frame twice, or counts others than it has"
+        if job.state is JobState.SUCCEEDED and sorted(frames) != list(range(job.frames_total)):
+            yield f"I10: job {job.id} succeeded without some frame"
+        for unit in done:
+            accepted = leases[unit.accepted_lease_id or ""]
+            newest = max(le.fence for le in leases.values() if le.unit_id == unit.id)
+            if accepted.fence != newest:
+                yield f"I5: unit {unit.id} was granted again after its result was accepted"
+        alive = any(u.state in (UnitState.READY, UnitState.LEASED) for u in units)
+        if job.state in RUNNABLE and not alive:
+            yield f"job {job.id} is {job.state} and has no unit that could bring it on"
+        if job.state.is_terminal and any(u.state is UnitState.READY for u in units):
+            yield f"job {job.id} is {job.state} and has a unit that may be granted"

@@ -1,0 +1,78 @@
+"""The operator's view: workers, queues, what was spent where, and the emergency brake."""
+
+from dataclasses import dataclass, replace
+
+from orchestrator import scheduler
+from orchestrator.errors import NotFound
+from orchestrator.farm import Farm
+from orchestrator.model import Json, Lease, Worker
+from orchestrator.states import LeaseState, UnitState, WorkerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How long a queue is, and how many devices stand idle beside it."""
+
+    queue: str
+    ready: int
+    leased: int
+    idle_workers: int
+
+
+def workers(farm: Farm) -> list[Worker]:
+    """Return the workers, newest first; those that are gone too."""
+    with farm.store.read() as tx:
+        return tx.find(Worker, order="-id")
+
+
+def drain(farm: Farm, worker_id: str) -> Worker:
+    """Give a worker nothing new; it finishes what it has."""
+    return _set_state(farm, worker_id, WorkerState.DRAINING)
+
+
+def admit(farm: Farm, worker_id: str) -> Worker:
+    """Let a drained or quarantined worker work again."""
+    return _set_state(farm, worker_id, WorkerState.ACTIVE)
+
+
+def queues(farm: Farm) -> list[QueueDepth]:
+    """Return every queue that has work or a worker."""
+    with farm.store.read() as tx:
+        busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
+        active = tx.find(Worker, state=WorkerState.ACTIVE)
+        depths = {(queue, state): count for queue, state, count in tx.queue_depths()}
+    idle: dict[str, int] = {}
+    for worker in active:
+        for queue in scheduler.queues_of(worker.kinds, worker.models):
+            idle[queue] = idle.get(queue, 0) + (worker.id not in busy)
+    names = sorted({queue for queue, _ in depths} | set(idle))
+    return [
+        QueueDepth(
+            queue=name,
+            ready=depths.get((name, UnitState.READY), 0),
+            leased=depths.get((name, UnitState.LEASED), 0),
+            idle_workers=idle.get(name, 0),
+        )
+        for name in names
+    ]
+
+
+def usage(farm: Farm, account_id: str | None, by: str, since_ms: int) -> list[Json]:
+    """Return rows {key, units, gpu_ms, lost_gpu_ms} grouped by user, session, model, worker or stage."""
+    with farm.store.read() as tx:
+        return tx.usage(by, since_ms, account_id)
+
+
+def freeze(farm: Farm, *, frozen: bool) -> None:
+    """Stop (or allow again) all spending at once: no grants, and running units pause."""
+    with farm.store.write() as tx:
+        tx.set_fact("frozen", frozen)
+
+
+def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
+    with farm.store.write() as tx:
+        worker = tx.get(Worker, worker_id, lock=True)
+        if worker is None:
+            raise NotFound(f"There is no worker {worker_id}.", next="See `farm worker ls`.")
+        blamed = () if state is WorkerState.ACTIVE else worker.blamed
+        return tx.save(worker, replace(worker, state=state, blamed=blamed))

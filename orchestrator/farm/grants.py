@@ -1,0 +1,149 @@
+"""Granting: the one place that decides which unit a worker gets, and what it may cost."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from orchestrator import ledger, scheduler
+from orchestrator.errors import Conflict
+from orchestrator.farm import Farm
+from orchestrator.farm.case import Case
+from orchestrator.farm.orders import order
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Lease, Unit, Worker
+from orchestrator.states import (
+    RUNNABLE,
+    JobEvent,
+    LeaseState,
+    PauseReason,
+    UnitKind,
+    UnitState,
+    WorkerState,
+)
+from orchestrator.wire import Order
+
+SESSIONS = 16
+"""Sessions looked at per grant, those longest behind their share."""
+UNITS = 32
+"""Units looked at per session."""
+
+_EVENTS = {
+    UnitKind.PLAN: JobEvent.PLAN,
+    UnitKind.RENDER: JobEvent.RENDER,
+    UnitKind.ENCODE: JobEvent.ENCODE,
+}
+
+
+def is_frozen(tx: Transaction) -> bool:
+    """Tell whether an operator has frozen all spending."""
+    return bool(tx.fact("frozen"))
+
+
+def waiting_for(tx: Transaction, worker: Worker, hint: str | None) -> Iterator[Unit]:
+    """Yield ready units in the order in which this worker should get them."""
+    queues = scheduler.queues_of(worker.kinds, worker.models)
+    rivals = tx.find(Worker, state=WorkerState.ACTIVE)
+    for session in tx.busy_sessions(SESSIONS):
+        units = tx.ready_units(session.id, queues, UNITS)
+        if not units:
+            continue
+        alone = not any(
+            other.id != worker.id
+            and set(scheduler.queues_of(other.kinds, other.models)) & {u.queue for u in units}
+            for other in rivals
+        )
+        yield from scheduler.in_order(units, worker, hint=hint, alone=alone)
+
+
+def grant(
+    farm: Farm, tx: Transaction, worker: Worker, hint: str | None, now_ms: int
+) -> tuple[Order, ...]:
+    """Lease the next unit to this worker; an empty tuple when there is none for it."""
+    if worker.state is not WorkerState.ACTIVE or is_frozen(tx):
+        return ()
+    broke: set[str] = set()
+    for unit in waiting_for(tx, worker, hint):
+        if unit.job_id in broke:
+            continue
+        case = Case(farm, tx, unit.job_id, now_ms)
+        fresh = tx.get(Unit, unit.id, lock=True)
+        if fresh is None or fresh.state is not UnitState.READY or not _may_run(case):
+            continue
+        lease = _lease(case, fresh, worker)
+        if lease is None:
+            broke.add(unit.job_id)
+            case.close()
+            continue
+        case.close()
+        return (order(case, fresh, lease),)
+    return ()
+
+
+def redeliver(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> tuple[Order, ...] | None:
+    """Return the worker's open order again if it may not have heard of it; None: it has none.
+
+    A worker runs one unit at a time, so a claim beside an open lease means that the answer
+    to an earlier claim was lost.
+    """
+    leases = tx.find(Lease, worker_id=worker.id, state=LeaseState.OPEN)
+    if not leases:
+        return None
+    lease = leases[0]
+    unit = tx.get(Unit, lease.unit_id)
+    assert unit, "rows are never deleted"
+    if lease.sequence:
+        return ()
+    return (order(Case(farm, tx, lease.job_id, now_ms), unit, lease),)
+
+
+def _may_run(case: Case) -> bool:
+    return case.job.state in RUNNABLE and case.job.wish is None
+
+
+def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
+    """Write a lease within the budget; None when the unit has to wait or its job was paused."""
+    open_leases = case.open_leases()
+    reserve = 0 if unit.kind is UnitKind.ENCODE else case.job.encode_reserve_gpu_ms
+    limit = ledger.lease_limit(
+        case.session,
+        case.job,
+        open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
+        reserve_gpu_ms=reserve,
+        p90_gpu_ms=unit.p90_gpu_ms,
+        floor_gpu_ms=unit.floor_gpu_ms,
+        margin=case.farm.terms.lease_margin,
+    )
+    if not limit.gpu_ms:
+        if not open_leases:  # nothing will come back by itself
+            case.pause(PauseReason.BUDGET)
+        return None
+    if limit.extend_gpu_ms:
+        case.hold(limit.extend_gpu_ms)
+    lease = Lease(
+        id=case.farm.new_id("lea", case.now_ms),
+        unit_id=unit.id,
+        job_id=unit.job_id,
+        session_id=unit.session_id,
+        worker_id=worker.id,
+        kind=unit.kind,
+        fence=unit.fence + 1,
+        epoch=case.tx.fact("epoch"),
+        gpu_ms_limit=limit.gpu_ms,
+        granted_at_ms=case.now_ms,
+        expires_at_ms=case.now_ms + case.farm.terms.lease_ms,
+    )
+    try:
+        case.tx.save(unit, replace(unit, state=UnitState.LEASED, fence=lease.fence))
+    except Conflict:
+        return None
+    case.tx.add(lease)
+    case.session = replace(
+        case.session, pass_gpu_ms=scheduler.advance(case.session, unit.p50_gpu_ms)
+    )
+    case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
+    case.tell("usage", **usage(case))
+    return lease
+
+
+def usage(case: Case) -> dict[str, int]:
+    """What the watchers of a job are told of its money."""
+    return {"gpu_ms": case.job.spent_gpu_ms, "held_gpu_ms": case.job.held_gpu_ms}

@@ -1,0 +1,353 @@
+"""Jobs, as their owners see them: quote, submit, look, pause, resume, cancel, delete."""
+
+from dataclasses import asdict, dataclass
+
+from orchestrator import ledger, planner, pricing, prompt
+from orchestrator.catalog import ModelCard
+from orchestrator.errors import BudgetExceeded, Conflict, NotFound
+from orchestrator.farm import Farm, Idempotency, Page, pausing, scheduling
+from orchestrator.farm.case import Case
+from orchestrator.farm.idempotency import answered, remember
+from orchestrator.farm.paging import page
+from orchestrator.farm.ports import Transaction
+from orchestrator.farm.sessions import find_in
+from orchestrator.model import Brief, Event, Job, Json, Lease, Plan, Quote, Session, Unit
+from orchestrator.states import JobState, UnitKind, UnitState, Wish
+from orchestrator.wire import PLAN_QUEUE
+
+SAMPLES = 200
+"""Newest measured units of a model that a cost model is fitted to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A cheaper variant of a job that fits what is left."""
+
+    label: str
+    brief: Brief
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a job would be and cost; nothing was written."""
+
+    plan: Plan
+    quote: Quote
+    session: Session
+    fits: bool
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The job, and whether this call made it (or an earlier one with the same key did)."""
+
+    job: Job
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitView:
+    """A unit with the lease whose result was accepted."""
+
+    unit: Unit
+    lease: Lease | None
+
+
+def estimate(
+    farm: Farm, *, account_id: str, session_id: str | None, brief: Brief, seed: int | None = None
+) -> Estimate:
+    """Plan and price a brief. No side effect."""
+    with farm.store.read() as tx:
+        session = find_in(tx, account_id, session_id)
+        card = farm.catalog.card(brief.model)
+        costs = cost_model(tx, card)
+        plan = make_plan(farm, brief, card, seed=seed)
+        quote = pricing.quote(plan, costs)
+        room = session.available_gpu_ms
+        if brief.max_gpu_ms is not None:
+            room = min(room, brief.max_gpu_ms)
+        fits = _fits(quote, session, brief)
+        others = () if fits else _alternatives(farm, card, costs, brief, plan, room)
+    return Estimate(plan=plan, quote=quote, session=session, fits=fits, alternatives=others)
+
+
+def submit(
+    farm: Farm,
+    *,
+    account_id: str,
+    session_id: str | None,
+    brief: Brief,
+    idempotency: Idempotency | None = None,
+) -> Submission:
+    """Write the job, its hold and its first unit in one transaction.
+
+    Raises:
+        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
+    """
+    now = farm.clock()
+    card = farm.catalog.card(brief.model)
+    job_id = farm.new_id("job", now)
+    with farm.store.write() as tx:
+        earlier = answered(tx, account_id, idempotency)
+        if earlier:
+            return Submission(job=_own(tx, account_id, earlier), created=False)
+        session = find_in(tx, account_id, session_id)
+        costs = cost_model(tx, card)
+        plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
+        quote = pricing.quote(plan, costs)
+        job = _new_job(job_id, session, brief, plan, quote, now)
+        tx.add(job)
+        case = Case(farm, tx, job_id, now)
+        scheduling.join(case)
+        try:
+            amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
+            case.hold(amount, first=True)
+        except BudgetExceeded as refused:
+            refused.data |= _explain(farm, tx, case, card, costs, plan)
+            raise
+        tx.add(_plan_unit(farm, case, plan, costs))
+        remember(tx, account_id, idempotency, job_id, now)
+        case.tell("state", state=job.state.value, pause_reason=None, error=None)
+        return Submission(job=case.close(), created=True)
+
+
+def get(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """Return a job. `account_id` None: of any account."""
+    with farm.store.read() as tx:
+        return _own(tx, account_id, job_id)
+
+
+def listing(
+    farm: Farm,
+    account_id: str | None,
+    *,
+    limit: int = 50,
+    after: str | None = None,
+    state: JobState | None = None,
+    session_id: str | None = None,
+) -> Page[Job]:
+    """Return jobs, newest first."""
+    wanted = {"account_id": account_id, "state": state, "session_id": session_id}
+    equal = {name: value for name, value in wanted.items() if value is not None}
+    with farm.store.read() as tx:
+        return page(tx, Job, limit, after, deleted_at_ms=None, **equal)
+
+
+def pause(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """Pause a job once its open leases have stopped; finished frames are kept."""
+    return _wish(farm, account_id, job_id, Wish.PAUSE)
+
+
+def cancel(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """End a job once its open leases have stopped; the steps done are charged."""
+    return _wish(farm, account_id, job_id, Wish.CANCEL)
+
+
+def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """Let a paused job go on, or take back a pause that has not come about yet."""
+    with farm.store.write() as tx:
+        _own(tx, account_id, job_id)
+        case = Case(farm, tx, job_id, farm.clock())
+        if case.job.wish is Wish.PAUSE:
+            case.change(wish=None)
+        else:
+            pausing.resume(case)
+        return case.close()
+
+
+def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
+    """Hide an ended job and return the keys of its files, for the caller to delete.
+
+    Its ledger entries and receipts stay: a bill outlives the picture.
+
+    Raises:
+        Conflict: the job has not ended.
+    """
+    with farm.store.write() as tx:
+        job = _own(tx, account_id, job_id)
+        if not job.state.is_terminal:
+            raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
+        case = Case(farm, tx, job_id, farm.clock())
+        keys = [file["key"] for file in job.artifacts.values()]
+        for lease in tx.find(Lease, job_id=job_id):
+            files = lease.receipt["artifacts"] if lease.receipt else []
+            keys += [artifact_key(lease, file["name"]) for file in files]
+        case.change(deleted_at_ms=farm.clock(), artifacts={})
+        case.close()
+        tx.forget_job(job_id)
+        return tuple(dict.fromkeys(keys))
+
+
+def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
+    """Return a job's units in frame order, each with its accepted lease."""
+    with farm.store.read() as tx:
+        _own(tx, account_id, job_id)
+        accepted = {lease.id: lease for lease in tx.find(Lease, job_id=job_id)}
+        return tuple(
+            UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))
+            for unit in tx.find(Unit, job_id=job_id, order="first_frame,id")
+        )
+
+
+def events(
+    farm: Farm, job_ids: tuple[str, ...] | None, *, after: int, limit: int = 500
+) -> tuple[Event, ...]:
+    """Return events with a greater id, oldest first.
+
+    The ids of one job never appear out of order (its transactions exclude each other); those
+    of several jobs may on Postgres, so follow each job by its own cursor.
+    """
+    equal = {} if job_ids is None else {"job_id": job_ids}
+    with farm.store.read() as tx:
+        return tuple(tx.find(Event, after=after, limit=limit, **equal))
+
+
+def last_event_id(farm: Farm) -> int:
+    """Return the newest event's id."""
+    with farm.store.read() as tx:
+        return tx.last_event_id()
+
+
+# --- shared with the farm's other rooms ---------------------------------------------------
+
+
+def artifact_key(lease: Lease, name: str) -> str:
+    """Where a file that was made under this lease lies."""
+    return f"units/{lease.unit_id}/{lease.fence}/{name}"
+
+
+def cost_model(tx: Transaction, card: ModelCard) -> pricing.CostModel:
+    """Fit the model's costs to this farm's own receipts."""
+    samples = [s for kind in UnitKind for s in tx.newest_samples(card.id, kind, SAMPLES)]
+    return pricing.CostModel.fit(samples, card)
+
+
+def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
+    """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
+    screenplay = prompt.parse(
+        brief.prompt,
+        vocabulary=card.vocabulary,
+        scenes=brief.scenes,
+        max_chars=farm.terms.max_prompt_chars,
+    )
+    chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
+    return planner.plan(brief, screenplay, card, seed=chosen)
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
+    job = tx.get(Job, job_id)
+    hidden = job is None or job.deleted_at_ms is not None
+    if job is None or hidden or account_id not in (None, job.account_id):
+        raise NotFound(f"There is no job {job_id}.", next="List yours with `farm jobs ls`.")
+    return job
+
+
+def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
+    with farm.store.write() as tx:
+        _own(tx, account_id, job_id)
+        case = Case(farm, tx, job_id, farm.clock())
+        if case.job.state.is_terminal or (
+            wish is Wish.PAUSE and (case.job.state is JobState.PAUSED or case.job.wish)
+        ):
+            raise Conflict(f"A job that is {case.job.wish or case.job.state} cannot {wish}.")
+        case.change(wish=wish)
+        case.grant_wish()
+        return case.close()
+
+
+def _chance_seed(job_id: str) -> int:
+    """31 bits out of the chance part of the id, so that a job's seed can be told from its id."""
+    return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
+
+
+def _new_job(
+    job_id: str, session: Session, brief: Brief, plan: Plan, quote: Quote, now_ms: int
+) -> Job:
+    stages = {line.stage: line for line in quote.stages}
+    return Job(
+        id=job_id,
+        account_id=session.account_id,
+        session_id=session.id,
+        state=JobState.QUEUED,
+        brief=planner.brief_json(brief),
+        quote=quote_json(quote) | {"plan": planner.plan_json(plan)},
+        model=plan.model,
+        width=plan.output.width,
+        height=plan.output.height,
+        fps=plan.fps,
+        steps=plan.steps,
+        seed=plan.seed,
+        frames_total=plan.frames_total,
+        cap_gpu_ms=brief.max_gpu_ms,
+        encode_reserve_gpu_ms=stages[UnitKind.ENCODE].p90_gpu_ms,
+        created_at_ms=now_ms,
+    )
+
+
+def quote_json(quote: Quote) -> Json:
+    """Return a quote as JSON, in GPU-ms."""
+    return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
+
+
+def _plan_unit(farm: Farm, case: Case, plan: Plan, costs: pricing.CostModel) -> Unit:
+    cost = pricing.unit_cost(costs, UnitKind.PLAN, plan, None)
+    return Unit(
+        id=farm.new_id("unt", case.now_ms),
+        job_id=case.job.id,
+        session_id=case.session.id,
+        kind=UnitKind.PLAN,
+        state=UnitState.READY,
+        queue=PLAN_QUEUE,
+        p50_gpu_ms=cost.p50_gpu_ms,
+        p90_gpu_ms=cost.p90_gpu_ms,
+        floor_gpu_ms=cost.floor_gpu_ms,
+        created_at_ms=case.now_ms,
+    )
+
+
+def _fits(quote: Quote, session: Session, brief: Brief) -> bool:
+    try:
+        amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
+    except BudgetExceeded:
+        return False
+    return amount <= session.available_gpu_ms
+
+
+def _alternatives(
+    farm: Farm,
+    card: ModelCard,
+    costs: pricing.CostModel,
+    brief: Brief,
+    plan: Plan,
+    room_gpu_ms: int,
+) -> tuple[Alternative, ...]:
+    found = []
+    for label, variant in planner.alternatives(brief, plan, card):
+        quote = pricing.quote(make_plan(farm, variant, card, seed=plan.seed), costs)
+        if quote.p90_gpu_ms <= room_gpu_ms:
+            found.append(Alternative(label=label, brief=variant, quote=quote))
+    return tuple(found)
+
+
+def _explain(
+    farm: Farm,
+    tx: Transaction,
+    case: Case,
+    card: ModelCard,
+    costs: pricing.CostModel,
+    plan: Plan,
+) -> Json:
+    holders = tx.find(
+        Job, session_id=case.session.id, state=tuple(s for s in JobState if not s.is_terminal)
+    )
+    room = ledger.extendable_gpu_ms(case.session, case.job)
+    brief = planner.brief_from_json(case.job.brief)
+    return {
+        "held_by": [{"job_id": j.id, "gpu_ms": j.held_gpu_ms} for j in holders if j.held_gpu_ms],
+        "alternatives": _alternatives(farm, card, costs, brief, plan, room),
+    }

@@ -1,0 +1,154 @@
+"""API keys, worker keys, join tokens and sign-in links: shown once, kept hashed.
+
+A token carries 160 bits of chance, so a plain SHA-256 is a sound hash of it (argon2 is for
+passwords, which have less) and the look-up by hash leaks no timing of its characters.
+"""
+
+import hashlib
+import secrets
+from dataclasses import replace
+
+from orchestrator.errors import NotFound, Unauthorized
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Account, Key
+from orchestrator.states import KeyKind
+
+USED_RESOLUTION_MS = 60_000
+"""`used_at_ms` is written at most this often, so that reading stays reading."""
+
+
+def digest(token: str) -> str:
+    """Return what is kept of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def issue(
+    farm: Farm,
+    tx: Transaction,
+    *,
+    kind: KeyKind,
+    name: str,
+    account_id: str | None = None,
+    worker_id: str | None = None,
+    ttl_seconds: float | None = None,
+) -> tuple[Key, str]:
+    """Make a key within an open transaction; the token is known only to the caller."""
+    now = farm.clock()
+    key_id = farm.new_id("key", now)
+    token = f"farm_{kind}_{key_id.removeprefix('key_')}_{secrets.token_hex(20)}"
+    key = Key(
+        id=key_id,
+        account_id=account_id,
+        worker_id=worker_id,
+        kind=kind,
+        name=name,
+        secret_sha256=digest(token),
+        created_at_ms=now,
+        expires_at_ms=None if ttl_seconds is None else now + round(ttl_seconds * 1000),
+    )
+    tx.add(key)
+    return key, token
+
+
+def create(
+    farm: Farm,
+    *,
+    account_id: str | None,
+    kind: KeyKind,
+    name: str,
+    worker_id: str | None = None,
+    ttl_seconds: float | None = None,
+) -> tuple[Key, str]:
+    """Make a key and return it with its token."""
+    with farm.store.write() as tx:
+        return issue(
+            farm,
+            tx,
+            kind=kind,
+            name=name,
+            account_id=account_id,
+            worker_id=worker_id,
+            ttl_seconds=ttl_seconds,
+        )
+
+
+def admit(farm: Farm, token: str, *, name: str) -> None:
+    """Accept a join token that the operator chose (a secret file); safe to repeat."""
+    with farm.store.write() as tx:
+        if not tx.find(Key, secret_sha256=digest(token)):
+            now = farm.clock()
+            tx.add(
+                Key(
+                    id=farm.new_id("key", now),
+                    account_id=None,
+                    kind=KeyKind.JOIN,
+                    name=name,
+                    secret_sha256=digest(token),
+                    created_at_ms=now,
+                )
+            )
+
+
+def resolve(farm: Farm, token: str) -> Key:
+    """Return the live key that this token is.
+
+    Raises:
+        Unauthorized: no such key, or it is expired or revoked.
+    """
+    now = farm.clock()
+    with farm.store.read() as tx:
+        found = tx.find(Key, secret_sha256=digest(token))
+    if not found or not _live(found[0], now):
+        raise Unauthorized("This key is not valid, has expired or was revoked.")
+    key = found[0]
+    if now - (key.used_at_ms or 0) > USED_RESOLUTION_MS:
+        with farm.store.write() as tx:
+            fresh = tx.get(Key, key.id, lock=True)
+            if fresh is None or not _live(fresh, now):
+                raise Unauthorized("This key has just been revoked.")
+            key = tx.save(fresh, replace(fresh, used_at_ms=now))
+    return key
+
+
+def redeem_signin(farm: Farm, token: str) -> Account:
+    """Use up a sign-in link and return the account it signs in.
+
+    Raises:
+        Unauthorized: the link was used, is too old, or never was one.
+    """
+    now = farm.clock()
+    with farm.store.write() as tx:
+        found = tx.find(Key, secret_sha256=digest(token), kind=KeyKind.SIGNIN, lock=True)
+        if not found or not _live(found[0], now):
+            raise Unauthorized(
+                "This sign-in link was used already or is too old.",
+                next="`farm up` prints a new one at every start; `farm status` shows where it runs.",
+            )
+        tx.save(found[0], replace(found[0], used_at_ms=now, revoked_at_ms=now))
+        account = tx.get(Account, found[0].account_id)
+        assert account, "a sign-in link names an account"
+        return account
+
+
+def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
+    """End a key at once. `account_id` None: any account's."""
+    with farm.store.write() as tx:
+        key = tx.get(Key, key_id, lock=True)
+        if key is None or (account_id is not None and key.account_id != account_id):
+            raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
+        if key.revoked_at_ms is not None:
+            return key
+        return tx.save(key, replace(key, revoked_at_ms=farm.clock()))
+
+
+def listing(farm: Farm, account_id: str | None) -> list[Key]:
+    """Return the keys of an account (None: all), newest first; never their secrets."""
+    equal = {} if account_id is None else {"account_id": account_id}
+    with farm.store.read() as tx:
+        return tx.find(Key, order="-id", **equal)
+
+
+def _live(key: Key, now_ms: int) -> bool:
+    expired = key.expires_at_ms is not None and key.expires_at_ms <= now_ms
+    return key.revoked_at_ms is None and not expired

@@ -1,0 +1,42 @@
+"""The first start of a home: one account, one session, one admin key; budgets are real at once."""
+
+from dataclasses import replace
+
+from orchestrator.farm import DEFAULT_SESSION, Farm, keys, sessions
+from orchestrator.model import Account, Key
+from orchestrator.states import KeyKind
+
+SIGN_IN_SECONDS = 24 * 3600
+
+
+def open_home(farm: Farm) -> str | None:
+    """Make what a new home opens with and return its admin key; None when it was opened before."""
+    with farm.store.write() as tx:
+        if tx.find(Account, limit=1):
+            return None
+        now = farm.clock()
+        account = Account(id=farm.new_id("acc", now), name="home", plan="studio", created_at_ms=now)
+        tx.add(account)
+        budget = farm.terms.default_session_gpu_seconds * 1000
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget)
+        tx.set_fact("epoch", 1)
+        _, token = keys.issue(
+            farm, tx, kind=KeyKind.ADMIN, name="first admin", account_id=account.id
+        )
+        return token
+
+
+def replace_key(farm: Farm, *, account_id: str, kind: KeyKind, name: str) -> str:
+    """Revoke the live keys of this name and return a new one's token.
+
+    For keys that a start of the farm makes for itself: its CLI's, its sign-in link.
+    """
+    now = farm.clock()
+    with farm.store.write() as tx:
+        for key in tx.find(Key, account_id=account_id, kind=kind, name=name, revoked_at_ms=None):
+            tx.save(key, replace(key, revoked_at_ms=now))
+        ttl = SIGN_IN_SECONDS if kind is KeyKind.SIGNIN else None
+        _, token = keys.issue(
+            farm, tx, kind=kind, name=name, account_id=account_id, ttl_seconds=ttl
+        )
+        return token

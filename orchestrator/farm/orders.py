@@ -1,0 +1,93 @@
+"""Orders: what a worker is told about a unit. Self-contained, so that nothing else decides a pixel."""
+
+from dataclasses import asdict
+
+from orchestrator import planner, pricing
+from orchestrator.farm import Farm
+from orchestrator.farm.case import Case
+from orchestrator.farm.jobs import artifact_key, cost_model
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Job, Lease, Unit
+from orchestrator.states import UnitKind, UnitState
+from orchestrator.wire import (
+    SEGMENT,
+    EncodeWork,
+    FrameSpec,
+    Order,
+    PlanWork,
+    RenderWork,
+    SegmentRef,
+)
+
+
+def order(table: Case, unit: Unit, lease: Lease) -> Order:
+    """Return everything a worker needs to do this unit under this lease."""
+    work: PlanWork | RenderWork | EncodeWork
+    match unit.kind:
+        case UnitKind.PLAN:
+            work = PlanWork(brief=table.job.brief, seed=table.job.seed)
+        case UnitKind.RENDER:
+            work = _render(table.farm, table.tx, table.job, unit)
+        case UnitKind.ENCODE:
+            work = _encode(table)
+    return Order(
+        lease_id=lease.id,
+        unit_id=unit.id,
+        job_id=unit.job_id,
+        fence=lease.fence,
+        epoch=lease.epoch,
+        gpu_ms_limit=lease.gpu_ms_limit,
+        expires_in_ms=max(0, lease.expires_at_ms - table.now_ms),
+        work=work,
+    )
+
+
+def _render(farm: Farm, tx: Transaction, job: Job, unit: Unit) -> RenderWork:
+    card = farm.catalog.card(job.model)
+    assert job.plan, "render units are made from the plan"
+    plan = planner.plan_from_json(job.plan)
+    step_ms, decode_ms = pricing.step_prior(cost_model(tx, card), plan)
+    frames = planner.frames(plan, unit.first_frame, unit.frames, card)
+    return RenderWork(
+        model=plan.model,
+        model_version=plan.model_version,
+        width=plan.native.width,
+        height=plan.native.height,
+        output_width=plan.output.width,
+        output_height=plan.output.height,
+        fps=plan.fps,
+        steps=plan.steps,
+        guidance_scale=plan.guidance_scale,
+        micro_batch=plan.micro_batch,
+        frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
+        image=job.brief.get("image"),
+        step_gpu_ms_prior=step_ms,
+        decode_gpu_ms_prior=decode_ms,
+    )
+
+
+def _encode(case: Case) -> EncodeWork:
+    job = case.job
+    done = case.units(kind=UnitKind.RENDER, state=UnitState.DONE)
+    leases = {lease.id: lease for lease in case.tx.find(Lease, job_id=job.id)}
+    segments = tuple(_segment(unit, leases[unit.accepted_lease_id or ""]) for unit in done)
+    assert sum(segment.frames for segment in segments) == job.frames_total
+    return EncodeWork(
+        width=job.width,
+        height=job.height,
+        fps=job.fps,
+        frames_total=job.frames_total,
+        title=str(job.brief["prompt"])[:200],
+        segments=segments,
+    )
+
+
+def _segment(unit: Unit, lease: Lease) -> SegmentRef:
+    assert lease.receipt, "an accepted lease has a receipt"
+    file = next(f for f in lease.receipt["artifacts"] if f["name"] == SEGMENT)
+    return SegmentRef(
+        first_frame=unit.first_frame,
+        frames=unit.frames,
+        key=artifact_key(lease, SEGMENT),
+        sha256=file["sha256"],
+    )

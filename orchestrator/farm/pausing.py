@@ -1,0 +1,69 @@
+"""Stopping and going on: what a paused job keeps, and what it takes to resume it."""
+
+from orchestrator import ledger
+from orchestrator.errors import BudgetExceeded, Conflict
+from orchestrator.farm import Farm, scheduling
+from orchestrator.farm.case import Case
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Job
+from orchestrator.states import JobEvent, JobState, PauseReason, UnitKind, UnitState
+
+
+def remaining_gpu_ms(case: Case) -> int:
+    """What the rest of the job needs at p90, the encode reserve included."""
+    units = case.units(state=(UnitState.READY, UnitState.LEASED))
+    need = sum(unit.p90_gpu_ms for unit in units)
+    if all(unit.kind is not UnitKind.ENCODE for unit in units):
+        need += case.job.encode_reserve_gpu_ms
+    if case.job.plan is None:
+        need += next(
+            stage["p90_gpu_ms"]
+            for stage in case.job.quote["stages"]
+            if stage["stage"] == UnitKind.RENDER
+        )
+    return need
+
+
+def resume(case: Case) -> None:
+    """Hold what the rest of a paused job needs, or as much as there is, and queue it.
+
+    Raises:
+        BudgetExceeded: not even its next unit fits.
+        Conflict: the job is not paused.
+    """
+    if case.job.state is not JobState.PAUSED:
+        raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
+    need = max(0, remaining_gpu_ms(case) - case.job.held_gpu_ms)
+    room = ledger.extendable_gpu_ms(case.session, case.job)
+    ready = case.units(state=UnitState.READY)
+    reserve = case.job.encode_reserve_gpu_ms
+    least = min(
+        unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in ready
+    )
+    if case.job.held_gpu_ms + min(need, room) < least:
+        missing = least - case.job.held_gpu_ms - room
+        capped = room < case.session.available_gpu_ms
+        raise BudgetExceeded(
+            f"Its next unit needs {missing / 1000:.3f} GPU-seconds more than "
+            + ("its own max_gpu_seconds allows." if capped else "the session has left."),
+            needed_gpu_ms=least - case.job.held_gpu_ms,
+            available_gpu_ms=room,
+        )
+    scheduling.join(case)
+    if min(need, room):
+        case.hold(min(need, room))
+    case.step(JobEvent.RESUME, pause_reason=None)
+
+
+def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int) -> None:
+    """Let the session's jobs go on that were paused for budget, oldest first, while it lasts."""
+    waiting = tx.find(
+        Job, session_id=session_id, state=JobState.PAUSED, pause_reason=PauseReason.BUDGET
+    )
+    for job in waiting:
+        case = Case(farm, tx, job.id, now_ms)
+        try:
+            resume(case)
+        except BudgetExceeded:
+            continue
+        case.close()

@@ -1,0 +1,93 @@
+"""What the farm asks of its store. `orchestrator.store` answers on SQLite and on Postgres."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.model import Json, Lease, Sample, Session, Unit
+
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """One moment of the truth; see `orchestrator.store.transaction` for each call."""
+
+    def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
+        """Return the row with this id."""
+
+    def find(
+        self,
+        cls: type[T],
+        *,
+        order: str = "id",
+        limit: int | None = None,
+        after: str | int | None = None,
+        before: str | None = None,
+        lock: bool = False,
+        **equal: Any,
+    ) -> list[T]:
+        """Return the rows that match."""
+
+    def add(self, *rows: Any) -> None:
+        """Insert rows."""
+
+    def save(self, old: T, new: T) -> T:
+        """Write what differs; Conflict when somebody else did first."""
+
+    def tell(self, job_id: str, kind: str, data: Json, at_ms: int) -> None:
+        """Append an event."""
+
+    def last_event_id(self) -> int:
+        """Return the newest event's id."""
+
+    def fact(self, name: str) -> Any:
+        """Return one of the farm's own facts."""
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Write one of the farm's own facts."""
+
+    def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:
+        """Return (body_sha256, result_id) of a used idempotency key."""
+
+    def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
+        """Keep an idempotency key."""
+
+    def busy_sessions(self, limit: int) -> list[Session]:
+        """Return sessions that hold budget, lowest pass first."""
+
+    def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
+        """Return a session's grantable units."""
+
+    def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
+        """Return grantable units of a queue nobody was rung for lately."""
+
+    def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
+        """Note that a device was rung."""
+
+    def lapsed_leases(self, before_ms: int) -> list[Lease]:
+        """Return open leases that expired before then."""
+
+    def queue_depths(self) -> list[tuple[str, str, int]]:
+        """Return (queue, unit state, count)."""
+
+    def account_sums(self) -> dict[str, int]:
+        """Return the balance of every ledger account."""
+
+    def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
+        """Return the newest measured units."""
+
+    def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
+        """Return settled and lost GPU-ms, grouped."""
+
+    def forget_job(self, job_id: str) -> None:
+        """Delete a job's events."""
+
+
+class Store(Protocol):
+    """Where the truth is."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction that only looks."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction that commits whole or not at all."""

@@ -1,0 +1,68 @@
+"""Receipts: each lease of a job, what it measured, what it cost, and what was not charged."""
+
+from typing import Any
+
+from orchestrator import pricing
+from orchestrator.farm import Farm, jobs
+from orchestrator.model import Entry, Json, Lease, Unit, Worker
+from orchestrator.states import LeaseState
+
+
+def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
+    """Return a job's itemised receipt in GPU-ms; final once the job has ended.
+
+    `by_stage` sums what was measured and charged; `lines` has every lease, the lost ones too.
+    """
+    job = jobs.get(farm, account_id, job_id)
+    with farm.store.read() as tx:
+        leases = tx.find(Lease, job_id=job_id)
+        units = {unit.id: unit for unit in tx.find(Unit, job_id=job_id)}
+        workers = {w.id: w for w in tx.find(Worker, id=tuple({le.worker_id for le in leases}))}
+        entries = tx.find(Entry, job_id=job_id)
+    lines = [_line(lease, units[lease.unit_id], workers[lease.worker_id]) for lease in leases]
+    energies = [line["energy_mj"] for line in lines if line["energy_mj"] is not None]
+    by_kind: dict[str, int] = {}
+    for line in lines:
+        by_kind[line["kind"]] = by_kind.get(line["kind"], 0) + line["gpu_ms"]
+    return {
+        "job_id": job.id,
+        "session_id": job.session_id,
+        "state": job.state.value,
+        "final": job.state.is_terminal,
+        "gpu_ms": job.spent_gpu_ms,
+        "held_gpu_ms": job.held_gpu_ms,
+        "lost_gpu_ms": sum(line["lost_gpu_ms"] for line in lines),
+        "price_microusd": sum(line["price_microusd"] for line in lines),
+        "by_stage": by_kind,
+        "frames": job.frames_done,
+        "energy_mj": sum(energies) if energies else None,
+        "lines": lines,
+        "entries": [
+            {"id": e.id, "kind": e.kind.value, "gpu_ms": e.gpu_ms, "at_ms": e.at_ms, "note": e.note}
+            for e in entries
+        ],
+    }
+
+
+def _line(lease: Lease, unit: Unit, worker: Worker) -> dict[str, Any]:
+    measured = lease.receipt or {}
+    outcome = lease.outcome.value if lease.outcome else lease.state.value
+    return {
+        "lease_id": lease.id,
+        "unit_id": unit.id,
+        "kind": lease.kind.value,
+        "first_frame": unit.first_frame,
+        "frames": lease.frames_done,
+        "attempt": lease.fence,
+        "worker": worker.name,
+        "device": worker.device,
+        "device_class": worker.device_class,
+        "outcome": "running" if lease.state is LeaseState.OPEN else outcome,
+        "gpu_ms": lease.settled_gpu_ms,
+        "lost_gpu_ms": lease.lost_gpu_ms,
+        "by_stage": measured.get("by_stage", {}),
+        "price_microusd": pricing.price_microusd(lease.settled_gpu_ms, worker.device_class),
+        "energy_mj": measured.get("energy_mj"),
+        "frame_sha256": measured.get("frame_sha256", []),
+        "message": measured.get("message", ""),
+    }

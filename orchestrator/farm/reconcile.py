@@ -1,0 +1,77 @@
+"""What nobody asks for and has to be done: lapsed leases, lost workers, bells to ring."""
+
+from dataclasses import replace
+
+from orchestrator import scheduler
+from orchestrator.farm import Farm, grants
+from orchestrator.farm.results import give_back
+from orchestrator.model import Lease, Worker
+from orchestrator.states import LeaseState, WorkerState
+
+
+def reconcile(farm: Farm) -> int:
+    """Take back what lost workers hold and mark them; return how many leases lapsed.
+
+    Safe to run at any time, by several processes at once.
+    """
+    now = farm.clock()
+    with farm.store.read() as tx:
+        lapsed = tx.lapsed_leases(now - farm.terms.grace_ms)
+        gone_before = now - round(farm.terms.worker_gone_seconds * 1000)
+        silent = [
+            worker
+            for worker in tx.find(Worker, state=(WorkerState.ACTIVE, WorkerState.DRAINING))
+            if worker.seen_at_ms < gone_before
+        ]
+    for lease in lapsed:
+        with farm.store.write() as tx:
+            fresh = tx.get(Lease, lease.id, lock=True)
+            still = fresh and fresh.state is LeaseState.OPEN
+            if fresh and still and fresh.expires_at_ms == lease.expires_at_ms:
+                give_back(farm, tx, fresh, now, lapsed=True)
+    for worker in silent:
+        with farm.store.write() as tx:
+            now_seen = tx.get(Worker, worker.id, lock=True)
+            if now_seen and now_seen.seen_at_ms == worker.seen_at_ms:
+                tx.save(now_seen, replace(now_seen, state=WorkerState.GONE))
+    return len(lapsed)
+
+
+def to_ring(farm: Farm) -> list[tuple[str, str]]:
+    """Return (queue, unit id) for each idle device that has work waiting, and note the ring.
+
+    A message is only a hint: one that is lost is rung again after `ring_again_seconds`.
+    """
+    now = farm.clock()
+    before = now - round(farm.terms.ring_again_seconds * 1000)
+    with farm.store.read() as tx:
+        if grants.is_frozen(tx):
+            return []
+        busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
+        bells: list[tuple[str, str]] = []
+        rung: set[str] = set()
+        for worker in tx.find(Worker, state=WorkerState.ACTIVE, polls=False):
+            if worker.id in busy:
+                continue
+            for queue in scheduler.queues_of(worker.kinds, worker.models):
+                units = tx.unrung_units(queue, before, len(rung) + 1)
+                fresh = [unit for unit in units if unit.id not in rung]
+                if fresh:
+                    bells.append((queue, fresh[0].id))
+                    rung.add(fresh[0].id)
+                    break
+    if rung:
+        with farm.store.write() as tx:
+            tx.mark_rung(sorted(rung), now)
+    return bells
+
+
+def lead(farm: Farm, holder: str, seconds: float) -> bool:
+    """Take or renew the dispatcher's lock; False while another one holds it."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        held = tx.fact("dispatcher")
+        if held and held["holder"] != holder and held["until_ms"] > now:
+            return False
+        tx.set_fact("dispatcher", {"holder": holder, "until_ms": now + round(seconds * 1000)})
+        return True

@@ -1,0 +1,391 @@
+"""How a lease ends: its result accepted, charged, or given back, and its job moved on."""
+
+import math
+from dataclasses import replace
+
+from orchestrator import ledger, planner, pricing
+from orchestrator.errors import BadRequest, StaleLease
+from orchestrator.farm import Farm, grants
+from orchestrator.farm.case import Case
+from orchestrator.farm.jobs import artifact_key, cost_model
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Json, Lease, Plan, Sample, Unit, Worker
+from orchestrator.states import (
+    Cause,
+    JobEvent,
+    LeaseState,
+    Outcome,
+    UnitKind,
+    UnitState,
+    WorkerState,
+)
+from orchestrator.wire import (
+    ENCODE_QUEUE,
+    MASTER,
+    POSTER,
+    SEGMENT,
+    SHEET,
+    STRIP,
+    VIDEO,
+    CompleteAnswer,
+    CompleteRequest,
+    render_queue,
+)
+
+QUARANTINE_AFTER = 3
+"""Sessions whose units a worker failed in a row before an operator must look at it."""
+
+_FILES = {
+    UnitKind.PLAN: frozenset[str](),
+    UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
+    UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
+}
+
+
+def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAnswer:
+    """Accept what a worker reports of its unit, settle it, move the job, hand out the next.
+
+    Safe to repeat: a second report of the same lease is answered like the first.
+
+    Raises:
+        StaleLease: the lease is not this worker's any more; nothing is charged.
+        BadRequest: a done unit lacks what makes it done.
+    """
+    now = farm.clock()
+    with farm.store.write() as tx:
+        lease = _reported(farm, tx, worker_id, request, now)
+        if lease.state is LeaseState.OPEN:
+            lease = _resolve(farm, tx, lease, request, now)
+        orders: tuple[grants.Order, ...] = ()
+        if request.claim_next:
+            worker = tx.get(Worker, worker_id)
+            assert worker, "its lease names it"
+            again = grants.redeliver(farm, tx, worker, now)
+            orders = grants.grant(farm, tx, worker, None, now) if again is None else again
+    return CompleteAnswer(
+        settled_gpu_ms=lease.settled_gpu_ms, lost_gpu_ms=lease.lost_gpu_ms, orders=orders
+    )
+
+
+def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed: bool) -> None:
+    """End a lease without a result: nothing is charged, the unit may be granted again.
+
+    `lapsed`: its worker was lost, which counts as an attempt; else it handed the unit back.
+    """
+    case = Case(farm, tx, lease.job_id, now_ms)
+    lease = tx.save(
+        lease,
+        replace(
+            lease,
+            state=LeaseState.LAPSED if lapsed else LeaseState.RELEASED,
+            lost_gpu_ms=lease.used_gpu_ms,
+            resolved_at_ms=now_ms,
+        ),
+    )
+    note = "worker lost" if lapsed else "handed back"
+    case.lose(lease, lease.used_gpu_ms, note)
+    unit = _unit(tx, lease)
+    if unit.state is UnitState.LEASED:
+        _try_again(case, unit, lease, count=lapsed, why="the worker was lost")
+    case.grant_wish()
+    case.close()
+
+
+def _reported(
+    farm: Farm, tx: Transaction, worker_id: str, request: CompleteRequest, now_ms: int
+) -> Lease:
+    lease = tx.get(Lease, request.lease_id)
+    if lease is None or lease.worker_id != worker_id or lease.fence != request.fence:
+        raise StaleLease(lease_id=request.lease_id)
+    if lease.state is LeaseState.COMPLETED:
+        return lease
+    late = now_ms > lease.expires_at_ms + farm.terms.grace_ms
+    if lease.state is not LeaseState.OPEN or late or lease.epoch != tx.fact("epoch"):
+        raise StaleLease(lease_id=request.lease_id)
+    return lease
+
+
+def _resolve(
+    farm: Farm, tx: Transaction, lease: Lease, request: CompleteRequest, now_ms: int
+) -> Lease:
+    case = Case(farm, tx, lease.job_id, now_ms)
+    unit = _unit(tx, lease)
+    receipt = request.receipt
+    measured = receipt.gpu_ms + receipt.wasted_gpu_ms
+    charged = _charge(lease, request, now_ms)
+    plan = _checked(case, unit, request)
+    lease = tx.save(
+        lease,
+        replace(
+            lease,
+            state=LeaseState.COMPLETED,
+            outcome=request.outcome,
+            used_gpu_ms=max(lease.used_gpu_ms, measured),
+            frames_done=receipt.frames_done,
+            settled_gpu_ms=charged,
+            lost_gpu_ms=measured - charged + receipt.load_gpu_ms,
+            receipt=receipt.model_dump(mode="json") | {"message": request.message},
+            resolved_at_ms=now_ms,
+        ),
+    )
+    case.settle(lease, charged)
+    case.lose(lease, lease.lost_gpu_ms, _why_lost(request))
+    if unit.state is UnitState.LEASED:
+        _apply(case, unit, lease, request, plan)
+    _judge(case, lease, request)
+    case.tell("usage", **grants.usage(case))
+    case.grant_wish()
+    case.close()
+    return lease
+
+
+def _charge(lease: Lease, request: CompleteRequest, now_ms: int) -> int:
+    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
+        return 0
+    return ledger.charge(
+        reported_gpu_ms=request.receipt.gpu_ms,
+        limit_gpu_ms=lease.gpu_ms_limit,
+        seen_gpu_ms=now_ms - lease.granted_at_ms,
+    )
+
+
+def _why_lost(request: CompleteRequest) -> str:
+    if request.outcome is Outcome.FAILED:
+        return f"failed: {request.cause}"
+    return "model load, stopped micro-batch or overrun"
+
+
+def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
+    """Refuse a result that is not what its outcome says; return the plan of a plan unit."""
+    receipt = request.receipt
+    if request.outcome is Outcome.FAILED:
+        if request.cause is None:
+            raise BadRequest("A failed unit needs a cause.")
+        return None
+    if unit.kind is UnitKind.RENDER:
+        whole = receipt.frames_done == unit.frames
+        if receipt.frames_done > unit.frames or (request.outcome is Outcome.DONE and not whole):
+            raise BadRequest(
+                f"{receipt.frames_done} of {unit.frames} frames is not {request.outcome}."
+            )
+    kept = request.outcome is Outcome.DONE or receipt.frames_done
+    missing = _FILES[unit.kind] - {file.name for file in receipt.artifacts}
+    if kept and missing:
+        raise BadRequest(f"The result lacks {', '.join(sorted(missing))}.")
+    if unit.kind is not UnitKind.PLAN or request.outcome is not Outcome.DONE:
+        return None
+    plan = planner.plan_from_json(request.plan or {})
+    if planner.plan_json(plan) != case.job.quote["plan"]:
+        raise BadRequest(
+            "The plan is not the one that was quoted.",
+            next="Install the same version of Framefarm and its models on worker and farm.",
+        )
+    return plan
+
+
+def _apply(
+    case: Case, unit: Unit, lease: Lease, request: CompleteRequest, plan: Plan | None
+) -> None:
+    """Do to the unit and its job what the outcome means."""
+    kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
+    match request.outcome:
+        case Outcome.FAILED:
+            _failed(case, unit, lease, request)
+        case Outcome.STOPPED if kept and kept < unit.frames:
+            _split(case, unit, lease, kept)
+        case Outcome.STOPPED if not kept:
+            floor = unit.floor_gpu_ms
+            if case.job.wish is None:  # the limit was too low to keep anything
+                floor = max(floor, 2 * lease.gpu_ms_limit)
+            ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, rung_at_ms=None)
+            case.tx.save(unit, ready)
+        case _:
+            _done(case, unit, lease, plan)
+
+
+def _failed(table: Case, unit: Unit, lease: Lease, request: CompleteRequest) -> None:
+    message = request.message or "The worker gave no reason."
+    if request.cause is Cause.REQUEST:
+        _try_again(table, unit, lease, count=False, why=message)
+        table.fail(
+            {
+                "code": "request_failed",
+                "message": message,
+                "next": "Change the request as the message says; the GPU time used was charged.",
+            }
+        )
+    else:
+        _try_again(table, unit, lease, count=True, why=message)
+
+
+def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -> None:
+    attempts = unit.attempts + count
+    case.tx.save(
+        unit,
+        replace(
+            unit,
+            state=UnitState.READY,
+            attempts=attempts,
+            last_worker_id=lease.worker_id,
+            rung_at_ms=None,
+        ),
+    )
+    if attempts >= case.farm.terms.max_attempts:
+        case.fail(
+            {
+                "code": "unit_failed",
+                "message": f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
+                "next": "None of the failed attempts was charged. `farm worker ls` and `farm "
+                "logs` say more about the workers; `farm jobs rerun` tries the whole job again.",
+            }
+        )
+
+
+def _split(case: Case, unit: Unit, lease: Lease, kept: int) -> None:
+    """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
+    rest = unit.frames - kept
+    share = rest / unit.frames
+    case.tx.add(
+        replace(
+            unit,
+            id=case.farm.new_id("unt", case.now_ms),
+            state=UnitState.READY,
+            first_frame=unit.first_frame + kept,
+            frames=rest,
+            p50_gpu_ms=math.ceil(unit.p50_gpu_ms * share),
+            p90_gpu_ms=math.ceil(unit.p90_gpu_ms * share),
+            fence=0,
+            attempts=0,
+            rung_at_ms=None,
+        )
+    )
+    smaller = replace(unit, frames=kept)
+    case.tx.save(unit, smaller)
+    _done(case, smaller, lease, None)
+
+
+def _done(case: Case, unit: Unit, lease: Lease, plan: Plan | None) -> None:
+    case.tx.save(unit, replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id))
+    _sample(case, unit, lease)
+    if unit.kind is UnitKind.PLAN:
+        assert plan, "a done plan unit was checked to bring one"
+        _planned(case, plan)
+    elif unit.kind is UnitKind.RENDER:
+        _rendered(case, unit, lease)
+    else:
+        _encoded(case, lease)
+
+
+def _planned(case: Case, plan: Plan) -> None:
+    costs = cost_model(case.tx, case.farm.catalog.card(plan.model))
+    for batch in plan.batches:
+        cost = pricing.unit_cost(costs, UnitKind.RENDER, plan, batch)
+        case.tx.add(
+            Unit(
+                id=case.farm.new_id("unt", case.now_ms),
+                job_id=case.job.id,
+                session_id=case.session.id,
+                kind=UnitKind.RENDER,
+                queue=render_queue(plan.model),
+                first_frame=batch.first_frame,
+                frames=batch.frames,
+                p50_gpu_ms=cost.p50_gpu_ms,
+                p90_gpu_ms=cost.p90_gpu_ms,
+                floor_gpu_ms=cost.floor_gpu_ms,
+                created_at_ms=case.now_ms,
+            )
+        )
+    case.step(JobEvent.RENDER, plan=planner.plan_json(plan))
+
+
+def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
+    case.change(frames_done=case.job.frames_done + unit.frames)
+    case.tell(
+        "frame",
+        first_frame=unit.first_frame,
+        frames=unit.frames,
+        unit_id=unit.id,
+        strip=artifact_key(lease, STRIP),
+    )
+    case.tell(
+        "progress",
+        frames_done=case.job.frames_done,
+        frames_total=case.job.frames_total,
+        stage=UnitKind.RENDER.value,
+    )
+    if case.job.frames_done < case.job.frames_total:
+        return
+    reserve = case.job.encode_reserve_gpu_ms
+    case.tx.add(
+        Unit(
+            id=case.farm.new_id("unt", case.now_ms),
+            job_id=case.job.id,
+            session_id=case.session.id,
+            kind=UnitKind.ENCODE,
+            queue=ENCODE_QUEUE,
+            p50_gpu_ms=reserve,
+            p90_gpu_ms=reserve,
+            floor_gpu_ms=max(1, reserve // 4),
+            created_at_ms=case.now_ms,
+        )
+    )
+    if case.job.wish is None:
+        case.step(JobEvent.ENCODE)
+
+
+def _encoded(case: Case, lease: Lease) -> None:
+    assert lease.receipt, "it was just written"
+    names = {VIDEO: "video", POSTER: "poster", SHEET: "sheet"}
+    files: Json = {
+        names[file["name"]]: {
+            "key": artifact_key(lease, file["name"]),
+            "sha256": file["sha256"],
+            "bytes": file["bytes"],
+        }
+        for file in lease.receipt["artifacts"]
+        if file["name"] in names
+    }
+    case.change(artifacts=files, wish=None)
+    case.end(JobEvent.FINISH)
+
+
+def _sample(case: Case, unit: Unit, lease: Lease) -> None:
+    """Remember what the unit cost, for the next quotes."""
+    receipt = lease.receipt or {}
+    worker = case.tx.get(Worker, lease.worker_id)
+    assert worker, "its lease names it"
+    plan = case.job.quote["plan"]
+    work = pricing.work_of(unit.kind, planner.plan_from_json(plan), unit.frames)
+    if work > 0 and receipt.get("gpu_ms"):
+        case.tx.add(
+            Sample(
+                id=case.farm.new_id("smp", case.now_ms),
+                model=case.job.model,
+                device_class=worker.device_class,
+                kind=unit.kind,
+                gpu_ms=receipt["gpu_ms"],
+                work=work,
+                at_ms=case.now_ms,
+            )
+        )
+
+
+def _judge(case: Case, lease: Lease, request: CompleteRequest) -> None:
+    """Remember a worker's failures over several sessions; its next success forgets them."""
+    worker = case.tx.get(Worker, lease.worker_id)
+    assert worker, "its lease names it"
+    blamed: tuple[str, ...] = ()
+    state = worker.state
+    if request.outcome is Outcome.FAILED:
+        if request.cause is Cause.REQUEST:
+            return
+        blamed = tuple(dict.fromkeys((*worker.blamed, lease.session_id)))
+        if len(blamed) >= QUARANTINE_AFTER:
+            state = WorkerState.QUARANTINED
+    case.tx.save(worker, replace(worker, blamed=blamed, state=state))
+
+
+def _unit(tx: Transaction, lease: Lease) -> Unit:
+    unit = tx.get(Unit, lease.unit_id, lock=True)
+    assert unit, "rows are never deleted"
+    return unit

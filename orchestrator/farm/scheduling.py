@@ -1,0 +1,13 @@
+"""Virtual time of sessions: joining the farm's queue without old credit."""
+
+from dataclasses import replace
+
+from orchestrator import scheduler
+from orchestrator.farm.case import Case
+
+
+def join(case: Case) -> None:
+    """Bring an idle session to the current virtual time before it holds budget again."""
+    if case.session.held_gpu_ms == 0:
+        busy = case.tx.busy_sessions(limit=1)
+        case.session = replace(case.session, pass_gpu_ms=scheduler.join_pass(case.session, busy))

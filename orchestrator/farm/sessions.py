@@ -1,0 +1,172 @@
+"""Sessions: envelopes of budget."""
+
+from dataclasses import replace
+
+from orchestrator import ledger
+from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page
+from orchestrator.farm.idempotency import answered, remember
+from orchestrator.farm.paging import page
+from orchestrator.farm.pausing import resume_for_budget
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Entry, Session
+from orchestrator.states import SessionState
+
+MAX_GPU_MS = 10**12
+"""Thirty years of one device: more is a slip of the pen."""
+
+
+def create(
+    farm: Farm,
+    *,
+    account_id: str,
+    name: str,
+    budget_gpu_ms: int,
+    idempotency: Idempotency | None = None,
+) -> Session:
+    """Open a session with a budget.
+
+    Raises:
+        Conflict: the account has a session of this name.
+    """
+    _check_amount(budget_gpu_ms, zero=True)
+    now = farm.clock()
+    with farm.store.write() as tx:
+        earlier = answered(tx, account_id, idempotency)
+        if earlier:
+            return _own(tx, account_id, earlier)
+        if tx.find(Session, account_id=account_id, name=name):
+            raise Conflict(
+                f"There is a session named {name!r} already.",
+                next="Choose another name, or top that one up with `farm session topup`.",
+            )
+        session = open_session(farm, tx, account_id, name, budget_gpu_ms)
+        remember(tx, account_id, idempotency, session.id, now)
+    return session
+
+
+def open_session(
+    farm: Farm, tx: Transaction, account_id: str, name: str, budget_gpu_ms: int
+) -> Session:
+    """Write a new session and the entry of its budget within an open transaction."""
+    now = farm.clock()
+    session = Session(
+        id=farm.new_id("ses", now),
+        account_id=account_id,
+        name=name,
+        limit_gpu_ms=0,
+        created_at_ms=now,
+    )
+    entry = None
+    if budget_gpu_ms:
+        movement = ledger.give(
+            session, budget_gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=False
+        )
+        session, entry = movement.session, movement.entry
+    tx.add(session)
+    if entry:
+        tx.add(entry)
+    return session
+
+
+def get(farm: Farm, account_id: str | None, session_id: str) -> Session:
+    """Return a session by id."""
+    with farm.store.read() as tx:
+        return _own(tx, account_id, session_id)
+
+
+def find(farm: Farm, account_id: str, name_or_id: str | None) -> Session:
+    """Return a session by id or name; the account's default one when None."""
+    with farm.store.read() as tx:
+        return find_in(tx, account_id, name_or_id)
+
+
+def find_in(tx: Transaction, account_id: str, name_or_id: str | None) -> Session:
+    """Return a session by id or name, within an open transaction."""
+    wanted = name_or_id or DEFAULT_SESSION
+    session = tx.get(Session, wanted)
+    if session is None or session.account_id != account_id:
+        named = tx.find(Session, account_id=account_id, name=wanted)
+        if not named:
+            raise NotFound(
+                f"There is no session {wanted!r}.",
+                next="List yours with `farm session ls`, or open one with `farm session create`.",
+            )
+        session = named[0]
+    return session
+
+
+def listing(
+    farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
+) -> Page[Session]:
+    """Return sessions, newest first. `account_id` None: of every account."""
+    equal = {} if account_id is None else {"account_id": account_id}
+    with farm.store.read() as tx:
+        return page(tx, Session, limit, after, **equal)
+
+
+def top_up(
+    farm: Farm,
+    account_id: str | None,
+    session_id: str,
+    gpu_ms: int,
+    idempotency: Idempotency | None = None,
+) -> Session:
+    """Raise a session's limit, and let the jobs go on that waited for budget."""
+    _check_amount(gpu_ms, zero=False)
+    now = farm.clock()
+    with farm.store.write() as tx:
+        session = _own(tx, account_id, session_id, lock=True)
+        if answered(tx, session.account_id, idempotency):
+            return session
+        if session.state is not SessionState.OPEN:
+            raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
+        _check_amount(session.limit_gpu_ms + gpu_ms, zero=False)
+        movement = ledger.give(
+            session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
+        )
+        tx.save(session, movement.session)
+        tx.add(movement.entry)
+        remember(tx, session.account_id, idempotency, session.id, now)
+        resume_for_budget(farm, tx, session.id, now)
+        return _own(tx, account_id, session_id)
+
+
+def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
+    """Take no more jobs in this session; what runs finishes within its hold."""
+    with farm.store.write() as tx:
+        session = _own(tx, account_id, session_id, lock=True)
+        return tx.save(session, replace(session, state=SessionState.CLOSED))
+
+
+def ledger_page(
+    farm: Farm,
+    account_id: str | None,
+    session_id: str,
+    *,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page[Entry]:
+    """Return a session's entries, newest first."""
+    with farm.store.read() as tx:
+        session = _own(tx, account_id, session_id)
+        return page(tx, Entry, limit, after, session_id=session.id)
+
+
+def _own(
+    tx: Transaction, account_id: str | None, session_id: str, *, lock: bool = False
+) -> Session:
+    session = tx.get(Session, session_id, lock=lock)
+    if session is None or account_id not in (None, session.account_id):
+        raise NotFound(
+            f"There is no session {session_id!r}.", next="List yours with `farm session ls`."
+        )
+    return session
+
+
+def _check_amount(gpu_ms: int, *, zero: bool) -> None:
+    if gpu_ms > MAX_GPU_MS or gpu_ms < 0 or (gpu_ms == 0 and not zero):
+        raise BadRequest(
+            f"A budget of {gpu_ms / 1000:.3f} GPU-seconds is not possible.",
+            next="Give more than 0 and at most 1,000,000,000 GPU-seconds.",
+        )

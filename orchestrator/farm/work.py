@@ -1,0 +1,222 @@
+"""The worker protocol's verbs: hello, claim, heartbeat, release, and who may touch which file.
+
+`complete` is in `orchestrator.farm.results`.
+"""
+
+from dataclasses import replace
+
+from orchestrator import scheduler
+from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
+from orchestrator.farm import Farm, grants, keys
+from orchestrator.farm.ports import Transaction
+from orchestrator.farm.results import complete, give_back
+from orchestrator.model import Job, Key, Lease, Unit, Worker
+from orchestrator.states import KeyKind, LeaseState, UnitState, Verdict, Wish, WorkerState
+from orchestrator.wire import (
+    PROTOCOL,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    HelloAnswer,
+    HelloRequest,
+    LeaseUse,
+    LeaseVerdict,
+    Order,
+    ReleaseAnswer,
+    ReleaseRequest,
+)
+
+SEEN_RESOLUTION_MS = 5_000
+"""`seen_at_ms` of an idle worker is written at most this often."""
+
+__all__ = ["claim", "complete", "heartbeat", "hello", "may_read", "release", "upload_key"]
+
+
+def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
+    """Enrol a worker that shows a join token, or welcome one back that shows its own key.
+
+    A worker that says hello has just started: what it was leased before is given back.
+    """
+    if request.protocol != PROTOCOL:
+        raise BadRequest(
+            f"This farm speaks worker protocol {PROTOCOL}, the worker {request.protocol}.",
+            next="Install the same version of Framefarm on both.",
+        )
+    now = farm.clock()
+    token = None
+    with farm.store.write() as tx:
+        known = tx.get(Worker, key.worker_id, lock=True) if key.worker_id else None
+        if known is None and key.kind is not KeyKind.JOIN:
+            raise NotAllowed(
+                "hello takes a join token or a worker's own key.",
+                next="Make a token with `farm keys create --kind join`.",
+            )
+        worker = _described(farm, known, request, now)
+        if known:
+            tx.save(known, worker)
+            for lease in tx.find(Lease, worker_id=worker.id, state=LeaseState.OPEN):
+                give_back(farm, tx, lease, now, lapsed=True)
+        else:
+            tx.add(worker)
+            _, token = keys.issue(
+                farm, tx, kind=KeyKind.WORKER, name=worker.name, worker_id=worker.id
+            )
+        epoch = tx.fact("epoch")
+    return HelloAnswer(
+        worker_id=worker.id,
+        worker_key=token,
+        epoch=epoch,
+        heartbeat_seconds=farm.terms.heartbeat_seconds,
+        lease_seconds=farm.terms.lease_seconds,
+        queues=scheduler.queues_of(worker.kinds, worker.models),
+    )
+
+
+def claim(farm: Farm, worker_id: str, hint: str | None) -> tuple[Order, ...]:
+    """Return the worker's next order, chosen by the farm; empty when there is nothing for it."""
+    now = farm.clock()
+    with farm.store.read() as tx:  # most claims of an idle worker end here, without a write
+        worker = _worker(tx, worker_id)
+        idle = not tx.find(Lease, worker_id=worker_id, state=LeaseState.OPEN)
+        seen_lately = now - worker.seen_at_ms < SEEN_RESOLUTION_MS
+        if idle and seen_lately and next(grants.waiting_for(tx, worker, hint), None) is None:
+            return ()
+    with farm.store.write() as tx:
+        worker = _seen(tx, worker_id, now)
+        again = grants.redeliver(farm, tx, worker, now)
+        return grants.grant(farm, tx, worker, hint, now) if again is None else again
+
+
+def heartbeat(farm: Farm, worker_id: str, request: HeartbeatRequest) -> HeartbeatAnswer:
+    """Renew leases and say, for each, whether to go on."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        _seen(tx, worker_id, now)
+        verdicts = tuple(_renew(farm, tx, worker_id, use, now) for use in request.leases)
+    return HeartbeatAnswer(leases=verdicts)
+
+
+def release(farm: Farm, worker_id: str, request: ReleaseRequest) -> ReleaseAnswer:
+    """Take a unit back that its worker hands over unfinished; nothing is charged."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        lease = own_lease(tx, worker_id, request.lease_id, request.fence)
+        lease = tx.save(lease, replace(lease, used_gpu_ms=max(lease.used_gpu_ms, request.gpu_ms)))
+        give_back(farm, tx, lease, now, lapsed=False)
+    return ReleaseAnswer()
+
+
+def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str) -> str:
+    """Return where a worker may put a file of its open lease.
+
+    Raises:
+        StaleLease: the lease is resolved or has expired.
+    """
+    with farm.store.read() as tx:
+        lease = own_lease(tx, worker_id, lease_id, fence)
+        if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
+            raise StaleLease
+        return f"units/{lease.unit_id}/{lease.fence}/{name}"
+
+
+def may_read(farm: Farm, worker_id: str, key: str) -> None:
+    """Let a worker read the files that its open leases name: its jobs' inputs and segments.
+
+    Raises:
+        NotFound: it holds no lease that names this file.
+    """
+    with farm.store.read() as tx:
+        for lease in tx.find(Lease, worker_id=worker_id, state=LeaseState.OPEN):
+            job = tx.get(Job, lease.job_id)
+            if job and key == job.brief.get("image"):
+                return
+            parts = key.split("/")
+            if len(parts) == 4 and parts[0] == "units":  # noqa: PLR2004 - units/<unit>/<fence>/<name>
+                unit = tx.get(Unit, parts[1])
+                if unit and unit.job_id == lease.job_id and unit.state is UnitState.DONE:
+                    return
+    raise NotFound(f"No open lease of this worker names {key}.", next="Drop the work.")
+
+
+def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
+    """Return an open lease of this worker.
+
+    Raises:
+        StaleLease: it is another's, resolved, or of an older fence or epoch.
+    """
+    lease = tx.get(Lease, lease_id)
+    if (
+        lease is None
+        or lease.worker_id != worker_id
+        or lease.fence != fence
+        or lease.state is not LeaseState.OPEN
+        or lease.epoch != tx.fact("epoch")
+    ):
+        raise StaleLease(lease_id=lease_id)
+    return lease
+
+
+def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: int) -> LeaseVerdict:
+    try:
+        lease = own_lease(tx, worker_id, use.lease_id, use.fence)
+    except StaleLease:
+        return LeaseVerdict(lease_id=use.lease_id, verdict=Verdict.GONE, expires_in_ms=0)
+    if use.sequence > lease.sequence:  # an older message that comes late changes nothing
+        progressed = use.frames_done > lease.frames_done or use.gpu_ms > lease.used_gpu_ms
+        lease = tx.save(
+            lease,
+            replace(
+                lease,
+                sequence=use.sequence,
+                used_gpu_ms=max(lease.used_gpu_ms, use.gpu_ms),
+                frames_done=max(lease.frames_done, use.frames_done),
+                expires_at_ms=max(lease.expires_at_ms, now_ms + farm.terms.lease_ms),
+            ),
+        )
+        if progressed:
+            data = {
+                "unit_id": lease.unit_id,
+                "stage": lease.kind.value,
+                "unit_frames_done": lease.frames_done,
+                "unit_gpu_ms": lease.used_gpu_ms,
+            }
+            tx.tell(lease.job_id, "progress", data, now_ms)
+    job = tx.get(Job, lease.job_id)
+    assert job, "rows are never deleted"
+    wished = {Wish.PAUSE: Verdict.PAUSE, Wish.CANCEL: Verdict.CANCEL}
+    if grants.is_frozen(tx):
+        verdict = Verdict.PAUSE
+    else:
+        verdict = wished[job.wish] if job.wish else Verdict.GO
+    return LeaseVerdict(
+        lease_id=lease.id, verdict=verdict, expires_in_ms=max(0, lease.expires_at_ms - now_ms)
+    )
+
+
+def _worker(tx: Transaction, worker_id: str) -> Worker:
+    worker = tx.get(Worker, worker_id)
+    if worker is None:
+        raise NotFound(f"There is no worker {worker_id}.", next="Say hello first.")
+    return worker
+
+
+def _seen(tx: Transaction, worker_id: str, now_ms: int) -> Worker:
+    worker = _worker(tx, worker_id)
+    state = WorkerState.ACTIVE if worker.state is WorkerState.GONE else worker.state
+    return tx.save(worker, replace(worker, seen_at_ms=max(worker.seen_at_ms, now_ms), state=state))
+
+
+def _described(farm: Farm, known: Worker | None, request: HelloRequest, now_ms: int) -> Worker:
+    described = {
+        **request.model_dump(include={"name", "host", "device", "device_class", "memory_mb"}),
+        "kinds": tuple(kind.value for kind in request.kinds),
+        "models": request.models,
+        "polls": request.polls,
+        "fingerprint": request.fingerprint,
+        "versions": request.versions,
+        "seen_at_ms": now_ms,
+    }
+    if known:
+        back = known.state is WorkerState.QUARANTINED
+        state = WorkerState.QUARANTINED if back else WorkerState.ACTIVE
+        return replace(known, **described, state=state)
+    return Worker(id=farm.new_id("wrk", now_ms), created_at_ms=now_ms, **described)

@@ -1,0 +1,251 @@
+"""The arithmetic of budgets: every movement of GPU-ms, as pure functions.
+
+Each function takes the session (and job) as they are and returns them as they become,
+with the entry that says so. Nobody else changes `limit`, `held` or `spent`.
+
+The accounts of the double entry:
+
+| account | its balance is |
+| --- | --- |
+| `issued` | minus everything any session was ever given |
+| `available:<session>` | what a new hold may take |
+| `held:<job>` | what the job's hold still has |
+| `spent:<session>` | what was settled |
+| `worked` | minus the device time nobody paid |
+| `farm_loss` | the device time nobody paid |
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import BudgetExceeded
+from orchestrator.model import Entry, Job, Session
+from orchestrator.states import EntryKind, SessionState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """A change of balances and the entry that records it; `entry` is None when it is of 0."""
+
+    session: Session
+    job: Job | None
+    entry: Entry | None
+
+
+def give(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int, top_up: bool) -> Movement:
+    """Raise a session's limit: at its opening, or as a top-up."""
+    assert gpu_ms > 0
+    kind = EntryKind.TOP_UP if top_up else EntryKind.GRANT
+    return Movement(
+        session=replace(session, limit_gpu_ms=session.limit_gpu_ms + gpu_ms),
+        job=None,
+        entry=Entry(
+            id=entry_id,
+            at_ms=now_ms,
+            kind=kind,
+            session_id=session.id,
+            gpu_ms=gpu_ms,
+            debit="issued",
+            credit=f"available:{session.id}",
+        ),
+    )
+
+
+def hold(
+    session: Session, job: Job, gpu_ms: int, *, entry_id: str, now_ms: int, first: bool
+) -> Movement:
+    """Set budget aside for a job: place (`first`) or extend its hold.
+
+    Raises:
+        BudgetExceeded: the session or the job's own cap has less than that.
+    """
+    room = extendable_gpu_ms(session, job)
+    if gpu_ms > room:
+        raise BudgetExceeded(
+            f"The job needs {gpu_ms / 1000:.3f} GPU-seconds to be held, {room / 1000:.3f} are left.",
+            needed_gpu_ms=gpu_ms,
+            available_gpu_ms=room,
+        )
+    return Movement(
+        session=replace(session, held_gpu_ms=session.held_gpu_ms + gpu_ms),
+        job=replace(job, held_gpu_ms=job.held_gpu_ms + gpu_ms),
+        entry=_entry(
+            EntryKind.PLACE if first else EntryKind.EXTEND,
+            session,
+            job,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit=f"available:{session.id}",
+            credit=f"held:{job.id}",
+        ),
+    )
+
+
+def settle(
+    session: Session, job: Job, gpu_ms: int, *, lease_id: str, entry_id: str, now_ms: int
+) -> Movement:
+    """Spend what a lease measured, out of the job's hold."""
+    assert 0 <= gpu_ms <= job.held_gpu_ms, "a lease's limit lies within the hold"
+    return Movement(
+        session=replace(
+            session,
+            held_gpu_ms=session.held_gpu_ms - gpu_ms,
+            spent_gpu_ms=session.spent_gpu_ms + gpu_ms,
+        ),
+        job=replace(
+            job, held_gpu_ms=job.held_gpu_ms - gpu_ms, spent_gpu_ms=job.spent_gpu_ms + gpu_ms
+        ),
+        entry=_entry(
+            EntryKind.SETTLE,
+            session,
+            job,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit=f"held:{job.id}",
+            credit=f"spent:{session.id}",
+            lease_id=lease_id,
+        ),
+    )
+
+
+def release(
+    session: Session, job: Job, *, keep_gpu_ms: int = 0, entry_id: str, now_ms: int
+) -> Movement:
+    """Give back what a job holds, all but `keep_gpu_ms`."""
+    gpu_ms = max(0, job.held_gpu_ms - keep_gpu_ms)
+    return Movement(
+        session=replace(session, held_gpu_ms=session.held_gpu_ms - gpu_ms),
+        job=replace(job, held_gpu_ms=job.held_gpu_ms - gpu_ms),
+        entry=_entry(
+            EntryKind.RELEASE,
+            session,
+            job,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit=f"held:{job.id}",
+            credit=f"available:{session.id}",
+        ),
+    )
+
+
+def lose(
+    session: Session,
+    job: Job,
+    gpu_ms: int,
+    *,
+    lease_id: str,
+    entry_id: str,
+    now_ms: int,
+    note: str,
+) -> Movement:
+    """Record device time that nobody is charged for; no balance of the session changes."""
+    return Movement(
+        session=session,
+        job=job,
+        entry=_entry(
+            EntryKind.LOSS,
+            session,
+            job,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit="worked",
+            credit="farm_loss",
+            lease_id=lease_id,
+            note=note,
+        ),
+    )
+
+
+def extendable_gpu_ms(session: Session, job: Job) -> int:
+    """What the job's hold may still grow by: the session's room, within the job's cap."""
+    room = session.available_gpu_ms if session.state is SessionState.OPEN else 0
+    if job.cap_gpu_ms is not None:
+        room = min(room, job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms)
+    return max(0, room)
+
+
+def hold_for(p50_gpu_ms: int, p90_gpu_ms: int, cap_gpu_ms: int | None) -> int:
+    """What to hold at submission: min(p90, cap).
+
+    Raises:
+        BudgetExceeded: the cap lies under the p50, so that the job would likely end unfinished.
+    """
+    if cap_gpu_ms is not None and cap_gpu_ms < p50_gpu_ms:
+        raise BudgetExceeded(
+            f"max_gpu_seconds is {cap_gpu_ms / 1000:.3f}, but this job likely needs "
+            f"{p50_gpu_ms / 1000:.3f} GPU-seconds.",
+            next="Raise max_gpu_seconds, or take one of the alternatives; nothing was charged.",
+            needed_gpu_ms=p50_gpu_ms,
+            available_gpu_ms=cap_gpu_ms,
+        )
+    return p90_gpu_ms if cap_gpu_ms is None else min(p90_gpu_ms, cap_gpu_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What a lease may use, and what the hold must grow by first; 0: not even its floor fits."""
+
+    gpu_ms: int
+    extend_gpu_ms: int = 0
+
+
+def lease_limit(
+    session: Session,
+    job: Job,
+    *,
+    open_gpu_ms: int,
+    reserve_gpu_ms: int,
+    p90_gpu_ms: int,
+    floor_gpu_ms: int,
+    margin: float,
+) -> Limit:
+    """Return min(p90 × margin, hold − open leases − reserve), extending the hold where it can.
+
+    `open_gpu_ms`: the limits of the job's open leases; `reserve_gpu_ms`: what must stay for
+    the encode unit.
+    """
+    want = max(math.ceil(p90_gpu_ms * margin), floor_gpu_ms)
+    room = max(0, job.held_gpu_ms - open_gpu_ms - reserve_gpu_ms)
+    extend = min(max(0, want - room), extendable_gpu_ms(session, job))
+    limit = min(want, room + extend)
+    if limit < floor_gpu_ms:
+        return Limit(gpu_ms=0)
+    return Limit(gpu_ms=limit, extend_gpu_ms=extend)
+
+
+def charge(*, reported_gpu_ms: int, limit_gpu_ms: int, seen_gpu_ms: int) -> int:
+    """Return what a lease is charged: min(reported, limit, device time the farm saw)."""
+    return max(0, min(reported_gpu_ms, limit_gpu_ms, seen_gpu_ms))
+
+
+def _entry(
+    kind: EntryKind,
+    session: Session,
+    job: Job,
+    gpu_ms: int,
+    *,
+    entry_id: str,
+    now_ms: int,
+    debit: str,
+    credit: str,
+    lease_id: str | None = None,
+    note: str = "",
+) -> Entry | None:
+    if gpu_ms == 0:
+        return None
+    return Entry(
+        id=entry_id,
+        at_ms=now_ms,
+        kind=kind,
+        session_id=session.id,
+        job_id=job.id,
+        lease_id=lease_id,
+        gpu_ms=gpu_ms,
+        debit=debit,
+        credit=credit,
+        note=note,
+    )

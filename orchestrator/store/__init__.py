@@ -1,0 +1,60 @@
+"""The truth: SQL behind transactions that speak in the nouns of `orchestrator.model`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine
+
+from orchestrator.store.engine import make_engine
+from orchestrator.store.transaction import Transaction
+
+
+class Store:
+    """One database. Every method of the farm is one `read()` or one `write()`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a transaction that only looks; it sees one moment."""
+        with self.engine.connect().execution_options(reads=True) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            with connection.begin():
+                yield Transaction(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a transaction that commits at the end, or leaves no trace."""
+        with self.engine.begin() as connection:
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def open_store(url: str) -> Store:
+    """Open the database of a farm; `migrate` has made or upgraded it before."""
+    return Store(make_engine(url))
+
+
+def migrate(url: str) -> None:
+    """Bring the database to this version's tables. Safe to call at every start."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = make_engine(url)
+    try:
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4607182418800017408)")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

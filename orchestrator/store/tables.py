@@ -1,0 +1,327 @@
+"""The tables: one per noun of `orchestrator.model`, column by field.
+
+Every CHECK is derived from the enums, so that SQL refuses what the core would. The budget's
+law, `held + spent <= limit`, is a CHECK too: no bug above can commit an overspent session.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from orchestrator import model
+from orchestrator.states import (
+    EntryKind,
+    JobState,
+    KeyKind,
+    LeaseState,
+    Outcome,
+    PauseReason,
+    SessionState,
+    UnitKind,
+    UnitState,
+    Wish,
+    WorkerState,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(parent: str | None = None, *, null: bool = False, name: str = "id") -> Column[Any]:
+    links = [ForeignKey(parent)] if parent else []
+    return Column(name, String(64), *links, primary_key=name == "id", nullable=null)
+
+
+def _word(name: str, words: type[StrEnum], *, null: bool = False) -> Column[Any]:
+    kind = Enum(
+        words,
+        native_enum=False,
+        create_constraint=True,
+        length=20,
+        name=name,
+        values_callable=lambda members: [m.value for m in members],
+    )
+    return Column(name, kind, nullable=null)
+
+
+def _ms(name: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _count(name: str) -> Column[Any]:
+    return Column(name, Integer, nullable=False)
+
+
+def _json(name: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=null)
+
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False),
+    Column("plan", String(40), nullable=False),
+    _ms("created_at_ms"),
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("name", String(200), nullable=False),
+    _word("state", SessionState),
+    _ms("limit_gpu_ms"),
+    _ms("held_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    _ms("pass_gpu_ms"),
+    _ms("created_at_ms"),
+    CheckConstraint(
+        "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms",
+        name="budget",
+    ),
+    UniqueConstraint("account_id", "name"),
+)
+Index("ix_sessions_busy", sessions.c.pass_gpu_ms, sqlite_where=text("held_gpu_ms > 0"),
+      postgresql_where=text("held_gpu_ms > 0"))  # fmt: skip
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _id("sessions.id", name="session_id"),
+    _word("state", JobState),
+    _word("wish", Wish, null=True),
+    _word("pause_reason", PauseReason, null=True),
+    _json("brief"),
+    _json("plan", null=True),
+    _json("quote"),
+    Column("model", String(100), nullable=False),
+    _count("width"),
+    _count("height"),
+    _count("fps"),
+    _count("steps"),
+    _ms("seed"),
+    _count("frames_total"),
+    _count("frames_done"),
+    _ms("held_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    _ms("cap_gpu_ms", null=True),
+    _ms("encode_reserve_gpu_ms"),
+    _json("error", null=True),
+    _json("artifacts"),
+    _count("revision"),
+    _ms("created_at_ms"),
+    _ms("started_at_ms", null=True),
+    _ms("finished_at_ms", null=True),
+    _ms("deleted_at_ms", null=True),
+    CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
+    CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
+    CheckConstraint(
+        "held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name="terminal"
+    ),
+    CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name="paused"),
+    CheckConstraint("frames_done <= frames_total", name="frames"),
+    Index(None, "account_id", "id"),
+    Index(None, "session_id", "state"),
+)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    _id(),
+    Column("name", String(100), nullable=False),
+    Column("host", String(200), nullable=False),
+    Column("device", String(50), nullable=False),
+    Column("device_class", String(50), nullable=False),
+    _count("memory_mb"),
+    _json("kinds"),
+    _json("models"),
+    Column("fingerprint", String(100), nullable=False),
+    _json("versions"),
+    _word("state", WorkerState),
+    Column("polls", Boolean, nullable=False),
+    _json("blamed"),
+    _ms("seen_at_ms"),
+    _ms("created_at_ms"),
+)
+
+units: Final = Table(
+    "units",
+    metadata,
+    _id(),
+    _id("jobs.id", name="job_id"),
+    _id("sessions.id", name="session_id"),
+    _word("kind", UnitKind),
+    _word("state", UnitState),
+    Column("queue", String(120), nullable=False),
+    _count("first_frame"),
+    _count("frames"),
+    _ms("p50_gpu_ms"),
+    _ms("p90_gpu_ms"),
+    _ms("floor_gpu_ms"),
+    _count("fence"),
+    _count("attempts"),
+    Column("last_worker_id", String(64), nullable=True),
+    Column("accepted_lease_id", String(64), nullable=True),
+    _ms("rung_at_ms", null=True),
+    _ms("created_at_ms"),
+    CheckConstraint("(state = 'done') = (accepted_lease_id IS NOT NULL)", name="accepted"),
+    Index(None, "job_id", "first_frame"),
+)
+_READY = text("state = 'ready'")
+Index("ix_units_ready", units.c.session_id, units.c.queue, units.c.created_at_ms,
+      sqlite_where=_READY, postgresql_where=_READY)  # fmt: skip
+Index("ix_units_ring", units.c.queue, units.c.rung_at_ms,
+      sqlite_where=_READY, postgresql_where=_READY)  # fmt: skip
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    _id(),
+    _id("units.id", name="unit_id"),
+    _id("jobs.id", name="job_id"),
+    _id("sessions.id", name="session_id"),
+    _id("workers.id", name="worker_id"),
+    _word("kind", UnitKind),
+    _count("fence"),
+    _count("epoch"),
+    _word("state", LeaseState),
+    _ms("gpu_ms_limit"),
+    _ms("granted_at_ms"),
+    _ms("expires_at_ms"),
+    _count("sequence"),
+    _ms("used_gpu_ms"),
+    _count("frames_done"),
+    _word("outcome", Outcome, null=True),
+    _ms("settled_gpu_ms"),
+    _ms("lost_gpu_ms"),
+    _json("receipt", null=True),
+    _ms("resolved_at_ms", null=True),
+    UniqueConstraint("unit_id", "fence"),
+    CheckConstraint("settled_gpu_ms >= 0 AND settled_gpu_ms <= gpu_ms_limit", name="limit"),
+    CheckConstraint("(state = 'open') = (resolved_at_ms IS NULL)", name="resolved"),
+    Index(None, "job_id"),
+)
+_OPEN = text("state = 'open'")
+Index("ix_leases_open", leases.c.expires_at_ms, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("ix_leases_open_worker", leases.c.worker_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("ux_leases_open_unit", leases.c.unit_id, unique=True,
+      sqlite_where=_OPEN, postgresql_where=_OPEN)  # fmt: skip
+
+entries: Final = Table(
+    "entries",
+    metadata,
+    _id(),
+    _ms("at_ms"),
+    _word("kind", EntryKind),
+    _id("sessions.id", name="session_id"),
+    _id("jobs.id", name="job_id", null=True),
+    _id("leases.id", name="lease_id", null=True),
+    _ms("gpu_ms"),
+    Column("debit", String(100), nullable=False),
+    Column("credit", String(100), nullable=False),
+    Column("note", Text, nullable=False),
+    CheckConstraint("gpu_ms > 0", name="amount"),
+    Index(None, "session_id", "id"),
+    Index(None, "job_id"),
+)
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id", null=True),
+    _id("workers.id", name="worker_id", null=True),
+    _word("kind", KeyKind),
+    Column("name", String(200), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    _ms("created_at_ms"),
+    _ms("expires_at_ms", null=True),
+    _ms("revoked_at_ms", null=True),
+    _ms("used_at_ms", null=True),
+    Index(None, "account_id"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _id("jobs.id", name="job_id"),
+    Column("kind", String(20), nullable=False),
+    _json("data"),
+    _ms("at_ms"),
+    Index(None, "job_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+samples: Final = Table(
+    "samples",
+    metadata,
+    _id(),
+    Column("model", String(100), nullable=False),
+    Column("device_class", String(50), nullable=False),
+    _word("kind", UnitKind),
+    _ms("gpu_ms"),
+    Column("work", Float, nullable=False),
+    _ms("at_ms"),
+    Index(None, "model", "kind", "id"),
+)
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("account_id", String(64), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("body_sha256", String(64), nullable=False),
+    Column("result_id", String(64), nullable=False),
+    _ms("created_at_ms"),
+)
+
+facts: Final = Table(
+    "facts",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    _json("value"),
+)
+"""The farm's own few facts: `epoch`, `frozen`, `dispatcher` (who holds the lock, until when)."""
+
+TABLES: Final[dict[type[Any], Table]] = {
+    model.Account: accounts,
+    model.Session: sessions,
+    model.Job: jobs,
+    model.Worker: workers,
+    model.Unit: units,
+    model.Lease: leases,
+    model.Entry: entries,
+    model.Key: keys,
+    model.Event: events,
+    model.Sample: samples,
+}

@@ -1,0 +1,257 @@
+"""One transaction: rows in and out as the dataclasses of `orchestrator.model`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.errors import Conflict
+from orchestrator.model import Json, Lease, Sample, Session, Unit
+from orchestrator.states import RUNNABLE, LeaseState, UnitState
+from orchestrator.store import tables
+from orchestrator.store.tables import TABLES
+
+T = TypeVar("T")
+_TUPLES = frozenset({"kinds", "models", "blamed"})
+
+
+def _columns(row: Any) -> Json:
+    return {f.name: getattr(row, f.name) for f in fields(row)}
+
+
+def _noun(cls: type[T], row: Any) -> T:
+    return cls(**{k: tuple(v) if k in _TUPLES else v for k, v in row._mapping.items()})
+
+
+class Transaction:
+    """Reads and writes inside one BEGIN … COMMIT."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    # --- any noun ------------------------------------------------------------------------
+
+    def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
+        """Return the row with this id. `lock`: nobody else changes it until we commit."""
+        query = select(TABLES[cls]).where(TABLES[cls].c.id == key)
+        row = self.connection.execute(query.with_for_update() if lock else query).first()
+        return _noun(cls, row) if row else None
+
+    def find(
+        self,
+        cls: type[T],
+        *,
+        order: str = "id",
+        limit: int | None = None,
+        after: str | int | None = None,
+        before: str | None = None,
+        lock: bool = False,
+        **equal: Any,
+    ) -> list[T]:
+        """Return the rows whose columns equal (or are in the given tuple of) these values.
+
+        `order` names columns, `-` before one for descending; `after` and `before` bound the id.
+        """
+        table = TABLES[cls]
+        query: Select[Any] = select(table).where(*_matches(table, equal))
+        if after is not None:
+            query = query.where(table.c.id > after)
+        if before is not None:
+            query = query.where(table.c.id < before)
+        for name in order.split(","):
+            column = table.c[name.lstrip("-")]
+            query = query.order_by(column.desc() if name.startswith("-") else column)
+        query = query.limit(limit)
+        rows = self.connection.execute(query.with_for_update() if lock else query)
+        return [_noun(cls, row) for row in rows]
+
+    def add(self, *rows: Any) -> None:
+        """Insert rows."""
+        for cls in dict.fromkeys(type(row) for row in rows):
+            same = [_columns(row) for row in rows if type(row) is cls]
+            self.connection.execute(insert(TABLES[cls]), same)
+
+    def save(self, old: T, new: T) -> T:
+        """Write what differs between `old` and `new`, if the row still is as `old` says.
+
+        Raises:
+            Conflict: somebody changed its state, fence or sums in between.
+        """
+        before, after = _columns(old), _columns(new)
+        changed = {name: value for name, value in after.items() if before[name] != value}
+        if not changed:
+            return new
+        table = TABLES[type(new)]
+        guards = {"id": before["id"]} | {
+            name: before[name]
+            for name in ("state", "fence", "held_gpu_ms", "spent_gpu_ms", "revision")
+            if name in before
+        }
+        query = update(table).where(*_matches(table, guards)).values(**changed)
+        if self.connection.execute(query).rowcount != 1:
+            raise Conflict(f"{type(new).__name__} {before['id']} changed meanwhile.")
+        return new
+
+    # --- events, facts, idempotency ---------------------------------------------------------
+
+    def tell(self, job_id: str, kind: str, data: Json, at_ms: int) -> None:
+        """Append an event for the watchers of a job."""
+        row = {"job_id": job_id, "kind": kind, "data": data, "at_ms": at_ms}
+        self.connection.execute(insert(tables.events), row)
+
+    def last_event_id(self) -> int:
+        """Return the newest event's id, 0 when there is none."""
+        return self.connection.scalar(select(func.max(tables.events.c.id))) or 0
+
+    def fact(self, name: str) -> Any:
+        """Return one of the farm's own facts, or None."""
+        query = select(tables.facts.c.value).where(tables.facts.c.name == name)
+        return self.connection.scalar(query)
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Write one of the farm's own facts."""
+        dialect: Any = sqlite if self.connection.dialect.name == "sqlite" else postgresql
+        query = dialect.insert(tables.facts).values(name=name, value=value)
+        self.connection.execute(
+            query.on_conflict_do_update(index_elements=["name"], set_={"value": value})
+        )
+
+    def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:
+        """Return (body_sha256, result_id) of an idempotency key that was used."""
+        t = tables.idempotency
+        query = select(t.c.body_sha256, t.c.result_id).where(
+            t.c.account_id == account_id, t.c.key == key
+        )
+        row = self.connection.execute(query).first()
+        return (row.body_sha256, row.result_id) if row else None
+
+    def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
+        """Keep an idempotency key with the answer it led to."""
+        row = {
+            "account_id": account_id,
+            "key": key,
+            "body_sha256": body,
+            "result_id": result_id,
+            "created_at_ms": at_ms,
+        }
+        self.connection.execute(insert(tables.idempotency), row)
+
+    # --- what the farm asks ------------------------------------------------------------------
+
+    def busy_sessions(self, limit: int) -> list[Session]:
+        """Return the sessions that hold budget, the one longest behind its share first."""
+        t = tables.sessions
+        query = select(t).where(t.c.held_gpu_ms > 0).order_by(t.c.pass_gpu_ms, t.c.id)
+        return [_noun(Session, row) for row in self.connection.execute(query.limit(limit))]
+
+    def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
+        """Return a session's grantable units: of jobs that may run, oldest first."""
+        u, j = tables.units, tables.jobs
+        query = (
+            select(u)
+            .join(j, j.c.id == u.c.job_id)
+            .where(
+                u.c.session_id == session_id,
+                u.c.state == UnitState.READY,
+                u.c.queue.in_(queues),
+                j.c.state.in_(RUNNABLE),
+                j.c.wish.is_(None),
+            )
+            .order_by(u.c.created_at_ms, u.c.id)
+            .limit(limit)
+        )
+        return [_noun(Unit, row) for row in self.connection.execute(query)]
+
+    def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
+        """Return grantable units of a queue that nobody was rung for since `before_ms`."""
+        u, j = tables.units, tables.jobs
+        query = (
+            select(u)
+            .join(j, j.c.id == u.c.job_id)
+            .where(
+                u.c.queue == queue,
+                u.c.state == UnitState.READY,
+                func.coalesce(u.c.rung_at_ms, 0) < before_ms,
+                j.c.state.in_(RUNNABLE),
+                j.c.wish.is_(None),
+            )
+            .order_by(u.c.created_at_ms, u.c.id)
+            .limit(limit)
+        )
+        return [_noun(Unit, row) for row in self.connection.execute(query)]
+
+    def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
+        """Note that a device was rung for these units."""
+        query = update(tables.units).where(tables.units.c.id.in_(unit_ids))
+        self.connection.execute(query.values(rung_at_ms=at_ms))
+
+    def lapsed_leases(self, before_ms: int) -> list[Lease]:
+        """Return open leases that expired before this moment."""
+        t = tables.leases
+        query = select(t).where(t.c.state == LeaseState.OPEN, t.c.expires_at_ms < before_ms)
+        return [_noun(Lease, row) for row in self.connection.execute(query)]
+
+    def queue_depths(self) -> list[tuple[str, str, int]]:
+        """Return (queue, unit state, count) of ready and leased units."""
+        t = tables.units
+        query = (
+            select(t.c.queue, t.c.state, func.count())
+            .where(t.c.state.in_((UnitState.READY, UnitState.LEASED)))
+            .group_by(t.c.queue, t.c.state)
+        )
+        return [(q, s, n) for q, s, n in self.connection.execute(query)]
+
+    def account_sums(self) -> dict[str, int]:
+        """Return every ledger account's balance: credits less debits."""
+        t = tables.entries
+        sums: dict[str, int] = {}
+        for column, sign in ((t.c.credit, 1), (t.c.debit, -1)):
+            query = select(column, func.sum(t.c.gpu_ms)).group_by(column)
+            for name, total in self.connection.execute(query):
+                sums[name] = sums.get(name, 0) + sign * int(total)
+        return sums
+
+    def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
+        """Return the newest measured units of a model, newest first."""
+        return self.find(Sample, order="-id", limit=limit, model=model, kind=kind)
+
+    def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
+        """Return settled and lost GPU-ms of leases resolved since then, grouped.
+
+        `by`: user, session, model, worker or stage.
+        """
+        lease, job = tables.leases, tables.jobs
+        group = {
+            "user": job.c.account_id,
+            "session": lease.c.session_id,
+            "model": job.c.model,
+            "worker": lease.c.worker_id,
+            "stage": lease.c.kind,
+        }[by]
+        query = (
+            select(
+                group.label("key"),
+                func.count().label("units"),
+                func.sum(lease.c.settled_gpu_ms).label("gpu_ms"),
+                func.sum(lease.c.lost_gpu_ms).label("lost_gpu_ms"),
+            )
+            .join(job, job.c.id == lease.c.job_id)
+            .where(lease.c.resolved_at_ms >= since_ms)
+            .group_by(group)
+            .order_by(func.sum(lease.c.settled_gpu_ms).desc())
+        )
+        if account_id is not None:
+            query = query.where(job.c.account_id == account_id)
+        return [dict(row._mapping) for row in self.connection.execute(query)]
+
+    def forget_job(self, job_id: str) -> None:
+        """Delete a job's events; its rows stay, since the ledger names them."""
+        self.connection.execute(delete(tables.events).where(tables.events.c.job_id == job_id))
+
+
+def _matches(table: Table, equal: Json) -> Iterable[Any]:
+    for name, value in equal.items():
+        column = table.c[name]
+        yield column.in_(value) if isinstance(value, tuple) else column == value
