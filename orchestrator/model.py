@@ -108,7 +108,9 @@ class Scene:
     cast: tuple[Cast, ...] = ()
     setting: str | None = None
     style: str | None = None
-    camera: Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"] | None = None
+    camera: (
+        Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"] | None
+    ) = None
     understood: str = ""
     """One line for people: `dog · moves right · beach`; empty without a vocabulary."""
 
@@ -308,6 +310,8 @@ class Job:
     created_at_ms: int
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
+    deleted_at_ms: int | None = None
+    """Its owner deleted it: hidden and its files are gone; the ledger still names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
