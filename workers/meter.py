@@ -24,6 +24,11 @@ DECODE: Final = "decode"
 TRANSFER: Final = "transfer"
 
 StopReason = Literal["limit", "pause", "cancel", "gone"]
+_REASONS: Final[dict[Verdict, StopReason]] = {
+    Verdict.PAUSE: "pause",
+    Verdict.CANCEL: "cancel",
+    Verdict.GONE: "gone",
+}
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the loop was told to end
@@ -106,9 +111,8 @@ class Meter:
 
     def refusal(self) -> StopReason | None:
         """Return why the next step must not run, None where it may."""
-        verdict = self._stop()
-        if verdict is not None and verdict is not Verdict.GO:
-            return verdict.value
+        if (verdict := self._stop()) and (reason := _REASONS.get(verdict)):
+            return reason
         steps_ms = self._step_ms * (1 + len(self._queued))
         if self._spent_ms + steps_ms + self._reserve_ms > self._limit_ms:
             return "limit"

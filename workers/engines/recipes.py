@@ -17,7 +17,7 @@ class Recipe:
     """How one pipeline class takes its text and its noise."""
 
     text: tuple[str, ...]
-    """Call arguments that `encode_prompt` returns, in its order; "" for one the call makes itself."""
+    """Call arguments that `encode_prompt` returns, in order; "" for one the call makes itself."""
     packed: bool = False
     """Latents travel as 2x2 patches (Flux)."""
 
