@@ -1,5 +1,6 @@
-"""The diffusers engine on a stock pipeline with tiny random weights, on the CPU."""
+"""The diffusers engine on stock pipelines with tiny random weights, on the CPU."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.errors import BadRequest
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import RenderWork
-from tests.workers.pipelines import card, save_stable_diffusion, shot, work
+from tests.workers.pipelines import card, save, shot, work
 from workers.engines import Engine, Pixels, engine_for
 from workers.meter import DECODE, DENOISE, TEXT_ENCODE, TRANSFER, Meter, Stopped
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder as `save_pretrained` makes it."""
     path = tmp_path_factory.mktemp("tiny_sd")
-    save_stable_diffusion(path)
+    save("StableDiffusionPipeline", path)
     return path
 
 
@@ -29,6 +30,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(folder: Path) -> Iterator[Engine]:
     """Return an engine with the tiny pipeline loaded by `from_pretrained`."""
     loaded = engine_for(card(folder))
+    loaded.load("cpu", 1)
+    yield loaded
+    loaded.unload()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "StableDiffusionPipeline",
+        "StableDiffusionXLPipeline",
+        "SanaPipeline",
+        "PixArtSigmaPipeline",
+        "FluxPipeline",
+    ],
+)
+def stock(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """Return an engine for each stock class of the allow-list, one after the other."""
+    path = tmp_path_factory.mktemp(request.param)
+    save(request.param, path)
+    loaded = engine_for(card(path, pipeline=request.param))
     loaded.load("cpu", 1)
     yield loaded
     loaded.unload()
@@ -45,7 +68,7 @@ def test_pixels_do_not_depend_on_how_frames_fall_into_units(engine: Engine) -> N
     whole = paint(engine, work(frames))
     fours = [paint(engine, work(frames[i : i + 4])) for i in range(0, 24, 4)]
     sevens = [paint(engine, work(frames[i : i + 7])) for i in range(0, 24, 7)]
-    assert whole.shape == (24, 16, 32, 3)
+    assert whole.shape == (24, 32, 64, 3)
     np.testing.assert_array_equal(whole, np.concatenate(fours))
     np.testing.assert_array_equal(whole, np.concatenate(sevens))
 
@@ -103,22 +126,25 @@ def test_every_distinct_prompt_is_encoded_once(folder: Path) -> None:
     assert len(calls) == 3
 
 
-def test_the_same_pixels_as_the_pipeline_called_directly(engine: Any) -> None:
-    """The first frame is what the bare pipeline makes of the same prompt and noise."""
-    import torch  # noqa: PLC0415 - loaded by the engine, not by collecting tests
-
-    ours = paint(engine, work(shot(1), micro_batch=1))
-    noise = torch.randn((1, 4, 8, 16), generator=torch.Generator("cpu").manual_seed(7))
-    images = engine._pipe(
+def test_the_same_pixels_as_the_pipeline_called_directly(stock: Any) -> None:
+    """A frame is what the bare pipeline makes of the same prompts and noise."""
+    asked = work(shot(1, negative_prompt="rain"), micro_batch=1)
+    images = stock._pipe(
         prompt="a dog",
-        height=16,
-        width=32,
+        height=32,
+        width=64,
         num_inference_steps=2,
         guidance_scale=3.0,
-        latents=noise,
+        latents=stock._noise(asked, asked.frames),
         output_type="np",
+        **{
+            name: value
+            for name, value in {"negative_prompt": "rain", "use_resolution_binning": False}.items()
+            if name in inspect.signature(stock._pipe.__call__).parameters
+        },
     ).images
-    np.testing.assert_array_equal(ours, (images * 255).round().astype(np.uint8))
+    expected = (images * 255).round().astype(np.uint8)
+    np.testing.assert_array_equal(paint(stock, asked), expected)
 
 
 def test_the_meter_sees_every_stage_and_every_step(engine: Engine) -> None:
@@ -151,7 +177,7 @@ def test_a_stop_ends_the_loop_at_the_next_step_and_leaves_nothing_behind(engine:
 def test_a_size_the_pipeline_refuses_is_the_requests_fault(engine: Engine) -> None:
     """The pipeline's own sentence is in the error."""
     with pytest.raises(BadRequest, match="divisible by 8"):
-        paint(engine, work(shot(1), width=33))
+        paint(engine, work(shot(1), width=65))
 
 
 def test_a_reference_image_is_refused_by_a_model_that_takes_none(engine: Engine) -> None:
@@ -168,13 +194,29 @@ def test_schedulers_that_draw_noise_or_step_twice_are_deterministic(
     tmp_path: Path, scheduler: str
 ) -> None:
     """Ancestral noise comes from the frame's seed, and every evaluation passes the gate."""
-    save_stable_diffusion(tmp_path, scheduler=scheduler)
+    save("StableDiffusionPipeline", tmp_path, scheduler=scheduler)
     engine = engine_for(card(tmp_path))
     engine.load("cpu", 1)
     frames = shot(6)
     whole = paint(engine, work(frames, steps=3))
     parts = [paint(engine, work(part, steps=3)) for part in (frames[:1], frames[1:])]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_stock_classes_paint_the_same_pixels_however_cut(stock: Engine) -> None:
+    """Each class answers to its prompt, blends, and passes the meter once per step."""
+    frames = shot(6, prompt="a dog", prompt_to="a red cat", blend=0.25, negative_prompt="rain")
+    meter = Meter.unlimited()
+    steps: list[None] = []
+    meter.on_step = lambda: steps.append(None)
+    whole = paint(stock, work(frames), meter)
+    parts = [paint(stock, work(part)) for part in (frames[:5], frames[5:])]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    assert whole.shape == (6, 32, 64, 3)
+    assert len(steps) == 2 * 2
+    assert set(meter.by_stage) == {TEXT_ENCODE, DENOISE, DECODE, TRANSFER}
+    other = paint(stock, work(shot(1, prompt="a big blue cat", negative_prompt="rain")))
+    assert (other != whole[:1]).any()
 
 
 def test_a_class_that_is_not_on_the_list_is_refused(folder: Path) -> None:
@@ -185,7 +227,7 @@ def test_a_class_that_is_not_on_the_list_is_refused(folder: Path) -> None:
 
 def test_weights_that_are_pickles_are_refused(tmp_path: Path) -> None:
     """A folder with .bin weights does not load: a pickle may run code."""
-    save_stable_diffusion(tmp_path)
+    save("StableDiffusionPipeline", tmp_path)
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(OSError, match="safetensors"):

@@ -33,7 +33,12 @@ class Texts:
     def __init__(self, pipe: Any, recipe: Recipe) -> None:
         self._pipe = pipe
         self._recipe = recipe
-        self._accepted = frozenset(inspect.signature(pipe.encode_prompt).parameters)
+        call = inspect.signature(pipe.__call__).parameters
+        self._arguments: dict[str, Any] = {
+            # The call's own defaults: Sana's instruction to its encoder is one of them.
+            name: call[name].default if name in call else parameter.default
+            for name, parameter in inspect.signature(pipe.encode_prompt).parameters.items()
+        }
         self._prompt = lru_cache(KEPT)(self._encode_prompt)
         self._negative = lru_cache(KEPT)(self._encode_negative)
 
@@ -63,14 +68,13 @@ class Texts:
         return {name: encoded[name] for name in self._recipe.negative}
 
     def _encode(self, **asked: Any) -> Embeddings:
-        settings = {
+        asked |= {
             "device": self._pipe._execution_device,
             "num_images_per_prompt": 1,
             "clean_caption": False,
         }
-        encoded = self._pipe.encode_prompt(
-            **{name: value for name, value in (settings | asked).items() if name in self._accepted}
-        )
+        known = {name: value for name, value in asked.items() if name in self._arguments}
+        encoded = self._pipe.encode_prompt(**self._arguments | known)
         return dict(zip(self._recipe.text, encoded, strict=True))
 
 
