@@ -67,7 +67,7 @@ class Dispatcher:
             except OperationalError as error:
                 log.warning("broker not reached", error=str(error))
                 self.stopped.wait(1.0)
-            except Exception:  # noqa: BLE001 - a boundary: whatever it was, the farm must go on
+            except Exception:
                 log.exception("dispatcher tick failed")
                 self.stopped.wait(1.0)
         log.info("dispatcher stopped", holder=self.holder)

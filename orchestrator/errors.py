@@ -14,7 +14,7 @@ class FarmError(Exception):
     code: ClassVar[str] = "farm_error"
     next: str = "See `farm logs` and report it with the request that caused it."
 
-    def __init__(self, message: str = "", *, next: str = "", **data: Any) -> None:  # noqa: A002 - the contract's word
+    def __init__(self, message: str = "", *, next: str = "", **data: Any) -> None:
         self.message = message or (type(self).__doc__ or self.code).strip().splitlines()[0]
         self.next = next or type(self).next
         self.data = data

@@ -62,7 +62,7 @@ def hold(
     room = extendable_gpu_ms(session, job)
     if gpu_ms > room:
         raise BudgetExceeded(
-            f"The job needs {gpu_ms / 1000:.3f} GPU-seconds to be held, {room / 1000:.3f} are left.",
+            f"The job needs {gpu_ms / 1000:.3f} GPU-seconds held, {room / 1000:.3f} are left.",
             needed_gpu_ms=gpu_ms,
             available_gpu_ms=room,
         )

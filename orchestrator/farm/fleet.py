@@ -58,7 +58,7 @@ def queues(farm: Farm) -> list[QueueDepth]:
 
 
 def usage(farm: Farm, account_id: str | None, by: str, since_ms: int) -> list[Json]:
-    """Return rows {key, units, gpu_ms, lost_gpu_ms} grouped by user, session, model, worker or stage."""
+    """Return rows {key, units, gpu_ms, lost_gpu_ms} by user, session, model, worker or stage."""
     with farm.store.read() as tx:
         return tx.usage(by, since_ms, account_id)
 

@@ -123,7 +123,7 @@ def redeem_signin(farm: Farm, token: str) -> Account:
         if not found or not _live(found[0], now):
             raise Unauthorized(
                 "This sign-in link was used already or is too old.",
-                next="`farm up` prints a new one at every start; `farm status` shows where it runs.",
+                next="`farm up` prints a new one at every start.",
             )
         tx.save(found[0], replace(found[0], used_at_ms=now, revoked_at_ms=now))
         account = tx.get(Account, found[0].account_id)

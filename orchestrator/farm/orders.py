@@ -1,4 +1,4 @@
-"""Orders: what a worker is told about a unit. Self-contained, so that nothing else decides a pixel."""
+"""Orders: what a worker is told about a unit. Nothing outside of one decides a pixel."""
 
 from dataclasses import asdict
 

@@ -130,7 +130,7 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
             if job and key == job.brief.get("image"):
                 return
             parts = key.split("/")
-            if len(parts) == 4 and parts[0] == "units":  # noqa: PLR2004 - units/<unit>/<fence>/<name>
+            if len(parts) == 4 and parts[0] == "units":
                 unit = tx.get(Unit, parts[1])
                 if unit and unit.job_id == lease.job_id and unit.state is UnitState.DONE:
                     return

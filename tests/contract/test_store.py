@@ -1,0 +1,111 @@
+"""What the databases themselves refuse, and that both have the tables the code speaks of."""
+
+from dataclasses import replace
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import Conflict
+from orchestrator.farm import Farm, keys, opening, sessions
+from orchestrator.model import Session
+from orchestrator.states import KeyKind
+from orchestrator.store import Store, migrate
+from orchestrator.store.tables import metadata
+from tests.factories import account_id
+
+
+def test_migrations_lead_to_the_tables(store: Store) -> None:
+    """The migrated schema is the one that the code declares."""
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_again_changes_nothing(store_url: str) -> None:
+    """Every start migrates; a second one finds nothing to do."""
+    migrate(store_url)
+
+
+def test_an_overspent_session_cannot_be_written(farm: Farm) -> None:
+    """I1 is a CHECK: SQL refuses held + spent > limit whatever the code above does."""
+    session = sessions.find(farm, account_id(farm), None)
+    with pytest.raises(DBAPIError), farm.store.write() as tx:
+        tx.save(session, replace(session, spent_gpu_ms=session.limit_gpu_ms + 1))
+    assert sessions.find(farm, account_id(farm), None) == session
+
+
+@pytest.mark.parametrize("change", ["UPDATE entries SET gpu_ms = 1", "DELETE FROM entries"])
+def test_an_entry_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:
+    """I6: a trigger refuses to change or delete what the ledger says."""
+    with pytest.raises(DBAPIError, match="never changed"), store.engine.begin() as connection:
+        connection.execute(text(change))
+
+
+def test_a_row_that_changed_meanwhile_is_not_overwritten(farm: Farm) -> None:
+    """A guarded save of an outdated row raises and writes nothing."""
+    session = sessions.find(farm, account_id(farm), None)
+    with farm.store.write() as tx:
+        tx.save(session, replace(session, held_gpu_ms=5))
+    with pytest.raises(Conflict), farm.store.write() as tx:
+        tx.save(session, replace(session, held_gpu_ms=7))
+
+
+def test_a_failed_transaction_leaves_no_trace(farm: Farm) -> None:
+    """What was written before an error is not there afterwards."""
+    session = sessions.find(farm, account_id(farm), None)
+    with pytest.raises(ZeroDivisionError), farm.store.write() as tx:
+        tx.save(session, replace(session, held_gpu_ms=5))
+        1 / 0  # noqa: B018 - any error
+    assert sessions.find(farm, account_id(farm), None).held_gpu_ms == 0
+
+
+def test_a_home_is_opened_once(farm: Farm) -> None:
+    """The first start makes an account, a session and an admin key; later ones make nothing."""
+    assert opening.open_home(farm) is None
+    names = [s.name for s in sessions.listing(farm, None).items]
+    assert names == ["default"]
+
+
+def test_keys_are_kept_hashed_and_end_at_once(farm: Farm) -> None:
+    """A token opens until it is revoked; what is stored does not contain it."""
+    from orchestrator.errors import Unauthorized
+
+    owner = account_id(farm)
+    key, token = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="mine")
+    assert token not in repr(keys.listing(farm, owner))
+    assert keys.resolve(farm, token).id == key.id
+    keys.revoke(farm, owner, key.id)
+    with pytest.raises(Unauthorized):
+        keys.resolve(farm, token)
+
+
+def test_a_sign_in_link_works_once(farm: Farm) -> None:
+    """The second use of a link is refused, and so is the link of an earlier start."""
+    from orchestrator.errors import Unauthorized
+
+    owner = account_id(farm)
+    make = {"account_id": owner, "kind": KeyKind.SIGNIN, "name": "browser"}
+    older = opening.replace_key(farm, **make)
+    token = opening.replace_key(farm, **make)
+    assert keys.redeem_signin(farm, token).id == owner
+    for used in (token, older):
+        with pytest.raises(Unauthorized):
+            keys.redeem_signin(farm, used)
+
+
+def test_one_budget_per_name(farm: Farm) -> None:
+    """An account has one session of a name."""
+    with pytest.raises(Conflict):
+        sessions.create(farm, account_id=account_id(farm), name="default", budget_gpu_ms=1)
+
+
+def test_reading_sees_one_moment(farm: Farm) -> None:
+    """A reader that has begun does not see what is committed afterwards."""
+    owner = account_id(farm)
+    with farm.store.read() as tx:
+        before = len(tx.find(Session))
+        sessions.create(farm, account_id=owner, name="later", budget_gpu_ms=1)
+        assert len(tx.find(Session)) == before

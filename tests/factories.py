@@ -1,0 +1,201 @@
+"""Things tests are made of: a farm, a clock, briefs, and a worker that is a hand's breadth."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import catalog, planner, prompt
+from orchestrator.farm import Farm, Idempotency, Terms, accounts, jobs, keys, opening, work
+from orchestrator.model import Brief, Job
+from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
+from orchestrator.store import Store
+from orchestrator.wire import (
+    MASTER,
+    POSTER,
+    SEGMENT,
+    SHEET,
+    STRIP,
+    VIDEO,
+    Artifact,
+    CompleteAnswer,
+    CompleteRequest,
+    HeartbeatRequest,
+    HelloRequest,
+    LeaseUse,
+    Order,
+    PlanWork,
+    Receipt,
+    ReleaseRequest,
+    RenderWork,
+)
+
+START_MS = 1_800_000_000_000
+FILES = {
+    UnitKind.PLAN: (),
+    UnitKind.RENDER: (SEGMENT, MASTER, STRIP),
+    UnitKind.ENCODE: (VIDEO, POSTER, SHEET),
+}
+
+
+@dataclass
+class Clock:
+    """The farm's clock, moved by hand."""
+
+    now_ms: int = START_MS
+
+    def __call__(self) -> int:
+        """Return the time."""
+        return self.now_ms
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_ms += round(seconds * 1000)
+
+
+def make_farm(store: Store, clock: Clock, **terms: Any) -> Farm:
+    """Return an opened farm whose only model is the fake one."""
+    farm = Farm(
+        store=store,
+        catalog=catalog.Catalog(cards={catalog.FAKE.id: catalog.FAKE}),
+        clock=clock,
+        terms=Terms(**terms),
+    )
+    opening.open_home(farm)
+    return farm
+
+
+def account_id(farm: Farm) -> str:
+    """Return the account that the farm opened with."""
+    return accounts.first(farm).id
+
+
+def brief(prompt_text: str = "a rocket rises", **changes: Any) -> Brief:
+    """Return a short brief."""
+    return Brief(**{"prompt": prompt_text, "seconds": 2.0, **changes})
+
+
+def submit(
+    farm: Farm, asked: Brief | None = None, *, session: str | None = None, key: str | None = None
+) -> Job:
+    """Submit a brief for the home account."""
+    idempotency = Idempotency(key=key, body_sha256="0" * 64) if key else None
+    return jobs.submit(
+        farm,
+        account_id=account_id(farm),
+        session_id=session,
+        brief=asked or brief(),
+        idempotency=idempotency,
+    ).job
+
+
+def files(kind: UnitKind) -> tuple[Artifact, ...]:
+    """Return the artifacts a done unit of this kind must have."""
+    return tuple(Artifact(name=name, sha256="ab" * 32, bytes=100) for name in FILES[kind])
+
+
+@dataclass
+class Hand:
+    """A worker by hand: it claims, and says what the test wants it to say."""
+
+    farm: Farm
+    clock: Clock
+    name: str = "hand"
+    kinds: tuple[UnitKind, ...] = tuple(UnitKind)
+    models: tuple[str, ...] = ("fake",)
+    polls: bool = False
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        key, _ = keys.create(self.farm, account_id=None, kind=KeyKind.JOIN, name="join")
+        self.id = work.hello(self.farm, key, self.hello()).worker_id
+
+    def hello(self) -> HelloRequest:
+        """Return what it says of itself."""
+        return HelloRequest(
+            name=self.name,
+            host="here",
+            device="cpu",
+            device_class="cpu",
+            memory_mb=1000,
+            kinds=self.kinds,
+            models=self.models,
+            polls=self.polls,
+            fingerprint="f",
+        )
+
+    def claim(self, hint: str | None = None) -> Order | None:
+        """Claim one order."""
+        orders = work.claim(self.farm, self.id, hint)
+        return orders[0] if orders else None
+
+    def beat(self, order: Order, gpu_ms: int = 0, *, sequence: int = 1, frames: int = 0) -> str:
+        """Send a heartbeat for one lease and return the verdict."""
+        use = LeaseUse(
+            lease_id=order.lease_id,
+            fence=order.fence,
+            sequence=sequence,
+            gpu_ms=gpu_ms,
+            frames_done=frames,
+        )
+        answer = work.heartbeat(self.farm, self.id, HeartbeatRequest(leases=(use,)))
+        return answer.leases[0].verdict.value
+
+    def done(self, order: Order, gpu_ms: int = 100, *, seconds: float = 1.0) -> CompleteAnswer:
+        """Finish an order after some time on the clock."""
+        self.clock.advance(seconds)
+        return self.complete(order, Outcome.DONE, gpu_ms=gpu_ms)
+
+    def complete(
+        self,
+        order: Order,
+        outcome: Outcome,
+        *,
+        gpu_ms: int = 100,
+        frames: int | None = None,
+        cause: Cause | None = None,
+        claim_next: bool = False,
+        **receipt: Any,
+    ) -> CompleteAnswer:
+        """Report an outcome."""
+        w = order.work
+        total = len(w.frames) if isinstance(w, RenderWork) else 0
+        kept = frames if frames is not None else total if outcome is Outcome.DONE else 0
+        has_files = outcome is Outcome.DONE or kept
+        request = CompleteRequest(
+            lease_id=order.lease_id,
+            fence=order.fence,
+            outcome=outcome,
+            cause=cause,
+            message="said by hand",
+            receipt=Receipt(
+                gpu_ms=gpu_ms,
+                by_stage={"work": gpu_ms},
+                frames_done=kept,
+                artifacts=files(w.kind) if has_files else (),
+                **receipt,
+            ),
+            plan=self.plan(order) if isinstance(w, PlanWork) and has_files else None,
+            claim_next=claim_next,
+        )
+        return work.complete(self.farm, self.id, request)
+
+    def plan(self, order: Order) -> dict[str, Any]:
+        """Plan as a worker does."""
+        assert isinstance(order.work, PlanWork)
+        asked = planner.brief_from_json(order.work.brief)
+        card = self.farm.catalog.card(asked.model)
+        parsed = prompt.parse(asked.prompt, vocabulary=card.vocabulary, scenes=asked.scenes)
+        return planner.plan_json(planner.plan(asked, parsed, card, seed=order.work.seed))
+
+    def release(self, order: Order, gpu_ms: int = 0) -> None:
+        """Hand an order back."""
+        request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=gpu_ms)
+        work.release(self.farm, self.id, request)
+
+    def work_off(self, gpu_ms: int = 100, *, most: int = 1000) -> int:
+        """Do all there is to do; return how many units that was."""
+        for count in range(most):
+            order = self.claim()
+            if order is None:
+                return count
+            self.done(order, gpu_ms)
+        raise AssertionError(f"still work after {most} units")

@@ -1,0 +1,199 @@
+"""A farm under a virtual clock, with a network and workers that go wrong in every way.
+
+The farm's code and its SQLite are the real ones; only time, messages and workers are
+simulated. One seed is one history; the same seed is the same history.
+"""
+
+import contextlib
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import BudgetExceeded, Conflict, StaleLease
+from orchestrator.farm import Farm, check, fleet, jobs, reconcile, sessions, work
+from orchestrator.model import Job
+from orchestrator.states import Cause, JobState, Outcome
+from orchestrator.store import open_store
+from orchestrator.wire import Order, RenderWork
+from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
+
+
+@dataclass
+class Rogue:
+    """A worker with an order it may finish, forget, repeat, exaggerate or come back with late."""
+
+    hand: Hand
+    order: Order | None = None
+    used_ms: int = 0
+    sequence: int = 0
+    old: list[Order] = field(default_factory=list)
+
+
+class Simulation:
+    """One seeded history."""
+
+    def __init__(self, seed: int, database: Path, *, workers: int = 3) -> None:
+        self.random = random.Random(seed)
+        self.clock = Clock()
+        self.farm: Farm = make_farm(open_store(f"sqlite:///{database}"), self.clock)
+        self.rogues = [Rogue(Hand(self.farm, self.clock, f"w{n}")) for n in range(workers)]
+        for name in ("a", "b"):
+            sessions.create(
+                self.farm,
+                account_id=account_id(self.farm),
+                name=name,
+                budget_gpu_ms=self.random.randrange(2_000, 60_000),
+            )
+        self.faults = True
+
+    def run(self, events: int) -> None:
+        """Let `events` things happen, then stop all faults and let the farm finish."""
+        acts = (
+            [self.submit] * 2
+            + [self.claim] * 6
+            + [self.beat] * 4
+            + [self.finish] * 5
+            + [self.crash, self.zombie, self.replay, self.wish, self.top_up, self.brake]
+            + [self.reconcile] * 2
+        )
+        for _ in range(events):
+            self.clock.advance(self.random.choice([0.01, 0.3, 1, 3, 15, 45]))
+            # A refusal is fine: nothing may have changed then, which the invariants show.
+            with contextlib.suppress(BudgetExceeded, Conflict):
+                self.random.choice(acts)()
+            broken = check.violations(self.farm)
+            assert not broken, broken
+        self.settle_down()
+
+    def submit(self) -> None:
+        """Somebody submits a job."""
+        asked = brief(seconds=self.random.choice([0.5, 2.0, 8.0]))
+        submit(self.farm, asked, session=self.random.choice("ab"))
+
+    def claim(self) -> None:
+        """An idle worker asks for work; the answer may be lost."""
+        rogue = self.random.choice(self.rogues)
+        if rogue.order is None:
+            order = rogue.hand.claim(hint="unt_nonsense")
+            if order and self.random.random() > 0.1:
+                rogue.order, rogue.used_ms, rogue.sequence = order, 0, 0
+
+    def beat(self) -> None:
+        """A worker reports; it may hear that it has to stop."""
+        rogue = self.random.choice(self.rogues)
+        if rogue.order is None:
+            return
+        rogue.used_ms += self.random.randrange(300)
+        rogue.sequence += self.random.choice([0, 1, 1, 2])
+        verdict = rogue.hand.beat(rogue.order, rogue.used_ms, sequence=max(1, rogue.sequence))
+        if verdict == "gone":
+            rogue.order = None
+        elif verdict != "go":
+            self.report(rogue, Outcome.STOPPED)
+
+    def finish(self) -> None:
+        """A worker reports an end: done, stopped, or failed."""
+        rogue = self.random.choice(self.rogues)
+        if rogue.order:
+            outcomes = [Outcome.DONE] * 6 + [Outcome.STOPPED, Outcome.FAILED]
+            self.report(rogue, self.random.choice(outcomes))
+
+    def report(self, rogue: Rogue, outcome: Outcome) -> None:
+        """Complete an order with figures that may be lies."""
+        order = rogue.order
+        assert order
+        lie = self.random.choice([1, 1, 1, 5, 1000])
+        frames = len(order.work.frames) if isinstance(order.work, RenderWork) else 0
+        kept = self.random.randrange(frames) if outcome is Outcome.STOPPED and frames else None
+        causes = [Cause.WORKER, Cause.FARM, Cause.WORKER, Cause.REQUEST]
+        with contextlib.suppress(StaleLease):
+            rogue.hand.complete(
+                order,
+                outcome,
+                gpu_ms=self.random.randrange(400) * lie,
+                frames=kept,
+                cause=self.random.choice(causes) if outcome is Outcome.FAILED else None,
+            )
+        rogue.old.append(order)
+        if self.random.random() > 0.1:  # else it never heard that it was accepted
+            rogue.order = None
+
+    def crash(self) -> None:
+        """A worker dies; it may come back and say hello, or stay away for a while."""
+        rogue = self.random.choice(self.rogues)
+        if rogue.order:
+            rogue.old.append(rogue.order)
+        rogue.order = None
+        if self.random.random() < 0.5:
+            self.hello(rogue)
+
+    def hello(self, rogue: Rogue) -> None:
+        """A restarted worker enrols with its own key."""
+        from orchestrator.farm import keys
+        from orchestrator.states import KeyKind
+
+        key, _ = keys.create(
+            self.farm, account_id=None, kind=KeyKind.WORKER, name="own", worker_id=rogue.hand.id
+        )
+        work.hello(self.farm, key, rogue.hand.hello())
+
+    def zombie(self) -> None:
+        """A worker finishes something it had long ago."""
+        rogue = self.random.choice(self.rogues)
+        if rogue.old:
+            order = self.random.choice(rogue.old)
+            with contextlib.suppress(StaleLease):
+                rogue.hand.complete(order, Outcome.DONE, gpu_ms=50)
+
+    replay = zombie
+
+    def wish(self) -> None:
+        """An owner pauses, resumes or cancels something."""
+        page = jobs.listing(self.farm, None)
+        if page.items:
+            verb = self.random.choice([jobs.pause, jobs.resume, jobs.resume, jobs.cancel])
+            verb(self.farm, None, self.random.choice(page.items).id)
+
+    def top_up(self) -> None:
+        """An owner adds budget."""
+        session = sessions.find(self.farm, account_id(self.farm), self.random.choice("ab"))
+        sessions.top_up(self.farm, None, session.id, self.random.randrange(1, 5_000))
+
+    def brake(self) -> None:
+        """An operator freezes all spending, or lets it go on."""
+        fleet.freeze(self.farm, frozen=self.random.random() < 0.3)
+
+    def reconcile(self) -> None:
+        """The dispatcher looks around."""
+        reconcile.reconcile(self.farm)
+        reconcile.to_ring(self.farm)
+
+    def settle_down(self) -> None:
+        """No more faults: every job must come to an end, or wait for budget or its owner."""
+        fleet.freeze(self.farm, frozen=False)
+        self.clock.advance(1000)
+        reconcile.reconcile(self.farm)
+        for rogue in self.rogues:
+            self.hello(rogue)
+            fleet.admit(self.farm, rogue.hand.id)
+        for session in sessions.listing(self.farm, None).items:
+            sessions.top_up(self.farm, None, session.id, 10**8)
+        for job in self.jobs(JobState.PAUSED):
+            jobs.resume(self.farm, None, job.id)
+        for rogue in self.rogues * 2:
+            rogue.hand.work_off(gpu_ms=20)
+        broken = check.violations(self.farm)
+        assert not broken, broken
+        left = [job.id for job in self.jobs() if not job.state.is_terminal]
+        assert not left, f"never ended: {left}"
+
+    def jobs(self, state: JobState | None = None) -> list[Job]:
+        """Return all jobs, or those in one state."""
+        found: list[Job] = []
+        after = None
+        while True:
+            page = jobs.listing(self.farm, None, limit=200, after=after, state=state)
+            found += page.items
+            after = page.next_cursor
+            if after is None:
+                return found

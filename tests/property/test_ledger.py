@@ -1,0 +1,189 @@
+"""The ledger's arithmetic under every order of movements (T2 of docs/reliability.md)."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import count
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from orchestrator import ledger
+from orchestrator.errors import BudgetExceeded
+from orchestrator.ledger import Movement
+from orchestrator.model import Entry, Job, Session
+from orchestrator.states import JobState
+
+amounts = st.integers(min_value=1, max_value=10_000)
+
+
+def job(name: str, cap: int | None) -> Job:
+    """Return a job that holds nothing yet."""
+    return Job(
+        id=name,
+        account_id="a",
+        session_id="s",
+        state=JobState.RENDERING,
+        brief={},
+        quote={},
+        model="m",
+        width=2,
+        height=2,
+        fps=1,
+        steps=1,
+        seed=0,
+        frames_total=1,
+        cap_gpu_ms=cap,
+        created_at_ms=0,
+    )
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """One session and its jobs; rules are the ledger's movements in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
+        self.jobs: dict[str, Job] = {}
+        self.entries: list[Entry] = []
+        self.leases: list[tuple[str, int]] = []
+        self.ids = (f"e{n}" for n in count())
+
+    def take(self, movement: Movement) -> None:
+        """Take over a movement as the farm does."""
+        self.session = movement.session
+        if movement.job:
+            self.jobs[movement.job.id] = movement.job
+        if movement.entry:
+            self.entries.append(movement.entry)
+
+    @initialize(budget=amounts)
+    def open_session(self, budget: int) -> None:
+        """A session opens with a budget."""
+        self.take(
+            ledger.give(self.session, budget, entry_id=next(self.ids), now_ms=0, top_up=False)
+        )
+
+    @rule(gpu_ms=amounts)
+    def top_up(self, gpu_ms: int) -> None:
+        """Its limit is raised."""
+        self.take(ledger.give(self.session, gpu_ms, entry_id=next(self.ids), now_ms=0, top_up=True))
+
+    @rule(gpu_ms=amounts, cap=st.none() | amounts)
+    def submit(self, gpu_ms: int, cap: int | None) -> None:
+        """A job is submitted, or refused without a trace."""
+        new = job(f"j{len(self.jobs)}", cap)
+        try:
+            movement = ledger.hold(
+                self.session, new, gpu_ms, entry_id=next(self.ids), now_ms=0, first=True
+            )
+        except BudgetExceeded as refused:
+            assert gpu_ms > refused.data["available_gpu_ms"]
+        else:
+            self.take(movement)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), p90=amounts, floor=amounts, reserve=st.integers(0, 2_000))
+    def grant(self, data: st.DataObject, p90: int, floor: int, reserve: int) -> None:
+        """A lease is granted within the hold, which grows where it can."""
+        name = data.draw(st.sampled_from(sorted(self.jobs)))
+        held = self.jobs[name]
+        limit = ledger.lease_limit(
+            self.session,
+            held,
+            open_gpu_ms=sum(ms for owner, ms in self.leases if owner == name),
+            reserve_gpu_ms=reserve,
+            p90_gpu_ms=p90,
+            floor_gpu_ms=floor,
+            margin=1.5,
+        )
+        if limit.extend_gpu_ms:
+            self.take(
+                ledger.hold(
+                    self.session,
+                    held,
+                    limit.extend_gpu_ms,
+                    entry_id=next(self.ids),
+                    now_ms=0,
+                    first=False,
+                )
+            )
+        if limit.gpu_ms:
+            assert limit.gpu_ms >= floor
+            self.leases.append((name, limit.gpu_ms))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), reported=st.integers(0, 100_000), seen=st.integers(0, 100_000))
+    def settle(self, data: st.DataObject, reported: int, seen: int) -> None:
+        """A lease ends, whatever its worker says it used."""
+        lease = data.draw(st.sampled_from(sorted(self.leases)))
+        self.leases.remove(lease)
+        name, limit = lease
+        charged = ledger.charge(reported_gpu_ms=reported, limit_gpu_ms=limit, seen_gpu_ms=seen)
+        assert charged <= min(reported, limit, seen)
+        self.take(
+            ledger.settle(
+                self.session,
+                self.jobs[name],
+                charged,
+                lease_id="l",
+                entry_id=next(self.ids),
+                now_ms=0,
+            )
+        )
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """A job without open leases ends and gives its hold back."""
+        name = data.draw(st.sampled_from(sorted(self.jobs)))
+        if all(owner != name for owner, _ in self.leases):
+            self.take(
+                ledger.release(self.session, self.jobs[name], entry_id=next(self.ids), now_ms=0)
+            )
+            assert self.jobs[name].held_gpu_ms == 0
+
+    @invariant()
+    def never_overspent(self) -> None:
+        """I1: held + spent never exceeds the limit, and nothing is negative."""
+        s = self.session
+        assert min(s.available_gpu_ms, s.held_gpu_ms, s.spent_gpu_ms) >= 0
+
+    @invariant()
+    def caps_hold(self) -> None:
+        """No job holds and spends more than its own cap."""
+        for one in self.jobs.values():
+            assert one.cap_gpu_ms is None or one.held_gpu_ms + one.spent_gpu_ms <= one.cap_gpu_ms
+
+    @invariant()
+    def leases_fit_holds(self) -> None:
+        """I4: the open leases of a job never promise more than it holds."""
+        for name, one in self.jobs.items():
+            assert sum(ms for owner, ms in self.leases if owner == name) <= one.held_gpu_ms
+
+    @invariant()
+    def entries_are_the_balances(self) -> None:
+        """I2: every balance is the sum of its entries."""
+        sums: Counter[str] = Counter()
+        for entry in self.entries:
+            sums[entry.credit] += entry.gpu_ms
+            sums[entry.debit] -= entry.gpu_ms
+        assert sum(sums.values()) == 0
+        assert sums["available:s"] == self.session.available_gpu_ms
+        assert sums["spent:s"] == self.session.spent_gpu_ms
+        for name, one in self.jobs.items():
+            assert sums[f"held:{name}"] == one.held_gpu_ms
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_closed_session_extends_nothing() -> None:
+    """A job of a closed session lives on what it holds."""
+    from orchestrator.states import SessionState
+
+    session = Session(id="s", account_id="a", name="s", limit_gpu_ms=100, created_at_ms=0)
+    closed = replace(session, state=SessionState.CLOSED)
+    assert ledger.extendable_gpu_ms(session, job("j", None)) == 100
+    assert ledger.extendable_gpu_ms(closed, job("j", None)) == 0
