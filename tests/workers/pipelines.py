@@ -86,8 +86,8 @@ def work(frames: tuple[FrameSpec, ...], **changes: Any) -> RenderWork:
 
 def save(pipeline: str, folder: Path, *, scheduler: str = "") -> None:
     """Save a pipeline of a few thousand random weights, as a folder of the hub has it."""
-    import diffusers  # noqa: PLC0415 - only the tests that use it pay its seconds
-    import torch  # noqa: PLC0415
+    import diffusers
+    import torch
 
     torch.manual_seed(0)
     parts = _PARTS[pipeline](folder / "words")
@@ -97,7 +97,7 @@ def save(pipeline: str, folder: Path, *, scheduler: str = "") -> None:
 
 
 def _stable_diffusion(words: Path) -> dict[str, Any]:
-    import diffusers  # noqa: PLC0415
+    import diffusers
 
     tokenizer = _clip_tokenizer(words)
     return {
@@ -113,7 +113,7 @@ def _stable_diffusion(words: Path) -> dict[str, Any]:
 
 
 def _stable_diffusion_xl(words: Path) -> dict[str, Any]:
-    import diffusers  # noqa: PLC0415
+    import diffusers
 
     tokenizer = _clip_tokenizer(words)
     return {
@@ -133,8 +133,8 @@ def _stable_diffusion_xl(words: Path) -> dict[str, Any]:
 
 
 def _sana(words: Path) -> dict[str, Any]:
-    import diffusers  # noqa: PLC0415
-    from transformers import Gemma2Config, Gemma2Model  # noqa: PLC0415
+    import diffusers
+    from transformers import Gemma2Config, Gemma2Model
 
     tokenizer = _word_tokenizer()
     return {
@@ -185,7 +185,7 @@ def _sana(words: Path) -> dict[str, Any]:
 
 
 def _pixart(words: Path) -> dict[str, Any]:
-    import diffusers  # noqa: PLC0415
+    import diffusers
 
     tokenizer = _word_tokenizer()
     return {
@@ -209,7 +209,7 @@ def _pixart(words: Path) -> dict[str, Any]:
 
 
 def _flux(words: Path) -> dict[str, Any]:
-    import diffusers  # noqa: PLC0415
+    import diffusers
 
     clip_tokenizer, t5_tokenizer = _clip_tokenizer(words), _word_tokenizer()
     return {
@@ -245,7 +245,7 @@ _PARTS = {
 
 def _vae(**changes: Any) -> Any:
     """Return an autoencoder that halves each side."""
-    from diffusers import AutoencoderKL  # noqa: PLC0415
+    from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         block_out_channels=(8, 16),
@@ -257,7 +257,7 @@ def _vae(**changes: Any) -> Any:
 
 
 def _unet(**changes: Any) -> Any:
-    from diffusers import UNet2DConditionModel  # noqa: PLC0415
+    from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         block_out_channels=(8, 16),
@@ -273,7 +273,7 @@ def _unet(**changes: Any) -> Any:
 
 def _clip(tokenizer: Any, **changes: Any) -> Any:
     """Return a CLIP text encoder; with `projection_dim`, the kind that projects its pooled text."""
-    from transformers import (  # noqa: PLC0415
+    from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
         CLIPTextModelWithProjection,
@@ -297,7 +297,7 @@ def _clip(tokenizer: Any, **changes: Any) -> Any:
 
 
 def _t5(tokenizer: Any) -> Any:
-    from transformers import T5Config, T5EncoderModel  # noqa: PLC0415
+    from transformers import T5Config, T5EncoderModel
 
     return T5EncoderModel(
         T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
@@ -306,7 +306,7 @@ def _t5(tokenizer: Any) -> Any:
 
 def _clip_tokenizer(folder: Path) -> Any:
     """Return a CLIP tokenizer that knows letters."""
-    from transformers import CLIPTokenizer  # noqa: PLC0415
+    from transformers import CLIPTokenizer
 
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,'!"
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -320,8 +320,8 @@ def _clip_tokenizer(folder: Path) -> Any:
 
 def _word_tokenizer() -> Any:
     """Return a tokenizer of a few words, in the place of T5's and Gemma's."""
-    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "</s>", "<bos>", "<unk>", "a", "dog", "cat", "big", "red", "rain", "blue"]
     words_model = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")

@@ -1,6 +1,7 @@
 """The diffusers engine on stock pipelines with tiny random weights, on the CPU."""
 
 import inspect
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,32 @@ def test_the_same_pixels_as_the_pipeline_called_directly(stock: Any) -> None:
     ).images
     expected = (images * 255).round().astype(np.uint8)
     np.testing.assert_array_equal(paint(stock, asked), expected)
+
+
+def test_noise_turns_with_the_phase_and_stays_noise() -> None:
+    """At every phase it is unit noise, and the ends of a shot correlate by cos 15 degrees."""
+    import torch
+
+    from workers.engines.noise import TRAVEL, shot_noise
+
+    frames = shot(3)
+    noises = [shot_noise((1, 4, 64, 64), frame, TRAVEL).flatten() for frame in frames]
+    assert all(abs(float(noise.std()) - 1) < 0.02 for noise in noises)
+    correlation = float(torch.corrcoef(torch.stack([noises[0], noises[2]]))[0, 1])
+    assert correlation == pytest.approx(math.cos(TRAVEL), abs=0.01)
+    still = [shot_noise((1, 4, 8, 8), frame, 0.0) for frame in frames]
+    assert torch.equal(still[0], still[2])
+
+
+def test_a_text_encoder_that_uses_up_the_limit_stops_before_the_first_step(engine: Engine) -> None:
+    """The gate is asked again after the texts, so that no step runs past the limit."""
+    steps: list[None] = []
+    verdicts = iter([Verdict.GO, Verdict.PAUSE])
+    meter = Meter(limit_gpu_ms=10**6, stop=lambda: next(verdicts))
+    meter.on_step = lambda: steps.append(None)
+    with pytest.raises(Stopped):
+        paint(engine, work(shot(4)), meter)
+    assert steps == []
 
 
 def test_the_meter_sees_every_stage_and_every_step(engine: Engine) -> None:

@@ -43,11 +43,11 @@ class Engine(Protocol):
 def engine_for(card: ModelCard) -> Engine:
     """Return the engine that the card names, not loaded yet."""
     if card.engine == "fake":
-        from workers.engines.fake import FakeEngine  # noqa: PLC0415 - only who asks for it loads it
+        from workers.engines.fake import FakeEngine
 
         return FakeEngine(card)
     if card.engine == "diffusers":
-        from workers.engines.diffusers import DiffusersEngine  # noqa: PLC0415 - loads torch
+        from workers.engines.diffusers import DiffusersEngine
 
         return DiffusersEngine(card)
     msg = f"{card.id} asks for the engine {card.engine!r}; there are diffusers and fake"
@@ -57,7 +57,7 @@ def engine_for(card: ModelCard) -> Engine:
 def timer_for(device: str) -> Timer:
     """Return the clock that measures work on `device`."""
     if device.startswith("cuda"):
-        from workers.engines.cuda import CudaTimer  # noqa: PLC0415 - loads torch
+        from workers.engines.cuda import CudaTimer
 
         return CudaTimer(device)
     return HostTimer()

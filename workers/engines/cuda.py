@@ -17,11 +17,11 @@ class CudaTimer:
 
     def mark(self) -> torch.cuda.Event:
         """Record an event behind all that was queued so far."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 
     def ms_between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         """Return the device time between two events; waits for the second."""
         end.synchronize()
-        return start.elapsed_time(end)
+        return float(start.elapsed_time(end))

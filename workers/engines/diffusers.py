@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -33,6 +34,7 @@ class DiffusersEngine:
         self.card = card
         self._recipe = recipe(card.pipeline)
         self._pipe: Any = None
+        self._texts: Any = None
 
     def load(self, device: str, threads: int) -> None:
         """Load the card's folder or pinned revision onto `device` and warm it up."""
@@ -79,6 +81,7 @@ class DiffusersEngine:
     def _paint_batch(self, work: RenderWork, batch: Sequence[FrameSpec], meter: Meter) -> Pixels:
         with meter.stage(TEXT_ENCODE):
             texts = self._texts.of(batch, guided=work.guidance_scale > 1)
+        meter.before_step()
         with meter.stage(DENOISE):
             images = self._denoise_and_decode(self._call(work, batch) | texts, meter)
         with meter.stage(TRANSFER):
@@ -112,7 +115,8 @@ class DiffusersEngine:
     def _denoise_and_decode(self, call: dict[str, Any], meter: Meter) -> torch.Tensor:
         try:
             with _metered(self._pipe.scheduler, meter):
-                return self._pipe(**call).images
+                images: torch.Tensor = self._pipe(**call).images
+                return images
         except BaseException as error:
             # What an aborted call leaves in hooks and caches would leak into the next one.
             self._pipe.maybe_free_model_hooks()
@@ -184,8 +188,10 @@ def _pin(threads: int) -> None:
     """Fix what would let the same work give other bits: threads, kernel choice, TF32."""
     if threads:
         torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time and finds bugs only
+    # Filling what torch.empty returns costs time and only finds bugs.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

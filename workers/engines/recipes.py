@@ -76,7 +76,7 @@ def pipeline_class(pipeline: str) -> Any:
     """Return the class of an allowed pipeline name."""
     recipe(pipeline)
     if pipeline == "TinyWorldPipeline":
-        from workers.engines.tiny_world import TinyWorldPipeline  # noqa: PLC0415 - one model's code
+        from workers.engines.tiny_world import TinyWorldPipeline
 
         return TinyWorldPipeline
     return getattr(diffusers, pipeline)
