@@ -1,0 +1,248 @@
+"""What a plan costs: integer GPU-ms, p50 and p90, and a price.
+
+The card's prior says how costs *grow* with work; this farm's own receipts say by what
+factor the farm differs from it::
+
+    render unit   ceil(frames / micro_batch) micro-batches, each
+                  micro_batch · (steps · native megapixels · ms_per_frame_step_megapixel
+                                 + decode_ms_per_frame · native megapixels / card's)
+    encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · frames · output megapixels
+    plan unit     PLAN_MS
+    p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples
+
+All results are rounded up. A quote's p90 is the sum of its units' p90s: more than the p90 of
+the sum, and never less than the leases of the units need.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from types import MappingProxyType
+from typing import Final
+
+from orchestrator.catalog import ModelCard
+from orchestrator.model import FrameBatch, Plan, Quote, Sample, StageCost
+from orchestrator.states import UnitKind
+
+NEWEST: Final = 200
+"""Samples of a kind that count; older ones knew another farm."""
+ENOUGH: Final = 5
+"""Fewer samples than this say less than the prior."""
+PRIOR_SPREAD: Final = 1.6
+"""p90 / p50 while nothing is measured."""
+MIN_SPREAD: Final = 1.15
+"""p90 / p50 at least: a quiet afternoon of equal receipts promises nothing."""
+PLAN_MS: Final = 10.0
+"""Parsing a prompt on one CPU core."""
+ENCODE_BASE_MS: Final = 400.0
+"""Starting FFmpeg for the join, the poster and the contact sheet."""
+ENCODE_MS_PER_MEGAPIXEL: Final = 6.0
+"""Per frame and output megapixel: copied segments, decoded once for the sheet."""
+
+RATE_CARD_VERSION: Final = "2026-11"
+RATE_CARD: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "cpu": 14,
+        "nvidia-t4": 150,
+        "nvidia-l4": 220,
+        "nvidia-a10g": 280,
+        "nvidia-a100": 1030,
+        "nvidia-h100": 1900,
+    }
+)
+"""micro-USD per GPU-second by device class: round figures of hourly cloud prices on demand
+(a 2-core VM 0.05 USD/h, a T4 0.54, an A10G 1.01, an H100 6.84). Money is these times GPU-ms."""
+UNKNOWN_DEVICE_MICROUSD: Final = 280
+"""Per GPU-second of a device class the rate card does not name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitCost:
+    """What one unit should cost."""
+
+    p50_gpu_ms: int
+    p90_gpu_ms: int
+    floor_gpu_ms: int
+    """Less than this cannot finish anything that is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """Measured over predicted: quantiles over `samples` receipts."""
+
+    p50: float = 1.0
+    p90: float = PRIOR_SPREAD
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """A card's prior on one device class, corrected by receipts."""
+
+    card: ModelCard
+    device_class: str = "cpu"
+    factors: Mapping[UnitKind, Factor] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls, samples: Sequence[Sample], card: ModelCard, device_class: str | None = None
+    ) -> "CostModel":
+        """Fit to the newest samples of the card's model on one device class.
+
+        Without `device_class` it is the cheapest one that has rendered often enough to be
+        known; where none has, the CPU by the card's prior.
+        """
+        own = [s for s in samples if s.model == card.id and s.gpu_ms > 0 and s.work > 0]
+        if device_class is None:
+            device_class = _cheapest_known(own, card)
+        here = [s for s in own if s.device_class == device_class]
+        factors = {
+            kind: _factor([s for s in here if s.kind is kind], card, device_class)
+            for kind in UnitKind
+        }
+        return cls(card=card, device_class=device_class, factors=factors)
+
+    def factor(self, kind: UnitKind) -> Factor:
+        """Return the factor of a kind of unit; the prior's where nothing was fitted."""
+        return self.factors.get(kind, Factor())
+
+    @property
+    def basis(self) -> str:
+        """Where the figures come from, for people."""
+        count = self.factor(UnitKind.RENDER).samples
+        if count:
+            return f"{count} receipts of {self.card.id} on {self.device_class}"
+        return f"the card's prior of {self.card.id} on {self.device_class}"
+
+
+def price_microusd(gpu_ms: int, device_class: str) -> int:
+    """Return the price of device time by the rate card, rounded up."""
+    return -(-gpu_ms * RATE_CARD.get(device_class, UNKNOWN_DEVICE_MICROUSD) // 1000)
+
+
+def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
+    """Return the amount of work of a unit, as `Sample.work` has it; render: padded frames."""
+    if kind is UnitKind.RENDER:
+        return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
+    if kind is UnitKind.ENCODE:
+        return plan.frames_total * plan.output.megapixels
+    return 1.0
+
+
+def unit_cost(
+    costs: CostModel, kind: UnitKind, plan: Plan, batch: FrameBatch | None = None
+) -> UnitCost:
+    """Return the cost of one unit; a render unit needs its `batch`."""
+    factor = costs.factor(kind)
+    if kind is UnitKind.RENDER:
+        assert batch, "a render unit has frames"
+        step, decode = _micro_batch_ms(costs, plan)
+        least = plan.steps * step + decode
+        predicted = _micro_batches(plan, batch.frames) * least
+    else:
+        work = work_of(kind, plan, plan.frames_total)
+        least = predicted = _small_ms(kind, work)
+    return UnitCost(
+        p50_gpu_ms=_whole(predicted * factor.p50),
+        p90_gpu_ms=_whole(predicted * factor.p90),
+        floor_gpu_ms=_whole(least * factor.p90),
+    )
+
+
+def step_prior(costs: CostModel, plan: Plan) -> tuple[int, int]:
+    """Return (one denoising step, decode) of one micro-batch in GPU-ms, as p50."""
+    factor = costs.factor(UnitKind.RENDER)
+    step, decode = _micro_batch_ms(costs, plan)
+    return _whole(step * factor.p50), _whole(decode * factor.p50)
+
+
+def quote(plan: Plan, costs: CostModel) -> Quote:
+    """Price a plan, itemised by kind of unit."""
+    render = [unit_cost(costs, UnitKind.RENDER, plan, batch) for batch in plan.batches]
+    stages = (
+        _stage(costs, UnitKind.PLAN, [unit_cost(costs, UnitKind.PLAN, plan)]),
+        _stage(costs, UnitKind.RENDER, render),
+        _stage(costs, UnitKind.ENCODE, [unit_cost(costs, UnitKind.ENCODE, plan)]),
+    )
+    return Quote(
+        p50_gpu_ms=sum(stage.p50_gpu_ms for stage in stages),
+        p90_gpu_ms=sum(stage.p90_gpu_ms for stage in stages),
+        price_microusd=sum(stage.price_microusd for stage in stages),
+        stages=stages,
+        basis=costs.basis,
+    )
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _stage(costs: CostModel, kind: UnitKind, units: Sequence[UnitCost]) -> StageCost:
+    p50 = sum(unit.p50_gpu_ms for unit in units)
+    return StageCost(
+        stage=kind,
+        p50_gpu_ms=p50,
+        p90_gpu_ms=sum(unit.p90_gpu_ms for unit in units),
+        price_microusd=price_microusd(p50, costs.device_class),
+    )
+
+
+def _micro_batches(plan: Plan, frames: int) -> int:
+    return -(-frames // plan.micro_batch)
+
+
+def _micro_batch_ms(costs: CostModel, plan: Plan) -> tuple[float, float]:
+    """Return what the prior says of (one step, decode) of one micro-batch."""
+    prior = costs.card.prior(costs.device_class)
+    pixels = plan.native.megapixels
+    step = plan.micro_batch * pixels * prior.ms_per_frame_step_megapixel
+    decode = plan.micro_batch * prior.decode_ms_per_frame * pixels / costs.card.native.megapixels
+    return step, decode
+
+
+def _small_ms(kind: UnitKind, work: float) -> float:
+    if kind is UnitKind.ENCODE:
+        return ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL * work
+    return PLAN_MS
+
+
+def _predicted_ms(sample: Sample, card: ModelCard, device_class: str) -> float:
+    """Return what the prior says of a sample; a render is taken to have had the default steps."""
+    if sample.kind is not UnitKind.RENDER:
+        return _small_ms(sample.kind, sample.work)
+    prior = card.prior(device_class)
+    decode_share = prior.decode_ms_per_frame / (card.default_steps * card.native.megapixels)
+    return sample.work * (prior.ms_per_frame_step_megapixel + decode_share)
+
+
+def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Factor:
+    newest = sorted(samples, key=lambda s: (s.at_ms, s.id))[-NEWEST:]
+    if len(newest) < ENOUGH:
+        return Factor()
+    ratios = sorted(s.gpu_ms / _predicted_ms(s, card, device_class) for s in newest)
+    p50 = _quantile(ratios, 0.5)
+    p90 = max(_quantile(ratios, 0.9), p50 * MIN_SPREAD)
+    return Factor(p50=p50, p90=p90, samples=len(ratios))
+
+
+def _cheapest_known(samples: Sequence[Sample], card: ModelCard) -> str:
+    renders = [s for s in samples if s.kind is UnitKind.RENDER]
+    known: dict[str, float] = {}
+    for name in sorted({s.device_class for s in renders}):
+        factor = _factor([s for s in renders if s.device_class == name], card, name)
+        if factor.samples:
+            ms = card.prior(name).ms_per_frame_step_megapixel * factor.p50
+            known[name] = ms * RATE_CARD.get(name, UNKNOWN_DEVICE_MICROUSD)
+    return min(known, key=lambda name: known[name], default="cpu")
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile by linear interpolation (type 7 of Hyndman and Fan, 1996)."""
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def _whole(ms: float) -> int:
+    """Round up to whole milliseconds, at least one; a hair above an integer is that integer."""
+    return max(1, ceil(round(ms, 6)))
