@@ -1,0 +1,203 @@
+"""Where subjects are in each frame of a shot, for models that take a layout.
+
+A path is a function of the phase (0 first frame, 1 last one) and of the shot's seconds, which
+decide how often a periodic motion repeats. Journeys ease in and out (smoothstep); periodic
+motions run evenly. The camera is an affine change of all places.
+
+Sizes are those the model was trained with: scale 1.0 is 44 % of the picture's height.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import cos, pi, sin
+from typing import Final
+
+from orchestrator.model import Placement, Scene
+
+DEFAULT: Final = "floats"
+"""The path of a subject without a motion, and of a motion without a path."""
+CAMERA_TRAVEL: Final = 0.3
+"""Parts of the picture that a pan or tilt moves the view by."""
+CAMERA_ZOOM: Final = 1.5
+"""How much nearer the camera ends, or starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place on a path: centre, scale, clockwise degrees."""
+
+    x: float = 0.5
+    y: float = 0.5
+    scale: float = 1.0
+    turn: float = 0.0
+
+
+Path = Callable[[float, float], Point]
+
+
+def ease(phase: float) -> float:
+    """Start and stop gently: smoothstep, 3p² - 2p³."""
+    return phase * phase * (3.0 - 2.0 * phase)
+
+
+def cycles(seconds: float, period: float) -> int:
+    """Return how often a motion of this period repeats in a shot; at least once, and whole."""
+    return max(1, round(seconds / period))
+
+
+def _wave(phase: float, seconds: float, period: float) -> float:
+    """Return a sine that starts at 0 and comes back to it at the end of the shot."""
+    return sin(2 * pi * cycles(seconds, period) * phase)
+
+
+def _moves_right(p: float, s: float) -> Point:
+    return Point(x=0.1 + 0.8 * ease(p), y=0.55 - 0.015 * abs(_wave(p, s, 1.0)))
+
+
+def _moves_left(p: float, s: float) -> Point:
+    return Point(x=0.9 - 0.8 * ease(p), y=0.55 - 0.015 * abs(_wave(p, s, 1.0)))
+
+
+def _rises(p: float, s: float) -> Point:
+    return Point(y=0.9 - 0.8 * ease(p))
+
+
+def _falls(p: float, s: float) -> Point:
+    return Point(y=0.1 + 0.8 * ease(p))
+
+
+def _bounces(p: float, s: float) -> Point:
+    hop = abs(sin(pi * cycles(s, 0.7) * p))
+    return Point(x=0.15 + 0.7 * p, y=0.75 - 0.5 * hop)
+
+
+def _spins(p: float, s: float) -> Point:
+    return Point(scale=1.1, turn=360.0 * cycles(s, 2.0) * p)
+
+
+def _rolls_right(p: float, s: float) -> Point:
+    return Point(x=0.1 + 0.8 * ease(p), y=0.65, turn=360.0 * ease(p))
+
+
+def _grows(p: float, s: float) -> Point:
+    return Point(scale=0.5 + 1.1 * ease(p))
+
+
+def _shrinks(p: float, s: float) -> Point:
+    return Point(scale=1.6 - 1.1 * ease(p))
+
+
+def _swings(p: float, s: float) -> Point:
+    wave = _wave(p, s, 2.0)
+    return Point(x=0.5 + 0.3 * wave, y=0.55 - 0.1 * abs(wave), turn=25.0 * wave)
+
+
+def _circles(p: float, s: float) -> Point:
+    angle = 2 * pi * cycles(s, 2.5) * p
+    return Point(x=0.5 + 0.28 * cos(angle), y=0.5 + 0.28 * sin(angle), scale=0.9)
+
+
+def _zigzags(p: float, s: float) -> Point:
+    return Point(x=0.1 + 0.8 * p, y=0.5 + 0.22 * _wave(p, s, 1.0))
+
+
+def _floats(p: float, s: float) -> Point:
+    wave = _wave(p, s, 2.0)
+    return Point(y=0.52 + 0.06 * wave, turn=4.0 * wave)
+
+
+def _pulses(p: float, s: float) -> Point:
+    return Point(scale=1.0 + 0.22 * _wave(p, s, 1.0))
+
+
+PATHS: Final[dict[str, Path]] = {
+    "moves_right": _moves_right,
+    "moves_left": _moves_left,
+    "rises": _rises,
+    "falls": _falls,
+    "bounces": _bounces,
+    "spins": _spins,
+    "rolls_right": _rolls_right,
+    "grows": _grows,
+    "shrinks": _shrinks,
+    "swings": _swings,
+    "circles": _circles,
+    "zigzags": _zigzags,
+    "floats": _floats,
+    "pulses": _pulses,
+}
+"""Motion id -> path; the ids of models/tiny_world/vocabulary.toml."""
+
+TRAVELS: Final = frozenset({"moves_right", "moves_left", "rolls_right", "bounces", "zigzags"})
+"""Paths that need the picture's whole width."""
+PAIR_SCALE: Final = 0.72
+"""Two subjects are drawn this much smaller …"""
+PAIR_MAX_SCALE: Final = 0.8
+"""… and never larger than this, so that 44 % of it fits between their lanes."""
+
+
+def layout(scene: Scene, phase: float, seconds: float) -> tuple[Placement, ...]:
+    """Return where the scene's subjects are at a phase of its shot."""
+    motions = [each.motion or DEFAULT for each in scene.cast]
+    points = [PATHS.get(name, PATHS[DEFAULT])(phase, seconds) for name in motions]
+    if len(points) == 2:
+        points = _apart(points, motions)
+    seen = [_through(scene.camera, point, phase) for point in points]
+    return tuple(
+        Placement(
+            subject=each.subject,
+            x=round(point.x, 5),
+            y=round(point.y, 5),
+            scale=round(point.scale, 5),
+            turn=round(point.turn, 3),
+        )
+        for each, point in zip(scene.cast, seen, strict=True)
+    )
+
+
+def _apart(points: Sequence[Point], motions: Sequence[str]) -> list[Point]:
+    """Give two subjects a lane each, so that they never overlap.
+
+    One motion: side by side, on one path. A journey to the side and something else: one above
+    the other. Else: left and right.
+    """
+    small = [replace(p, scale=min(p.scale * PAIR_SCALE, PAIR_MAX_SCALE)) for p in points]
+    sides = (-0.24, 0.24)
+    if motions[0] == motions[1]:
+        return [
+            replace(p, x=0.5 + (p.x - 0.5) * 0.5 + side)
+            for p, side in zip(small, sides, strict=True)
+        ]
+    if TRAVELS.intersection(motions):
+        return [
+            replace(p, y=0.52 + (p.y - 0.5) * 0.15 + side)
+            for p, side in zip(small, sides, strict=True)
+        ]
+    return [
+        replace(p, x=0.5 + (p.x - 0.5) * 0.15 + side) for p, side in zip(small, sides, strict=True)
+    ]
+
+
+def _through(camera: str | None, point: Point, phase: float) -> Point:
+    """Return the point as a moving camera sees it: the picture moves against the camera."""
+    swing = CAMERA_TRAVEL * (ease(phase) - 0.5)
+    match camera:
+        case "pan_left":
+            return replace(point, x=point.x + swing)
+        case "pan_right":
+            return replace(point, x=point.x - swing)
+        case "tilt_up":
+            return replace(point, y=point.y + swing)
+        case "tilt_down":
+            return replace(point, y=point.y - swing)
+        case "zoom_in" | "zoom_out":
+            nearness = ease(phase) if camera == "zoom_in" else 1.0 - ease(phase)
+            zoom = 1.0 + (CAMERA_ZOOM - 1.0) * nearness
+            return replace(
+                point,
+                x=0.5 + (point.x - 0.5) * zoom,
+                y=0.5 + (point.y - 0.5) * zoom,
+                scale=point.scale * zoom,
+            )
+        case _:
+            return point

@@ -1,0 +1,342 @@
+"""From a brief and its screenplay to a plan: sizes, frames, seeds, and the cut into batches.
+
+Everything that decides a pixel is in the plan; `frames` unfolds it per frame, and any range of
+frames is the same slice of the whole.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from math import ceil, isfinite
+from typing import Final
+
+from orchestrator import motion
+from orchestrator.catalog import CostPrior, ModelCard
+from orchestrator.errors import BadRequest
+from orchestrator.model import (
+    Brief,
+    Cast,
+    Frame,
+    FrameBatch,
+    Plan,
+    Scene,
+    Screenplay,
+    Shot,
+    Size,
+)
+from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+
+__all__ = [
+    "alternatives",
+    "brief_from_json",
+    "brief_json",
+    "frames",
+    "plan",
+    "plan_from_json",
+    "plan_json",
+]
+
+MAX_FPS: Final = 60
+MIN_SIDE_PX: Final = 16
+MAX_SIDE_PX: Final = 4096
+MAX_SEED: Final = 2**31 - 1
+"""Seeds are SQL integers and every generator takes them."""
+BATCH_MS: Final = 1000.0
+"""A batch lasts at least this on the fastest device the card knows: under it, the overhead of
+a unit (claim, upload, settle) shows; see performance.md, row a."""
+BATCH_CPU_MS: Final = 10_000.0
+"""… but no longer than this on a CPU, so that a lost unit is a small loss."""
+
+
+def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) -> Plan:
+    """Decide everything about a job; the brief's own fields win over the prompt's words.
+
+    Raises:
+        BadRequest: a wish lies outside what the model or the farm can do.
+    """
+    output = brief.size or screenplay.size or card.output
+    fps = brief.fps or screenplay.fps or card.fps
+    if brief.fps is not None:
+        fps = brief.fps
+    steps = card.default_steps if brief.steps is None else brief.steps
+    _check_size(output)
+    _check_fps(fps)
+    _check_steps(steps, card)
+    _check_seed(seed)
+    scenes = tuple(_with_negative(scene, brief.negative_prompt) for scene in screenplay.scenes)
+    asked = screenplay.seconds if brief.seconds is None else brief.seconds
+    seconds = _lengths(scenes, asked, card)
+    counts = _frame_counts(seconds, fps, card)
+    native = _native(card, output)
+    notes = (*screenplay.notes, *_size_notes(native, output))
+    return Plan(
+        model=card.id,
+        model_version=card.version,
+        native=native,
+        output=output,
+        fps=fps,
+        steps=steps,
+        guidance_scale=card.guidance_scale,
+        micro_batch=card.micro_batch,
+        seed=seed,
+        shots=_shots(scenes, counts, seed),
+        batches=_batches(sum(counts), steps, native, card),
+        notes=notes,
+    )
+
+
+def shot_seed(seed: int, index: int) -> int:
+    """Return the seed of a shot: 31 bits of SHA-256 of `<job's seed>/<shot's index>`."""
+    digest = sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & MAX_SEED
+
+
+def frames(plan: Plan, first: int, count: int, card: ModelCard) -> tuple[Frame, ...]:
+    """Return `count` frames from `first` on, each complete in itself.
+
+    Raises:
+        BadRequest: the plan has no such frames.
+    """
+    if first < 0 or count < 0 or first + count > plan.frames_total:
+        raise BadRequest(
+            f"Frames {first} to {first + count} are not in a plan of {plan.frames_total}."
+        )
+    starts = [shot.first_frame for shot in plan.shots]
+    return tuple(
+        _frame(index, plan.shots[bisect_right(starts, index) - 1], plan.fps, card)
+        for index in range(first, first + count)
+    )
+
+
+def alternatives(brief: Brief, plan: Plan, card: ModelCard) -> tuple[tuple[str, Brief], ...]:
+    """Return (label, brief) of variants, best quality first, each less work than the one before.
+
+    First fewer steps, then a smaller picture, then a shorter video at the fewest steps.
+    """
+    found: list[tuple[str, Brief]] = []
+    least = _work(plan, plan.steps, plan.frames_total, plan.output)
+    for label, steps, seconds, output in _variants(plan, card):
+        count = max(len(plan.shots), round(seconds * plan.fps))
+        work = _work(plan, steps, count, output)
+        if work[0] < least[0] or (work[0] == least[0] and work[1] < least[1]):
+            least = work
+            found.append((label, replace(brief, steps=steps, seconds=seconds, size=output)))
+    return tuple(found)
+
+
+# --- wishes that cannot be met ------------------------------------------------------------
+
+
+def _check_size(size: Size) -> None:
+    if not (MIN_SIDE_PX <= size.width <= MAX_SIDE_PX and MIN_SIDE_PX <= size.height <= MAX_SIDE_PX):
+        raise BadRequest(
+            f"A video of {size} pixels cannot be made.",
+            next=f"Ask for sides from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, as in 1280x720.",
+        )
+    if size.width % 2 or size.height % 2:
+        even = Size(width=size.width // 2 * 2, height=size.height // 2 * 2)
+        raise BadRequest(
+            f"The size {size} has an odd side, which H.264 video cannot have.",
+            next=f"Ask for {even}.",
+        )
+
+
+def _check_fps(fps: int) -> None:
+    if not 1 <= fps <= MAX_FPS:
+        raise BadRequest(
+            f"A video of {fps} frames per second cannot be made.",
+            next=f"Ask for 1 to {MAX_FPS} frames per second.",
+        )
+
+
+def _check_steps(steps: int, card: ModelCard) -> None:
+    if not card.min_steps <= steps <= card.max_steps:
+        raise BadRequest(
+            f"{card.id} cannot take {steps} steps.",
+            next=f"Ask for {card.min_steps} to {card.max_steps} steps; "
+            f"{card.default_steps} is its default.",
+        )
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
+        raise BadRequest(
+            f"The seed {seed} is out of range.", next=f"Take a seed from 0 to {MAX_SEED}."
+        )
+
+
+# --- length -------------------------------------------------------------------------------
+
+
+def _lengths(scenes: Sequence[Scene], asked: float | None, card: ModelCard) -> list[float]:
+    """Return the seconds of each scene.
+
+    Without a length for the whole, each scene has its own or the model's default, and scenes
+    without an own length shrink so that the video is not too long. With one, the scenes
+    without an own length share what the others leave; where nothing is left to share, all
+    scenes are stretched or shrunk alike.
+    """
+    _check_seconds([scene.seconds for scene in scenes] + [asked], card)
+    own = sum(scene.seconds or 0.0 for scene in scenes)
+    free = sum(scene.seconds is None for scene in scenes)
+    if asked is None:
+        room = card.max_seconds - own
+        share = min(card.seconds, room / free) if free and room > 0 else card.seconds
+    elif free and asked > own:
+        share = (asked - own) / free
+    else:
+        share = own / (len(scenes) - free) if own else 1.0
+    seconds = [share if scene.seconds is None else scene.seconds for scene in scenes]
+    if asked is None:
+        return seconds
+    total = sum(seconds)
+    return [each * asked / total for each in seconds]
+
+
+def _check_seconds(wishes: Sequence[float | None], card: ModelCard) -> None:
+    for wish in wishes:
+        if wish is not None and not (isfinite(wish) and 0 < wish <= card.max_seconds):
+            raise BadRequest(
+                f"{card.id} cannot make a video of {wish:g} seconds.",
+                next=f"Ask for more than 0 and at most {card.max_seconds:g} seconds.",
+            )
+
+
+def _frame_counts(seconds: Sequence[float], fps: int, card: ModelCard) -> list[int]:
+    """Return the frames of each shot: cuts fall on the nearest frame, every shot has one."""
+    counts: list[int] = []
+    clock, end = 0.0, 0
+    for each in seconds:
+        clock += each
+        count = max(1, round(clock * fps) - end)
+        count = -(-count // card.frame_multiple) * card.frame_multiple
+        counts.append(count)
+        end += count
+    total = sum(counts)
+    limit = min(card.max_frames, round(card.max_seconds * fps))
+    if total > max(limit, len(counts)) or total > card.max_frames:
+        raise BadRequest(
+            f"This video has {total} frames ({total / fps:g} seconds at {fps} frames per second); "
+            f"{card.id} makes at most {limit}.",
+            next=f"Ask for at most {limit / fps:g} seconds in all, or for fewer frames per second.",
+        )
+    return counts
+
+
+# --- pictures -----------------------------------------------------------------------------
+
+
+def _native(card: ModelCard, output: Size) -> Size:
+    """Return what the model paints for an output.
+
+    Its own size where the shape is the same, and always for layout models, which know one
+    shape only; else sides of the output's shape with as many pixels at most.
+    """
+    own = card.native
+    shape = output.width / output.height
+    if card.uses_layout or abs(shape / (own.width / own.height) - 1) < 0.01:
+        return own
+    grid = card.size_multiple + card.size_multiple % 2
+    pixels = own.width * own.height
+    width = max(grid, int((pixels * shape) ** 0.5) // grid * grid)
+    height = max(grid, int((pixels / shape) ** 0.5) // grid * grid)
+    return Size(width=width, height=height)
+
+
+def _size_notes(native: Size, output: Size) -> Iterator[str]:
+    if native != output:
+        yield f"The model paints {native}; the video is scaled to {output}."
+
+
+def _with_negative(scene: Scene, more: str) -> Scene:
+    joined = ", ".join(part for part in (scene.negative_prompt, more.strip()) if part)
+    return replace(scene, negative_prompt=joined)
+
+
+# --- cutting ------------------------------------------------------------------------------
+
+
+def _shots(scenes: Sequence[Scene], counts: Sequence[int], seed: int) -> tuple[Shot, ...]:
+    shots: list[Shot] = []
+    first = 0
+    for index, (scene, count) in enumerate(zip(scenes, counts, strict=True)):
+        shots.append(
+            Shot(first_frame=first, frames=count, seed=shot_seed(seed, index), scene=scene)
+        )
+        first += count
+    return tuple(shots)
+
+
+def _batches(total: int, steps: int, native: Size, card: ModelCard) -> tuple[FrameBatch, ...]:
+    """Cut the frames into batches of whole micro-batches; they may cross a cut between shots."""
+    costs = [_micro_batch_ms(prior, steps, native, card) for prior in card.priors.values()]
+    long_enough = ceil(BATCH_MS / min(costs))
+    short_enough = int(BATCH_CPU_MS / _micro_batch_ms(card.priors["cpu"], steps, native, card))
+    size = card.micro_batch * max(1, min(long_enough, short_enough))
+    return tuple(
+        FrameBatch(first_frame=first, frames=min(size, total - first))
+        for first in range(0, total, size)
+    )
+
+
+def _micro_batch_ms(prior: CostPrior, steps: int, native: Size, card: ModelCard) -> float:
+    frame = steps * native.megapixels * prior.ms_per_frame_step_megapixel
+    return card.micro_batch * (frame + prior.decode_ms_per_frame)
+
+
+def _work(plan: Plan, steps: int, count: int, output: Size) -> tuple[int, float]:
+    """Return (denoised frames · steps, encoded megapixels) of a variant of a plan."""
+    padded = -(-count // plan.micro_batch) * plan.micro_batch
+    return padded * steps, count * output.megapixels
+
+
+def _variants(plan: Plan, card: ModelCard) -> Iterator[tuple[str, int, float, Size]]:
+    """Yield (label, steps, seconds, output) from good to cheap."""
+    few = card.min_steps
+    for steps in sorted({plan.steps * 3 // 4, plan.steps // 2, few}, reverse=True):
+        if few <= steps < plan.steps:
+            yield f"{steps} steps instead of {plan.steps}", steps, plan.seconds, plan.output
+    half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
+    if min(half.width, half.height) >= 2 * MIN_SIDE_PX:
+        yield f"{few} steps, {half} pixels", few, plan.seconds, half
+    else:
+        half = plan.output
+    for part in (2, 4, 8):
+        seconds = round(plan.seconds / part, 3)
+        if seconds * plan.fps >= len(plan.shots):
+            yield f"{few} steps, {half} pixels, {seconds:g} seconds", few, seconds, half
+
+
+# --- one frame ----------------------------------------------------------------------------
+
+
+def _frame(index: int, shot: Shot, fps: int, card: ModelCard) -> Frame:
+    offset = index - shot.first_frame
+    phase = offset / (shot.frames - 1) if shot.frames > 1 else 0.0
+    scene = shot.scene
+    prompt = scene.prompt
+    if card.uses_layout:
+        prompt = _caption(scene.cast, scene.setting, card)
+    return Frame(
+        index=index,
+        prompt=prompt,
+        negative_prompt=scene.negative_prompt,
+        seed=shot.seed,
+        phase=phase,
+        layout=motion.layout(scene, phase, shot.frames / fps) if card.uses_layout else (),
+    )
+
+
+def _caption(cast: Sequence[Cast], setting: str | None, card: ModelCard) -> str:
+    """Return the frame's prompt for a layout model, in words of its own vocabulary."""
+    words = card.vocabulary
+    names = [f"a {_first(words.subjects.get(each.subject), each.subject)}" for each in cast]
+    parts = [" and ".join(names)] if names else []
+    if setting:
+        parts.append(_first(words.settings.get(setting), setting))
+    return ", ".join(parts)
+
+
+def _first(phrases: tuple[str, ...] | None, otherwise: str) -> str:
+    return phrases[0] if phrases else otherwise
