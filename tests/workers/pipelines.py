@@ -89,11 +89,13 @@ def save(pipeline: str, folder: Path, *, scheduler: str = "") -> None:
     import diffusers
     import torch
 
+    from workers.engines.recipes import pipeline_class
+
     torch.manual_seed(0)
     parts = _PARTS[pipeline](folder / "words")
     if scheduler:
         parts["scheduler"] = getattr(diffusers, scheduler)(**SCHEDULERS.get(scheduler, {}))
-    getattr(diffusers, pipeline)(**parts).save_pretrained(folder)
+    pipeline_class(pipeline)(**parts).save_pretrained(folder)
 
 
 def _stable_diffusion(words: Path) -> dict[str, Any]:
@@ -234,7 +236,45 @@ def _flux(words: Path) -> dict[str, Any]:
     }
 
 
+def _tiny_world(words: Path) -> dict[str, Any]:
+    import diffusers
+    from transformers import BertConfig, BertModel
+
+    from workers.engines.tiny_world import TinyWorldAutoencoder, TinyWorldLayoutEncoder
+
+    tokenizer = _word_tokenizer()
+    layout_encoder = TinyWorldLayoutEncoder(("dog", "cat"), code_size=8, views=4, view_dim=16)
+    return {
+        "vae": TinyWorldAutoencoder(
+            latent_channels=4, fine_channels=8, coarse_channels=8, paint_channels=8
+        ),
+        "text_encoder": BertModel(
+            BertConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                max_position_embeddings=16,
+            ),
+            add_pooling_layer=False,
+        ),
+        "tokenizer": tokenizer,
+        "unet": _unet(
+            in_channels=4 + layout_encoder.out_channels,
+            cross_attention_dim=16,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=16,
+        ),
+        "layout_encoder": layout_encoder,
+        "scheduler": diffusers.DDIMScheduler(
+            prediction_type="v_prediction", **SCHEDULERS["DDIMScheduler"]
+        ),
+    }
+
+
 _PARTS = {
+    "TinyWorldPipeline": _tiny_world,
     "StableDiffusionPipeline": _stable_diffusion,
     "StableDiffusionXLPipeline": _stable_diffusion_xl,
     "SanaPipeline": _sana,

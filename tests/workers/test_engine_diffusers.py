@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.catalog import PIPELINES
 from orchestrator.errors import BadRequest
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import RenderWork
@@ -44,12 +45,13 @@ def engine(folder: Path) -> Iterator[Engine]:
         "SanaPipeline",
         "PixArtSigmaPipeline",
         "FluxPipeline",
+        "TinyWorldPipeline",
     ],
 )
 def stock(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    """Return an engine for each stock class of the allow-list, one after the other."""
+    """Return an engine for each class of the allow-list, one after the other."""
     path = tmp_path_factory.mktemp(request.param)
     save(request.param, path)
     loaded = engine_for(card(path, pipeline=request.param))
@@ -230,7 +232,7 @@ def test_schedulers_that_draw_noise_or_step_twice_are_deterministic(
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-def test_stock_classes_paint_the_same_pixels_however_cut(stock: Engine) -> None:
+def test_every_class_paints_the_same_pixels_however_cut(stock: Engine) -> None:
     """Each class answers to its prompt, blends, and passes the meter once per step."""
     frames = shot(6, prompt="a dog", prompt_to="a red cat", blend=0.25, negative_prompt="rain")
     meter = Meter.unlimited()
@@ -244,6 +246,31 @@ def test_stock_classes_paint_the_same_pixels_however_cut(stock: Engine) -> None:
     assert set(meter.by_stage) == {TEXT_ENCODE, DENOISE, DECODE, TRANSFER}
     other = paint(stock, work(shot(1, prompt="a big blue cat", negative_prompt="rain")))
     assert (other != whole[:1]).any()
+
+
+def test_the_catalogue_and_the_engine_list_the_same_classes() -> None:
+    """A card that the farm accepts is one that a worker can load."""
+    from workers.engines.recipes import RECIPES
+
+    assert set(RECIPES) == PIPELINES
+
+
+def test_a_layout_decides_pixels_and_an_unknown_subject_is_refused(tmp_path: Path) -> None:
+    """Subjects and their places reach the pipelines that take them."""
+    save("TinyWorldPipeline", tmp_path)
+    engine = engine_for(card(tmp_path, pipeline="TinyWorldPipeline", uses_layout=True))
+    engine.load("cpu", 1)
+
+    def one(**placement: Any) -> Pixels:
+        place = {"x": 0.5, "y": 0.5, "scale": 1.0, "turn": 0.0} | placement
+        return paint(engine, work(shot(1, layout=(place,))))
+
+    dog = one(subject="dog")
+    assert (one(subject="dog") == dog).all()
+    assert (one(subject="dog", x=0.2) != dog).any()
+    assert (one(subject="cat") != dog).any()
+    with pytest.raises(BadRequest, match="unicorn"):
+        one(subject="unicorn")
 
 
 def test_a_class_that_is_not_on_the_list_is_refused(folder: Path) -> None:
