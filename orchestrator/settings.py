@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     secret_key_file: Path | None = None
     models_path: Path | None = None
     """Folder of model folders beside the bundled ones."""
+    fake_model: bool = False
+    """Offer the model `fake`, which paints gradients: for tests of the farm itself."""
 
     join_token: SecretStr = SecretStr("")
     """Lets a new worker enrol; also accepted by the web process as a standing token."""

@@ -22,7 +22,7 @@ def farm_from(settings: Settings, *, upgrade: bool = True) -> Farm:
         folders.append(settings.models_path)
     return Farm(
         store=open_store(settings.sql_url),
-        catalog=catalog.load(*folders),
+        catalog=catalog.load(*folders, fake=settings.fake_model),
         clock=now_ms,
         terms=Terms(**{name: getattr(settings, name) for name in Terms.__dataclass_fields__}),
     )
