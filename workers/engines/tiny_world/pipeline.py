@@ -1,0 +1,223 @@
+"""The pipeline of tiny_world: a caption and a layout per frame in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+from transformers import BertModel, PreTrainedTokenizerFast
+
+from workers.engines.tiny_world.autoencoder import TinyWorldAutoencoder
+from workers.engines.tiny_world.layout import Placement, TinyWorldLayoutEncoder, view_of
+
+StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Paints frames of the little world, each from its own caption, layout and noise.
+
+    A frame's result depends on its own row of the arguments alone. All frames of a shot
+    start from the same `latents`, which also choose the variant of the backdrop.
+    """
+
+    model_cpu_offload_seq = "text_encoder->layout_encoder->unet->vae"
+    _callback_tensor_inputs = ("latents",)
+
+    def __init__(
+        self,
+        vae: TinyWorldAutoencoder,
+        text_encoder: BertModel,
+        tokenizer: PreTrainedTokenizerFast,
+        unet: UNet2DConditionModel,
+        layout_encoder: TinyWorldLayoutEncoder,
+        scheduler: DDIMScheduler,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            layout_encoder=layout_encoder,
+            scheduler=scheduler,
+        )
+        self.vae_scale_factor = 16
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> TinyWorldPipeline:
+        """Load the model folder; our own two classes are passed in, never looked up by name."""
+        precision = options.get("dtype", options.get("torch_dtype"))
+        ours = {
+            "vae": (TinyWorldAutoencoder, "vae"),
+            "layout_encoder": (TinyWorldLayoutEncoder, "layout_encoder"),
+        }
+        for name, (kind, subfolder) in ours.items():
+            if name not in options:
+                options[name] = kind.from_pretrained(
+                    folder,
+                    subfolder=subfolder,
+                    dtype=precision or torch.float32,
+                    local_files_only=options.get("local_files_only", False),
+                )
+        return super().from_pretrained(folder, **options)  # type: ignore[no-any-return]
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, rows and columns of one frame's latents."""
+        scale = self.vae_scale_factor
+        return int(self.unet.config.out_channels), height // scale, width // scale
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        device: torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode captions to (B, 24, 128); the first row of each also serves as its summary.
+
+        An empty caption is a single <cls>: what guidance steers away from.
+        """
+        device = device or self._execution_device
+        if prompt_embeds is None:
+            prompt_embeds = self._encode([prompt] if isinstance(prompt, str) else prompt, device)
+        if do_classifier_free_guidance and negative_prompt_embeds is None:
+            texts = negative_prompt or ""
+            many = [texts] * len(prompt_embeds) if isinstance(texts, str) else texts
+            negative_prompt_embeds = self._encode(many, device)
+        prompt_embeds = prompt_embeds.repeat_interleave(num_images_per_prompt, 0)
+        if negative_prompt_embeds is not None:
+            negative_prompt_embeds = negative_prompt_embeds.repeat_interleave(
+                num_images_per_prompt, 0
+            )
+        return prompt_embeds, negative_prompt_embeds
+
+    def _encode(self, texts: Sequence[str] | None, device: torch.device) -> Tensor:
+        tokens = self.tokenizer(
+            list(texts or [""]),
+            padding="max_length",
+            truncation=True,
+            max_length=self.text_encoder.config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(device)
+        mask = tokens["attention_mask"]
+        states = self.text_encoder(input_ids=tokens["input_ids"], attention_mask=mask)
+        embeds: Tensor = states.last_hidden_state * mask[..., None]
+        return embeds
+
+    def prepare_latents(
+        self, batch: int, height: int, width: int, generator: Generators = None
+    ) -> Tensor:
+        """Draw one starting noise per frame."""
+        shape = (batch, *self.latent_shape(height, width))
+        device = self._execution_device
+        many = list(generator) if isinstance(generator, Sequence) else generator
+        noise: Tensor = randn_tensor(shape, generator=many, device=device, dtype=self.unet.dtype)
+        return noise
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode to pictures (B, 3, H, W) in 0..1."""
+        pictures = self.vae.decode(latents.to(self.vae.dtype))
+        shown: Tensor = (pictures.float() / 2 + 0.5).clamp(0, 1)
+        return shown
+
+    def _plan(
+        self, layout: Sequence[Sequence[Placement]] | None, latents: Tensor, *, guided: bool
+    ) -> Tensor:
+        """Lay the frames' subjects out; with guidance, first without and then with identity."""
+        rows = [list(frame or ()) for frame in (layout or [()] * len(latents))]
+        if len(rows) != len(latents):
+            msg = f"{len(rows)} layouts for {len(latents)} frames"
+            raise ValueError(msg)
+        encoder = self.layout_encoder
+        numbers, poses = (part.to(latents.device) for part in encoder.tensors(rows))
+        plan = encoder(numbers, poses, *latents.shape[-2:]).to(latents.dtype)
+        return torch.cat([encoder.anonymous(plan), plan]) if guided else plan
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        layout: Sequence[Sequence[Placement]] | None = None,
+        height: int = 256,
+        width: int = 256,
+        num_inference_steps: int = 8,
+        guidance_scale: float = 1.0,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        generator: Generators = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Paint one picture per prompt, layout and starting noise.
+
+        Raises:
+            ValueError: a size the latents cannot have, an unknown subject, rows that differ.
+        """
+        if height % self.vae_scale_factor or width % self.vae_scale_factor:
+            msg = f"height and width must be multiples of {self.vae_scale_factor}"
+            raise ValueError(msg)
+        guided = guidance_scale > 1
+        texts, against = self.encode_prompt(
+            prompt,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+        )
+        if latents is None:
+            latents = self.prepare_latents(len(texts), height, width, generator)
+        latents = latents.to(self._execution_device, self.unet.dtype)
+        if len(latents) != len(texts):
+            msg = f"{len(texts)} prompts for {len(latents)} latents"
+            raise ValueError(msg)
+        latents = latents * self.scheduler.init_noise_sigma
+        embeds = torch.cat([against, texts]) if guided and against is not None else texts
+        views = self.layout_encoder.backdrops(view_of(latents, self.layout_encoder.config.views))
+        summary = embeds[:, 0] + (torch.cat([views, views]) if guided else views)
+        plan = self._plan(layout, latents, guided=guided)
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        for index, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            doubled = torch.cat([latents, latents]) if guided else latents
+            velocity = self.unet(
+                torch.cat([doubled, plan], 1).contiguous(memory_format=torch.channels_last),
+                time,
+                encoder_hidden_states=embeds,
+                class_labels=summary,
+            ).sample
+            if guided:
+                base, asked = velocity.chunk(2)
+                velocity = base + guidance_scale * (asked - base)
+            latents = self.scheduler.step(velocity, time, latents).prev_sample
+            if callback_on_step_end is not None:
+                known: Mapping[str, Any] = {"latents": latents}
+                named = {name: known[name] for name in callback_on_step_end_tensor_inputs}
+                latents = (callback_on_step_end(self, index, time, named) or named).get(
+                    "latents", latents
+                )
+        images = self._finish(latents, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _finish(self, latents: Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return latents
+        pictures = self.decode_latents(latents)
+        if output_type == "pt":
+            return pictures
+        arrays = self.image_processor.pt_to_numpy(pictures)
+        return arrays if output_type == "np" else self.image_processor.numpy_to_pil(arrays)
