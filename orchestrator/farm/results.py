@@ -226,7 +226,7 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
             unit,
             state=UnitState.READY,
             attempts=attempts,
-            last_worker_id=lease.worker_id,
+            last_worker_id=lease.worker_id if count else unit.last_worker_id,
             rung_at_ms=None,
         ),
     )

@@ -102,7 +102,7 @@ def test_a_cap_bounds_what_a_job_ever_holds(farm: Farm, clock: Clock) -> None:
     while order := hand.claim():
         now = jobs.get(farm, None, job.id)
         assert now.held_gpu_ms + now.spent_gpu_ms <= quote.p50_gpu_ms + 1
-        hand.done(order, order.gpu_ms_limit, seconds=600)
+        hand.done(order, order.gpu_ms_limit, seconds=35)
     assert check.violations(farm) == []
 
 
@@ -151,7 +151,7 @@ def test_a_stopped_unit_keeps_its_whole_frames(farm: Farm, clock: Clock) -> None
     """What a stopped unit kept is done; a new unit has the other frames, and none is doubled."""
     job = submit(farm, brief(seconds=8.0))
     hand = Hand(farm, clock)
-    hand.done(hand.claim())  # type: ignore[arg-type]
+    hand.done(hand.claim(), 5)  # type: ignore[arg-type]
     order = hand.claim()
     assert order
     frames = len(order.work.frames)  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def test_a_job_pauses_for_budget_and_a_top_up_resumes_it(farm: Farm, clock: Cloc
     job = submit(farm, brief(seconds=8.0), session=tight.id)
     hand = Hand(farm, clock)
     while order := hand.claim():
-        hand.done(order, order.gpu_ms_limit, seconds=600)
+        hand.done(order, order.gpu_ms_limit, seconds=35)
     paused = jobs.get(farm, None, job.id)
     assert (paused.state, paused.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     assert sessions.get(farm, None, tight.id).spent_gpu_ms <= quote.p90_gpu_ms
