@@ -1,0 +1,345 @@
+"""FFmpeg: frames into segments, segments into a video.
+
+ffmpeg-python only spells the command lines; the processes are run here, in a group of their
+own that dies with an abort. `workers.footage` reads what FFmpeg wrote.
+"""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
+
+import ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from orchestrator.errors import Unavailable
+from orchestrator.model import Size
+from orchestrator.settings import settings
+from orchestrator.wire import MASTER, POSTER, SEGMENT, SHEET, STRIP, VIDEO
+from workers import footage
+
+STRIP_HEIGHT: Final = 96
+STRIP_MAX_WIDTH: Final = 16_000
+"""Wider strips are cut into rows: a JPEG ends at 65,535 pixels, browsers' canvases earlier."""
+TITLE_CHARS: Final = 200
+TIME_BASE_PER_FRAME: Final = 512
+"""Ticks of a frame: every segment of a job counts in 1/(512 fps), so pts add up exactly."""
+FINISH_SECONDS: Final = 120
+ERROR_CHARS: Final = 800
+
+X264: Final[dict[str, Any]] = {
+    "vcodec": "libx264",
+    "preset": "veryfast",
+    "crf": 18,
+    # No B-frames: decoding order is display order, so segments join without edit lists.
+    "bf": 0,
+    "flags:v": "+cgop+bitexact",
+    "threads": 2,
+    "pix_fmt": "yuv420p",
+    "colorspace": "bt709",
+    "color_primaries": "bt709",
+    "color_trc": "bt709",
+    "color_range": "tv",
+}
+"""The same for every segment ever made: a change here forces re-encoding of older jobs."""
+
+Frames = NDArray[np.uint8]
+
+
+class FFmpegError(OSError):
+    """FFmpeg could not do it; the message is its own last words."""
+
+
+@cache
+def executable(wanted: str = "") -> str:
+    """Return the ffmpeg to run: `wanted` (FARM_FFMPEG), the system's, or imageio-ffmpeg's.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    if wanted:
+        if found := shutil.which(wanted):
+            return found
+        raise Unavailable(
+            f"FARM_FFMPEG names {wanted}, which is not a program.",
+            next="Correct FARM_FFMPEG, or unset it to use the bundled ffmpeg.",
+        )
+    if found := shutil.which("ffmpeg"):
+        return found
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        raise Unavailable(
+            "There is no ffmpeg here.",
+            next="Install ffmpeg or `pip install imageio-ffmpeg`, or set FARM_FFMPEG.",
+        ) from None
+
+
+class Process:
+    """One ffmpeg process in its own group, its complaints kept in a file."""
+
+    def __init__(self, spec: Any, *, stdin: int = subprocess.DEVNULL) -> None:
+        head = [executable(settings().ffmpeg), "-nostdin", "-hide_banner", "-loglevel", "error"]
+        argv = ffmpeg.compile(spec, cmd=head, overwrite_output=True)
+        # A file never fills up and blocks FFmpeg as an undrained pipe would.
+        self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in `_close`
+        self._process = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+            process_group=0,
+            bufsize=0,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id, and the id of its group."""
+        return self._process.pid
+
+    def feed(self, data: memoryview) -> None:
+        """Write all of `data` into its stdin.
+
+        Raises:
+            FFmpegError: it has ended.
+        """
+        assert self._process.stdin is not None
+        try:
+            while data:
+                data = data[self._process.stdin.write(data) :]
+        except (BrokenPipeError, ValueError):
+            self.wait(FINISH_SECONDS)
+            raise FFmpegError("FFmpeg ended before its last frame.") from None
+
+    def wait(self, seconds: float) -> None:
+        """Close its stdin and wait for its good end.
+
+        Raises:
+            FFmpegError: it failed, or did not end in time and was killed.
+        """
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise FFmpegError(f"FFmpeg did not end within {seconds:.0f} s.") from None
+        words = self._close()
+        if code:
+            raise FFmpegError(f"FFmpeg ended with {code}: {words or 'it gave no reason.'}")
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._close()
+
+    def _close(self) -> str:
+        """Return its last words, and give the file back."""
+        if self._stderr.closed:
+            return ""
+        self._stderr.seek(0)
+        words = self._stderr.read().decode(errors="replace").strip()
+        self._stderr.close()
+        return words[-ERROR_CHARS:]
+
+
+class SegmentWriter:
+    """Turns the frames of one unit into its segment, lossless master and strip.
+
+    One FFmpeg process reads raw RGB from a pipe and writes all three while the engine paints.
+    However early it is finished, the files hold exactly the frames that were written.
+    """
+
+    def __init__(self, folder: Path, *, native: Size, output: Size, fps: int, frames: int) -> None:
+        self._shape = (native.height, native.width, 3)
+        self._segment, self._master, self._strip = (folder / n for n in (SEGMENT, MASTER, STRIP))
+        self._tile = _tile(native, frames)
+        self._spec = _segment_spec(folder, native, output, fps, self._tile)
+        self._process: Process | None = None
+        self._written = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of its FFmpeg; None before the first frame."""
+        return self._process.pid if self._process else None
+
+    def write(self, frames: Frames, /) -> None:
+        """Take the next frames: uint8 (n, height, width, 3) at the native size.
+
+        Raises:
+            FFmpegError: FFmpeg failed (a full disk, for one).
+        """
+        assert frames.dtype == np.uint8, frames.dtype
+        assert frames.shape[1:] == self._shape, frames.shape
+        if self._process is None:
+            self._segment.parent.mkdir(parents=True, exist_ok=True)
+            self._process = Process(self._spec, stdin=subprocess.PIPE)
+        self._process.feed(memoryview(np.ascontiguousarray(frames).data).cast("B"))
+        self._written += len(frames)
+
+    def finish(self) -> tuple[Path, ...]:
+        """Close the files and return them: segment, master, strip.
+
+        Raises:
+            FFmpegError: as `write`.
+        """
+        assert self._process is not None, "no frame was written"
+        self._process.wait(FINISH_SECONDS)
+        self._tile.crop(self._strip, self._written)
+        return self._segment, self._master, self._strip
+
+    def abort(self) -> None:
+        """End FFmpeg and leave no files behind."""
+        if self._process:
+            self._process.kill()
+        for path in (self._segment, self._master, self._strip):
+            path.unlink(missing_ok=True)
+
+
+class _Tile:
+    """How the frames of a strip are laid out."""
+
+    def __init__(self, width: int, columns: int, rows: int) -> None:
+        self.width, self.columns, self.rows = width, columns, rows
+
+    def crop(self, strip: Path, frames: int) -> None:
+        """Cut the empty places off a strip that got only `frames` frames."""
+        columns, rows = min(frames, self.columns), math.ceil(frames / self.columns)
+        if (columns, rows) == (self.columns, self.rows):
+            return
+        with Image.open(strip) as picture:
+            kept = picture.crop((0, 0, columns * self.width, rows * STRIP_HEIGHT))
+        kept.save(strip, quality=90)
+
+
+def _tile(native: Size, frames: int) -> _Tile:
+    width = max(2, 2 * round(STRIP_HEIGHT * native.width / native.height / 2))
+    columns = max(1, min(frames, STRIP_MAX_WIDTH // width))
+    return _Tile(width, columns, math.ceil(frames / columns))
+
+
+def _segment_spec(folder: Path, native: Size, output: Size, fps: int, tile: _Tile) -> Any:
+    """Spell the command: one raw input, three outputs."""
+    raw = ffmpeg.input(
+        "pipe:0",
+        format="rawvideo",
+        pix_fmt="rgb24",
+        s=str(native),
+        framerate=fps,
+        thread_queue_size=8,
+    )
+    split = raw.filter_multi_output("split", 3)
+    delivered = split.stream(0).filter(
+        "scale",
+        output.width,
+        output.height,
+        flags="lanczos+accurate_rnd+full_chroma_int",
+        out_color_matrix="bt709",
+        out_range="tv",
+    )
+    strip = (
+        split.stream(2)
+        .filter("scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc")
+        .filter("tile", f"{tile.columns}x{tile.rows}")
+    )
+    return ffmpeg.merge_outputs(
+        delivered.output(
+            str(folder / SEGMENT),
+            **X264,
+            g=2 * fps,
+            video_track_timescale=TIME_BASE_PER_FRAME * fps,
+            map_metadata=-1,
+            fflags="+bitexact",
+        ),
+        split.stream(1).output(
+            str(folder / MASTER),
+            vcodec="ffv1",
+            level=3,
+            g=1,
+            slices=4,
+            slicecrc=1,
+            pix_fmt="bgr0",
+            threads=1,
+            map_metadata=-1,
+            fflags="+bitexact",
+            **{"flags:v": "+bitexact"},
+        ),
+        strip.output(
+            str(folder / STRIP),
+            format="image2",
+            update=1,
+            vcodec="mjpeg",
+            pix_fmt="yuvj420p",
+            threads=1,
+            fflags="+bitexact",
+            **{"frames:v": 1, "q:v": 3, "flags:v": "+bitexact"},
+        ),
+    )
+
+
+def assemble(
+    segments: Sequence[Path], folder: Path, *, size: Size, fps: int, frames_total: int, title: str
+) -> tuple[Path, ...]:
+    """Join the segments and return the video, its poster and its contact sheet.
+
+    Packets are copied; only segments whose encoders disagree are encoded again.
+
+    Raises:
+        FFmpegError: FFmpeg failed.
+        NotTheVideo: frames are missing or doubled, or the format is not what was ordered.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    listing = _listing(segments, folder / "segments")
+    alike = len({footage.head(segment) for segment in segments}) == 1
+    codec = {"vcodec": "copy"} if alike else {**X264, "g": 2 * fps}
+    video = folder / VIDEO
+    joined = ffmpeg.input(str(listing), format="concat", safe=1)
+    spec = joined["v"].output(
+        str(video),
+        **codec,
+        movflags="+faststart",
+        video_track_timescale=TIME_BASE_PER_FRAME * fps,
+        map_metadata=-1,
+        fflags="+bitexact",
+        metadata=f"title={_plain(title)}",
+    )
+    Process(spec).wait(FINISH_SECONDS)
+    shutil.rmtree(listing.parent)
+    footage.verify(video, size=size, fps=fps, frames_total=frames_total)
+    poster, sheet = folder / POSTER, folder / SHEET
+    footage.pictures(video, fps, [frames_total // 3])[0].save(poster, quality=90)
+    footage.contact_sheet(video, fps, frames_total).save(sheet, quality=88)
+    return video, poster, sheet
+
+
+def _listing(segments: Sequence[Path], folder: Path) -> Path:
+    """Write the list for the concat demuxer, in plain relative names."""
+    folder.mkdir()
+    names = [f"{number:06}.mp4" for number in range(len(segments))]
+    for name, segment in zip(names, segments, strict=True):
+        (folder / name).symlink_to(segment.resolve())
+    listing = folder / "list.txt"
+    listing.write_text("".join(f"file {name}\n" for name in names), encoding="ascii")
+    return listing
+
+
+def _plain(title: str) -> str:
+    """Return a title without control characters and of a bounded length, in valid UTF-8."""
+    valid = title.encode(errors="replace").decode()
+    seen = "".join(c if unicodedata.category(c) != "Cc" else " " for c in valid)
+    return " ".join(seen.split())[:TITLE_CHARS]

@@ -1,0 +1,97 @@
+"""Reading videos back with PyAV: is it what was ordered, and what does it look like."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import av
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
+
+from orchestrator.errors import FarmError
+from orchestrator.model import Size
+
+SHEET_FRAMES: Final = 16
+SHEET_TILE_WIDTH: Final = 240
+SHEET_GAP: Final = 4
+
+
+class NotTheVideo(FarmError):
+    """What FFmpeg wrote is not the video that was ordered."""
+
+    code = "not_the_video"
+    next = "Nothing is charged; the unit is tried again. `farm logs` has the details."
+
+
+def verify(video: Path, *, size: Size, fps: int, frames_total: int) -> None:
+    """Look at a finished video: H.264, yuv420p, every frame once and at its time.
+
+    Raises:
+        NotTheVideo: says what is wrong.
+    """
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        found = (context.name, context.pix_fmt, context.width, context.height)
+        if found != ("h264", "yuv420p", size.width, size.height):
+            raise NotTheVideo(f"The video is {found}, ordered was h264, yuv420p, {size}.")
+        base = stream.time_base
+        assert base is not None
+        times = [p.pts * base * fps for p in container.demux(stream) if p.pts is not None]
+    if len(times) != frames_total:
+        raise NotTheVideo(f"The video has {len(times)} frames, ordered were {frames_total}.")
+    for index, time in enumerate(times):
+        if time != index:
+            raise NotTheVideo(f"Frame {index} is shown at the time of frame {float(time):.2f}.")
+
+
+def head(segment: Path) -> bytes | None:
+    """Return the parameter sets of a segment; equal ones can share one stream."""
+    try:
+        with av.open(str(segment)) as container:
+            return container.streams.video[0].codec_context.extradata
+    except (av.FFmpegError, IndexError) as error:
+        raise NotTheVideo(f"The segment {segment.name} cannot be read: {error}") from None
+
+
+def pictures(video: Path, fps: int, wanted: Sequence[int]) -> list[Image.Image]:
+    """Return the frames with these numbers, decoding no more than from the key frame before."""
+    found: list[Image.Image] = []
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        base = stream.time_base
+        assert base is not None
+        for number in wanted:
+            time = round(number / (fps * base))
+            container.seek(time, stream=stream)
+            frame = next(f for f in container.decode(stream) if f.pts is not None and f.pts >= time)
+            rgb = frame.reformat(
+                format="rgb24", src_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.JPEG
+            )
+            found.append(Image.fromarray(rgb.to_ndarray()))
+    return found
+
+
+def contact_sheet(video: Path, fps: int, frames_total: int) -> Image.Image:
+    """Return up to `SHEET_FRAMES` frames, first to last, as tiles of one picture."""
+    frames = pictures(video, fps, _spread(frames_total))
+    columns = min(4, len(frames))
+    width, height = frames[0].size
+    tile_width = min(width, SHEET_TILE_WIDTH)
+    tile = (tile_width, max(1, height * tile_width // width))
+    pitch = (tile[0] + SHEET_GAP, tile[1] + SHEET_GAP)
+    rows = math.ceil(len(frames) / columns)
+    sheet = Image.new("RGB", (columns * pitch[0] - SHEET_GAP, rows * pitch[1] - SHEET_GAP))
+    for place, frame in enumerate(frames):
+        row, column = divmod(place, columns)
+        sheet.paste(
+            frame.resize(tile, Image.Resampling.LANCZOS), (column * pitch[0], row * pitch[1])
+        )
+    return sheet
+
+
+def _spread(frames_total: int) -> list[int]:
+    count = min(SHEET_FRAMES, frames_total)
+    return [round(i * (frames_total - 1) / max(1, count - 1)) for i in range(count)]

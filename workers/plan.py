@@ -1,0 +1,46 @@
+"""One plan unit: the words of a prompt into a plan of frames."""
+
+from typing import Final
+
+import structlog
+
+from orchestrator import planner, prompt
+from orchestrator.catalog import Catalog
+from orchestrator.states import Outcome
+from orchestrator.wire import PlanWork
+from workers.meter import Meter, Stopped
+from workers.result import Result, cause_of
+
+log = structlog.get_logger(__name__)
+
+PARSE: Final = "parse"
+
+
+def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
+    """Plan the brief of `work`; the same brief, seed and card give the plan that was quoted.
+
+    Never raises for an error of the brief: that is a failed result.
+    """
+    try:
+        meter.before_step()
+        with meter.stage(PARSE):
+            brief = planner.brief_from_json(work.brief)
+            card = catalog.card(brief.model)
+            screenplay = prompt.parse(brief.prompt, vocabulary=card.vocabulary, scenes=brief.scenes)
+            planned = planner.plan_json(planner.plan(brief, screenplay, card, seed=work.seed))
+    except Stopped as stopped:
+        return Result(
+            outcome=Outcome.STOPPED,
+            message=stopped.reason,
+            receipt=meter.receipt(Outcome.STOPPED),
+        )
+    except Exception as error:  # the unit boundary: whatever it is, it is reported
+        cause = cause_of(error)
+        log.warning("plan failed", cause=cause, exc_info=error)
+        return Result(
+            outcome=Outcome.FAILED,
+            cause=cause,
+            message=str(error) or type(error).__name__,
+            receipt=meter.receipt(Outcome.FAILED, cause),
+        )
+    return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), plan=planned)
