@@ -1,6 +1,7 @@
 """Jobs, as their owners see them: quote, submit, look, pause, resume, cancel, delete."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from orchestrator import ledger, planner, pricing, prompt
 from orchestrator.catalog import ModelCard
@@ -199,7 +200,7 @@ def events(
     The ids of one job never appear out of order (its transactions exclude each other); those
     of several jobs may on Postgres, so follow each job by its own cursor.
     """
-    equal = {} if job_ids is None else {"job_id": job_ids}
+    equal: dict[str, Any] = {} if job_ids is None else {"job_id": job_ids}
     with farm.store.read() as tx:
         return tuple(tx.find(Event, after=after, limit=limit, **equal))
 

@@ -7,6 +7,7 @@ passwords, which have less) and the look-up by hash leaks no timing of its chara
 import hashlib
 import secrets
 from dataclasses import replace
+from typing import Any
 
 from orchestrator.errors import NotFound, Unauthorized
 from orchestrator.farm import Farm
@@ -144,7 +145,7 @@ def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
 
 def listing(farm: Farm, account_id: str | None) -> list[Key]:
     """Return the keys of an account (None: all), newest first; never their secrets."""
-    equal = {} if account_id is None else {"account_id": account_id}
+    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     with farm.store.read() as tx:
         return tx.find(Key, order="-id", **equal)
 

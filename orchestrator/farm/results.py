@@ -29,6 +29,7 @@ from orchestrator.wire import (
     VIDEO,
     CompleteAnswer,
     CompleteRequest,
+    Order,
     render_queue,
 )
 
@@ -56,7 +57,7 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
         lease = _reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
             lease = _resolve(farm, tx, lease, request, now)
-        orders: tuple[grants.Order, ...] = ()
+        orders: tuple[Order, ...] = ()
         if request.claim_next:
             worker = tx.get(Worker, worker_id)
             assert worker, "its lease names it"

@@ -1,6 +1,7 @@
 """Sessions: envelopes of budget."""
 
 from dataclasses import replace
+from typing import Any
 
 from orchestrator import ledger
 from orchestrator.errors import BadRequest, Conflict, NotFound
@@ -100,7 +101,7 @@ def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
 ) -> Page[Session]:
     """Return sessions, newest first. `account_id` None: of every account."""
-    equal = {} if account_id is None else {"account_id": account_id}
+    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     with farm.store.read() as tx:
         return page(tx, Session, limit, after, **equal)
 

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict
 from orchestrator.farm import check, jobs, sessions
+from orchestrator.states import Outcome
 from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, make_farm, submit
 
@@ -26,7 +27,7 @@ def _spend(url: str, worker: int, session: str) -> None:
                 order = hand.claim()
                 if order:
                     hand.clock.advance(1)
-                    hand.complete(order, "done", gpu_ms=200)  # type: ignore[arg-type]
+                    hand.complete(order, Outcome.DONE, gpu_ms=200)
             except Conflict:
                 continue
     farm.store.close()  # type: ignore[attr-defined]
