@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from math import cos, pi, sin
 from typing import Final
 
-from orchestrator.model import Placement, Scene
+from orchestrator.becoming import split_becoming
+from orchestrator.model import Cast, Placement, Scene
 
 DEFAULT: Final = "floats"
 """The path of a subject without a motion, and of a motion without a path."""
@@ -135,13 +136,27 @@ PAIR_SCALE: Final = 0.72
 PAIR_MAX_SCALE: Final = 0.8
 """… and never larger than this, so that 44 % of it fits between their lanes."""
 
+BECOMING_SCALE: Final = 0.45
+"""How small a subject is at the moment it becomes another."""
+
+
+def on_stage(scene: Scene, phase: float) -> tuple[Cast, ...]:
+    """Return who is seen at a phase: everybody, or one of two where the first becomes the other."""
+    if _becomes(scene):
+        return scene.cast[1:] if phase > 0.5 else scene.cast[:1]
+    return scene.cast
+
 
 def layout(scene: Scene, phase: float, seconds: float) -> tuple[Placement, ...]:
     """Return where the scene's subjects are at a phase of its shot."""
-    motions = [each.motion or DEFAULT for each in scene.cast]
+    cast = on_stage(scene, phase)
+    motions = [each.motion or DEFAULT for each in cast]
     points = [PATHS.get(name, PATHS[DEFAULT])(phase, seconds) for name in motions]
     if len(points) == 2:
         points = _apart(points, motions)
+    if _becomes(scene):
+        swell = BECOMING_SCALE + (1 - BECOMING_SCALE) * abs(2 * phase - 1) ** 0.5
+        points = [replace(point, scale=point.scale * swell) for point in points]
     seen = [_through(scene.camera, point, phase) for point in points]
     return tuple(
         Placement(
@@ -151,8 +166,12 @@ def layout(scene: Scene, phase: float, seconds: float) -> tuple[Placement, ...]:
             scale=round(point.scale, 5),
             turn=round(point.turn, 3),
         )
-        for each, point in zip(scene.cast, seen, strict=True)
+        for each, point in zip(cast, seen, strict=True)
     )
+
+
+def _becomes(scene: Scene) -> bool:
+    return len(scene.cast) == 2 and bool(split_becoming(scene.prompt)[1])
 
 
 def _apart(points: Sequence[Point], motions: Sequence[str]) -> list[Point]:

@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 def plan_json(plan: Plan) -> Json:
     """Return a plan as JSON."""
-    return _listed(asdict(plan))
+    return _written(plan)
 
 
 def brief_json(brief: Brief) -> Json:
     """Return a brief as JSON."""
-    return _listed(asdict(brief))
+    return _written(brief)
 
 
 def plan_from_json(facts: Json) -> Plan:
@@ -35,7 +35,7 @@ def plan_from_json(facts: Json) -> Plan:
         BadRequest: it is no plan: a field is missing, unknown or of another type, or shots and
             batches do not cover the same frames once.
     """
-    plan = _read(Plan, facts, "plan")
+    plan = _read(_plans(), facts, "plan")
     fault = next(_faults(plan), None)
     if fault:
         raise BadRequest(f"This is no plan: {fault}.")
@@ -48,20 +48,20 @@ def brief_from_json(facts: Json) -> Brief:
     Raises:
         BadRequest: it is no brief.
     """
-    return _read(Brief, facts, "brief")
+    return _read(_briefs(), facts, "brief")
 
 
 # --- inside -------------------------------------------------------------------------------
 
 
-def _read(kind: type[T], facts: Json, noun: str) -> T:
+def _read(adapter: TypeAdapter[T], facts: Json, noun: str) -> T:
     try:
-        value: T = _adapter(kind).validate_python(facts)
+        value = adapter.validate_python(facts)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "it"
         raise BadRequest(f"This is no {noun}: {where}: {fault['msg']}.") from None
-    written = _listed(asdict(value))  # type: ignore[call-overload]
+    written = _written(value)
     if written != facts:
         odd = sorted(
             str(key)
@@ -73,8 +73,18 @@ def _read(kind: type[T], facts: Json, noun: str) -> T:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+def _plans() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
+
+
+@cache
+def _briefs() -> TypeAdapter[Brief]:
+    return TypeAdapter(Brief)
+
+
+def _written(value: Any) -> Json:
+    facts: Json = _listed(asdict(value))
+    return facts
 
 
 def _listed(value: Any) -> Any:

@@ -12,6 +12,7 @@ from math import ceil, isfinite
 from typing import Final
 
 from orchestrator import motion
+from orchestrator.becoming import split_becoming
 from orchestrator.catalog import CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import (
@@ -56,9 +57,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
         BadRequest: a wish lies outside what the model or the farm can do.
     """
     output = brief.size or screenplay.size or card.output
-    fps = brief.fps or screenplay.fps or card.fps
-    if brief.fps is not None:
-        fps = brief.fps
+    fps = next(rate for rate in (brief.fps, screenplay.fps, card.fps) if rate is not None)
     steps = card.default_steps if brief.steps is None else brief.steps
     _check_size(output)
     _check_fps(fps)
@@ -296,16 +295,20 @@ def _variants(plan: Plan, card: ModelCard) -> Iterator[tuple[str, int, float, Si
     few = card.min_steps
     for steps in sorted({plan.steps * 3 // 4, plan.steps // 2, few}, reverse=True):
         if few <= steps < plan.steps:
-            yield f"{steps} steps instead of {plan.steps}", steps, plan.seconds, plan.output
+            yield f"{_steps(steps)} instead of {plan.steps}", steps, plan.seconds, plan.output
     half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
     if min(half.width, half.height) >= 2 * MIN_SIDE_PX:
-        yield f"{few} steps, {half} pixels", few, plan.seconds, half
+        yield f"{_steps(few)}, {half} pixels", few, plan.seconds, half
     else:
         half = plan.output
     for part in (2, 4, 8):
         seconds = round(plan.seconds / part, 3)
         if seconds * plan.fps >= len(plan.shots):
-            yield f"{few} steps, {half} pixels, {seconds:g} seconds", few, seconds, half
+            yield f"{_steps(few)}, {half} pixels, {seconds:g} s", few, seconds, half
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 # --- one frame ----------------------------------------------------------------------------
@@ -315,16 +318,22 @@ def _frame(index: int, shot: Shot, fps: int, card: ModelCard) -> Frame:
     offset = index - shot.first_frame
     phase = offset / (shot.frames - 1) if shot.frames > 1 else 0.0
     scene = shot.scene
-    prompt = scene.prompt
     if card.uses_layout:
-        prompt = _caption(scene.cast, scene.setting, card)
+        cast, prompt_to = motion.on_stage(scene, phase), ""
+        prompt = _caption(cast, scene.setting, card)
+        layout = motion.layout(scene, phase, shot.frames / fps)
+    else:
+        prompt, prompt_to = split_becoming(scene.prompt)
+        layout = ()
     return Frame(
         index=index,
         prompt=prompt,
         negative_prompt=scene.negative_prompt,
         seed=shot.seed,
         phase=phase,
-        layout=motion.layout(scene, phase, shot.frames / fps) if card.uses_layout else (),
+        layout=layout,
+        prompt_to=prompt_to,
+        blend=round(motion.ease(phase), 6) if prompt_to else 0.0,
     )
 
 

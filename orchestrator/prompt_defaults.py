@@ -1,0 +1,117 @@
+"""What is meant when it is not said: gentle motions, fitting places, near things, small words.
+
+Ids are those of models/tiny_world/vocabulary.toml; an id that a vocabulary lacks is passed over.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+def _each(words: str, value: str) -> dict[str, str]:
+    return dict.fromkeys(words.split(), value)
+
+
+DEFAULT_MOTIONS: Final[Mapping[str, str]] = {
+    **_each("rocket balloon", "rises"),
+    **_each("dog cat horse fox lion tiger elephant giraffe turtle snail dinosaur", "moves_right"),
+    **_each("unicorn car taxi bus train bicycle sailboat ship fish whale", "moves_right"),
+    **_each("airplane helicopter bird eagle duck penguin dolphin robot", "moves_right"),
+    **_each("rabbit football basketball", "bounces"),
+    **_each("butterfly bee", "zigzags"),
+    **_each("tree sunflower rose cactus umbrella", "swings"),
+    **_each("heart star diamond", "pulses"),
+}
+"""Subject -> how it moves when nobody says; others float."""
+SUBJECT_SETTINGS: Final[Mapping[str, str]] = {
+    **_each("rocket ufo alien star", "space"),
+    **_each("moon owl ghost", "night"),
+    **_each("fish whale dolphin octopus sailboat ship", "ocean"),
+    **_each("dog horse rabbit butterfly bee snail cat fox unicorn", "meadow"),
+    **_each("sunflower rose tree mushroom football house bicycle", "meadow"),
+    **_each("car taxi bus robot", "city"),
+    **_each("penguin snowman", "snow"),
+    **_each("turtle umbrella", "beach"),
+    **_each("cactus dinosaur lion elephant giraffe", "desert"),
+    **_each("tiger", "forest"),
+    **_each("train dragon", "mountains"),
+}
+"""Subject -> where it is when nobody says; others are in the sky."""
+SETTING_SUBJECTS: Final[Mapping[str, str]] = {
+    "sky": "balloon",
+    "night": "moon",
+    "space": "ufo",
+    "sunset": "bird",
+    "meadow": "butterfly",
+    "beach": "sailboat",
+    "ocean": "fish",
+    "desert": "cactus",
+    "snow": "snowman",
+    "city": "car",
+    "forest": "fox",
+    "mountains": "eagle",
+}
+"""Setting -> who is there when no known subject is named."""
+NEAREST: Final[Mapping[str, str]] = {
+    **_each("wolf coyote animal pet husky corgi poodle", "dog"),
+    **_each("leopard panther cheetah jaguar", "tiger"),
+    **_each("donkey zebra mule deer cow", "horse"),
+    **_each("person man woman boy girl child people human astronaut knight wizard", "robot"),
+    **_each("shark salmon", "fish"),
+    **_each("seagull gull parrot crow pigeon owlet swan goose", "bird"),
+    **_each("truck van lorry vehicle jeep", "car"),
+    **_each("tram subway metro", "train"),
+    **_each("motorcycle motorbike scooter", "bicycle"),
+    **_each("canoe ferry submarine vessel", "ship"),
+    **_each("shuttle missile satellite", "rocket"),
+    **_each("drone", "helicopter"),
+    **_each("planet sun", "moon"),
+    **_each("monster lizard crocodile", "dinosaur"),
+    **_each("tulip daisy lily", "rose"),
+    **_each("castle tower building cabin", "house"),
+    **_each("fruit peach cherry orange", "apple"),
+    **_each("cupcake pie dessert", "cake"),
+    **_each("violin piano drum instrument", "guitar"),
+}
+"""A word -> the subject that looks most like it."""
+BARE_VERBS: Final = _set(
+    """run walk drive move fly swim race sail cross lift take go launch climb ascend soar drop
+    land descend sink float turn rotate twirl whirl roll tumble get come approach swell inflate
+    vanish sway dangle dance wobble orbit loop weave dart hover drift bob stand sit pulse throb
+    glow leap hop jump bounce"""
+)
+"""Verbs whose plain form is no noun of everyday prompts, so that "run" can stand for "runs"."""
+SMALL_WORDS: Final = _set(
+    """the and with its his her their our your this that these those there here some any all both
+    each for from into onto out off over under above below behind beside between through across
+    along past near next toward towards inside outside around about against upon during while when
+    where who which what then now just very really quite more most much many few little big small
+    large huge tiny tall short long old new young cute happy sad funny lovely beautiful pretty nice
+    great red blue green yellow white black orange pink purple brown golden silver grey gray bright
+    dark colorful colourful slowly quickly gently softly calmly gracefully high low fast slow quiet
+    peaceful two three pair couple several another one are was were has have had does not being
+    been video clip movie film animation cartoon shot scene picture image style day time way side
+    make makes create show shows showing please want them they she him it by far close away warm
+    cold sunny starry fluffy shiny"""
+)
+"""Words no one expects to see as a picture of their own; they are not reported as unknown."""
+MORE_MOTIONS: Final[Mapping[str, str]] = {
+    **_each("sleeps sleeping sleep waits waiting looks looking watches watching", "floats"),
+    **_each("smiles smiling rests resting lies lying shines shining", "floats"),
+    **_each("chases chasing trots trotting gallops galloping strolls strolling", "moves_right"),
+    **_each("crawls crawling travels travelling wanders wandering rides riding", "moves_right"),
+    **_each("speeds speeding rushes rushing slides sliding goes going passes", "moves_right"),
+    **_each("passing drive drove ran swam flew gliding glides cruises cruising", "moves_right"),
+    **_each("explodes exploding expands expanding", "grows"),
+}
+"""Everyday verbs that a vocabulary need not list -> the motion they come closest to."""
+NEGATIVE_ENDS: Final = _set(
+    """on in at through across over under near beside by while as during against from toward
+    towards into onto above below behind then that who which is are runs running walks walking
+    flies flying swims swimming drives driving jumps jumping rises rising falls falling moves
+    moving"""
+)
+"""Words that end what follows "without" or "no"."""

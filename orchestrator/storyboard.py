@@ -1,0 +1,229 @@
+"""Storyboard files: scenes as JSON, YAML or CSV, with line and column in every error.
+
+JSON and YAML: a list of scenes, or a mapping with the key `scenes`; a scene is a text, or a
+mapping of `prompt`, `seconds` and `negative_prompt`. CSV: a header row with those names
+(`prompt` is required), one row per scene. The file's name decides; a name that says nothing
+leaves it to the content. docs/storyboards.md shows examples.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from pathlib import PurePath
+from typing import Any, Final, NoReturn
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from orchestrator.errors import BadRequest
+from orchestrator.model import SceneText
+
+MAX_BYTES: Final = 1_000_000
+MAX_SCENES: Final = 64
+MAX_SECONDS: Final = 3600.0
+MAX_DEPTH: Final = 4
+"""Mappings and lists in one another: a storyboard needs three."""
+FIELDS: Final = ("prompt", "seconds", "negative_prompt")
+NEXT: Final = "Mend that place; a scene has prompt, seconds and negative_prompt, as in docs."
+
+
+def load(data: bytes, filename: str) -> tuple[SceneText, ...]:
+    """Read the scenes of a storyboard file.
+
+    Raises:
+        BadRequest: the file cannot be understood; the message has its line and column.
+    """
+    name = PurePath(filename).name[:80] or "storyboard"
+    if len(data) > MAX_BYTES:
+        _refuse(name, 1, 1, f"it has {len(data)} bytes; {MAX_BYTES} is the most")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        _refuse(name, before.count(b"\n") + 1, column, "it is not text in UTF-8")
+    if not text.strip():
+        _refuse(name, 1, 1, "it is empty")
+    scenes = tuple(_from_csv(text, name) if _is_csv(text, name) else _from_yaml(text, name))
+    if not scenes:
+        _refuse(name, 1, 1, "it has no scenes")
+    return scenes
+
+
+# --- CSV ----------------------------------------------------------------------------------
+
+
+def _is_csv(text: str, name: str) -> bool:
+    suffix = PurePath(name).suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return True
+    if suffix in (".json", ".yaml", ".yml"):
+        return False
+    head = text.lstrip().splitlines()[0].lower().replace('"', "")
+    names = [each.strip() for each in head.replace(";", ",").replace("\t", ",").split(",")]
+    return "prompt" in names and set(names) <= set(FIELDS)
+
+
+def _from_csv(text: str, name: str) -> Iterator[SceneText]:
+    """Yield the scenes of CSV rows; the header tells the separator: comma, semicolon or tab."""
+    head = text.splitlines()[0]
+    separator = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        names = [each.strip().lower() for each in next(reader)]
+        _check_header(names, name)
+        start = reader.line_num + 1
+        for count, row in enumerate(reader):
+            if any(cell.strip() for cell in row):
+                _check_row(row, names, start, count, name)
+                yield _csv_scene(dict(zip(names, row, strict=True)), names, start, name)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        _refuse(name, reader.line_num, 1, str(error))
+
+
+def _check_header(names: list[str], name: str) -> None:
+    for column, each in enumerate(names, start=1):
+        if each not in FIELDS or each in names[: column - 1]:
+            _refuse(name, 1, column, f"the column {each[:40]!r} is not one of {', '.join(FIELDS)}")
+    if "prompt" not in names:
+        _refuse(name, 1, 1, "there is no column prompt")
+
+
+def _check_row(row: list[str], names: list[str], line: int, count: int, name: str) -> None:
+    if count >= MAX_SCENES:
+        _refuse(name, line, 1, f"there are more than {MAX_SCENES} scenes")
+    if len(row) != len(names):
+        column = min(len(row), len(names)) + 1
+        _refuse(name, line, column, f"it has {len(row)} cells, the header has {len(names)}")
+
+
+def _csv_scene(row: Mapping[str, str], names: list[str], line: int, name: str) -> SceneText:
+    if not row["prompt"].strip():
+        _refuse(name, line, names.index("prompt") + 1, "the prompt is empty")
+    seconds = row.get("seconds", "").strip()
+    column = names.index("seconds") + 1 if seconds else 0
+    return SceneText(
+        prompt=row["prompt"].strip(),
+        seconds=_seconds(seconds, line, column, name) if seconds else None,
+        negative_prompt=row.get("negative_prompt", "").strip(),
+    )
+
+
+# --- JSON and YAML ------------------------------------------------------------------------
+
+
+def _from_yaml(text: str, name: str) -> Iterator[SceneText]:
+    """Yield the scenes of a YAML document; JSON is YAML, and its nodes know their places."""
+    root = _composed(text, name)
+    if isinstance(root, MappingNode):
+        found = [value for key, value in root.value if _text(key, name) == "scenes"]
+        if len(found) != 1:
+            _refuse_at(root, name, "there must be one list named scenes")
+        root = found[0]
+    if not isinstance(root, SequenceNode):
+        _refuse_at(root, name, "there must be a list of scenes")
+    if len(root.value) > MAX_SCENES:
+        _refuse_at(root.value[MAX_SCENES], name, f"there are more than {MAX_SCENES} scenes")
+    for node in root.value:
+        yield _yaml_scene(node, name)
+
+
+def _composed(text: str, name: str) -> Node:
+    """Return the document's nodes; anchors and deep nesting are refused before they cost."""
+    loader = yaml.SafeLoader(text.replace("\t", " ") if _is_json(text) else text)
+    depth = 0
+    try:
+        for event in yaml.parse(text.replace("\t", " ") if _is_json(text) else text):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                _refuse_at(event, name, "it refers to itself or is nested too deeply")
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        _refuse(name, line, column, str(error.problem or error.context))
+    except yaml.YAMLError as error:
+        place = getattr(error, "position", 0) or 0
+        line = text.count("\n", 0, place) + 1
+        _refuse(name, line, place - text.rfind("\n", 0, place), "it has control characters")
+    finally:
+        loader.dispose()
+    if root is None:
+        _refuse(name, 1, 1, "it is empty")
+    return root
+
+
+def _is_json(text: str) -> bool:
+    """Whether it opens as JSON does; JSON may be indented by tabs, which YAML forbids."""
+    return text.lstrip()[:1] in ("[", "{")
+
+
+def _yaml_scene(node: Node, name: str) -> SceneText:
+    if isinstance(node, ScalarNode):
+        return SceneText(prompt=_prompt(node, name))
+    if not isinstance(node, MappingNode):
+        _refuse_at(node, name, "a scene is a text, or has a prompt")
+    found: dict[str, Node] = {}
+    for key, value in node.value:
+        field = _text(key, name)
+        if field not in FIELDS:
+            _refuse_at(key, name, f"{field[:40]!r} is not one of {', '.join(FIELDS)}")
+        if field in found:
+            _refuse_at(key, name, f"{field} is there twice")
+        found[field] = value
+    if "prompt" not in found:
+        _refuse_at(node, name, "the scene has no prompt")
+    return SceneText(
+        prompt=_prompt(found["prompt"], name),
+        seconds=_optional_seconds(found.get("seconds"), name),
+        negative_prompt=_text(found["negative_prompt"], name) if "negative_prompt" in found else "",
+    )
+
+
+def _optional_seconds(node: Node | None, name: str) -> float | None:
+    if node is None or node.tag.endswith(":null"):
+        return None
+    line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    return _seconds(_text(node, name), line, column, name)
+
+
+def _prompt(node: Node, name: str) -> str:
+    text = _text(node, name)
+    if not text or node.tag.endswith(":null"):
+        _refuse_at(node, name, "the prompt is empty")
+    return text
+
+
+def _text(node: Node, name: str) -> str:
+    if not isinstance(node, ScalarNode):
+        _refuse_at(node, name, "here must be a text or a number")
+    return str(node.value).strip() if not node.tag.endswith(":null") else ""
+
+
+# --- both ---------------------------------------------------------------------------------
+
+
+def _seconds(text: str, line: int, column: int, name: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        _refuse(name, line, column, f"seconds is {text[:40]!r}, which is no number")
+    if not (isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        _refuse(name, line, column, f"seconds must be more than 0 and at most {MAX_SECONDS:g}")
+    return seconds
+
+
+def _refuse_at(node: Any, name: str, fault: str) -> NoReturn:
+    _refuse(name, node.start_mark.line + 1, node.start_mark.column + 1, fault)
+
+
+def _refuse(name: str, line: int, column: int, fault: str) -> NoReturn:
+    raise BadRequest(
+        f"The storyboard {name}, line {line}, column {column}: {fault}.",
+        next=NEXT,
+        line=line,
+        column=column,
+    )
