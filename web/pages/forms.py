@@ -1,0 +1,192 @@
+"""The upload form: what was typed, and the brief it means.
+
+A form that cannot be understood keeps everything that was typed and says beside each field
+what is wrong with it; nothing here touches the farm.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+from werkzeug.datastructures import MultiDict
+
+from orchestrator import storyboard
+from orchestrator.errors import BadRequest
+from orchestrator.model import Brief, SceneText, Size
+from web.pages.words import plain
+
+FIELDS: Final = (
+    "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
+    "max_gpu_seconds", "session",
+)  # fmt: skip
+MORE: Final = frozenset({"model", "steps", "fps", "max_gpu_seconds", "session"})
+"""Fields that start folded away."""
+KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[^/\x00]{1,120}")
+SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
+STORYBOARDS: Final = ".json,.yaml,.yml,.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that came with the form."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """Everything typed into the upload form, and what was wrong with it."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    """Field -> what to change."""
+    image: str = ""
+    """Artifact key of the reference image that was sent before."""
+    storyboard: str = ""
+    """Artifact key of the storyboard that was sent before."""
+    scenes: tuple[SceneText, ...] = ()
+
+    def __getitem__(self, name: str) -> str:
+        """What was typed into a field, empty when nothing."""
+        return self.values.get(name, "")
+
+    @property
+    def more_open(self) -> bool:
+        """Whether a folded field has something to show."""
+        return any(self[name] or name in self.wrong for name in MORE)
+
+    @property
+    def is_blank(self) -> bool:
+        """Nothing to quote yet."""
+        return not self["prompt"].strip() and not self.scenes and not self.wrong
+
+    def found_wrong(self, name: str, sentence: str) -> "Form":
+        """Return the form with a fault marked at one of its fields."""
+        return replace(self, wrong={**self.wrong, name: sentence})
+
+
+def read(form: MultiDict[str, str]) -> Form:
+    """Take what was typed; an alternative that was chosen overrules the fields it names."""
+    values = {name: form.get(name, "").strip() for name in FIELDS}
+    chosen = MultiDict(_pairs(form.get("alternative", "")))
+    values |= {name: chosen[name] for name in FIELDS if name in chosen}
+    kept = {name: form.get(f"kept_{name}", "") for name in ("image", "storyboard")}
+    return Form(
+        values={name: value for name, value in values.items() if value},
+        image=kept["image"] if KEPT.fullmatch(kept["image"]) else "",
+        storyboard=kept["storyboard"] if KEPT.fullmatch(kept["storyboard"]) else "",
+    )
+
+
+def with_storyboard(form: Form, upload: Upload) -> Form:
+    """Read the scenes of a storyboard file into the form."""
+    try:
+        scenes = storyboard.load(upload.data, upload.name)
+    except BadRequest as error:
+        return form.found_wrong("storyboard", error.message)
+    title = form["prompt"] or PurePath(upload.name).stem.replace("_", " ").replace("-", " ")
+    return replace(form, scenes=scenes, values={**form.values, "prompt": title})
+
+
+def brief(form: Form) -> tuple[Form, Brief | None]:
+    """Return the brief that the form means, or None and the form with its faults marked."""
+    reader = _Reader(form)
+    asked = Brief(
+        prompt=form["prompt"],
+        negative_prompt=form["negative_prompt"],
+        scenes=form.scenes,
+        model=form["model"] or None,
+        seconds=reader.number("seconds", "a length in seconds, such as 3 or 2.5"),
+        fps=reader.whole("fps", "frames per second, such as 12"),
+        size=reader.size(),
+        steps=reader.whole("steps", "a whole number of denoising steps, such as 8"),
+        seed=reader.whole("seed", "a whole number, or nothing for a chance one"),
+        image=form.image or None,
+        max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
+    )
+    if not form["prompt"] and "prompt" not in form.wrong and not form.wrong:
+        reader.wrong["prompt"] = "Describe the video: one sentence is enough."
+    if reader.wrong:
+        return replace(form, wrong=reader.wrong), None
+    return form, asked
+
+
+def from_brief(asked: Brief) -> Form:
+    """Return the form that means a brief, for making a variation of a job."""
+    values = {
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "model": asked.model or "",
+        **overrides(asked),
+        "fps": str(asked.fps or ""),
+        "seed": "" if asked.seed is None else str(asked.seed),
+        "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
+    }
+    return Form(
+        values={name: value for name, value in values.items() if value},
+        image=asked.image or "",
+    )
+
+
+def overrides(asked: Brief) -> dict[str, str]:
+    """Return the fields in which an alternative differs from what was asked."""
+    return {
+        "steps": str(asked.steps or ""),
+        "seconds": "" if asked.seconds is None else plain(asked.seconds),
+        "size": str(asked.size or ""),
+    }
+
+
+def choice(asked: Brief) -> str:
+    """Return an alternative as the value of its button."""
+    return urlencode({name: value for name, value in overrides(asked).items() if value})
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads fields into numbers and collects what is wrong with them."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        self.wrong = dict(form.wrong)
+
+    def number(self, name: str, wanted: str) -> float | None:
+        text = self.form[name].replace(",", ".")
+        if not text:
+            return None
+        if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
+            return float(text)
+        self.wrong[name] = f"This must be {wanted}."
+        return None
+
+    def whole(self, name: str, wanted: str) -> int | None:
+        text = self.form[name]
+        if not text:
+            return None
+        if re.fullmatch(r"-?\d{1,18}", text):
+            return int(text)
+        self.wrong[name] = f"This must be {wanted}."
+        return None
+
+    def thousandths(self, name: str, wanted: str) -> int | None:
+        value = self.number(name, wanted)
+        return None if value is None else round(value * 1000)
+
+    def size(self) -> Size | None:
+        text = self.form["size"]
+        if not text:
+            return None
+        found = SIZE.fullmatch(text)
+        if found:
+            return Size(width=int(found[1]), height=int(found[2]))
+        self.wrong["size"] = "This must be width x height in pixels, such as 512x512."
+        return None
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    return parse_qsl(query[:500], max_num_fields=10)

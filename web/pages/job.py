@@ -1,0 +1,97 @@
+"""A job's page, its buttons, its files and its receipt."""
+
+import re
+from typing import Final
+
+from flask import Response, jsonify, redirect, render_template, request, url_for
+from flask_login import login_required
+
+from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
+from orchestrator.farm import jobs, receipts
+from orchestrator.states import UnitKind
+from orchestrator.wire import STRIP
+from web.context import artifacts, farm
+from web.hub import off_hub
+from web.pages import bp
+from web.pages.rooms import me, room_of
+
+VERBS: Final = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
+FILES: Final = {
+    "video": ("video/mp4", "mp4"),
+    "poster": ("image/jpeg", "jpg"),
+    "sheet": ("image/jpeg", "jpg"),
+}
+DAY_SECONDS: Final = 86_400
+
+
+@bp.get("/jobs/<job_id>")
+@login_required
+def job(job_id: str) -> str:
+    """Show a job: where it stands, its frames, what it costs, and its video at the end."""
+    return render_template("job.html", **off_hub(room_of, me(), job_id))
+
+
+@bp.post("/jobs/<job_id>/<any(pause, resume, cancel):verb>")
+@login_required
+def act(job_id: str, verb: str) -> Response | tuple[str, int]:
+    """Pause, resume or cancel; a job that has moved on meanwhile is shown as it is now."""
+    trouble, status = None, 200
+    try:
+        off_hub(VERBS[verb], farm(), me(), job_id)
+    except (Conflict, BudgetExceeded) as error:
+        trouble, status = _trouble(verb, error), 402 if isinstance(error, BudgetExceeded) else 409
+    if trouble is None and "HX-Request" not in request.headers:
+        return redirect(url_for("pages.job", job_id=job_id), 303)
+    page = "_job.html" if "HX-Request" in request.headers else "job.html"
+    return render_template(page, trouble=trouble, **off_hub(room_of, me(), job_id)), status
+
+
+@bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>")
+@login_required
+def file(job_id: str, name: str) -> Response:
+    """Send a file of a finished job; ranges are answered, so that the player can seek."""
+    found = off_hub(jobs.get, farm(), me(), job_id)
+    if name not in found.artifacts:
+        raise NotFound(
+            f"This job has no {name} yet.", next="Open its page to see how far it is."
+        )
+    mimetype, ending = FILES[name]
+    return artifacts().send(
+        found.artifacts[name]["key"],
+        mimetype=mimetype,
+        download_name=f"{slug(found.brief['prompt'])}.{ending}",
+        as_attachment="download" in request.args,
+    )
+
+
+@bp.get("/jobs/<job_id>/strips/<unit_id>")
+@login_required
+def strip(job_id: str, unit_id: str) -> Response:
+    """Send the strip of a finished batch of frames."""
+    for view in off_hub(jobs.units, farm(), me(), job_id):
+        if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
+            key = f"units/{unit_id}/{view.lease.fence}/{STRIP}"
+            return artifacts().send(key, mimetype="image/jpeg", max_age=DAY_SECONDS)
+    raise NotFound("There are no such frames.", next="Open the job's page to see which there are.")
+
+
+@bp.get("/jobs/<job_id>/receipt.json")
+@login_required
+def receipt_json(job_id: str) -> Response:
+    """Send the receipt as data."""
+    return jsonify(off_hub(receipts.receipt, farm(), me(), job_id))
+
+
+def slug(prompt: str) -> str:
+    """Return a file name that says what the video is: `a-rocket-rises`."""
+    words = re.findall(r"\w+", prompt.lower())
+    return "-".join(words[:8])[:60].strip("-") or "video"
+
+
+def _trouble(verb: str, error: FarmError) -> dict[str, str]:
+    return {
+        "title": f"It could not be {verb}d" if verb != "cancel" else "It could not be cancelled",
+        "what": error.message,
+        "charged": "Nothing was charged for trying.",
+        "next": error.next,
+    }

@@ -1,0 +1,66 @@
+"""The job page fills in live: one SSE stream of HTML, swapped in by htmx.
+
+A message says what is now, not what changed, so that a stream that broke needs nothing but to
+be opened again. Unnamed messages are swapped; the named one, `done`, closes the stream.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from flask import Response, request, stream_with_context
+from flask_login import login_required
+
+from orchestrator.farm import jobs
+from web.context import farm
+from web.hub import off_hub, pause
+from web.pages import bp
+from web.pages.rooms import me, room_of
+from flask import render_template
+
+LOOK_SECONDS: Final = 0.4
+"""How often the stream looks for events; also the fastest it redraws the page."""
+COMMENT_SECONDS: Final = 15.0
+"""A quiet stream says so, before a proxy takes it for dead."""
+REDRAWS: Final = frozenset({"state", "frame"})
+"""Events after which more than the meter has changed."""
+
+
+@bp.get("/jobs/<job_id>/live")
+@login_required
+def live(job_id: str) -> Response:
+    """Stream the parts of a job's page as they change, until the job has ended."""
+    account = me()
+    off_hub(jobs.get, farm(), account, job_id)
+    newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
+    after = int(newest) if newest.isdigit() else 0
+    return Response(
+        stream_with_context(_messages(account, job_id, after)),
+        mimetype="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def message(html: str, event_id: int) -> str:
+    """Return a fragment as one unnamed SSE message."""
+    lines = "".join(f"data: {line}\n" for line in html.splitlines() if line.strip())
+    return f"id: {event_id}\n{lines}\n"
+
+
+def _messages(account: str, job_id: str, after: int) -> Iterator[str]:
+    yield "retry: 1000\n\n"
+    quiet = 0.0
+    while True:
+        events = off_hub(jobs.events, farm(), (job_id,), after=after)
+        if events:
+            after, quiet = events[-1].id, 0.0
+            room = off_hub(room_of, account, job_id)
+            fresh = room["view"].is_over or any(event.kind in REDRAWS for event in events)
+            yield message(render_template("_live.html", fresh_frames=fresh, **room), after)
+            if room["view"].is_over:
+                yield f"event: done\nid: {after}\ndata: {room['view'].job.state}\n\n"
+                return
+        elif quiet >= COMMENT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+        quiet += LOOK_SECONDS
+        pause(LOOK_SECONDS)

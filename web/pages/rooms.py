@@ -1,0 +1,74 @@
+"""What the templates are given: gathered from the farm in one go, off the hub."""
+
+from typing import Any
+
+from flask_login import current_user
+
+from orchestrator.farm import jobs, receipts, sessions
+from orchestrator.model import Job
+from web.context import farm
+from web.pages import words
+from web.pages.views import budget_bar, job_bar, job_view
+
+RECENT: int = 24
+EXAMPLES = (
+    "A rocket rises through a starry night sky",
+    "A dog runs along the beach at sunset, then it jumps",
+    "Two fish swim underwater [4s]",
+)
+
+
+def me() -> str:
+    """Return the account that is signed in."""
+    return str(current_user.get_id())
+
+
+def room_of(account_id: str, job_id: str) -> dict[str, Any]:
+    """Return everything the page of a job shows. Blocking: SQL."""
+    house = farm()
+    event_id = jobs.last_event_id(house)
+    units = jobs.units(house, account_id, job_id)
+    found = jobs.get(house, account_id, job_id)
+    card = house.catalog.cards.get(found.model)
+    now = house.clock()
+    return {
+        "event_id": event_id,
+        "view": job_view(found, units, now),
+        "job_bar": job_bar(found),
+        "receipt": receipts.receipt(house, account_id, job_id),
+        "budget": sessions.get(house, account_id, found.session_id),
+        "model_title": card.title if card else found.model,
+        "ordered_ago": words.ago(found.created_at_ms, now),
+    }
+
+
+def recent(account_id: str) -> dict[str, Any]:
+    """Return the newest jobs of an account as cards. Blocking: SQL."""
+    house = farm()
+    now = house.clock()
+    found = jobs.listing(house, account_id, limit=RECENT).items
+    return {
+        "jobs": [_card(job, now) for job in found],
+        "any_running": any(not job.state.is_terminal for job in found),
+        "examples": EXAMPLES,
+    }
+
+
+def purse(account_id: str, name: str | None) -> dict[str, Any]:
+    """Return the sessions of an account and the one that pays. Blocking: SQL."""
+    house = farm()
+    chosen = sessions.find(house, account_id, name)
+    return {
+        "sessions": sessions.listing(house, account_id).items,
+        "budget": chosen,
+        "budget_bar": budget_bar(chosen),
+    }
+
+
+def _card(job: Job, now_ms: int) -> dict[str, Any]:
+    return {
+        "job": job,
+        "label": words.state(job.state, job.wish, job.pause_reason),
+        "tone": words.tone(job.state),
+        "ago": words.ago(job.created_at_ms, now_ms),
+    }

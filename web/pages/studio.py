@@ -1,0 +1,195 @@
+"""The studio: the form, the quote beside its button, and the recent videos."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+from flask_login import login_required
+
+from orchestrator import ledger
+from orchestrator.errors import BadRequest, BudgetExceeded, FarmError, NotFound
+from orchestrator.farm import Idempotency, jobs
+from orchestrator.farm.ids import new_id
+from orchestrator.model import Size
+from orchestrator.plan_json import brief_from_json, brief_json
+from web.context import artifacts, farm, settings
+from web.hub import off_hub
+from web.pages import bp, forms, rooms
+from web.pages.forms import Form, Upload
+from web.pages.rooms import me
+
+Answer = Response | tuple[str, int]
+MAX_STORYBOARD_BYTES = 1_000_000
+
+
+@bp.get("/")
+@login_required
+def home() -> Answer:
+    """Show the form and the recent videos; `like` starts from a job, `prompt` from words."""
+    form = Form(values={"prompt": request.args["prompt"]} if "prompt" in request.args else {})
+    if "like" in request.args:
+        found = off_hub(jobs.get, farm(), me(), request.args["like"])
+        form = forms.from_brief(brief_from_json(found.brief))
+    return _page(form)
+
+
+@bp.post("/quote")
+@login_required
+def quote() -> Answer:
+    """Price what is typed: the panel alone for htmx, the whole page without JavaScript."""
+    form = _received(keep_files="HX-Request" not in request.headers)
+    if "HX-Request" in request.headers:
+        return render_template("_quote.html", **_priced(form)), 200
+    return _page(form)
+
+
+@bp.post("/")
+@login_required
+def submit() -> Answer:
+    """Start the job and go to its page; otherwise say beside the form why not."""
+    form, asked = forms.brief(_received(keep_files=True))
+    if asked is None:
+        return _page(form, status=422, refusal=_faults(form))
+    facts = json.dumps(brief_json(asked), sort_keys=True).encode()
+    digest = hashlib.sha256(facts + form["session"].encode()).hexdigest()
+    key = request.form.get("request_key", "")[:100]
+    try:
+        submission = off_hub(
+            jobs.submit,
+            farm(),
+            account_id=me(),
+            session_id=form["session"] or None,
+            brief=asked,
+            idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
+        )
+    except BudgetExceeded as error:
+        return _page(form, status=402, refusal=_refusal(error, "It was not started"))
+    except (BadRequest, NotFound) as error:
+        return _page(form, status=422, refusal=_refusal(error, "It was not started"))
+    return redirect(url_for("pages.job", job_id=submission.job.id), 303)
+
+
+@bp.get("/videos")
+@login_required
+def recent() -> str:
+    """Return the list of recent videos, which asks for itself while one of them runs."""
+    return render_template("_jobs.html", **off_hub(rooms.recent, me()))
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _received(*, keep_files: bool) -> Form:
+    """Read the form and its files; a kept file stands in until another one is chosen."""
+    form = forms.read(request.form)
+    story, picture = _upload("storyboard"), _upload("image")
+    if story is not None and len(story.data) > MAX_STORYBOARD_BYTES:
+        form = form.found_wrong("storyboard", "A storyboard may have 1 MB at most.")
+    elif story is not None:
+        form = forms.with_storyboard(form, story)
+        if keep_files and "storyboard" not in form.wrong:
+            form = replace(form, storyboard=_keep(story))
+    elif form.storyboard:
+        data = off_hub(artifacts().read, form.storyboard)
+        form = forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
+    if picture is not None and keep_files:
+        try:
+            form = replace(form, image=_keep(picture))
+        except BadRequest as error:
+            form = form.found_wrong("image", error.message)
+    return form
+
+
+def _upload(name: str) -> Upload | None:
+    sent = request.files.get(name)
+    if sent is None or not sent.filename:
+        return None
+    return Upload(name=sent.filename, data=sent.read())
+
+
+def _keep(upload: Upload) -> str:
+    return off_hub(artifacts().keep_input, upload.name, upload.data)
+
+
+def _priced(form: Form) -> dict[str, Any]:
+    """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
+    purse = off_hub(rooms.purse, me(), None)
+    empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
+    if form.is_blank:
+        return empty | purse
+    form, asked = forms.brief(form)
+    if asked is None:
+        return empty | purse | {"form": form, "fault": _faults(form)}
+    try:
+        purse = off_hub(rooms.purse, me(), form["session"] or None)
+        estimate = off_hub(
+            jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
+        )
+    except (BadRequest, NotFound) as error:
+        return empty | purse | {"fault": {"what": error.message, "next": error.next}}
+    hold, why_not = _hold(estimate, asked.max_gpu_ms)
+    bar = rooms.budget_bar(estimate.session, hold if estimate.fits else 0)
+    shown = {"estimate": estimate, "held_gpu_ms": hold, "why_not": why_not, "budget_bar": bar}
+    return empty | purse | shown
+
+
+def _hold(estimate: jobs.Estimate, cap_gpu_ms: int | None) -> tuple[int, str]:
+    """Return what a job would hold, and in words why it would be refused."""
+    least = estimate.quote.p50_gpu_ms
+    try:
+        hold = ledger.hold_for(least, estimate.quote.p90_gpu_ms, cap_gpu_ms)
+    except BudgetExceeded as error:
+        return 0, error.message
+    have = estimate.session.available_gpu_ms
+    return hold, (
+        f"It may need {hold / 1000:,.1f} GPU-seconds; session {estimate.session.name} has "
+        f"{have / 1000:,.1f} left."
+    )
+
+
+def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = None) -> Answer:
+    house = farm()
+    priced = _priced(form)
+    form = priced["form"]
+    card = house.catalog.cards.get(form["model"], house.catalog.default)
+    page = render_template(
+        "studio.html",
+        **{**priced, "refusal": refusal, "focus_refusal": refusal is not None},
+        **off_hub(rooms.recent, me()),
+        card=card,
+        models=tuple(house.catalog.cards.values()),
+        sizes=_sizes(card.native, card.output),
+        max_prompt_chars=settings().max_prompt_chars,
+        request_key=new_id("ask", house.clock()),
+    )
+    answer = make_response(page, status)
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer
+
+
+def _sizes(native: Size, output: Size) -> list[str]:
+    """Sizes worth offering: what the model paints, twice that, and the usual video formats."""
+    twice = Size(width=native.width * 2, height=native.height * 2)
+    wide = Size(width=twice.width * 5 // 4 // 16 * 16, height=twice.width * 45 // 64 // 16 * 16)
+    tall = Size(width=wide.height, height=wide.width)
+    return list(dict.fromkeys(str(size) for size in (output, native, twice, wide, tall)))
+
+
+def _faults(form: Form) -> dict[str, str]:
+    return {
+        "title": "Something in the form needs a change",
+        "what": " ".join(form.wrong.values()),
+        "charged": "Nothing was started or charged.",
+        "next": "",
+    }
+
+
+def _refusal(error: FarmError, title: str) -> dict[str, str]:
+    return {
+        "title": title,
+        "what": error.message,
+        "charged": "Nothing was charged.",
+        "next": error.next,
+    }

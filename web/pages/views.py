@@ -1,0 +1,294 @@
+"""What a page shows, made from what the farm says. Pure: no request, no SQL."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from orchestrator.farm.jobs import UnitView
+from orchestrator.model import Job, Json, Plan, Session
+from orchestrator.plan_json import plan_from_json
+from orchestrator.states import JobState, PauseReason, UnitKind, UnitState
+from orchestrator.wire import STRIP
+from web.pages import words
+
+STAGES: Final = (
+    (JobState.QUEUED, "Queued"),
+    (JobState.PLANNING, "Planning"),
+    (JobState.RENDERING, "Rendering"),
+    (JobState.ENCODING, "Encoding"),
+    (JobState.SUCCEEDED, "Done"),
+)
+LONG_PROMPT: Final = 140
+PREVIEW_FRAMES: Final = 96
+"""More than this and the preview shows only its newest batches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the way, as the page draws it."""
+
+    name: str
+    place: Literal["past", "now", "ahead"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One batch of frames in the reel: its strip, or the gap where it will be."""
+
+    unit_id: str
+    first_frame: int
+    frames: int
+    strip: str
+    """Artifact key; empty while there is none."""
+    running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Parts of a budget as shares of 100, drawn as three rectangles."""
+
+    spent: float
+    held: float
+    asked: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What happened, what was charged, what to do next."""
+
+    tone: Literal["warn", "danger", ""]
+    title: str
+    what: str
+    charged: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A job with everything its page says about it."""
+
+    job: Job
+    prompt: str
+    plan: Plan
+    label: str
+    tone: str
+    stages: tuple[Stage, ...]
+    tiles: tuple[Tile, ...]
+    preview: tuple[Tile, ...]
+    """Finished batches in frame order, for the moving preview."""
+    frames_done: int
+    percent: int
+    quoted_p50_gpu_ms: int
+    quoted_p90_gpu_ms: int
+    eta: str
+    """`about 20 s left`, or empty where nobody can tell."""
+    notice: Notice | None
+    can_pause: bool
+    can_resume: bool
+    can_cancel: bool
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing about it will change any more."""
+        return self.job.state.is_terminal
+
+    @property
+    def is_long(self) -> bool:
+        """Its prompt is too long for a headline."""
+        return len(self.prompt) > LONG_PROMPT
+
+    @property
+    def video(self) -> Json | None:
+        """The finished video's file, if there is one."""
+        file: Json | None = self.job.artifacts.get("video")
+        return file
+
+
+def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
+    """Put together what the page of a job shows."""
+    tiles = _tiles(job, units)
+    done = tuple(tile for tile in tiles if tile.strip)
+    frames_done = min(job.frames_total, max(job.frames_done, sum(tile.frames for tile in done)))
+    wish_open = job.wish is None and not job.state.is_terminal
+    return JobView(
+        job=job,
+        prompt=job.brief["prompt"],
+        plan=plan_from_json(job.plan or job.quote["plan"]),
+        label=words.state(job.state, job.wish, job.pause_reason),
+        tone=words.tone(job.state),
+        stages=_stages(job),
+        tiles=tiles,
+        preview=_newest(done),
+        frames_done=frames_done,
+        percent=_percent(job, frames_done),
+        quoted_p50_gpu_ms=job.quote["p50_gpu_ms"],
+        quoted_p90_gpu_ms=job.quote["p90_gpu_ms"],
+        eta=_eta(job, frames_done, now_ms),
+        notice=_notice(job, frames_done),
+        can_pause=wish_open and job.state is not JobState.PAUSED,
+        can_resume=wish_open and job.state is JobState.PAUSED,
+        can_cancel=wish_open,
+    )
+
+
+def budget_bar(session: Session, asked_gpu_ms: int = 0) -> Bar:
+    """Return how a session's budget is divided; what is not zero is always wide enough to see."""
+    limit = max(session.limit_gpu_ms, session.spent_gpu_ms + session.held_gpu_ms, 1)
+
+    def share(gpu_ms: int) -> float:
+        return max(100 * gpu_ms / limit, 1.2) if gpu_ms else 0.0
+
+    spent = min(share(session.spent_gpu_ms), 100.0)
+    held = min(share(session.held_gpu_ms), 100.0 - spent)
+    return Bar(spent=spent, held=held, asked=min(share(asked_gpu_ms), 100.0 - spent - held))
+
+
+def job_bar(job: Job) -> Bar:
+    """Return what a job used and holds, of all that it may."""
+    whole = max(job.spent_gpu_ms + job.held_gpu_ms, job.quote["p90_gpu_ms"], 1)
+    return Bar(
+        spent=100 * job.spent_gpu_ms / whole, held=100 * job.held_gpu_ms / whole, asked=0.0
+    )
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _stages(job: Job) -> tuple[Stage, ...]:
+    order = [state for state, _ in STAGES]
+    here = order.index(job.state) if job.state in order else _reached(job, order)
+    return tuple(
+        Stage(
+            name=name,
+            place="past"
+            if index < here or job.state is JobState.SUCCEEDED
+            else "now"
+            if index == here
+            else "ahead",
+        )
+        for index, (_, name) in enumerate(STAGES)
+    )
+
+
+def _reached(job: Job, order: list[JobState]) -> int:
+    """How far a paused or ended job had come."""
+    if job.frames_done >= job.frames_total:
+        return order.index(JobState.ENCODING)
+    return order.index(JobState.RENDERING if job.plan else JobState.QUEUED)
+
+
+def _tiles(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
+    renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
+    if not renders:
+        plan = plan_from_json(job.plan or job.quote["plan"])
+        return tuple(
+            Tile(
+                unit_id=f"batch-{batch.first_frame}",
+                first_frame=batch.first_frame,
+                frames=batch.frames,
+                strip="",
+                running=False,
+            )
+            for batch in plan.batches
+        )
+    return tuple(
+        _tile(view)
+        for view in renders
+        if view.unit.state is not UnitState.DROPPED and view.unit.frames
+    )
+
+
+def _tile(view: UnitView) -> Tile:
+    unit, lease = view.unit, view.lease
+    strip = ""
+    if unit.state is UnitState.DONE and lease is not None and _has_strip(lease.receipt):
+        strip = f"units/{unit.id}/{lease.fence}/{STRIP}"
+    return Tile(
+        unit_id=unit.id,
+        first_frame=unit.first_frame,
+        frames=unit.frames,
+        strip=strip,
+        running=unit.state is UnitState.LEASED,
+    )
+
+
+def _has_strip(receipt: Json | None) -> bool:
+    return receipt is not None and any(
+        file["name"] == STRIP for file in receipt.get("artifacts", ())
+    )
+
+
+def _newest(done: tuple[Tile, ...]) -> tuple[Tile, ...]:
+    kept: list[Tile] = []
+    for tile in reversed(done):
+        if kept and sum(each.frames for each in kept) + tile.frames > PREVIEW_FRAMES:
+            break
+        kept.insert(0, tile)
+    return tuple(kept)
+
+
+def _percent(job: Job, frames_done: int) -> int:
+    """Frames are nearly all of the work: 2 % for the plan, 5 % for the encoding."""
+    if job.state is JobState.SUCCEEDED:
+        return 100
+    planned = 2 if job.plan else 0
+    return planned + int(93 * frames_done / max(job.frames_total, 1))
+
+
+def _eta(job: Job, frames_done: int, now_ms: int) -> str:
+    if job.state not in (JobState.RENDERING, JobState.ENCODING) or job.wish is not None:
+        return ""
+    if job.state is JobState.ENCODING:
+        return "a few seconds left"
+    if not frames_done or job.started_at_ms is None:
+        return f"about {words.lasting(job.quote['p50_gpu_ms'])} on one device"
+    pace = (now_ms - job.started_at_ms) / frames_done
+    return f"about {words.lasting(pace * (job.frames_total - frames_done) + 1000)} left"
+
+
+def _notice(job: Job, frames_done: int) -> Notice | None:
+    charged = f"{words.exact(job.spent_gpu_ms)} GPU-seconds were charged"
+    if job.state is JobState.FAILED:
+        error = job.error or {}
+        return Notice(
+            tone="danger",
+            title="This video could not be made",
+            what=error.get("message", "The farm gave no reason."),
+            charged=f"{charged}; attempts that failed on the farm’s side cost you nothing."
+            if job.spent_gpu_ms
+            else "Nothing was charged.",
+            next=error.get("next", "Try it again, or change the prompt."),
+        )
+    if job.state is JobState.CANCELLED:
+        return Notice(
+            tone="",
+            title="Cancelled",
+            what=f"It was stopped after {frames_done} of {job.frames_total} frames.",
+            charged=f"{charged} for what had been rendered; the rest of the hold was given back.",
+            next="Make a variation to start over with the same words.",
+        )
+    if job.state is JobState.PAUSED:
+        return _paused(job, frames_done, charged)
+    return None
+
+
+def _paused(job: Job, frames_done: int, charged: str) -> Notice:
+    kept = f"{frames_done} of {job.frames_total} frames are finished and kept."
+    if job.pause_reason is PauseReason.BUDGET:
+        capped = job.cap_gpu_ms is not None and job.spent_gpu_ms + job.held_gpu_ms >= job.cap_gpu_ms
+        limit = "its own limit of GPU-seconds" if capped else "what the session has left"
+        return Notice(
+            tone="warn",
+            title="Paused: the budget is used up",
+            what=f"The next frames would cost more than {limit}. {kept}",
+            charged=f"{charged} so far.",
+            next="Cancel it and make a shorter variation with a higher limit."
+            if capped
+            else "Top the session up and it goes on by itself, without rendering anything twice.",
+        )
+    return Notice(
+        tone="warn",
+        title=words.PAUSE.get(job.pause_reason, "Paused") if job.pause_reason else "Paused",
+        what=kept,
+        charged=f"{charged} so far.",
+        next="Resume it whenever you like.",
+    )

@@ -1,0 +1,150 @@
+"""Numbers and states in words for people. Pure; the templates' filters."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from orchestrator.states import JobState, PauseReason, UnitKind, Wish
+
+KILO: Final = 1024
+
+
+def gpu(gpu_ms: int) -> str:
+    """Return GPU-seconds at a glance: three digits that matter, `0.84`, `4.2`, `3,600`."""
+    seconds = gpu_ms / 1000
+    if seconds >= 100 or seconds == 0:
+        return f"{seconds:,.0f}"
+    return f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}"
+
+
+def exact(gpu_ms: int) -> str:
+    """Return GPU-seconds to the millisecond, as a bill has them."""
+    return f"{gpu_ms / 1000:,.3f}"
+
+
+def price(microusd: int) -> str:
+    """Return dollars; under a cent with two digits that matter."""
+    dollars = microusd / 1e6
+    if microusd == 0:
+        return "$0"
+    if dollars >= 0.1:
+        return f"${dollars:,.2f}"
+    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.6f}"
+
+
+def lasting(ms: float) -> str:
+    """Return a time span, `3 s`, `1 min 20 s`, `2 h 5 min`."""
+    seconds = max(0, round(ms / 1000))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s" if seconds and minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def length(seconds: float) -> str:
+    """Return the length of a clip, `3 s`, `2.5 s`."""
+    return plain(round(seconds, 2)) + " s"
+
+
+def ago(at_ms: int, now_ms: int) -> str:
+    """Return how long ago something was."""
+    seconds = (now_ms - at_ms) / 1000
+    for limit, size, word in (
+        (3600, 60, "minute"),
+        (86_400, 3600, "hour"),
+        (float("inf"), 86_400, "day"),
+    ):
+        if seconds < 60:
+            return "just now"
+        if seconds < limit:
+            count = int(seconds // size)
+            return f"{count} {word}{'s' if count > 1 else ''} ago"
+    raise AssertionError("every age is under infinity")
+
+
+def weight(size: int) -> str:
+    """Return a file size, `840 KB`, `1.2 MB`."""
+    if size < KILO:
+        return f"{size} B"
+    if size < KILO**2:
+        return f"{size / KILO:.0f} KB"
+    return f"{size / KILO**2:.1f} MB"
+
+
+def frames(first: int, count: int) -> str:
+    """Return a run of frames as people count them, from one: `1–8`, `9`."""
+    return f"{first + 1}–{first + count}" if count > 1 else f"{first + 1}"
+
+
+def line_label(line: Mapping[str, Any]) -> str:
+    """Return what a line of a receipt was for."""
+    if line["kind"] != UnitKind.RENDER:
+        return "Reading the prompt" if line["kind"] == UnitKind.PLAN else "Encoding the video"
+    if not line["frames"]:
+        return f"Frames from {line['first_frame'] + 1}"
+    return f"Frames {frames(line['first_frame'], line['frames'])}"
+
+
+def plain(number: float) -> str:
+    """Return a number as one would type it, `3`, `2.5`."""
+    return f"{number:.3f}".rstrip("0").rstrip(".")
+
+
+def iso(at_ms: int) -> str:
+    """Return a moment for `<time datetime>`."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+STATE: Final = {
+    JobState.QUEUED: "Queued",
+    JobState.PLANNING: "Planning",
+    JobState.RENDERING: "Rendering",
+    JobState.ENCODING: "Encoding",
+    JobState.SUCCEEDED: "Done",
+    JobState.PAUSED: "Paused",
+    JobState.CANCELLED: "Cancelled",
+    JobState.FAILED: "Failed",
+}
+TONE: Final = {
+    JobState.SUCCEEDED: "done",
+    JobState.PAUSED: "warn",
+    JobState.CANCELLED: "",
+    JobState.FAILED: "danger",
+}
+WISH: Final = {Wish.PAUSE: "Pausing", Wish.CANCEL: "Cancelling"}
+PAUSE: Final = {
+    PauseReason.BUDGET: "Paused: budget used up",
+    PauseReason.USER: "Paused",
+    PauseReason.APPROVAL: "Paused: waits for approval",
+}
+
+
+def state(job_state: JobState, wish: Wish | None, reason: PauseReason | None) -> str:
+    """Return where a job stands, in a word or three."""
+    if wish is not None and not job_state.is_terminal:
+        return WISH[wish]
+    if job_state is JobState.PAUSED and reason is not None:
+        return PAUSE[reason]
+    return STATE[job_state]
+
+
+def tone(job_state: JobState) -> str:
+    """Return the colour class of a state."""
+    return TONE.get(job_state, "live")
+
+
+FILTERS: Final[dict[str, Callable[..., str]]] = {
+    "gpu": gpu,
+    "exact": exact,
+    "price": price,
+    "lasting": lasting,
+    "length": length,
+    "weight": weight,
+    "frames": frames,
+    "iso": iso,
+    "plain": plain,
+    "line_label": line_label,
+}
