@@ -22,8 +22,9 @@ from orchestrator.states import (
 class Case:
     """One job and its session, locked until the transaction ends.
 
-    Changes gather in `session` and `job`; `close()` writes each row once. The session is
-    locked before the job, everywhere, so that two transactions never wait for each other.
+    Changes gather in `session` and `job`; `close()` writes each row once. Rows are locked in
+    the order worker, session, job, unit, everywhere, so that no two transactions wait for
+    each other.
     """
 
     def __init__(self, farm: Farm, tx: Transaction, job_id: str, now_ms: int) -> None:

@@ -94,7 +94,7 @@ def submit(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
-        session = find_in(tx, account_id, session_id)
+        session = find_in(tx, account_id, session_id, lock=True)
         costs = cost_model(tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)

@@ -25,9 +25,9 @@ def reconcile(farm: Farm) -> int:
         ]
     for lease in lapsed:
         with farm.store.write() as tx:
-            fresh = tx.get(Lease, lease.id, lock=True)
-            still = fresh and fresh.state is LeaseState.OPEN
-            if fresh and still and fresh.expires_at_ms == lease.expires_at_ms:
+            tx.get(Worker, lease.worker_id, lock=True)  # whoever changes a lease locks its worker
+            fresh = tx.get(Lease, lease.id)
+            if fresh == lease:
                 give_back(farm, tx, fresh, now, lapsed=True)
     for worker in silent:
         with farm.store.write() as tx:

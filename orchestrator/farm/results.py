@@ -54,12 +54,13 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
     """
     now = farm.clock()
     with farm.store.write() as tx:
+        tx.get(Worker, worker_id, lock=True)  # whoever changes a lease locks its worker first
         lease = _reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
             lease = _resolve(farm, tx, lease, request, now)
         orders: tuple[Order, ...] = ()
         if request.claim_next:
-            worker = tx.get(Worker, worker_id)
+            worker = tx.get(Worker, worker_id)  # as it is after this result
             assert worker, "its lease names it"
             again = grants.redeliver(farm, tx, worker, now)
             orders = grants.grant(farm, tx, worker, None, now) if again is None else again

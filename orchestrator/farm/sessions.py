@@ -82,12 +82,14 @@ def find(farm: Farm, account_id: str, name_or_id: str | None) -> Session:
         return find_in(tx, account_id, name_or_id)
 
 
-def find_in(tx: Transaction, account_id: str, name_or_id: str | None) -> Session:
+def find_in(
+    tx: Transaction, account_id: str, name_or_id: str | None, *, lock: bool = False
+) -> Session:
     """Return a session by id or name, within an open transaction."""
     wanted = name_or_id or DEFAULT_SESSION
-    session = tx.get(Session, wanted)
+    session = tx.get(Session, wanted, lock=lock)
     if session is None or session.account_id != account_id:
-        named = tx.find(Session, account_id=account_id, name=wanted)
+        named = tx.find(Session, account_id=account_id, name=wanted, lock=lock)
         if not named:
             raise NotFound(
                 f"There is no session {wanted!r}.",

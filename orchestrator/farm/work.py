@@ -99,6 +99,7 @@ def release(farm: Farm, worker_id: str, request: ReleaseRequest) -> ReleaseAnswe
     """Take a unit back that its worker hands over unfinished; nothing is charged."""
     now = farm.clock()
     with farm.store.write() as tx:
+        _seen(tx, worker_id, now)
         lease = own_lease(tx, worker_id, request.lease_id, request.fence)
         lease = tx.save(lease, replace(lease, used_gpu_ms=max(lease.used_gpu_ms, request.gpu_ms)))
         give_back(farm, tx, lease, now, lapsed=False)
@@ -200,7 +201,7 @@ def _worker(tx: Transaction, worker_id: str) -> Worker:
 
 
 def _seen(tx: Transaction, worker_id: str, now_ms: int) -> Worker:
-    worker = _worker(tx, worker_id)
+    worker = tx.get(Worker, worker_id, lock=True) or _worker(tx, worker_id)
     state = WorkerState.ACTIVE if worker.state is WorkerState.GONE else worker.state
     return tx.save(worker, replace(worker, seen_at_ms=max(worker.seen_at_ms, now_ms), state=state))
 

@@ -36,7 +36,7 @@ class Transaction:
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id. `lock`: nobody else changes it until we commit."""
         query = select(TABLES[cls]).where(TABLES[cls].c.id == key)
-        row = self.connection.execute(query.with_for_update() if lock else query).first()
+        row = self.connection.execute(_locked(query) if lock else query).first()
         return _noun(cls, row) if row else None
 
     def find(
@@ -64,7 +64,7 @@ class Transaction:
             column = table.c[name.lstrip("-")]
             query = query.order_by(column.desc() if name.startswith("-") else column)
         query = query.limit(limit)
-        rows = self.connection.execute(query.with_for_update() if lock else query)
+        rows = self.connection.execute(_locked(query) if lock else query)
         return [_noun(cls, row) for row in rows]
 
     def add(self, *rows: Any) -> None:
@@ -249,6 +249,11 @@ class Transaction:
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""
         self.connection.execute(delete(tables.events).where(tables.events.c.job_id == job_id))
+
+
+def _locked(query: Select[Any]) -> Select[Any]:
+    # NO KEY: rows that only refer to this one (foreign keys) may be written meanwhile.
+    return query.with_for_update(key_share=True)
 
 
 def _matches(table: Table, equal: Json) -> Iterable[Any]:

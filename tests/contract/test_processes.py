@@ -2,14 +2,13 @@
 
 import contextlib
 import multiprocessing
-from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict
 from orchestrator.farm import check, jobs, sessions
 from orchestrator.states import Outcome
-from orchestrator.store import open_store
+from orchestrator.store import Store, open_store
 from tests.factories import Clock, Hand, account_id, make_farm, submit
 
 PROCESSES = 8
@@ -17,8 +16,9 @@ PROCESSES = 8
 
 def _spend(url: str, worker: int, session: str) -> None:
     """Submit and work until the session is used up."""
-    farm = make_farm(open_store(url), Clock())
-    hand = Hand(farm, Clock(), f"w{worker}")
+    clock = Clock()
+    farm = make_farm(open_store(url), clock)
+    hand = Hand(farm, clock, f"w{worker}")
     for _ in range(6):
         with contextlib.suppress(BudgetExceeded):
             submit(farm, session=session)
@@ -26,7 +26,7 @@ def _spend(url: str, worker: int, session: str) -> None:
             try:
                 order = hand.claim()
                 if order:
-                    hand.clock.advance(1)
+                    clock.advance(1)
                     hand.complete(order, Outcome.DONE, gpu_ms=200)
             except Conflict:
                 continue
@@ -34,9 +34,9 @@ def _spend(url: str, worker: int, session: str) -> None:
 
 
 @pytest.mark.slow
-def test_eight_processes_never_overspend_one_budget(store_url: str, tmp_path: Path) -> None:
+def test_eight_processes_never_overspend_one_budget(store_url: str, store: Store) -> None:
     """Eight processes submit and work on one small session: no overspend, no lost entry."""
-    farm = make_farm(open_store(store_url), Clock())
+    farm = make_farm(store, Clock())
     sessions.create(farm, account_id=account_id(farm), name="shared", budget_gpu_ms=20_000)
     context = multiprocessing.get_context("spawn")
     crowd = [
