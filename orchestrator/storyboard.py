@@ -3,7 +3,7 @@
 JSON and YAML: a list of scenes, or a mapping with the key `scenes`; a scene is a text, or a
 mapping of `prompt`, `seconds` and `negative_prompt`. CSV: a header row with those names
 (`prompt` is required), one row per scene. The file's name decides; a name that says nothing
-leaves it to the content. docs/storyboards.md shows examples.
+leaves it to the content. docs/prompts.md shows examples.
 """
 
 import csv
@@ -25,7 +25,9 @@ MAX_SECONDS: Final = 3600.0
 MAX_DEPTH: Final = 4
 """Mappings and lists in one another: a storyboard needs three."""
 FIELDS: Final = ("prompt", "seconds", "negative_prompt")
-NEXT: Final = "Mend that place; a scene has prompt, seconds and negative_prompt, as in docs."
+NEXT: Final = (
+    "Mend that place; a scene has prompt, seconds and negative_prompt, see docs/prompts.md."
+)
 
 
 def load(data: bytes, filename: str) -> tuple[SceneText, ...]:
@@ -132,15 +134,17 @@ def _from_yaml(text: str, name: str) -> Iterator[SceneText]:
 
 def _composed(text: str, name: str) -> Node:
     """Return the document's nodes; anchors and deep nesting are refused before they cost."""
-    loader = yaml.SafeLoader(text.replace("\t", " ") if _is_json(text) else text)
+    if text.lstrip()[:1] in ("[", "{"):
+        text = text.replace("\t", " ")  # JSON may be indented by tabs, which YAML forbids
     depth = 0
+    root: Node | None = None
     try:
-        for event in yaml.parse(text.replace("\t", " ") if _is_json(text) else text):
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
                 _refuse_at(event, name, "it refers to itself or is nested too deeply")
-        root = loader.get_single_node()
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -149,16 +153,9 @@ def _composed(text: str, name: str) -> Node:
         place = getattr(error, "position", 0) or 0
         line = text.count("\n", 0, place) + 1
         _refuse(name, line, place - text.rfind("\n", 0, place), "it has control characters")
-    finally:
-        loader.dispose()
     if root is None:
         _refuse(name, 1, 1, "it is empty")
     return root
-
-
-def _is_json(text: str) -> bool:
-    """Whether it opens as JSON does; JSON may be indented by tabs, which YAML forbids."""
-    return text.lstrip()[:1] in ("[", "{")
 
 
 def _yaml_scene(node: Node, name: str) -> SceneText:
@@ -200,7 +197,12 @@ def _prompt(node: Node, name: str) -> str:
 def _text(node: Node, name: str) -> str:
     if not isinstance(node, ScalarNode):
         _refuse_at(node, name, "here must be a text or a number")
-    return str(node.value).strip() if not node.tag.endswith(":null") else ""
+    if node.tag.endswith(":null"):
+        return ""
+    try:  # JSON writes an emoji as two escapes, which YAML leaves apart
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16").strip()
+    except UnicodeDecodeError:
+        _refuse_at(node, name, "it has half a character (a lone surrogate)")
 
 
 # --- both ---------------------------------------------------------------------------------
