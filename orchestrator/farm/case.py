@@ -1,14 +1,15 @@
 """A job on the table: its session, its open leases and what one transaction does to them."""
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-from orchestrator import ledger
+from orchestrator import ledger, planner
 from orchestrator.errors import NotFound
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
-from orchestrator.model import Job, Json, Lease, Session, Unit
+from orchestrator.model import Job, Json, Lease, Plan, Session, Unit
 from orchestrator.states import (
     JobEvent,
     LeaseState,
@@ -37,6 +38,11 @@ class Case:
         assert session and job, "rows are never deleted"
         self.session = self._session = session
         self.job = self._job = job
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that was quoted; the plan unit's must equal it."""
+        return planner.plan_from_json(self.job.quote["plan"])
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""

@@ -98,7 +98,7 @@ def submit(
         costs = cost_model(tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)
-        job = _new_job(job_id, session, brief, plan, quote, now)
+        job = _new_job(job_id, session, brief, plan, quote, pricing.step_prior(costs, plan), now)
         tx.add(job)
         case = Case(farm, tx, job_id, now)
         scheduling.join(case)
@@ -267,7 +267,13 @@ def _chance_seed(job_id: str) -> int:
 
 
 def _new_job(
-    job_id: str, session: Session, brief: Brief, plan: Plan, quote: Quote, now_ms: int
+    job_id: str,
+    session: Session,
+    brief: Brief,
+    plan: Plan,
+    quote: Quote,
+    step_prior: tuple[int, int],
+    now_ms: int,
 ) -> Job:
     stages = {line.stage: line for line in quote.stages}
     return Job(
@@ -276,7 +282,7 @@ def _new_job(
         session_id=session.id,
         state=JobState.QUEUED,
         brief=planner.brief_json(brief),
-        quote=quote_json(quote) | {"plan": planner.plan_json(plan)},
+        quote=quote_json(quote) | {"plan": planner.plan_json(plan), "step_prior": step_prior},
         model=plan.model,
         width=plan.output.width,
         height=plan.output.height,

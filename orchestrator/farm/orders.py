@@ -2,12 +2,10 @@
 
 from dataclasses import asdict
 
-from orchestrator import planner, pricing
-from orchestrator.farm import Farm
+from orchestrator import planner
 from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import artifact_key, cost_model
-from orchestrator.farm.ports import Transaction
-from orchestrator.model import Job, Lease, Unit
+from orchestrator.farm.jobs import artifact_key
+from orchestrator.model import Lease, Unit
 from orchestrator.states import UnitKind, UnitState
 from orchestrator.wire import (
     SEGMENT,
@@ -27,7 +25,7 @@ def order(table: Case, unit: Unit, lease: Lease) -> Order:
         case UnitKind.PLAN:
             work = PlanWork(brief=table.job.brief, seed=table.job.seed)
         case UnitKind.RENDER:
-            work = _render(table.farm, table.tx, table.job, unit)
+            work = _render(table, unit)
         case UnitKind.ENCODE:
             work = _encode(table)
     return Order(
@@ -42,11 +40,10 @@ def order(table: Case, unit: Unit, lease: Lease) -> Order:
     )
 
 
-def _render(farm: Farm, tx: Transaction, job: Job, unit: Unit) -> RenderWork:
-    card = farm.catalog.card(job.model)
-    assert job.plan, "render units are made from the plan"
-    plan = planner.plan_from_json(job.plan)
-    step_ms, decode_ms = pricing.step_prior(cost_model(tx, card), plan)
+def _render(table: Case, unit: Unit) -> RenderWork:
+    job, plan = table.job, table.plan
+    card = table.farm.catalog.card(job.model)
+    step_ms, decode_ms = job.quote["step_prior"]
     frames = planner.frames(plan, unit.first_frame, unit.frames, card)
     return RenderWork(
         model=plan.model,

@@ -356,8 +356,7 @@ def _sample(case: Case, unit: Unit, lease: Lease) -> None:
     receipt = lease.receipt or {}
     worker = case.tx.get(Worker, lease.worker_id)
     assert worker, "its lease names it"
-    plan = case.job.quote["plan"]
-    work = pricing.work_of(unit.kind, planner.plan_from_json(plan), unit.frames)
+    work = pricing.work_of(unit.kind, case.plan, unit.frames)
     if work > 0 and receipt.get("gpu_ms"):
         case.tx.add(
             Sample(
