@@ -28,7 +28,7 @@ MAX_SUBJECTS: Final = 2
 MAX_UNKNOWN: Final = 8
 """Unknown words named in a note."""
 GENTLE: Final = "floats"
-WEAK: Final = frozenset({"up", "down", "around", "still", "upward", "downward"})
+WEAK: Final = frozenset({"up", "down", "still", "upward", "downward"})
 """Words that move a subject only when nothing else does."""
 _WORD: Final = re.compile(r"[^\W_]+")
 _JOINTS: Final = frozenset({"and", "with", "plus", "a", "an", "the", "another", "one", "two"})

@@ -95,7 +95,7 @@ SMALL_WORDS: Final = _set(
     peaceful two three pair couple several another one are was were has have had does not being
     been video clip movie film animation cartoon shot scene picture image style day time way side
     make makes create show shows showing please want them they she him it by far close away warm
-    cold sunny starry fluffy shiny"""
+    cold sunny starry fluffy shiny snowy camera follows cinematic motion"""
 )
 """Words no one expects to see as a picture of their own; they are not reported as unknown."""
 MORE_MOTIONS: Final[Mapping[str, str]] = {

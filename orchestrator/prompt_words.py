@@ -136,6 +136,13 @@ _WAYS: Final[dict[str, Camera]] = {
     "back": "zoom_out",
     "out": "zoom_out",
 }
+_REQUEST: Final = re.compile(
+    r"^(?:please )?(?:(?:make|create|generate|render|show|draw)(?: me| us)? )?"
+    r"(?:an? (?:short |little )?(?:video|clip|animation|film|movie) "
+    r"(?:of|showing|about|with|where) )?(?=\S)",
+    re.IGNORECASE,
+)
+"""How people ask: "make me a video of"."""
 _NEGATIVE: Final = re.compile(
     r"(?:\b(?:and |but |with )?(?:without|avoid(?:ing)?|excluding)(?: any| showing)?"
     r"|\b(?:with|and|but) no|(?:(?<=[,.;:!?\n\x00(] )|(?<=[,.;:!?\n\x00(])|^)no) ",
@@ -214,7 +221,8 @@ def take(text: str) -> tuple[str, Wishes]:
         (_CAMERA, camera),
     ):
         text = pattern.sub(reader, text)
-    return tidy(_take_negatives(text, wishes.negative)), wishes
+    description = tidy(_take_negatives(text, wishes.negative))
+    return _REQUEST.sub("", description), wishes
 
 
 def read_seconds(number: str, unit: str) -> float:

@@ -41,6 +41,9 @@ def shots(text: str) -> list[tuple[str, float | None]]:
         ("كلب يجري، ثم قطة تنام", [("كلب يجري", None), ("قطة تنام", None)]),
         ("一只狗，然后一只猫", [("一只狗", None), ("一只猫", None)]),
         ("a dog and a cat", [("a dog and a cat", None)]),
+        ("a dog runs then sits", [("a dog runs", None), ("sits", None)]),
+        ("a dog barks now and then", [("a dog barks now and then", None)]),
+        ("Please make me a short video of a dog", [("a dog", None)]),
         ("a dog, then zoom in", [("a dog", None), ("a dog", None)]),
     ],
 )
