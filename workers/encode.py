@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from orchestrator.model import Size
-from orchestrator.states import Outcome
+from orchestrator.states import Cause, Outcome
 from orchestrator.wire import EncodeWork
 from workers.ffmpeg import assemble
 from workers.meter import Meter, Stopped
@@ -42,7 +42,7 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
         )
     except Exception as error:  # the unit boundary: whatever it is, it is reported
         cause = cause_of(error)
-        log.warning("encode failed", cause=cause, exc_info=error)
+        log.warning("encode failed", cause=cause, exc_info=cause is Cause.FARM)
         return Result(
             outcome=Outcome.FAILED,
             cause=cause,

@@ -6,7 +6,8 @@ import structlog
 
 from orchestrator import planner, prompt
 from orchestrator.catalog import Catalog
-from orchestrator.states import Outcome
+from orchestrator.errors import BadRequest
+from orchestrator.states import Cause, Outcome
 from orchestrator.wire import PlanWork
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
@@ -36,11 +37,11 @@ def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
         )
     except Exception as error:  # the unit boundary: whatever it is, it is reported
         cause = cause_of(error)
-        log.warning("plan failed", cause=cause, exc_info=error)
+        log.warning("plan failed", cause=cause, exc_info=cause is Cause.FARM)
         return Result(
             outcome=Outcome.FAILED,
             cause=cause,
-            message=str(error) or type(error).__name__,
+            message=f"{error} {error.next}" if isinstance(error, BadRequest) else repr(error),
             receipt=meter.receipt(Outcome.FAILED, cause),
         )
     return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), plan=planned)

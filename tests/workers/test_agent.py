@@ -1,0 +1,312 @@
+"""The agent against a farm over HTTP, with a real child, the fake engine and the real FFmpeg."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.catalog import FAKE, Catalog
+from orchestrator.states import Cause, Outcome, Verdict
+from orchestrator.wire import SEGMENT
+from tests.workers.fake_farm import KEY, FakeFarm, serving
+from tests.workers.orders import encode_order, plan_order, render_order
+from workers import agent as agents
+from workers import devices
+from workers.agent import Agent
+from workers.child import Child, Setup
+from workers.client import Client, Refused
+
+
+@pytest.fixture
+def farm() -> Iterator[FakeFarm]:
+    """A farm with short leases."""
+    with serving(FakeFarm()) as farm:
+        yield farm
+
+
+@pytest.fixture
+def agent(farm: FakeFarm, tmp_path: Path) -> Iterator[Agent]:
+    """An agent with its child, which are gone afterwards, with all they started."""
+    client = Client(farm.url, KEY, read_seconds=1)
+    child = Child(
+        Setup(device=devices.discover("cpu"), threads=1, catalog=Catalog({FAKE.id: FAKE}))
+    )
+    home = tmp_path / "worker"
+    with Agent(client, child, home, farm.terms(), grace_seconds=0.5) as agent:
+        yield agent
+    client.close()
+    engines = [p for p in psutil.Process().children() if "multiprocessing.spawn" in _argv(p)]
+    assert engines == []
+    assert not (home / "scratch").exists()
+
+
+def _argv(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def when(condition: Callable[[], object], act: Callable[[], None]) -> threading.Thread:
+    """Do `act` on a thread of its own as soon as `condition` holds."""
+
+    def watch() -> None:
+        until = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < until, "it never came to that"
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def busy(farm: FakeFarm) -> Callable[[], bool]:
+    """Tell whether the farm has heard of device time."""
+    return lambda: any(use.gpu_ms for beat in farm.beats for use in beat.leases)
+
+
+def test_one_claim_does_all_that_the_answers_bring(farm: FakeFarm, agent: Agent) -> None:
+    """Plan, two batches and the encode follow each other without another claim."""
+    first, second = render_order(8), render_order(4)
+    farm.ready.extend([plan_order(), first, second])
+    assert agent.run("u1") == 3
+    assert farm.calls.count("claim") == 1
+    assert [c.outcome for c in farm.completed] == [Outcome.DONE] * 3
+    assert farm.completed[0].plan
+    assert farm.completed[1].receipt.frames_done == 8
+    assert [a.name for a in farm.completed[1].receipt.artifacts] == [
+        "segment.mp4",
+        "master.mkv",
+        "strip.jpg",
+    ]
+    for artifact in farm.completed[2].receipt.artifacts:
+        assert len(farm.files[f"{second.lease_id}/{artifact.name}"]) == artifact.bytes
+
+
+def test_segments_become_a_video(farm: FakeFarm, agent: Agent) -> None:
+    """The encode fetches what the renders put, checks the digests and puts the video."""
+    units = [render_order(8), render_order(8)]
+    farm.ready.extend(units)
+    agent.run()
+    parts = {
+        f"{unit.lease_id}/{SEGMENT}": farm.files[f"{unit.lease_id}/{SEGMENT}"] for unit in units
+    }
+    farm.ready.append(encode_order(parts, 8))
+    agent.run()
+    assert farm.completed[-1].outcome is Outcome.DONE, farm.completed[-1].message
+    assert [a.name for a in farm.completed[-1].receipt.artifacts] == [
+        "video.mp4",
+        "poster.jpg",
+        "sheet.jpg",
+    ]
+
+
+def test_heartbeats_carry_growing_use(farm: FakeFarm, agent: Agent) -> None:
+    """Sequence, device time and frames never go back, and end below the receipt."""
+    farm.ready.append(render_order(24, steps=4))
+    agent.run()
+    uses = [use for beat in farm.beats for use in beat.leases]
+    assert len(uses) >= 3
+    assert [use.sequence for use in uses] == sorted({use.sequence for use in uses})
+    assert [use.gpu_ms for use in uses] == sorted(use.gpu_ms for use in uses)
+    assert uses[-1].gpu_ms <= farm.completed[0].receipt.gpu_ms
+    assert uses[-1].frames_done <= 24
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PAUSE, Verdict.CANCEL])
+def test_a_verdict_stops_the_unit_and_keeps_whole_micro_batches(
+    farm: FakeFarm, agent: Agent, verdict: Verdict
+) -> None:
+    """Paused or cancelled in the middle: reported as stopped, with the files of what is kept."""
+    farm.ready.append(render_order(400, steps=2))
+    watch = when(
+        lambda: any(use.frames_done for beat in farm.beats for use in beat.leases),
+        lambda: setattr(farm, "verdict", verdict),
+    )
+    agent.run()
+    watch.join()
+    (report,) = farm.completed
+    assert (report.outcome, report.message) == (Outcome.STOPPED, verdict.value)
+    assert 0 < report.receipt.frames_done < 400
+    assert report.receipt.frames_done % 4 == 0
+    assert len(report.receipt.artifacts) == 3
+
+
+def test_a_lease_that_is_gone_is_dropped_in_silence(farm: FakeFarm, agent: Agent) -> None:
+    """Nothing is uploaded or reported for it, and the next unit runs on the same engine."""
+    farm.ready.append(render_order(400))
+    watch = when(busy(farm), lambda: setattr(farm, "verdict", Verdict.GONE))
+    agent.run()
+    watch.join()
+    assert farm.completed == []
+    assert farm.files == {}
+    pid, farm.verdict = agent.child.pid, Verdict.GO
+    farm.ready.append(render_order(4))
+    agent.run()
+    assert farm.completed[0].outcome is Outcome.DONE
+    assert agent.child.pid == pid
+
+
+def test_without_answers_it_stops_before_the_lease_ends(farm: FakeFarm, agent: Agent) -> None:
+    """No heartbeat gets through: the unit ends before its deadline and is still reported."""
+    farm.away.add("heartbeat")
+    farm.ready.append(render_order(2000))
+    started = time.monotonic()
+    agent.run()
+    assert time.monotonic() - started < farm.lease_seconds
+    (report,) = farm.completed
+    assert (report.outcome, report.message) == (
+        Outcome.STOPPED,
+        "The farm did not answer in time.",
+    )
+    assert report.receipt.frames_done > 0
+
+
+def test_a_farm_that_stays_away_loses_the_unit_not_the_worker(farm: FakeFarm, agent: Agent) -> None:
+    """Reports are tried again until lease and grace are over, then the work is dropped."""
+    farm.away.update({"heartbeat", "complete", "artifacts"})
+    farm.ready.append(render_order(8))
+    started = time.monotonic()
+    assert agent.run() == 1
+    assert time.monotonic() - started < 8
+    assert farm.completed == []
+    farm.away.clear()
+    farm.ready.append(render_order(4))
+    assert agent.run() == 1
+    assert len(farm.completed) == 1
+
+
+def test_a_report_survives_a_farm_that_is_away_for_a_moment(farm: FakeFarm, agent: Agent) -> None:
+    """Uploads and complete are sent again until they get through."""
+    farm.away.update({"complete", "artifacts"})
+    farm.ready.append(render_order(4))
+    watch = when(lambda: "artifacts" in farm.calls, farm.away.clear)
+    agent.run()
+    watch.join()
+    assert [report.outcome for report in farm.completed] == [Outcome.DONE]
+
+
+def test_a_stale_lease_is_dropped(farm: FakeFarm, agent: Agent) -> None:
+    """409 on the upload: nothing is reported, the loop goes on."""
+    farm.stale.add("artifacts")
+    farm.ready.append(render_order(4))
+    assert agent.run() == 1
+    assert "complete" not in farm.calls
+
+
+def test_a_refused_worker_stops_with_a_clear_message(farm: FakeFarm, agent: Agent) -> None:
+    """401 while it works: the unit is let go and `run` says why."""
+    farm.ready.append(render_order(2000))
+    watch = when(busy(farm), lambda: setattr(farm, "refuses", True))
+    with pytest.raises(Refused, match="no valid key"):
+        agent.run()
+    watch.join()
+    assert agent.leaving
+
+
+def test_leaving_hands_the_unit_back(farm: FakeFarm, agent: Agent) -> None:
+    """Told to go in the middle of a unit: released within a second, the engine is gone."""
+    farm.ready.extend([render_order(2000), render_order(4)])
+    watch = when(busy(farm), agent.leave)
+    agent.run()
+    watch.join()
+    assert [r.lease_id for r in farm.released] == [farm.beats[-1].leases[0].lease_id]
+    assert farm.completed == []
+    assert len(farm.ready) == 1
+    assert agent.run() == 0
+
+
+def test_a_killed_engine_fails_its_unit_and_is_started_again(farm: FakeFarm, agent: Agent) -> None:
+    """kill -9 of the child: the machine's fault, nothing charged; the next unit works."""
+    farm.ready.extend([render_order(2000), render_order(4)])
+
+    def kill() -> None:
+        assert agent.child.pid is not None
+        psutil.Process(agent.child.pid).kill()
+
+    watch = when(busy(farm), kill)
+    agent.run()
+    watch.join()
+    crashed, done = farm.completed
+    assert (crashed.outcome, crashed.cause, crashed.receipt.gpu_ms) == (
+        Outcome.FAILED,
+        Cause.WORKER,
+        0,
+    )
+    assert crashed.receipt.wasted_gpu_ms > 0
+    assert "SIGKILL" in crashed.message
+    assert done.outcome is Outcome.DONE
+
+
+def test_a_hung_engine_is_killed(
+    farm: FakeFarm, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats would keep a hung unit alive for ever; its silence ends it."""
+    monkeypatch.setattr(agents, "LOAD_SECONDS", 30)
+    farm.ready.append(render_order(4, prompt="#hang", gpu_ms_limit=100))
+    started = time.monotonic()
+    agent.run()
+    assert time.monotonic() - started < 12
+    (report,) = farm.completed
+    assert (report.outcome, report.cause) == (Outcome.FAILED, Cause.WORKER)
+    assert "said nothing" in report.message
+
+
+def test_a_hung_engine_that_is_told_to_stop_is_killed(farm: FakeFarm, agent: Agent) -> None:
+    """Cancelled, but deaf: killed after a lease and its grace."""
+    farm.ready.append(render_order(4, prompt="#hang"))
+    farm.verdict = Verdict.CANCEL
+    agent.run()
+    assert farm.completed[0].outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cause"), [("#fail-request", Cause.REQUEST), ("#fail-worker", Cause.WORKER)]
+)
+def test_errors_of_the_engine_are_reported_with_their_cause(
+    farm: FakeFarm, agent: Agent, prompt: str, cause: Cause
+) -> None:
+    """The cause decides who pays, so it must arrive."""
+    farm.ready.append(render_order(4, prompt=prompt))
+    agent.run()
+    assert (farm.completed[0].outcome, farm.completed[0].cause) == (Outcome.FAILED, cause)
+
+
+def test_a_missing_or_damaged_input_is_never_the_requests_fault(
+    farm: FakeFarm, agent: Agent
+) -> None:
+    """A segment that is not there, or not what its receipt says, fails the encode as ours."""
+    farm.files["units/a/1/segment.mp4"] = b"something else"
+    farm.ready.extend(
+        [
+            encode_order({"units/a/1/segment.mp4": b"what was reported"}, 4),
+            encode_order({"units/b/1/segment.mp4": b"never there"}, 4),
+        ]
+    )
+    agent.run()
+    damaged, missing = farm.completed
+    assert (damaged.cause, missing.cause) == (Cause.FARM, Cause.FARM)
+    assert "SHA-256" in damaged.message
+    assert "units/b/1/segment.mp4" in missing.message
+
+
+def test_a_model_this_worker_does_not_have_is_its_own_fault(farm: FakeFarm, agent: Agent) -> None:
+    """Another version of the model would paint other pixels: tried elsewhere, not charged."""
+    other = render_order(4)
+    work = other.work.model_copy(update={"model_version": "2"})
+    farm.ready.append(other.model_copy(update={"work": work}))
+    agent.run()
+    assert farm.completed[0].cause is Cause.WORKER
+    assert "fake 2" in farm.completed[0].message
+
+
+def test_an_idle_worker_is_heard_of(farm: FakeFarm, agent: Agent) -> None:
+    """Without a lease it beats less often, but it beats."""
+    time.sleep(0.1 * 13)
+    assert 1 <= len(farm.beats) <= 3
+    assert farm.beats[0].leases == ()

@@ -1,0 +1,274 @@
+"""Claim, run, report: the parent's loop around one unit after another.
+
+Nothing here is trusted to last: the farm may be away, the child may hang, the lease may end.
+Whatever happens, at most one of complete, release and silence ends a lease, and silence is
+always safe, for the farm takes back what it does not hear of.
+"""
+
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from orchestrator.errors import FarmError, StaleLease, Unavailable
+from orchestrator.states import Cause, Outcome, Verdict
+from orchestrator.wire import (
+    CompleteRequest,
+    EncodeWork,
+    HelloAnswer,
+    Order,
+    Receipt,
+    ReleaseRequest,
+    RenderWork,
+)
+from workers.artifacts import Artifacts
+from workers.child import Assignment, Child, ChildDied, Progress
+from workers.client import Client, Refused
+from workers.heart import Heart, Held
+from workers.result import Result, cause_of
+
+log = structlog.get_logger(__name__)
+
+LISTEN_SECONDS: Final = 0.1
+"""How long the agent listens to the child before it looks at verdicts and clocks."""
+LOAD_SECONDS: Final = 900.0
+"""How long a child may say nothing before its first word: it may be loading a model."""
+ENCODE_SECONDS: Final = 180.0
+"""How long an encode may take beyond its limit; FFmpeg has timeouts of its own below that."""
+RELEASE_SECONDS: Final = 3.0
+MESSAGE_CHARS: Final = 2000
+
+
+class Agent:
+    """One worker's loop. `run` is called by one thread; `leave` from signal handlers."""
+
+    def __init__(
+        self, client: Client, child: Child, home: Path, terms: HelloAnswer, *, grace_seconds: float
+    ) -> None:
+        self.client, self.child = client, child
+        self.refused: Refused | None = None
+        self.on_refused: Callable[[], None] = lambda: None
+        self._lease_seconds, self._grace_seconds = terms.lease_seconds, grace_seconds
+        self._margin_seconds = min(3 * terms.heartbeat_seconds, terms.lease_seconds / 3)
+        self._artifacts = Artifacts(client, home / "cache")
+        self._scratch = home / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed
+        self._heart = Heart(client, terms.heartbeat_seconds, self._refuse)
+        self._leaving = threading.Event()
+
+    def __enter__(self) -> "Agent":
+        self.child.start()
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._heart.stop()
+        self.child.kill()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def leaving(self) -> bool:
+        """It was told to go: it hands back what it has and claims nothing more."""
+        return self._leaving.is_set()
+
+    def leave(self) -> None:
+        """Hand back the unit in hand and let `run` return. Safe in a signal handler."""
+        self._leaving.set()
+
+    def wait_to_leave(self, seconds: float) -> None:
+        """Sleep, but no longer than until it is told to leave."""
+        self._leaving.wait(seconds)
+
+    def run(self, hint: str | None = None, *, wait_seconds: float = 0) -> int:
+        """Do units until the farm has none for this worker; return how many were done.
+
+        Raises:
+            Unavailable: the farm does not answer a claim.
+            Refused: it does not take this worker.
+        """
+        asked_at = monotonic()
+        if self.leaving:
+            return 0
+        waiting = deque(self._hold(self.client.claim(hint, wait_seconds=wait_seconds), asked_at))
+        done = 0
+        while waiting:
+            held = waiting.popleft()
+            if self.leaving:
+                self._release(held)
+                continue
+            waiting.extend(self._one(held, claim_next=not waiting))
+            done += 1
+        self._artifacts.trim()
+        if self.refused:
+            raise self.refused
+        return done
+
+    # --- one unit ---
+
+    def _one(self, held: Held, *, claim_next: bool) -> list[Held]:
+        """Do one unit from its inputs to its report; return the leases that the answer brought."""
+        order = held.order
+        folder = self._scratch / order.lease_id
+        told = log.bind(unit=order.unit_id, lease=order.lease_id, fence=order.fence)
+        told.info("unit started", kind=order.work.kind, job=order.job_id)
+        try:
+            result = self._result(held, folder)
+            if result is None:
+                return []
+            return self._complete(held, result, claim_next=claim_next)
+        except StaleLease:
+            told.info("unit dropped", why="the lease is no longer ours")
+        except Unavailable as error:
+            told.warning("unit dropped", why=error.message)
+        except Refused as refused:
+            self._refuse(refused)
+        finally:
+            self._heart.drop(held)
+            shutil.rmtree(folder, ignore_errors=True)
+        return []
+
+    def _result(self, held: Held, folder: Path) -> Result | None:
+        """Fetch, run and watch; None where there is nothing left to report."""
+        try:
+            folder.mkdir(parents=True)
+            inputs = self._fetch(held)
+        except (Unavailable, StaleLease, Refused):
+            raise
+        except (FarmError, OSError) as error:
+            cause = cause_of(error)
+            return _failed(held, Cause.FARM if cause is Cause.REQUEST else cause, str(error))
+        self.child.begin(Assignment(order=held.order, inputs=inputs, folder=folder))
+        try:
+            return self._watch(held)
+        except ChildDied as died:
+            log.error("engine died", unit=held.order.unit_id, error=str(died))  # noqa: TRY400 - no trace needed
+            return _failed(held, Cause.WORKER, str(died))
+
+    def _fetch(self, held: Held) -> dict[str, Path]:
+        """Return local copies of what the order names, by key."""
+        work = held.order.work
+        wanted: dict[str, str | None] = {}
+        if isinstance(work, RenderWork) and work.image:
+            wanted[work.image] = None
+        elif isinstance(work, EncodeWork):
+            wanted = {segment.key: segment.sha256 for segment in work.segments}
+        return {
+            key: self._artifacts.fetch(key, digest, within_seconds=self._remaining(held))
+            for key, digest in wanted.items()
+        }
+
+    def _watch(self, held: Held) -> Result | None:
+        """Listen to the child until it has a result, the lease is over, or it is stuck.
+
+        Raises:
+            ChildDied: it ended, or hung and was killed.
+        """
+        patience = LOAD_SECONDS
+        heard_at = monotonic()
+        stopped_at: float | None = None
+        while True:
+            message = self.child.receive(LISTEN_SECONDS)
+            now = monotonic()
+            if isinstance(message, Result):
+                if held.verdict is Verdict.GONE:
+                    return None
+                silent = stopped_at is not None and held.verdict is Verdict.GO
+                if silent and message.outcome is Outcome.STOPPED:
+                    return replace(message, message="The farm did not answer in time.")
+                return message
+            if isinstance(message, Progress):
+                held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
+                heard_at, patience = now, self._patience(held.order)
+            if self.leaving:
+                self.child.kill()
+                self._release(held)
+                return None
+            if stopped_at is None and (verdict := self._stop_for(held, now)):
+                self.child.stop(verdict)
+                stopped_at = now
+            if now > held.deadline + self._grace_seconds:
+                self.child.kill()
+                raise Unavailable("The lease ended while the farm did not answer.")
+            limit = self._lease_seconds + self._grace_seconds
+            if now - heard_at > patience or (stopped_at and now - stopped_at > limit):
+                self.child.kill()
+                if held.verdict is Verdict.GONE:
+                    return None
+                raise ChildDied(f"The engine said nothing for {now - heard_at:.0f} s: killed.")
+
+    def _stop_for(self, held: Held, now: float) -> Verdict | None:
+        """Return why the child should stop: the farm says so, or has been silent for too long."""
+        if held.verdict is not Verdict.GO:
+            return held.verdict
+        if now > held.deadline - self._margin_seconds:
+            log.warning("lease about to end", lease=held.order.lease_id)
+            return Verdict.PAUSE
+        return None
+
+    def _patience(self, order: Order) -> float:
+        """Return for how many seconds a running child may say nothing."""
+        extra = ENCODE_SECONDS if isinstance(order.work, EncodeWork) else 0.0
+        return order.gpu_ms_limit / 1000 + self._lease_seconds + extra
+
+    # --- the end of a lease ---
+
+    def _complete(self, held: Held, result: Result, *, claim_next: bool) -> list[Held]:
+        order = held.order
+        uploaded = self._artifacts.upload(order, result.files, within_seconds=self._remaining(held))
+        request = CompleteRequest(
+            lease_id=order.lease_id,
+            fence=order.fence,
+            outcome=result.outcome,
+            cause=result.cause,
+            message=result.message[:MESSAGE_CHARS],
+            receipt=result.receipt.model_copy(update={"artifacts": uploaded}),
+            plan=result.plan,
+            claim_next=claim_next and not self.leaving,
+        )
+        asked_at = monotonic()
+        answer = self.client.complete(request, within_seconds=self._remaining(held))
+        log.info(
+            "unit completed",
+            unit=order.unit_id,
+            lease=order.lease_id,
+            outcome=result.outcome,
+            settled_gpu_ms=answer.settled_gpu_ms,
+            lost_gpu_ms=answer.lost_gpu_ms,
+        )
+        return self._hold(answer.orders, asked_at)
+
+    def _release(self, held: Held) -> None:
+        order = held.order
+        self._heart.drop(held)
+        request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=held.gpu_ms)
+        with suppress(FarmError):  # it lapses, then
+            self.client.release(request, within_seconds=RELEASE_SECONDS)
+            log.info("unit handed back", unit=order.unit_id, lease=order.lease_id)
+
+    def _hold(self, orders: Sequence[Order], asked_at: float) -> list[Held]:
+        return [self._heart.hold(order, asked_at) for order in orders]
+
+    def _remaining(self, held: Held) -> float:
+        """Return the seconds for which reporting still makes sense; the lease may be renewed."""
+        return max(1.0, held.deadline + self._grace_seconds - monotonic())
+
+    def _refuse(self, refused: Refused) -> None:
+        self.refused = refused
+        self._leaving.set()
+        self.on_refused()
+
+
+def _failed(held: Held, cause: Cause, message: str) -> Result:
+    """Return the failure of a unit whose child gave no result; what was used is lost."""
+    lost = {"lost": held.gpu_ms} if held.gpu_ms else {}
+    receipt = Receipt(
+        gpu_ms=0, wasted_gpu_ms=held.gpu_ms, by_stage=lost, load_gpu_ms=0, frames_done=0
+    )
+    return Result(outcome=Outcome.FAILED, cause=cause, message=message, receipt=receipt)

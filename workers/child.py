@@ -1,0 +1,317 @@
+"""The process that owns the device: engines, FFmpeg, one unit at a time.
+
+The parent (`workers.agent`) speaks HTTP and beats; this child computes. They share a pipe and
+one integer, the wish to stop. A child that hangs is killed with everything it started.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.sharedctypes import RawValue
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import structlog
+
+from orchestrator import logs
+from orchestrator.catalog import Catalog, ModelCard
+from orchestrator.model import Size
+from orchestrator.settings import settings
+from orchestrator.states import Outcome, Verdict
+from orchestrator.wire import EncodeWork, Order, PlanWork, RenderWork
+from workers import devices
+from workers.encode import encode
+from workers.engines import Engine, engine_for, timer_for
+from workers.ffmpeg import SegmentWriter
+from workers.meter import LOAD, Meter
+from workers.plan import plan
+from workers.render import render
+from workers.result import Result, cause_of
+
+log = structlog.get_logger(__name__)
+
+STOPS: Final = (None, Verdict.PAUSE, Verdict.CANCEL, Verdict.GONE)
+"""What the shared integer means."""
+MEMORY_SHARE: Final = 0.8
+"""Of the device's memory, for weights of warm models; the rest is for the work."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+PARENT_CHECK_SECONDS: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a child needs to know for its whole life."""
+
+    device: devices.Device
+    threads: int
+    catalog: Catalog
+    warm: str | None = None
+    """The model to load before the first order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One order, with what the parent has fetched for it."""
+
+    order: Order
+    inputs: Mapping[str, Path]
+    """Artifact key -> local file."""
+    folder: Path
+    """For its files; the parent's to remove."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the unit is."""
+
+    gpu_ms: int
+    frames_done: int
+
+
+class ChildDied(Exception):  # the parent's to report as the machine's fault
+    """The child process has ended without a result."""
+
+
+# --- the parent's side --------------------------------------------------------------------
+
+
+class Child:
+    """The parent's hold on the process. Used by one thread; started again when it has died."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._context = multiprocessing.get_context("spawn")
+        self._stop: Any = RawValue(ctypes.c_int, 0)
+        self._process: Any = None
+        self._pipe: connection.Connection[Any, Any] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it lives."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process where there is none."""
+        if self._process is not None:
+            return
+        self._pipe, theirs = self._context.Pipe()
+        self._process = self._context.Process(
+            target=main, args=(theirs, self._stop, self._setup, os.getpid()), daemon=True
+        )
+        # Blocked until the child ignores them: Ctrl-C reaches it while it imports, too.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        log.info("engine started", pid=self._process.pid)
+
+    def begin(self, assignment: Assignment) -> None:
+        """Give it a unit."""
+        self.start()
+        assert self._pipe is not None
+        self._stop.value = 0
+        with suppress(BrokenPipeError):  # `receive` tells
+            self._pipe.send(assignment)
+
+    def stop(self, verdict: Verdict) -> None:
+        """Tell it to end the unit before its next step."""
+        self._stop.value = STOPS.index(verdict)
+
+    def receive(self, seconds: float) -> Progress | Result | None:
+        """Return its next message, None when there was none for `seconds`.
+
+        Raises:
+            ChildDied: it has ended.
+        """
+        assert self._pipe is not None, "begin comes first"
+        try:
+            if not self._pipe.poll(seconds):
+                return None
+            message: Progress | Result = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise ChildDied(self._last_words()) from None
+        return message
+
+    def kill(self) -> None:
+        """End it and everything it started, at once."""
+        if self._process is None:
+            return
+        kill_tree(self._process.pid)
+        self._process.join()
+        self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def _last_words(self) -> str:
+        self._process.join(5)
+        code = self._process.exitcode
+        self.kill()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            memory = " (out of memory?)" if name == "SIGKILL" else ""
+            return f"The engine process was ended by {name}{memory}."
+        return f"The engine process ended with exit code {code}."
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and its descendants; those that are gone already are no matter."""
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in [*root.children(recursive=True), root]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+# --- the child's side ---------------------------------------------------------------------
+
+
+def main(pipe: Any, stop: Any, setup: Setup, parent: int) -> None:
+    """Do assignments until the parent closes the pipe or dies."""
+    for number in SIGNALS:  # they reach the whole group; what they mean is the parent's to say
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    _die_with(parent)
+    logs.configure(settings())
+    crew = Crew(setup)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        if setup.warm:
+            crew.warm_up(setup.warm)
+        while True:
+            assignment = pipe.recv()
+            pipe.send(crew.run(assignment, lambda: STOPS[stop.value], pipe.send))
+    crew.unload()
+
+
+class Crew:
+    """The warm engines of a device and how each kind of unit is done."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
+
+    def run(
+        self,
+        assignment: Assignment,
+        stop: Callable[[], Verdict | None],
+        tell: Callable[[Progress], None],
+    ) -> Result:
+        """Do one unit; whatever goes wrong is a failed result."""
+        order, work = assignment.order, assignment.order.work
+        meter = Meter(limit_gpu_ms=order.gpu_ms_limit, stop=stop)
+        try:
+            match work:
+                case PlanWork():
+                    return plan(work, self._setup.catalog, meter)
+                case EncodeWork():
+                    return encode(work, assignment.inputs, assignment.folder, meter)
+                case RenderWork():
+                    return self._render(assignment, work, stop, tell)
+        except Exception as error:  # the unit boundary: loading a model may fail in any way
+            cause = cause_of(error)
+            log.warning("unit failed", unit=order.unit_id, cause=cause, exc_info=error)
+            return Result(
+                outcome=Outcome.FAILED,
+                cause=cause,
+                message=str(error) or type(error).__name__,
+                receipt=meter.receipt(Outcome.FAILED, cause),
+            )
+
+    def warm_up(self, model: str) -> None:
+        """Load a model ahead of its first order; a failure is told again by that order."""
+        try:
+            started = time.monotonic()
+            self._engine(self._setup.catalog.card(model), Meter.unlimited())
+            log.info("model warmed up", model=model, seconds=round(time.monotonic() - started, 1))
+        except Exception as error:  # as in `run`
+            log.warning("model not warmed up", model=model, exc_info=error)
+
+    def unload(self) -> None:
+        """Give all memory of the device back."""
+        while self._engines:
+            self._engines.popitem(last=False)[1].unload()
+
+    def _render(
+        self,
+        assignment: Assignment,
+        work: RenderWork,
+        stop: Callable[[], Verdict | None],
+        tell: Callable[[Progress], None],
+    ) -> Result:
+        setup = self._setup
+        card = setup.catalog.cards.get(work.model)
+        if card is None or card.version != work.model_version:
+            raise OSError(f"This worker does not have {work.model} {work.model_version}.")
+        meter = Meter(
+            limit_gpu_ms=assignment.order.gpu_ms_limit,
+            step_prior_ms=work.step_gpu_ms_prior,
+            decode_prior_ms=work.decode_gpu_ms_prior,
+            stop=stop,
+            timer=timer_for(setup.device.name),
+        )
+        engine = self._engine(card, meter)
+        tell(Progress(0, 0))
+        writer = SegmentWriter(
+            assignment.folder,
+            native=Size(width=work.width, height=work.height),
+            output=Size(width=work.output_width, height=work.output_height),
+            fps=work.fps,
+            frames=len(work.frames),
+        )
+        return render(
+            work,
+            engine=engine,
+            meter=meter,
+            writer=writer,
+            image=assignment.inputs[work.image] if work.image else None,
+            progress=lambda gpu_ms, frames: tell(Progress(gpu_ms, frames)),
+            energy=devices.energy_counter(setup.device),
+            fingerprint=setup.device.fingerprint(setup.threads),
+        )
+
+    def _engine(self, card: ModelCard, meter: Meter) -> Engine:
+        """Return the warm engine of a model, after making room for it and loading it."""
+        if card.id in self._engines:
+            self._engines.move_to_end(card.id)
+            return self._engines[card.id]
+        room = self._setup.device.memory_mb * MEMORY_SHARE
+        while self._engines and self._used_mb() + card.memory_mb > room:
+            model, oldest = self._engines.popitem(last=False)
+            oldest.unload()
+            log.info("model unloaded", model=model)
+        engine = engine_for(card)
+        with meter.stage(LOAD):
+            engine.load(self._setup.device.name, self._setup.threads)
+        self._engines[card.id] = engine
+        return engine
+
+    def _used_mb(self) -> int:
+        return sum(engine.card.memory_mb for engine in self._engines.values())
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if os.getppid() != parent:  # it died before the call above
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
