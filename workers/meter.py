@@ -31,7 +31,7 @@ _REASONS: Final[dict[Verdict, StopReason]] = {
 }
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the loop was told to end
+class Stopped(Exception):
     """The denoise loop was ended before its last step."""
 
     def __init__(self, reason: StopReason) -> None:

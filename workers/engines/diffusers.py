@@ -191,7 +191,7 @@ def _pin(threads: int) -> None:
     """Fix what would let the same work give other bits: threads, kernel choice, TF32."""
     if threads:
         torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # noqa: TID251 - cuBLAS looks there
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling what torch.empty returns costs time and only finds bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
