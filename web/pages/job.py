@@ -52,9 +52,7 @@ def file(job_id: str, name: str) -> Response:
     """Send a file of a finished job; ranges are answered, so that the player can seek."""
     found = off_hub(jobs.get, farm(), me(), job_id)
     if name not in found.artifacts:
-        raise NotFound(
-            f"This job has no {name} yet.", next="Open its page to see how far it is."
-        )
+        raise NotFound(f"This job has no {name} yet.", next="Open its page to see how far it is.")
     mimetype, ending = FILES[name]
     return artifacts().send(
         found.artifacts[name]["key"],

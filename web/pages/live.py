@@ -7,7 +7,7 @@ be opened again. Unnamed messages are swapped; the named one, `done`, closes the
 from collections.abc import Iterator
 from typing import Final
 
-from flask import Response, request, stream_with_context
+from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
 from orchestrator.farm import jobs
@@ -15,7 +15,6 @@ from web.context import farm
 from web.hub import off_hub, pause
 from web.pages import bp
 from web.pages.rooms import me, room_of
-from flask import render_template
 
 LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""

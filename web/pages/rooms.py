@@ -8,7 +8,7 @@ from orchestrator.farm import jobs, receipts, sessions
 from orchestrator.model import Job
 from web.context import farm
 from web.pages import words
-from web.pages.views import budget_bar, job_bar, job_view
+from web.pages.views import Tile, budget_bar, job_bar, job_view, reel
 
 RECENT: int = 24
 EXAMPLES = (
@@ -71,4 +71,11 @@ def _card(job: Job, now_ms: int) -> dict[str, Any]:
         "label": words.state(job.state, job.wish, job.pause_reason),
         "tone": words.tone(job.state),
         "ago": words.ago(job.created_at_ms, now_ms),
+        "tile": None if job.artifacts or not job.frames_done else _first_frames(job),
     }
+
+
+def _first_frames(job: Job) -> Tile | None:
+    """Return the first batch that has landed, the picture of a video that has no poster."""
+    units = jobs.units(farm(), job.account_id, job.id)
+    return next((tile for tile in reel(job, units) if tile.strip), None)

@@ -93,7 +93,9 @@ def _received(*, keep_files: bool) -> Form:
             form = replace(form, storyboard=_keep(story))
     elif form.storyboard:
         data = off_hub(artifacts().read, form.storyboard)
-        form = forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
+        form = forms.with_storyboard(
+            form, Upload(name=form.storyboard.rpartition("/")[2], data=data)
+        )
     if picture is not None and keep_files:
         try:
             form = replace(form, image=_keep(picture))
@@ -130,7 +132,7 @@ def _priced(form: Form) -> dict[str, Any]:
     except (BadRequest, NotFound) as error:
         return empty | purse | {"fault": {"what": error.message, "next": error.next}}
     hold, why_not = _hold(estimate, asked.max_gpu_ms)
-    bar = rooms.budget_bar(estimate.session, hold if estimate.fits else 0)
+    bar = rooms.budget_bar(estimate.session, hold or estimate.quote.p90_gpu_ms)
     shown = {"estimate": estimate, "held_gpu_ms": hold, "why_not": why_not, "budget_bar": bar}
     return empty | purse | shown
 

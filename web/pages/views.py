@@ -18,6 +18,7 @@ STAGES: Final = (
     (JobState.SUCCEEDED, "Done"),
 )
 LONG_PROMPT: Final = 140
+REEL_FRAMES: Final = 240
 PREVIEW_FRAMES: Final = 96
 """More than this and the preview shows only its newest batches."""
 
@@ -92,6 +93,16 @@ class JobView:
         return self.job.state.is_terminal
 
     @property
+    def has_reel(self) -> bool:
+        """There are frames to show, or there will be."""
+        return bool(self.preview) or not self.is_over
+
+    @property
+    def stride(self) -> int:
+        """Every how many-th frame the reel shows, so that a long video stays one page."""
+        return -(-self.job.frames_total // REEL_FRAMES)
+
+    @property
     def is_long(self) -> bool:
         """Its prompt is too long for a headline."""
         return len(self.prompt) > LONG_PROMPT
@@ -105,7 +116,7 @@ class JobView:
 
 def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
     """Put together what the page of a job shows."""
-    tiles = _tiles(job, units)
+    tiles = reel(job, units)
     done = tuple(tile for tile in tiles if tile.strip)
     frames_done = min(job.frames_total, max(job.frames_done, sum(tile.frames for tile in done)))
     wish_open = job.wish is None and not job.state.is_terminal
@@ -130,6 +141,24 @@ def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
     )
 
 
+def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
+    """Return the batches of a job in frame order; before its plan is done, those it was quoted."""
+    renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
+    if not renders:
+        plan = plan_from_json(job.plan or job.quote["plan"])
+        return tuple(
+            Tile(
+                unit_id=f"batch-{batch.first_frame}",
+                first_frame=batch.first_frame,
+                frames=batch.frames,
+                strip="",
+                running=False,
+            )
+            for batch in plan.batches
+        )
+    return tuple(_tile(view) for view in renders if _shows(view))
+
+
 def budget_bar(session: Session, asked_gpu_ms: int = 0) -> Bar:
     """Return how a session's budget is divided; what is not zero is always wide enough to see."""
     limit = max(session.limit_gpu_ms, session.spent_gpu_ms + session.held_gpu_ms, 1)
@@ -145,9 +174,7 @@ def budget_bar(session: Session, asked_gpu_ms: int = 0) -> Bar:
 def job_bar(job: Job) -> Bar:
     """Return what a job used and holds, of all that it may."""
     whole = max(job.spent_gpu_ms + job.held_gpu_ms, job.quote["p90_gpu_ms"], 1)
-    return Bar(
-        spent=100 * job.spent_gpu_ms / whole, held=100 * job.held_gpu_ms / whole, asked=0.0
-    )
+    return Bar(spent=100 * job.spent_gpu_ms / whole, held=100 * job.held_gpu_ms / whole, asked=0.0)
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -176,24 +203,10 @@ def _reached(job: Job, order: list[JobState]) -> int:
     return order.index(JobState.RENDERING if job.plan else JobState.QUEUED)
 
 
-def _tiles(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
-    renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
-    if not renders:
-        plan = plan_from_json(job.plan or job.quote["plan"])
-        return tuple(
-            Tile(
-                unit_id=f"batch-{batch.first_frame}",
-                first_frame=batch.first_frame,
-                frames=batch.frames,
-                strip="",
-                running=False,
-            )
-            for batch in plan.batches
-        )
-    return tuple(
-        _tile(view)
-        for view in renders
-        if view.unit.state is not UnitState.DROPPED and view.unit.frames
+def _shows(view: UnitView) -> bool:
+    """A dropped unit has no place in the reel, unless it left frames behind."""
+    return bool(view.unit.frames) and (
+        view.unit.state is not UnitState.DROPPED or bool(_tile(view).strip)
     )
 
 

@@ -1,5 +1,6 @@
 """Numbers and states in words for people. Pure; the templates' filters."""
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,7 +30,8 @@ def price(microusd: int) -> str:
         return "$0"
     if dollars >= 0.1:
         return f"${dollars:,.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.6f}"
+    decimals = 1 - math.floor(math.log10(dollars))
+    return "$" + f"{dollars:.{decimals}f}".rstrip("0")
 
 
 def lasting(ms: float) -> str:
