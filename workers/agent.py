@@ -42,6 +42,8 @@ LOAD_SECONDS: Final = 900.0
 """How long a child may say nothing before its first word: it may be loading a model."""
 ENCODE_SECONDS: Final = 180.0
 """How long an encode may take beyond its limit; FFmpeg has timeouts of its own below that."""
+MARGIN: Final = 0.2
+"""Of a lease: unanswered for longer than the rest, a unit is stopped while it can be reported."""
 RELEASE_SECONDS: Final = 3.0
 MESSAGE_CHARS: Final = 2000
 
@@ -56,7 +58,7 @@ class Agent:
         self.refused: Refused | None = None
         self.on_refused: Callable[[], None] = lambda: None
         self._lease_seconds, self._grace_seconds = terms.lease_seconds, grace_seconds
-        self._margin_seconds = min(3 * terms.heartbeat_seconds, terms.lease_seconds / 3)
+        self._margin_seconds = MARGIN * terms.lease_seconds
         self._artifacts = Artifacts(client, home / "cache")
         self._scratch = home / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed

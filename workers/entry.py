@@ -58,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace, config: Settings) -> int:
+    if not (options.poll or config.broker_url.get_secret_value()):
+        raise BadRequest(
+            "FARM_BROKER_URL is not set.",
+            next="Set it, or start the worker with --poll, which needs no broker.",
+        )
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
     device = devices.discover(options.device)
@@ -180,12 +185,6 @@ def poll(agent: Agent) -> None:
 
 def serve(agent: Agent, farewell: "Farewell", terms: HelloAnswer, config: Settings) -> None:
     """Be a Celery worker on the queues the farm named until the agent leaves."""
-    broker_url = config.broker_url.get_secret_value()
-    if not broker_url:
-        raise BadRequest(
-            "FARM_BROKER_URL is not set.",
-            next="Set it, or start the worker with --poll, which needs no broker.",
-        )
     from celery import signals
     from celery.worker import state
 
@@ -203,7 +202,7 @@ def serve(agent: Agent, farewell: "Farewell", terms: HelloAnswer, config: Settin
         farewell()
 
     signals.worker_shutting_down.connect(shutting_down)
-    worker = make_app(broker_url, ring).Worker(
+    worker = make_app(config.broker_url.get_secret_value(), ring).Worker(
         hostname=f"{terms.worker_id}@{socket.gethostname()}",
         pool="solo",
         concurrency=1,
