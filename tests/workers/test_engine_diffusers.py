@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.catalog import PIPELINES
 from orchestrator.errors import BadRequest
+from orchestrator.model import Size
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, save, shot, work
@@ -277,6 +278,13 @@ def test_a_class_that_is_not_on_the_list_is_refused(folder: Path) -> None:
     """A card cannot make the farm run any other class."""
     with pytest.raises(BadRequest, match="DiffusionPipeline"):
         engine_for(card(folder, pipeline="DiffusionPipeline"))
+
+
+def test_a_card_that_does_not_fit_its_model_is_not_the_requests_fault(folder: Path) -> None:
+    """A native size that the pipeline refuses is found at load, as an error of the machine."""
+    wrong = card(folder, native=Size(width=65, height=32))
+    with pytest.raises(OSError, match="does not work here"):
+        engine_for(wrong).load("cpu", 1)
 
 
 def test_weights_that_are_pickles_are_refused(tmp_path: Path) -> None:

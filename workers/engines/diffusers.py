@@ -146,8 +146,11 @@ class DiffusersEngine:
             step_gpu_ms_prior=0,
             decode_gpu_ms_prior=0,
         )
-        for _ in self.paint(work, work.frames, Meter.unlimited(), None):
-            pass
+        try:
+            for _ in self.paint(work, work.frames, Meter.unlimited(), None):
+                pass
+        except BadRequest as error:  # nobody has asked for anything yet: it is the model's fault
+            raise OSError(f"{card.id} does not work here: {error}") from error
 
 
 @contextmanager
