@@ -1,0 +1,84 @@
+"""The bundled model through the engine, with the frames that the planner makes."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from orchestrator import catalog, planner, prompt
+from orchestrator.model import Brief
+from orchestrator.wire import FrameSpec, RenderWork
+from workers.engines import Engine, Pixels, engine_for
+from workers.meter import Meter
+
+CARD = catalog.load(catalog.bundled_models()).card("tiny_world")
+TEXT = "a dog runs to the right on a beach"
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # other people's libraries, not ours
+    pytest.mark.skipif(
+        not (catalog.bundled_models() / "tiny_world" / "model_index.json").is_file(),
+        reason="the weights of tiny_world are not here yet",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """The bundled model, loaded as a worker loads it."""
+    loaded = engine_for(CARD)
+    loaded.load("cpu", 0)
+    yield loaded
+    loaded.unload()
+
+
+@pytest.fixture(scope="module")
+def frames() -> tuple[FrameSpec, ...]:
+    """24 frames of one shot, planned from a prompt."""
+    screenplay = prompt.parse(TEXT, vocabulary=CARD.vocabulary)
+    plan = planner.plan(Brief(prompt=TEXT, seconds=2.0, fps=12), screenplay, CARD, seed=11)
+    return tuple(FrameSpec(**asdict(frame)) for frame in planner.frames(plan, 0, 24, CARD))
+
+
+def paint(engine: Engine, frames: tuple[FrameSpec, ...]) -> Pixels:
+    """Return the frames of one unit, in two steps each."""
+    work = RenderWork(
+        model=CARD.id,
+        model_version=CARD.version,
+        width=CARD.native.width,
+        height=CARD.native.height,
+        output_width=CARD.output.width,
+        output_height=CARD.output.height,
+        fps=12,
+        steps=2,
+        guidance_scale=CARD.guidance_scale,
+        micro_batch=CARD.micro_batch,
+        frames=frames,
+        step_gpu_ms_prior=0,
+        decode_gpu_ms_prior=0,
+    )
+    return np.concatenate(list(engine.paint(work, frames, Meter.unlimited(), None)))
+
+
+def test_one_unit_of_24_frames_is_six_units_of_four(
+    engine: Engine, frames: tuple[FrameSpec, ...]
+) -> None:
+    """Byte for byte: how frames fall into units decides nothing."""
+    whole = paint(engine, frames)
+    fours = [paint(engine, frames[first : first + 4]) for first in range(0, 24, 4)]
+    np.testing.assert_array_equal(whole, np.concatenate(fours))
+
+
+def test_a_shot_is_one_picture_in_motion(engine: Engine, frames: tuple[FrameSpec, ...]) -> None:
+    """Neighbouring frames differ, and far less than two shots of other seeds do."""
+    shot = paint(engine, frames[:8]).astype(int)
+    other = paint(engine, tuple(replace_seed(frame) for frame in frames[:1])).astype(int)
+    steps = np.abs(np.diff(shot, axis=0)).mean(axis=(1, 2, 3))
+    assert (steps > 0).all()
+    assert steps.max() < np.abs(other[0] - shot[0]).mean()
+
+
+def replace_seed(frame: FrameSpec) -> FrameSpec:
+    """Return the frame as part of a shot with another seed."""
+    return frame.model_copy(update={"seed": frame.seed + 1})
