@@ -1,0 +1,184 @@
+"""The house rules, held by a test: sizes, names, imports, types, dependencies."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+ROOMS = ("orchestrator", "workers", "web", "tools", "tests")
+
+FILE_LINES = 400
+FUNCTION_LINES = 70
+CLASS_LINES = 200
+
+LONGER: dict[str, str] = {
+    "orchestrator/model.py": "the nouns stand together: a reader wants all of them on one page",
+}
+"""Files, or `file:name`, that may be longer than the house allows, each with its reason."""
+
+VAGUE = {"manager", "utils", "util", "helpers", "helper", "common", "base", "misc"}
+"""Names that say nothing of what a thing does."""
+
+
+def sources(*rooms: str) -> list[Path]:
+    """Return our Python files; migrations are written once and never edited."""
+    return sorted(
+        path
+        for room in rooms or ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if "versions" not in path.parts
+    )
+
+
+def defined(
+    path: Path,
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    """Yield each function and class of a file with its `file:name`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield f"{path.relative_to(ROOT)}:{node.name}", node
+
+
+def run(*argv: str | Path, tail: int = 3000) -> None:
+    """Run a tool over the project and show what it says when it fails."""
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-tail:]
+
+
+def test_no_file_is_long() -> None:
+    """A file has fewer than 400 lines, or its reason stands in LONGER."""
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources()
+        if (lines := len(path.read_text().splitlines())) >= FILE_LINES
+    }
+    assert set(long) <= set(LONGER), long
+
+
+def test_no_function_and_no_class_is_long() -> None:
+    """A function has fewer than 70 lines and a class fewer than 200."""
+    long = {}
+    for path in sources():
+        for name, node in defined(path):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            most = CLASS_LINES if isinstance(node, ast.ClassDef) else FUNCTION_LINES
+            if lines >= most:
+                long[name] = lines
+    assert set(long) <= set(LONGER), long
+
+
+def test_most_functions_are_short() -> None:
+    """Nineteen of twenty functions have at most 45 lines."""
+    lengths = sorted(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in sources("orchestrator", "workers", "web")
+        for _, node in defined(path)
+        if not isinstance(node, ast.ClassDef)
+    )
+    assert lengths[len(lengths) * 95 // 100] <= 45
+
+
+def test_every_exception_is_needed() -> None:
+    """LONGER has no entry that nothing needs any more."""
+    for name in LONGER:
+        path, _, inside = name.partition(":")
+        if not inside:
+            assert len((ROOT / path).read_text().splitlines()) >= FILE_LINES, name
+        else:
+            assert any(found == name for found, _ in defined(ROOT / path)), name
+
+
+def test_every_test_states_a_fact() -> None:
+    """Every test has a docstring that begins a sentence."""
+    silent = [
+        name
+        for path in sources("tests")
+        if path.name.startswith("test_")
+        for name, node in defined(path)
+        if node.name.startswith("test_") and not (ast.get_docstring(node) or "").strip()
+    ]
+    assert not silent
+
+
+def test_no_name_is_vague() -> None:
+    """No module and no class is named after nothing in particular."""
+    vague = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if VAGUE & set(path.stem.lower().split("_"))
+    ]
+    vague += [
+        name
+        for path in sources()
+        for name, node in defined(path)
+        if isinstance(node, ast.ClassDef) and node.name.lower().endswith(tuple(VAGUE))
+    ]
+    assert not vague
+
+
+def test_everything_is_caught_only_at_the_boundaries() -> None:
+    """`except Exception` stands where a loop or a unit must outlive any error, and nowhere else."""
+    allowed = {
+        "orchestrator/dispatcher.py",  # the loop: log, wait, go on
+        "workers/render.py",  # the unit boundary of each kind: report and go on
+        "workers/encode.py",
+        "workers/plan.py",
+    }
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sources("orchestrator", "workers", "web")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and isinstance(node.type, ast.Name)
+        and node.type.id in {"Exception", "BaseException"}
+        and not isinstance(node.body[-1], ast.Raise)  # tidies up and passes it on
+    }
+    assert found <= allowed, sorted(found - allowed)
+
+
+@pytest.mark.parametrize("module", ["web.app", "orchestrator.cli", "orchestrator.dispatcher"])
+def test_the_control_plane_never_loads_torch(module: str) -> None:
+    """Importing web, the CLI or the dispatcher loads no torch, no diffusers and no numpy."""
+    heavy = "{'torch', 'diffusers', 'transformers', 'numpy', 'av'}"
+    run(
+        sys.executable,
+        "-c",
+        f"import sys, {module}; found = {heavy} & set(sys.modules); assert not found, found",
+    )
+
+
+@pytest.mark.parametrize("module", ["workers.entry", "workers.agent", "workers.tasks"])
+def test_the_worker_parent_never_loads_torch(module: str) -> None:
+    """The process that beats and talks loads no torch: loading it would starve a heartbeat."""
+    run(sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules")
+
+
+def test_imports_point_down() -> None:
+    """import-linter's contracts in pyproject.toml hold."""
+    run(BIN / "lint-imports", "--no-logo", "--no-cache")
+
+
+def test_the_code_is_linted() -> None:
+    """ruff has no complaint."""
+    run(BIN / "ruff", "check", "--quiet", ".")
+
+
+def test_the_code_is_formatted() -> None:
+    """ruff would format nothing differently."""
+    run(BIN / "ruff", "format", "--check", "--quiet", ".")
+
+
+def test_every_dependency_is_declared_and_used() -> None:
+    """deptry finds no import that is undeclared and no declaration without use."""
+    run(BIN / "deptry", ".")
+
+
+@pytest.mark.slow
+def test_the_types_hold() -> None:
+    """mypy --strict has no complaint about the three packages."""
+    run(BIN / "mypy")
