@@ -20,6 +20,7 @@ import structlog
 from orchestrator.errors import FarmError, StaleLease, Unavailable
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import (
+    Artifact,
     CompleteRequest,
     EncodeWork,
     HelloAnswer,
@@ -45,6 +46,8 @@ ENCODE_SECONDS: Final = 180.0
 MARGIN: Final = 0.2
 """Of a lease: unanswered for longer than the rest, a unit is stopped while it can be reported."""
 RELEASE_SECONDS: Final = 3.0
+PASSING: Final = (Unavailable, StaleLease, Refused)
+"""Errors of a call that end the work without a report: there is nobody to take it."""
 MESSAGE_CHARS: Final = 2000
 
 
@@ -131,6 +134,8 @@ class Agent:
             told.warning("unit dropped", why=error.message)
         except Refused as refused:
             self._refuse(refused)
+        except FarmError as error:
+            told.error("report refused", error=error.message)
         finally:
             self._heart.drop(held)
             shutil.rmtree(folder, ignore_errors=True)
@@ -141,11 +146,10 @@ class Agent:
         try:
             folder.mkdir(parents=True)
             inputs = self._fetch(held)
-        except (Unavailable, StaleLease, Refused):
+        except PASSING:
             raise
         except (FarmError, OSError) as error:
-            cause = cause_of(error)
-            return _failed(held, Cause.FARM if cause is Cause.REQUEST else cause, str(error))
+            return _not_the_requests(held, error)
         self.child.begin(Assignment(order=held.order, inputs=inputs, folder=folder))
         try:
             return self._watch(held)
@@ -223,7 +227,15 @@ class Agent:
 
     def _complete(self, held: Held, result: Result, *, claim_next: bool) -> list[Held]:
         order = held.order
-        uploaded = self._artifacts.upload(order, result.files, within_seconds=self._remaining(held))
+        uploaded: tuple[Artifact, ...] = ()
+        try:
+            uploaded = self._artifacts.upload(
+                order, result.files, within_seconds=self._remaining(held)
+            )
+        except PASSING:
+            raise
+        except (FarmError, OSError) as error:
+            result = _not_the_requests(held, error)
         request = CompleteRequest(
             lease_id=order.lease_id,
             fence=order.fence,
@@ -265,6 +277,12 @@ class Agent:
         self.refused = refused
         self._leaving.set()
         self.on_refused()
+
+
+def _not_the_requests(held: Held, error: Exception) -> Result:
+    """Return the failure of a unit whose files could not be moved: the machine's, or ours."""
+    cause = Cause.WORKER if cause_of(error) is Cause.WORKER else Cause.FARM
+    return _failed(held, cause, str(error))
 
 
 def _failed(held: Held, cause: Cause, message: str) -> Result:

@@ -206,8 +206,8 @@ def _raise_for(response: httpx.Response) -> None:
     if response.is_success:
         return
     problem = _problem(response)
-    said = " ".join(str(problem[part]) for part in ("title", "detail") if problem.get(part))
-    said = said or f"The farm answered {response.status_code}."
+    said = problem.get("detail") or problem.get("title")
+    said = str(said or f"The farm answered {response.status_code}.")
     if response.status_code in TRY_AGAIN:
         raise TryAgain(said)
     if response.status_code in (401, 403) or problem.get("code") in (

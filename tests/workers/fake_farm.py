@@ -29,6 +29,7 @@ class FakeFarm:
         self.verdict = Verdict.GO
         self.away: set[str] = set()
         self.stale: set[str] = set()
+        self.bad: set[str] = set()
         self.refuses = False
         self.heartbeat_seconds, self.lease_seconds = heartbeat_seconds, lease_seconds
         self.url = ""
@@ -60,6 +61,8 @@ class FakeFarm:
             return _problem(503, "unavailable", "The farm is away.")
         if name in self.stale:
             return _problem(409, "stale_lease", "The lease is no longer this worker's.")
+        if name in self.bad:
+            return _problem(422, "bad_request", "That is larger than allowed.")
         if name == "artifacts":
             return self._artifact(request)
         answer = getattr(self, f"_{name}")(request.get_data(), key)

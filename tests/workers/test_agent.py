@@ -200,6 +200,24 @@ def test_a_stale_lease_is_dropped(farm: FakeFarm, agent: Agent) -> None:
     assert "complete" not in farm.calls
 
 
+def test_files_the_farm_does_not_take_fail_the_unit_as_ours(farm: FakeFarm, agent: Agent) -> None:
+    """422 on the upload is no fault of the request, and the farm hears why."""
+    farm.bad.add("artifacts")
+    farm.ready.append(render_order(4))
+    agent.run()
+    assert (farm.completed[0].outcome, farm.completed[0].cause) == (Outcome.FAILED, Cause.FARM)
+    assert "larger than allowed" in farm.completed[0].message
+    assert farm.completed[0].receipt.gpu_ms == 0
+
+
+def test_a_report_the_farm_does_not_take_is_dropped(farm: FakeFarm, agent: Agent) -> None:
+    """422 on complete ends this unit, not the worker."""
+    farm.bad.add("complete")
+    farm.ready.append(render_order(4))
+    assert agent.run() == 1
+    assert farm.completed == []
+
+
 def test_a_refused_worker_stops_with_a_clear_message(farm: FakeFarm, agent: Agent) -> None:
     """401 while it works: the unit is let go and `run` says why."""
     farm.ready.append(render_order(2000))
