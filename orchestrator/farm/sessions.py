@@ -99,6 +99,15 @@ def find_in(
     return session
 
 
+def look(farm: Farm, own: str, scope: str | None, name_or_id: str) -> Session:
+    """Return a session of the own account by name or id, or one that `scope` may see by id."""
+    with farm.store.read() as tx:
+        try:
+            return find_in(tx, own, name_or_id)
+        except NotFound:
+            return _own(tx, scope, name_or_id)
+
+
 def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
 ) -> Page[Session]:

@@ -28,7 +28,7 @@ from orchestrator.wire import (
 SEEN_RESOLUTION_MS = 5_000
 """`seen_at_ms` of an idle worker is written at most this often."""
 
-__all__ = ["claim", "complete", "heartbeat", "hello", "may_read", "release", "upload_key"]
+__all__ = ["claim", "complete", "heartbeat", "hello", "may_read", "release", "unit_of", "upload_key"]
 
 
 def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
@@ -117,6 +117,19 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
         if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
             raise StaleLease
         return f"units/{lease.unit_id}/{lease.fence}/{name}"
+
+
+def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
+    """Return the unit of a worker's lease, open or resolved.
+
+    Raises:
+        StaleLease: it is not this worker's.
+    """
+    with farm.store.read() as tx:
+        lease = tx.get(Lease, lease_id)
+    if lease is None or lease.worker_id != worker_id:
+        raise StaleLease(lease_id=lease_id)
+    return lease.unit_id
 
 
 def may_read(farm: Farm, worker_id: str, key: str) -> None:

@@ -1,0 +1,227 @@
+"""What clients send: closed pydantic models, checked once at the door."""
+
+import json
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from flask import request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from orchestrator import storyboard
+from orchestrator.errors import BadRequest
+from orchestrator.farm import Idempotency
+from orchestrator.farm.keys import digest
+from orchestrator.model import Brief, SceneText, Size
+from orchestrator.states import JobState
+from web.context import artifacts
+from web.hub import off_hub
+
+
+def _three_places(value: Decimal) -> Decimal:
+    if value.is_finite() and value != round(value, 3):
+        raise ValueError("at most three decimal places")
+    return value
+
+
+GpuSeconds = Annotated[
+    Decimal, Field(gt=0, le=10**9, allow_inf_nan=False), AfterValidator(_three_places)
+]
+"""Seconds of budget; more than three places would not be whole GPU-ms."""
+
+
+class Body(BaseModel):
+    """A misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SessionBody(Body):
+    """A new session."""
+
+    name: str = Field(min_length=1, max_length=200)
+    budget_gpu_seconds: GpuSeconds
+
+
+class TopUpBody(Body):
+    """More budget for a session."""
+
+    gpu_seconds: GpuSeconds
+
+
+class SceneBody(Body):
+    """One scene of a storyboard."""
+
+    prompt: str = Field(min_length=1, max_length=10_000)
+    seconds: float | None = Field(None, gt=0, le=3600, allow_inf_nan=False)
+    negative_prompt: str = Field("", max_length=10_000)
+
+
+class JobBody(Body):
+    """A video somebody wants. What is left out the prompt's words decide, then the model."""
+
+    prompt: str = Field("", max_length=10_000)
+    session_id: str | None = Field(None, max_length=200)
+    """Id or name; the account's session `default` when absent."""
+    model: str | None = Field(None, max_length=100)
+    seconds: float | None = Field(None, gt=0, le=3600, allow_inf_nan=False)
+    fps: int | None = Field(None, ge=1, le=120)
+    size: str | None = Field(None, pattern=r"^[0-9]{1,5}x[0-9]{1,5}$")
+    steps: int | None = Field(None, ge=1, le=1000)
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    negative_prompt: str = Field("", max_length=10_000)
+    storyboard: list[SceneBody] | None = Field(None, max_length=64)
+    max_gpu_seconds: GpuSeconds | None = None
+
+
+class KeyBody(Body):
+    """A new key."""
+
+    kind: Literal["admin", "user", "join"] = "user"
+    name: str = Field(min_length=1, max_length=200)
+    ttl_seconds: float | None = Field(None, gt=0, le=10**9)
+
+
+class SessionPath(BaseModel):
+    """Which session."""
+
+    session_id: str
+
+
+class JobPath(BaseModel):
+    """Which job."""
+
+    job_id: str
+
+
+class FilePath(JobPath):
+    """Which file of which job."""
+
+    name: Literal["video", "poster", "sheet", "preview"]
+
+
+class WishPath(JobPath):
+    """What to do with which job."""
+
+    verb: Literal["pause", "resume", "cancel"]
+
+
+class ModelPath(BaseModel):
+    """Which model."""
+
+    model_id: str
+
+
+class WorkerPath(BaseModel):
+    """Which worker."""
+
+    worker_id: str
+    verb: Literal["drain", "admit"]
+
+
+class KeyPath(BaseModel):
+    """Which key."""
+
+    key_id: str
+
+
+class PageQuery(BaseModel):
+    """Which part of a list."""
+
+    limit: int = Field(50, ge=1, le=200)
+    after: str | None = Field(None, max_length=100)
+    """`next_cursor` of the part before."""
+
+
+class JobsQuery(PageQuery):
+    """Which jobs."""
+
+    state: JobState | None = None
+    session_id: str | None = Field(None, max_length=100)
+
+
+class UsageQuery(BaseModel):
+    """Usage of what, since when."""
+
+    by: Literal["user", "session", "model", "worker", "stage"] = "session"
+    since_seconds: float = Field(7 * 86_400, gt=0, le=10**9)
+
+
+class EventsQuery(BaseModel):
+    """From where on."""
+
+    after: int = Field(0, ge=0)
+
+
+def gpu_ms(seconds: Decimal) -> int:
+    """Return seconds of budget as GPU-ms; exact."""
+    return int(seconds * 1000)
+
+
+def job_body() -> JobBody:
+    """Return the body of a job, from JSON or from a multipart form.
+
+    Raises:
+        pydantic.ValidationError: it does not fit.
+    """
+    if request.mimetype == "multipart/form-data":
+        facts: dict[str, Any] = {k: v for k, v in request.form.items() if v != ""}
+        if isinstance(facts.get("storyboard"), str):
+            facts["storyboard"] = _json(facts["storyboard"])
+        return JobBody.model_validate(facts)
+    return JobBody.model_validate(_json(request.get_data(as_text=True)))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise BadRequest("The body is not JSON.") from None
+
+
+def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
+    """Return what the caller asked for, its files included.
+
+    `keep_files`: store a reference image; a quote only looks at it.
+    """
+    scenes: tuple[SceneText, ...] = tuple(
+        SceneText(prompt=s.prompt, seconds=s.seconds, negative_prompt=s.negative_prompt)
+        for s in body.storyboard or ()
+    )
+    image = None
+    if story := request.files.get("storyboard"):
+        scenes = storyboard.load(story.read(), story.filename or "")
+    if (picture := request.files.get("image")) and keep_files:
+        image = off_hub(artifacts().keep_input, "image", picture.read())
+    width, _, height = (body.size or "").partition("x")
+    return Brief(
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt,
+        scenes=scenes,
+        model=body.model,
+        seconds=body.seconds,
+        fps=body.fps,
+        size=Size(width=int(width), height=int(height)) if height else None,
+        steps=body.steps,
+        seed=body.seed,
+        image=image,
+        max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
+    )
+
+
+def idempotency() -> Idempotency | None:
+    """Return the client's Idempotency-Key with the digest of what it asks, or None."""
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if not key:
+        return None
+    if len(key) > 200:
+        raise BadRequest("An Idempotency-Key has at most 200 characters.")
+    asked = [request.method, request.path]
+    if request.mimetype == "multipart/form-data":
+        asked += [f"{name}={value}" for name, value in sorted(request.form.items(multi=True))]
+        for name, file in sorted(request.files.items(multi=True)):
+            content = file.read()
+            file.seek(0)
+            asked.append(f"{name}:{digest(content.hex())}")
+    else:
+        asked.append(request.get_data(as_text=True))
+    return Idempotency(key=key, body_sha256=digest("\n".join(asked)))

@@ -1,0 +1,33 @@
+"""Whether the farm can answer, for probes and for Prometheus. No key: no secrets."""
+
+from importlib.metadata import version
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.farm import fleet, jobs
+from web.api.responses import Health
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint("health", __name__)
+
+
+@bp.get("/healthz", responses={200: Health})
+def healthz() -> Response:
+    """Say that the database answers."""
+    off_hub(jobs.last_event_id, farm())
+    return jsonify(status="ok", version=version("framefarm"))
+
+
+@bp.get("/metrics", responses={200: None})
+def metrics() -> Response:
+    """Give the depth of each queue, and the devices idle beside it, to Prometheus."""
+    lines = []
+    for name, value in (("ready", "ready"), ("leased", "leased"), ("idle_workers", "idle_workers")):
+        lines += [f"# TYPE framefarm_{name} gauge"]
+        lines += [
+            f'framefarm_{name}{{queue="{depth.queue}"}} {getattr(depth, value)}'
+            for depth in off_hub(fleet.queues, farm())
+        ]
+    return Response("\n".join(lines) + "\n", mimetype="text/plain; version=0.0.4")

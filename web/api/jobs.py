@@ -1,0 +1,177 @@
+"""Jobs and quotes: ask what it costs, submit, watch, pause, resume, cancel, fetch."""
+
+from typing import Any
+
+from flask import Response, jsonify, make_response, request
+from flask_openapi import APIBlueprint
+from pydantic import ValidationError
+
+from orchestrator.errors import NotFound
+from orchestrator.farm import jobs, receipts
+from orchestrator.model import Job
+from orchestrator.states import KeyKind
+from web import errors
+from web.api import views
+from web.api.bodies import (
+    EventsQuery,
+    FilePath,
+    JobBody,
+    JobPath,
+    JobsQuery,
+    WishPath,
+    brief_of,
+    idempotency,
+    job_body,
+)
+from web.api.events import stream
+from web.api.responses import SECURITY, JobView, Listed, Problem, QuoteView, ReceiptView
+from web.auth import account_scope, own_account, requires
+from web.context import artifacts, farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "jobs",
+    __name__,
+    url_prefix=views.BASE,
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+VERBS = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
+FILES = {
+    "video": ("video/mp4", "mp4"),
+    "poster": ("image/jpeg", "jpg"),
+    "sheet": ("image/jpeg", "jpg"),
+}
+BODY: Any = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": JobBody.model_json_schema()},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "description": "The same fields as form fields, and files.",
+                "properties": {
+                    "prompt": {"type": "string"},
+                    "image": {"type": "string", "format": "binary"},
+                    "storyboard": {"type": "string", "format": "binary"},
+                },
+            }
+        },
+    },
+}
+
+
+@bp.post("/quotes", request_body=BODY, responses={200: QuoteView})
+def quote() -> Response:
+    """Say what a job would cost; nothing is written."""
+    body = _body()
+    estimate = off_hub(
+        jobs.estimate,
+        farm(),
+        account_id=own_account(),
+        session_id=body.session_id,
+        brief=brief_of(body, keep_files=False),
+    )
+    return jsonify(views.quote(estimate))
+
+
+@bp.post("/jobs", request_body=BODY, responses={202: JobView})
+def submit() -> tuple[Response, int]:
+    """Submit a job: its budget is held at once, and it runs when a device is free."""
+    artifacts().check_room()
+    body = _body()
+    promise = idempotency()
+    submission = off_hub(
+        jobs.submit,
+        farm(),
+        account_id=own_account(),
+        session_id=body.session_id,
+        brief=brief_of(body, keep_files=True),
+        idempotency=promise,
+    )
+    answer = _shown(submission.job)
+    answer.headers["Location"] = f"{views.BASE}/jobs/{submission.job.id}"
+    return answer, 202
+
+
+@bp.get("/jobs", responses={200: Listed})
+def listing(query: JobsQuery) -> Response:
+    """List jobs, newest first."""
+    page = off_hub(
+        jobs.listing,
+        farm(),
+        account_scope(),
+        limit=query.limit,
+        after=query.after,
+        state=query.state,
+        session_id=query.session_id,
+    )
+    return jsonify(views.listed(page, views.job))
+
+
+@bp.get("/jobs/<job_id>", responses={200: JobView, 304: None})
+def show(path: JobPath) -> Response:
+    """Show a job. Send its ETag as If-None-Match, and an unchanged job is a 304."""
+    answer = _shown(off_hub(jobs.get, farm(), account_scope(), path.job_id))
+    return answer.make_conditional(request)
+
+
+@bp.delete("/jobs/<job_id>", responses={204: None})
+def delete(path: JobPath) -> tuple[str, int]:
+    """Delete an ended job and its files; its ledger entries stay."""
+    off_hub(artifacts().delete, off_hub(jobs.delete, farm(), account_scope(), path.job_id))
+    return "", 204
+
+
+@bp.post("/jobs/<job_id>/<any(pause, resume, cancel):verb>", responses={200: JobView})
+def wish(path: WishPath) -> Response:
+    """Pause, resume or cancel a job; what runs stops at the next denoising step."""
+    return _shown(off_hub(VERBS[path.verb], farm(), account_scope(), path.job_id))
+
+
+@bp.get("/jobs/<job_id>/events", responses={200: None})
+def events(path: JobPath, query: EventsQuery) -> Response:
+    """Follow a job by server-sent events; a broken stream resumes by Last-Event-ID."""
+    off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    newest = request.headers.get("Last-Event-ID", "")
+    after = int(newest) if newest.isdecimal() else query.after
+    return stream(path.job_id, after)
+
+
+@bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses={200: None})
+def file(path: FilePath) -> Response:
+    """Fetch a finished job's video, poster or contact sheet; ranges are answered."""
+    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    if path.name not in job.artifacts:
+        raise NotFound(
+            f"The job is {job.state} and has no {path.name} yet.",
+            next="Follow it with `farm jobs watch`; the files come with its success.",
+        )
+    mimetype, ending = FILES[path.name]
+    return artifacts().send(
+        job.artifacts[path.name]["key"],
+        mimetype=mimetype,
+        download_name=f"{job.id}.{ending}",
+    )
+
+
+@bp.get("/jobs/<job_id>/receipt", responses={200: ReceiptView})
+def receipt(path: JobPath) -> Response:
+    """Show what each unit measured and cost, and what was not charged."""
+    return jsonify(views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id)))
+
+
+def _body() -> JobBody:
+    try:
+        return job_body()
+    except ValidationError as error:
+        raise errors.bad_request(error) from None
+
+
+def _shown(job: Job) -> Response:
+    answer = make_response(jsonify(views.job(job)))
+    answer.set_etag(f"{job.id}-{job.revision}")
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer

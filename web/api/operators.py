@@ -1,0 +1,94 @@
+"""Models, workers, queues, usage, keys: what operators and curious clients ask."""
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.errors import NotFound
+from orchestrator.farm import fleet, keys
+from orchestrator.states import KeyKind
+from web.api import views
+from web.api.bodies import KeyBody, KeyPath, ModelPath, UsageQuery, WorkerPath
+from web.api.responses import SECURITY, Listed, Problem, View
+from web.auth import account_scope, only_admin, own_account, requires
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "operators",
+    __name__,
+    url_prefix=views.BASE,
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+VERBS = {"drain": fleet.drain, "admit": fleet.admit}
+
+
+@bp.get("/models", responses={200: Listed})
+def models() -> Response:
+    """List the models on offer."""
+    return jsonify(data=[views.model(card) for card in farm().catalog.cards.values()])
+
+
+@bp.get("/models/<model_id>", responses={200: View})
+def model(path: ModelPath) -> Response:
+    """Show a model: its limits, its words, its scores."""
+    card = farm().catalog.cards.get(path.model_id)
+    if card is None:
+        raise NotFound("There is no such model.", next="List them with `farm models ls`.")
+    return jsonify(views.model(card))
+
+
+@bp.get("/workers", responses={200: Listed})
+def workers() -> Response:
+    """List the workers, newest first."""
+    return jsonify(data=[views.worker(row) for row in off_hub(fleet.workers, farm())])
+
+
+@bp.post("/workers/<worker_id>/<any(drain, admit):verb>", responses={200: View})
+def set_worker(path: WorkerPath) -> Response:
+    """Give a worker nothing new, or let it work again."""
+    only_admin()
+    return jsonify(views.worker(off_hub(VERBS[path.verb], farm(), path.worker_id)))
+
+
+@bp.get("/queues", responses={200: Listed})
+def queues() -> Response:
+    """List the queues and the devices idle beside them."""
+    return jsonify(data=[views.queue(depth) for depth in off_hub(fleet.queues, farm())])
+
+
+@bp.get("/usage", responses={200: Listed})
+def usage(query: UsageQuery) -> Response:
+    """Sum what was settled, and what was lost, since a while ago."""
+    since = farm().clock() - round(query.since_seconds * 1000)
+    rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
+    return jsonify(data=[views.usage(row) for row in rows])
+
+
+@bp.get("/keys", responses={200: Listed})
+def list_keys() -> Response:
+    """List keys; their secrets are not kept."""
+    return jsonify(data=[views.key(row) for row in off_hub(keys.listing, farm(), account_scope())])
+
+
+@bp.post("/keys", responses={201: View})
+def create_key(body: KeyBody) -> tuple[Response, int]:
+    """Make a key; its token is shown this once."""
+    only_admin()
+    row, token = off_hub(
+        keys.create,
+        farm(),
+        account_id=own_account(),
+        kind=KeyKind(body.kind),
+        name=body.name,
+        ttl_seconds=body.ttl_seconds,
+    )
+    return jsonify(views.key(row, token)), 201
+
+
+@bp.delete("/keys/<key_id>", responses={200: View})
+def revoke_key(path: KeyPath) -> Response:
+    """End a key at once."""
+    return jsonify(views.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))

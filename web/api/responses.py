@@ -1,0 +1,109 @@
+"""What the API answers, as OpenAPI sees it."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SECURITY: Final[list[dict[str, list[str]]]] = [{"key": []}]
+
+
+class View(BaseModel):
+    """More fields may come; none goes."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Problem(View):
+    """RFC 9457: what happened, and what to do next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    next: str
+
+
+class SessionView(View):
+    """A session and its balances, in GPU-seconds."""
+
+    id: str
+    object: str
+    name: str
+    state: str
+    budget_gpu_seconds: float
+    held_gpu_seconds: float
+    spent_gpu_seconds: float
+    available_gpu_seconds: float
+
+
+class Price(View):
+    """Money."""
+
+    microusd: int
+    usd: float
+
+
+class QuoteView(View):
+    """What a job would cost; nothing was written."""
+
+    gpu_seconds_p50: float
+    gpu_seconds_p90: float
+    price: Price
+    stages: list[dict[str, Any]]
+    fits: bool
+    alternatives: list[dict[str, Any]]
+
+
+class JobView(View):
+    """A job."""
+
+    id: str
+    object: str
+    state: str
+    session_id: str
+    model: str
+    prompt: str
+    seconds: float
+    fps: int
+    width: int
+    height: int
+    seed: int
+    steps: int
+    frames_total: int
+    frames_done: int
+    progress: int = Field(ge=0, le=100)
+    shots: list[dict[str, Any]]
+    quote: dict[str, Any]
+    usage: dict[str, Any]
+    error: dict[str, Any] | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    artifacts: dict[str, Any]
+
+
+class ReceiptView(View):
+    """An itemised receipt; `final` once the job has ended."""
+
+    job_id: str
+    final: bool
+    gpu_seconds: float
+    lost_gpu_seconds: float
+    price: Price
+    by_stage: dict[str, float]
+    lines: list[dict[str, Any]]
+
+
+class Listed(View):
+    """Part of a list."""
+
+    data: list[dict[str, Any]]
+    next_cursor: str | None = None
+
+
+class Health(View):
+    """Whether the farm can answer."""
+
+    status: str
+    version: str

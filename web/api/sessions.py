@@ -1,0 +1,91 @@
+"""Sessions: open, look, top up, read the ledger."""
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.farm import sessions
+from orchestrator.model import Session
+from orchestrator.states import KeyKind
+from web.api import views
+from web.api.bodies import (
+    PageQuery,
+    SessionBody,
+    SessionPath,
+    TopUpBody,
+    gpu_ms,
+    idempotency,
+)
+from web.api.responses import SECURITY, Listed, Problem, SessionView
+from web.auth import account_scope, own_account, requires
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "sessions",
+    __name__,
+    url_prefix=f"{views.BASE}/sessions",
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+
+@bp.post("", responses={201: SessionView})
+def create(body: SessionBody) -> tuple[Response, int]:
+    """Open a session with a budget."""
+    made = off_hub(
+        sessions.create,
+        farm(),
+        account_id=own_account(),
+        name=body.name,
+        budget_gpu_ms=gpu_ms(body.budget_gpu_seconds),
+        idempotency=idempotency(),
+    )
+    return jsonify(views.session(made)), 201
+
+
+@bp.get("", responses={200: Listed})
+def listing(query: PageQuery) -> Response:
+    """List sessions, newest first."""
+    page = off_hub(sessions.listing, farm(), account_scope(), limit=query.limit, after=query.after)
+    return jsonify(views.listed(page, views.session))
+
+
+@bp.get("/<session_id>", responses={200: SessionView})
+def show(path: SessionPath) -> Response:
+    """Show a session by id or name."""
+    return jsonify(views.session(_look(path)))
+
+
+@bp.post("/<session_id>/top-ups", responses={201: SessionView})
+def top_up(path: SessionPath, body: TopUpBody) -> tuple[Response, int]:
+    """Raise a session's budget; jobs that were paused for budget go on."""
+    found = _look(path)
+    session = off_hub(
+        sessions.top_up,
+        farm(),
+        account_scope(),
+        found.id,
+        gpu_ms(body.gpu_seconds),
+        idempotency(),
+    )
+    return jsonify(views.session(session)), 201
+
+
+@bp.get("/<session_id>/ledger", responses={200: Listed})
+def ledger(path: SessionPath, query: PageQuery) -> Response:
+    """List a session's entries, newest first."""
+    found = _look(path)
+    page = off_hub(
+        sessions.ledger_page,
+        farm(),
+        account_scope(),
+        found.id,
+        limit=query.limit,
+        after=query.after,
+    )
+    return jsonify(views.listed(page, views.entry))
+
+
+def _look(path: SessionPath) -> Session:
+    return off_hub(sessions.look, farm(), own_account(), account_scope(), path.session_id)

@@ -1,0 +1,306 @@
+"""The farm's nouns as JSON. Here GPU-ms become seconds: decimals with at most three places."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from orchestrator import planner
+from orchestrator.catalog import ModelCard
+from orchestrator.farm import Page
+from orchestrator.farm.fleet import QueueDepth
+from orchestrator.farm.jobs import Alternative, Estimate
+from orchestrator.model import Brief, Entry, Job, Json, Key, Quote, Session, Worker
+
+T = TypeVar("T")
+BASE = "/api/v1"
+
+
+def seconds(gpu_ms: int | None) -> float | None:
+    """Return GPU-ms as GPU-seconds; three places are exact."""
+    return None if gpu_ms is None else gpu_ms / 1000
+
+
+def when(at_ms: int | None) -> str | None:
+    """Return a time as ISO 8601 in UTC."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def listed(page: Page[T], view: Callable[[T], Json]) -> Json:
+    """Return a part of a list."""
+    return {"data": [view(item) for item in page.items], "next_cursor": page.next_cursor}
+
+
+def session(row: Session) -> Json:
+    """Return a session and its balances."""
+    return {
+        "id": row.id,
+        "object": "session",
+        "name": row.name,
+        "state": row.state.value,
+        "budget_gpu_seconds": seconds(row.limit_gpu_ms),
+        "held_gpu_seconds": seconds(row.held_gpu_ms),
+        "spent_gpu_seconds": seconds(row.spent_gpu_ms),
+        "available_gpu_seconds": seconds(row.available_gpu_ms),
+        "created_at": when(row.created_at_ms),
+    }
+
+
+def entry(row: Entry) -> Json:
+    """Return one movement of the ledger."""
+    return {
+        "id": row.id,
+        "at": when(row.at_ms),
+        "kind": row.kind.value,
+        "gpu_seconds": seconds(row.gpu_ms),
+        "debit": row.debit,
+        "credit": row.credit,
+        "job_id": row.job_id,
+        "lease_id": row.lease_id,
+        "note": row.note,
+    }
+
+
+def price(microusd: int) -> Json:
+    """Return a price."""
+    return {"microusd": microusd, "usd": microusd / 1e6}
+
+
+def job(row: Job) -> Json:
+    """Return a job as its owner sees it."""
+    quoted = row.quote
+    files = {
+        name: {"url": f"{BASE}/jobs/{row.id}/{name}", **{k: f[k] for k in ("sha256", "bytes")}}
+        for name, f in row.artifacts.items()
+    }
+    return {
+        "id": row.id,
+        "object": "job",
+        "state": row.state.value,
+        "wish": row.wish.value if row.wish else None,
+        "pause_reason": row.pause_reason.value if row.pause_reason else None,
+        "session_id": row.session_id,
+        "model": row.model,
+        "prompt": row.brief["prompt"],
+        "negative_prompt": row.brief.get("negative_prompt", ""),
+        "seconds": round(row.frames_total / row.fps, 3),
+        "fps": row.fps,
+        "width": row.width,
+        "height": row.height,
+        "seed": row.seed,
+        "steps": row.steps,
+        "frames_total": row.frames_total,
+        "frames_done": row.frames_done,
+        "progress": _progress(row),
+        "shots": [_shot(shot) for shot in quoted["plan"]["shots"]],
+        "notes": quoted["plan"]["notes"],
+        "quote": {
+            "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
+            "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
+            "price": price(quoted["price_microusd"]),
+        },
+        "usage": {
+            "gpu_seconds": seconds(row.spent_gpu_ms),
+            "held_gpu_seconds": seconds(row.held_gpu_ms),
+            "max_gpu_seconds": seconds(row.cap_gpu_ms),
+        },
+        "error": row.error,
+        "created_at": when(row.created_at_ms),
+        "started_at": when(row.started_at_ms),
+        "finished_at": when(row.finished_at_ms),
+        "artifacts": files,
+    }
+
+
+def quote(estimate: Estimate) -> Json:
+    """Return what a job would cost, and what would fit if it does not."""
+    return {
+        "object": "quote",
+        **_quoted(estimate.quote),
+        "basis": estimate.quote.basis,
+        "fits": estimate.fits,
+        "session_id": estimate.session.id,
+        "available_gpu_seconds": seconds(estimate.session.available_gpu_ms),
+        "model": estimate.plan.model,
+        "width": estimate.plan.output.width,
+        "height": estimate.plan.output.height,
+        "fps": estimate.plan.fps,
+        "steps": estimate.plan.steps,
+        "seconds": round(estimate.plan.seconds, 3),
+        "frames_total": estimate.plan.frames_total,
+        "shots": [_shot(shot) for shot in planner.plan_json(estimate.plan)["shots"]],
+        "notes": list(estimate.plan.notes),
+        "alternatives": [alternative(each) for each in estimate.alternatives],
+    }
+
+
+def alternative(other: Alternative) -> Json:
+    """Return a variant that would fit."""
+    return {"label": other.label, **_quoted(other.quote), "request": request(other.brief)}
+
+
+def request(brief: Brief) -> Json:
+    """Return a brief as the body that would ask for it."""
+    asked = {
+        "prompt": brief.prompt,
+        "negative_prompt": brief.negative_prompt or None,
+        "model": brief.model,
+        "seconds": brief.seconds,
+        "fps": brief.fps,
+        "size": str(brief.size) if brief.size else None,
+        "steps": brief.steps,
+        "seed": brief.seed,
+        "max_gpu_seconds": seconds(brief.max_gpu_ms),
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def receipt(row: Json) -> Json:
+    """Return a receipt with every GPU-ms as seconds."""
+    return {name: value for name, value in _in_seconds(row).items() if name != "price_microusd"} | {
+        "object": "receipt",
+        "price": price(row["price_microusd"]),
+    }
+
+
+def model(card: ModelCard) -> Json:
+    """Return a model of the catalogue, without where its weights lie."""
+    return {
+        "id": card.id,
+        "object": "model",
+        "version": card.version,
+        "title": card.title,
+        "kind": card.kind,
+        "licence": card.licence,
+        "parameters": card.parameters,
+        "native_size": str(card.native),
+        "output_size": str(card.output),
+        "steps": {"min": card.min_steps, "default": card.default_steps, "max": card.max_steps},
+        "fps": card.fps,
+        "seconds": card.seconds,
+        "max_seconds": card.max_seconds,
+        "max_frames": card.max_frames,
+        "memory_mb": card.memory_mb,
+        "domains": list(card.domains),
+        "scores": dict(card.scores),
+        "vocabulary": {
+            "subjects": sorted(card.vocabulary.subjects),
+            "settings": sorted(card.vocabulary.settings),
+            "motions": sorted(card.vocabulary.motions),
+            "styles": sorted(card.vocabulary.styles),
+        },
+    }
+
+
+def worker(row: Worker) -> Json:
+    """Return a worker as its operator sees it."""
+    return {
+        "id": row.id,
+        "object": "worker",
+        "name": row.name,
+        "host": row.host,
+        "device": row.device,
+        "device_class": row.device_class,
+        "memory_mb": row.memory_mb,
+        "kinds": list(row.kinds),
+        "models": list(row.models),
+        "polls": row.polls,
+        "state": row.state.value,
+        "versions": row.versions,
+        "seen_at": when(row.seen_at_ms),
+    }
+
+
+def queue(depth: QueueDepth) -> Json:
+    """Return how long a queue is."""
+    return {
+        "queue": depth.queue,
+        "ready": depth.ready,
+        "leased": depth.leased,
+        "idle_workers": depth.idle_workers,
+    }
+
+
+def usage(row: Json) -> Json:
+    """Return one line of usage."""
+    shown: Json = _in_seconds(row)
+    return shown
+
+
+def key(row: Key, token: str | None = None) -> Json:
+    """Return a key; `token` only when it was just made."""
+    shown = {
+        "id": row.id,
+        "object": "key",
+        "kind": row.kind.value,
+        "name": row.name,
+        "account_id": row.account_id,
+        "created_at": when(row.created_at_ms),
+        "expires_at": when(row.expires_at_ms),
+        "revoked_at": when(row.revoked_at_ms),
+        "used_at": when(row.used_at_ms),
+    }
+    return shown | {"token": token} if token else shown
+
+
+def problem_data(data: Json) -> Json:
+    """Return an error's data as JSON: seconds for GPU-ms, alternatives as requests."""
+    others = data.get("alternatives")
+    shown = _in_seconds({k: v for k, v in data.items() if k != "alternatives"})
+    if others is not None:
+        shown["alternatives"] = [alternative(each) for each in others]
+    return shown
+
+
+def _quoted(cost: Quote) -> Json:
+    return {
+        "gpu_seconds_p50": seconds(cost.p50_gpu_ms),
+        "gpu_seconds_p90": seconds(cost.p90_gpu_ms),
+        "price": price(cost.price_microusd),
+        "stages": [
+            {
+                "stage": line.stage.value,
+                "gpu_seconds_p50": seconds(line.p50_gpu_ms),
+                "gpu_seconds_p90": seconds(line.p90_gpu_ms),
+                "price": price(line.price_microusd),
+            }
+            for line in cost.stages
+        ],
+    }
+
+
+def _shot(shot: Json) -> Json:
+    scene = shot["scene"]
+    return {
+        "first_frame": shot["first_frame"],
+        "frames": shot["frames"],
+        "prompt": scene["prompt"],
+        "negative_prompt": scene["negative_prompt"],
+        "understood": scene["understood"],
+        "camera": scene["camera"],
+    }
+
+
+def _progress(row: Job) -> int:
+    """Per cent of the way: the frames are 95 of them, the video is the rest."""
+    if row.state == "succeeded":
+        return 100
+    return round(95 * row.frames_done / row.frames_total)
+
+
+def _in_seconds(value: Any) -> Any:
+    """Rename every `…gpu_ms` of nested JSON to `…gpu_seconds` and divide it by 1,000."""
+    if isinstance(value, list):
+        return [_in_seconds(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    shown: Json = {}
+    for name, item in value.items():
+        if name.endswith("gpu_ms"):
+            shown[name.replace("gpu_ms", "gpu_seconds")] = seconds(item)
+        elif name == "by_stage":
+            shown[name] = {stage: seconds(ms) for stage, ms in item.items()}
+        else:
+            shown[name] = _in_seconds(item)
+    return shown

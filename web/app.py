@@ -1,0 +1,87 @@
+"""The application: `gunicorn "web.app:create_app()"` serves it."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Response
+from flask_openapi import Info, OpenAPI
+
+from orchestrator import logs
+from orchestrator.farm import Farm, keys, opening
+from orchestrator.settings import Settings, settings
+from orchestrator.wiring import farm_from
+from web import auth, errors, pages, protocol
+from web.api import health, jobs, operators, sessions
+from web.artifacts import Artifacts
+
+MEGABYTE = 1 << 20
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def create_app(
+    farm: Farm | None = None,
+    config: Settings | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> OpenAPI:
+    """Return the application for a farm; without one, for the farm that the settings describe."""
+    config = config or settings()
+    if farm is None:
+        logs.configure(config)
+        farm = farm_from(config)
+        opening.open_home(farm)
+        if token := config.join_token.get_secret_value():
+            keys.admit(farm, token, name="FARM_JOIN_TOKEN")
+    app = OpenAPI(
+        __name__,
+        info=Info(title="Framefarm", version="1"),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        validation_error_callback=errors.invalid,
+        static_folder=str(Path(__file__).parent / "static"),
+    )
+    app.config.update(
+        SECRET_KEY=secret_key(config),
+        MAX_CONTENT_LENGTH=config.max_body_mb * MEGABYTE,
+        MAX_FORM_MEMORY_SIZE=MEGABYTE,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        WTF_CSRF_TIME_LIMIT=None,
+        **(overrides or {}),
+    )
+    app.extensions["farm"] = farm
+    app.extensions["settings"] = config
+    root, low = config.artifacts_root, config.min_free_disk_mb
+    app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
+    auth.init_app(app)
+    errors.init_app(app)
+    app.register_blueprint(pages.bp)
+    app.register_blueprint(protocol.bp)
+    for room in (sessions, jobs, operators, health):
+        auth.csrf.exempt(room.bp)
+        app.register_api(room.bp)
+    app.after_request(_harden)
+    return app
+
+
+def secret_key(config: Settings) -> str:
+    """Return the key that signs cookies; made once per home, readable by its owner alone."""
+    if given := config.secret_key.get_secret_value():
+        return given
+    file = config.home / "secret_key"
+    if not file.exists():
+        config.home.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32), encoding="ascii")
+    return file.read_text(encoding="ascii")
+
+
+def _harden(answer: Response) -> Response:
+    answer.headers.setdefault("Content-Security-Policy", POLICY)
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Referrer-Policy", "same-origin")
+    answer.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    return answer

@@ -1,0 +1,149 @@
+"""The farm's files, in a local folder or behind any fsspec URL (`s3://bucket/prefix`).
+
+Keys are the farm's own words: `units/<unit>/<fence>/<name>` and `inputs/<sha256>/<name>`.
+An input's key is named after its content, so only who has the file can name it.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any, Final
+from uuid import uuid4
+
+import fsspec
+from flask import Response, send_file
+
+from orchestrator.errors import BadRequest, NotFound, Unavailable
+from web.pictures import check_picture
+
+PIECE_BYTES: Final = 1 << 20
+KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
+INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
+
+
+class Artifacts:
+    """Files by key. Writing is atomic: a reader sees all of a file or none."""
+
+    def __init__(self, root: str, *, min_free_mb: int = 0) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(root)
+        self._local = isinstance(self._fs, fsspec.get_filesystem_class("file"))
+        self._min_free_bytes = min_free_mb << 20
+        if self._local:
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+
+    def put(self, key: str, pieces: Iterable[bytes], *, sha256: str, max_bytes: int) -> int:
+        """Store a file and return its size.
+
+        Raises:
+            BadRequest: its digest is another, or it is larger than allowed.
+        """
+        place, part = self._place(key), self._place(key) + f".{uuid4().hex}.part"
+        digest, size = hashlib.sha256(), 0
+        self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+        try:
+            with self._fs.open(part, "wb") as file:
+                for piece in pieces:
+                    size += len(piece)
+                    if size > max_bytes:
+                        raise BadRequest(
+                            f"The file is larger than {max_bytes >> 20} MB.",
+                            next="FARM_MAX_UPLOAD_MB bounds what a worker may send.",
+                        )
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != sha256:
+                raise BadRequest("The file that came is not the one its SHA-256 names.")
+            self._fs.mv(part, place)
+        finally:
+            if self._fs.exists(part):
+                self._fs.rm(part)
+        return size
+
+    def keep_input(self, name: str, data: bytes) -> str:
+        """Store a reference image or storyboard and return its key.
+
+        Raises:
+            BadRequest: an image is none by its content, or too large.
+        """
+        ending = Path(name).suffix.lower()
+        if ending not in (".json", ".yaml", ".yml", ".csv"):
+            ending = check_picture(data)
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"inputs/{digest}/input{ending}"
+        if not self.exists(key):
+            self.put(key, [data], sha256=digest, max_bytes=len(data))
+        return key
+
+    def read(self, key: str) -> bytes:
+        """Return an input's content.
+
+        Raises:
+            NotFound: there is no such input.
+        """
+        if not INPUT.fullmatch(key) or not self.exists(key):
+            raise NotFound("That file is not here any more.", next="Choose the file again.")
+        content: bytes = self._fs.cat_file(self._place(key))
+        return content
+
+    def exists(self, key: str) -> bool:
+        """Tell whether a file is there."""
+        return bool(self._fs.exists(self._place(key)))
+
+    def open(self, key: str) -> IO[bytes]:
+        """Open a file for reading.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        if not self.exists(key):
+            raise NotFound("That file is not here any more.")
+        file: IO[bytes] = self._fs.open(self._place(key), "rb")
+        return file
+
+    def send(
+        self,
+        key: str,
+        *,
+        mimetype: str,
+        download_name: str | None = None,
+        as_attachment: bool = False,
+        max_age: int | None = None,
+    ) -> Response:
+        """Answer with a file; a Range gets its part."""
+        source: Any = self._place(key) if self._local and self.exists(key) else self.open(key)
+        answer = send_file(
+            source,
+            mimetype=mimetype,
+            download_name=download_name or key.rpartition("/")[2],
+            as_attachment=as_attachment,
+            max_age=max_age,
+            conditional=True,
+            etag=hashlib.sha256(key.encode()).hexdigest()[:32],
+        )
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove files; those that are gone already are fine."""
+        for key in keys:
+            if self.exists(key):
+                self._fs.rm(self._place(key))
+
+    def check_room(self) -> None:
+        """Refuse new work when the disk is nearly full.
+
+        Raises:
+            Unavailable: less than FARM_MIN_FREE_DISK_MB is left.
+        """
+        if self._local and shutil.disk_usage(self._root).free < self._min_free_bytes:
+            raise Unavailable(
+                "The farm's disk is nearly full; nothing new is started.",
+                next="Delete old jobs (`farm jobs rm`), or give FARM_HOME a larger disk.",
+            )
+
+    def _place(self, key: str) -> str:
+        if not KEY.fullmatch(key) or ".." in key:
+            raise NotFound("There is no file by that name.")
+        return f"{self._root}/{key}"

@@ -1,0 +1,92 @@
+"""Who is asking: a key in the Authorization header, or a browser that signed in by a link.
+
+The APIs take keys alone and no cookie, so that no page of another site can use them. Pages
+take the cookie alone, and their forms carry a CSRF token.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from flask import Flask, Response, g, redirect, request, url_for
+from flask_login import LoginManager, UserMixin
+from flask_wtf import CSRFProtect
+
+from orchestrator.errors import NotAllowed, Unauthorized
+from orchestrator.farm import keys
+from orchestrator.model import Key
+from orchestrator.states import KeyKind
+from web.context import farm
+from web.hub import off_hub
+
+csrf = CSRFProtect()
+
+
+class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
+    """A browser that signed in; its id is the account's."""
+
+    def __init__(self, account_id: str) -> None:
+        self.id = account_id
+
+
+def init_app(app: Flask) -> None:
+    """Set up sign-in and CSRF protection for the pages."""
+    csrf.init_app(app)
+    manager = LoginManager(app)
+    manager.user_loader(Visitor)
+    manager.unauthorized_handler(_to_the_door)
+
+
+def _to_the_door() -> Response:
+    return cast(Response, redirect(url_for("pages.door", next=request.path), 303))
+
+
+def current_key() -> Key:
+    """Return the live key of this request.
+
+    Raises:
+        Unauthorized: there is none.
+    """
+    if "key" not in g:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthorized
+        g.key = off_hub(keys.resolve, farm(), token.strip())
+    return cast(Key, g.key)
+
+
+def requires(*kinds: KeyKind) -> Callable[[], None]:
+    """Return a check for a blueprint's before_request: a live key of one of these kinds.
+
+    Raises:
+        NotAllowed: the key is of another kind.
+    """
+
+    def check() -> None:
+        if current_key().kind not in kinds:
+            allowed = " or ".join(kinds)
+            raise NotAllowed(f"This takes a key of kind {allowed}, not {current_key().kind}.")
+
+    return check
+
+
+def account_scope() -> str | None:
+    """Return the account whose things this key may see; None for an admin key: all."""
+    key = current_key()
+    return None if key.kind is KeyKind.ADMIN else own_account()
+
+
+def own_account() -> str:
+    """Return the account that this key acts for."""
+    account = current_key().account_id
+    if account is None:
+        raise NotAllowed("This key belongs to no account.")
+    return account
+
+
+def only_admin() -> None:
+    """Refuse everybody but an operator.
+
+    Raises:
+        NotAllowed: the key is not an admin key.
+    """
+    requires(KeyKind.ADMIN)()

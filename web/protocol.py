@@ -1,0 +1,128 @@
+"""The worker protocol over HTTP; docs/protocol.md says what each answer asks of a worker."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import ValidationError
+
+from orchestrator.errors import BadRequest, NotAllowed, Unavailable
+from orchestrator.farm import work
+from orchestrator.states import KeyKind
+from orchestrator.wire import (
+    PREFIX,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    HeartbeatRequest,
+    HelloRequest,
+    Message,
+    Order,
+    ReleaseRequest,
+)
+from web import errors
+from web.artifacts import PIECE_BYTES
+from web.auth import csrf, current_key, requires
+from web.context import artifacts, farm, settings
+from web.hub import off_hub, pause
+
+LOOK_SECONDS = 0.25
+"""Between two looks for work within one long poll."""
+
+bp = Blueprint("worker", __name__, url_prefix=PREFIX)
+csrf.exempt(bp)
+bp.before_request(requires(KeyKind.JOIN, KeyKind.WORKER))
+
+M = TypeVar("M", bound=Message)
+
+
+@bp.post("/hello")
+def hello() -> Response:
+    """Enrol, or come back."""
+    return _answer(off_hub(work.hello, farm(), current_key(), _read(HelloRequest)))
+
+
+@bp.post("/claim")
+def claim() -> Response:
+    """Give the worker its next order, waiting for one for as long as it asks."""
+    asked = _read(ClaimRequest)
+    worker = _worker_id()
+    orders: tuple[Order, ...] = off_hub(work.claim, farm(), worker, asked.hint)
+    waited = 0.0
+    while not orders and waited < asked.wait_seconds:
+        pause(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+        orders = off_hub(work.claim, farm(), worker, asked.hint)
+    return _answer(ClaimAnswer(orders=orders))
+
+
+@bp.post("/heartbeat")
+def heartbeat() -> Response:
+    """Renew leases and say whether to go on."""
+    return _answer(off_hub(work.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
+
+
+@bp.post("/complete")
+def complete() -> Response:
+    """Accept, settle, and hand out what comes next."""
+    report = _read(CompleteRequest)
+    worker = _worker_id()
+    for file in report.receipt.artifacts:
+        key = f"units/{_unit_of(report)}/{report.fence}/{file.name}"
+        if not off_hub(artifacts().exists, key):
+            raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
+    return _answer(off_hub(work.complete, farm(), worker, report))
+
+
+@bp.post("/release")
+def release() -> Response:
+    """Take a unit back unfinished."""
+    return _answer(off_hub(work.release, farm(), _worker_id(), _read(ReleaseRequest)))
+
+
+@bp.put("/artifacts/<lease_id>/<name>")
+def upload(lease_id: str, name: str) -> tuple[Response, int]:
+    """Store a file under an open lease."""
+    fence, sha256 = request.args.get("fence", "", str), request.args.get("sha256", "", str)
+    if not fence.isdecimal():
+        raise BadRequest("fence is missing from the query.")
+    key = off_hub(work.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
+    limit = settings().max_upload_mb << 20
+    request.max_content_length = limit
+    # On the hub: the body comes through its socket, a piece at a time.
+    size = artifacts().put(key, _pieces(), sha256=sha256, max_bytes=limit)
+    return jsonify(key=key, bytes=size), 201
+
+
+@bp.get("/artifacts/<path:key>")
+def download(key: str) -> Response:
+    """Send a file that one of the worker's open leases names."""
+    off_hub(work.may_read, farm(), _worker_id(), key)
+    return artifacts().send(key, mimetype="application/octet-stream")
+
+
+def _worker_id() -> str:
+    worker_id = current_key().worker_id
+    if worker_id is None:
+        raise NotAllowed("A join token opens hello alone.", next="Say hello and use your own key.")
+    return worker_id
+
+
+def _unit_of(report: CompleteRequest) -> str:
+    return off_hub(work.unit_of, farm(), _worker_id(), report.lease_id)
+
+
+def _pieces() -> Iterator[bytes]:
+    while piece := request.stream.read(PIECE_BYTES):
+        yield piece
+
+
+def _read(kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(request.get_data())
+    except ValidationError as error:
+        raise errors.bad_request(error) from None
+
+
+def _answer(message: Message) -> Response:
+    return Response(message.model_dump_json(), mimetype="application/json")
