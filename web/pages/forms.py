@@ -23,7 +23,7 @@ FIELDS: Final = (
 )  # fmt: skip
 MORE: Final = frozenset({"model", "steps", "fps", "max_gpu_seconds", "session"})
 """Fields that start folded away."""
-KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[^/\x00]{1,120}")
+KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
 STORYBOARDS: Final = ".json,.yaml,.yml,.csv"
 

@@ -10,6 +10,7 @@ from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs, receipts
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
+from web.api import views
 from web.context import artifacts, farm
 from web.hub import off_hub
 from web.pages import bp
@@ -42,8 +43,10 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
         trouble, status = _trouble(verb, error), 402 if isinstance(error, BudgetExceeded) else 409
     if trouble is None and "HX-Request" not in request.headers:
         return redirect(url_for("pages.job", job_id=job_id), 303)
-    page = "_job.html" if "HX-Request" in request.headers else "job.html"
-    return render_template(page, trouble=trouble, **off_hub(room_of, me(), job_id)), status
+    alone = "HX-Request" in request.headers
+    page = "_job.html" if alone else "job.html"
+    room = off_hub(room_of, me(), job_id)
+    return render_template(page, alone=alone, trouble=trouble, **room), status
 
 
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>")
@@ -77,7 +80,7 @@ def strip(job_id: str, unit_id: str) -> Response:
 @login_required
 def receipt_json(job_id: str) -> Response:
     """Send the receipt as data."""
-    return jsonify(off_hub(receipts.receipt, farm(), me(), job_id))
+    return jsonify(views.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
 
 
 def slug(prompt: str) -> str:

@@ -29,11 +29,11 @@ REDRAWS: Final = frozenset({"state", "frame"})
 def live(job_id: str) -> Response:
     """Stream the parts of a job's page as they change, until the job has ended."""
     account = me()
-    off_hub(jobs.get, farm(), account, job_id)
+    over = off_hub(jobs.get, farm(), account, job_id).state.is_terminal
     newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
     after = int(newest) if newest.isdigit() else 0
     return Response(
-        stream_with_context(_messages(account, job_id, after)),
+        stream_with_context(_messages(account, job_id, after, over=over)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -45,20 +45,21 @@ def message(html: str, event_id: int) -> str:
     return f"id: {event_id}\n{lines}\n"
 
 
-def _messages(account: str, job_id: str, after: int) -> Iterator[str]:
+def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[str]:
     yield "retry: 1000\n\n"
     quiet = 0.0
     while True:
         events = off_hub(jobs.events, farm(), (job_id,), after=after)
-        if events:
-            after, quiet = events[-1].id, 0.0
+        if events or over:
+            after, quiet = events[-1].id if events else after, 0.0
             room = off_hub(room_of, account, job_id)
-            fresh = room["view"].is_over or any(event.kind in REDRAWS for event in events)
+            over = room["view"].is_over
+            fresh = over or any(event.kind in REDRAWS for event in events)
             yield message(render_template("_live.html", fresh_frames=fresh, **room), after)
-            if room["view"].is_over:
-                yield f"event: done\nid: {after}\ndata: {room['view'].job.state}\n\n"
-                return
-        elif quiet >= COMMENT_SECONDS:
+        if over:
+            yield f"event: done\nid: {after}\ndata: the job has ended\n\n"
+            return
+        if quiet >= COMMENT_SECONDS:
             quiet = 0.0
             yield ": still here\n\n"
         quiet += LOOK_SECONDS

@@ -15,6 +15,7 @@ from orchestrator.farm.ids import new_id
 from orchestrator.model import Size
 from orchestrator.plan_json import brief_from_json, brief_json
 from web.context import artifacts, farm, settings
+from web.errors import STATUS
 from web.hub import off_hub
 from web.pages import bp, forms, rooms
 from web.pages.forms import Form, Upload
@@ -56,6 +57,7 @@ def submit() -> Answer:
     digest = hashlib.sha256(facts + form["session"].encode()).hexdigest()
     key = request.form.get("request_key", "")[:100]
     try:
+        off_hub(artifacts().check_room)
         submission = off_hub(
             jobs.submit,
             farm(),
@@ -64,10 +66,8 @@ def submit() -> Answer:
             brief=asked,
             idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
         )
-    except BudgetExceeded as error:
-        return _page(form, status=402, refusal=_refusal(error, "It was not started"))
-    except (BadRequest, NotFound) as error:
-        return _page(form, status=422, refusal=_refusal(error, "It was not started"))
+    except FarmError as error:
+        return _page(form, status=STATUS.get(error.code, 500), refusal=_refusal(error))
     return redirect(url_for("pages.job", job_id=submission.job.id), 303)
 
 
@@ -188,9 +188,9 @@ def _faults(form: Form) -> dict[str, str]:
     }
 
 
-def _refusal(error: FarmError, title: str) -> dict[str, str]:
+def _refusal(error: FarmError) -> dict[str, str]:
     return {
-        "title": title,
+        "title": "It was not started",
         "what": error.message,
         "charged": "Nothing was charged.",
         "next": error.next,

@@ -32,10 +32,4 @@
     if (event.target.type !== "file") return;
     document.getElementById(`kept-${event.target.name}`)?.remove();
   });
-
-  // The stream says `done` when the job has ended: the tab says so, too.
-  document.addEventListener("done", (event) => {
-    const title = document.querySelector("#live")?.dataset.done;
-    if (title) document.title = title;
-  });
 })();
