@@ -110,9 +110,10 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
         Refused: the farm takes neither.
         Unavailable: the farm did not answer for `HELLO_SECONDS`.
     """
-    if not config.server:
+    if not config.server.startswith(("http://", "https://")):
         raise BadRequest(
-            "FARM_SERVER is not set.", next="Set it to the farm's URL, as `farm status` shows it."
+            "FARM_SERVER is not an http:// or https:// URL.",
+            next="Set it to the farm's URL, as `farm status` shows it.",
         )
     kept = _kept_key(home, config.server)
     token = config.join_token.get_secret_value()

@@ -280,11 +280,15 @@ def test_a_hung_engine_is_killed(
 @pytest.mark.slow
 def test_a_hung_engine_that_is_told_to_stop_is_killed(farm: FakeFarm, agent: Agent) -> None:
     """Cancelled, but deaf: killed after a lease and its grace."""
+    farm.ready.append(render_order(4))
+    agent.run()
+    farm.beats.clear()
     farm.ready.append(render_order(4, prompt="#hang"))
-    watch = when(lambda: len(farm.beats) > 25, lambda: setattr(farm, "verdict", Verdict.CANCEL))
+    watch = when(lambda: len(farm.beats) > 10, lambda: setattr(farm, "verdict", Verdict.CANCEL))
     agent.run()
     watch.join()
-    assert farm.completed[0].outcome is Outcome.FAILED
+    assert farm.completed[1].outcome is Outcome.FAILED
+    assert "said nothing" in farm.completed[1].message
 
 
 @pytest.mark.parametrize(

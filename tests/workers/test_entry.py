@@ -115,6 +115,7 @@ def test_a_worker_enrols_once_and_keeps_its_key_to_itself(farm: FakeFarm, tmp_pa
     ("env", "options", "code", "words"),
     [
         ({}, ["--poll"], 2, "FARM_JOIN_TOKEN"),
+        ({"FARM_SERVER": "my-farm:8000", "FARM_JOIN_TOKEN": JOIN}, ["--poll"], 2, "FARM_SERVER"),
         ({"FARM_JOIN_TOKEN": "wrong"}, ["--poll"], 5, "There is no valid key"),
         ({"FARM_JOIN_TOKEN": JOIN}, [], 2, "FARM_BROKER_URL"),
         ({"FARM_JOIN_TOKEN": JOIN}, ["--poll", "--models", "sora"], 2, "'sora'"),

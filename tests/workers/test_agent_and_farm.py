@@ -1,0 +1,120 @@
+"""The worker and the real farm: web, SQL and ledger on one side, child and FFmpeg on the other."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+from werkzeug.serving import make_server
+
+from orchestrator import wire
+from orchestrator.catalog import FAKE, Catalog
+from orchestrator.farm import Farm, check, jobs, keys
+from orchestrator.settings import Settings
+from orchestrator.states import JobState, KeyKind, PauseReason, UnitKind
+from orchestrator.store import open_store
+from orchestrator.wiring import now_ms
+from tests.factories import brief, make_farm, submit
+from web.app import create_app
+from workers import devices, entry
+from workers.agent import Agent
+from workers.child import Child, Setup
+from workers.client import Client
+
+
+@pytest.fixture
+def farm(sqlite_url: str) -> Iterator[Farm]:
+    """A farm on SQLite by the real clock."""
+    store = open_store(sqlite_url)
+    yield make_farm(store, now_ms, heartbeat_seconds=0.2, lease_seconds=10.0)  # type: ignore[arg-type]
+    store.close()
+
+
+@pytest.fixture
+def server(farm: Farm, tmp_path: Path) -> Iterator[str]:
+    """The real web application on a free port; yields its URL."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    app = create_app(farm, Settings(home=tmp_path / "home", min_free_disk_mb=1))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def agent(farm: Farm, server: str, tmp_path: Path) -> Iterator[Agent]:
+    """A worker that has enrolled with a join token."""
+    _, token = keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="join")
+    config = Settings(server=server, join_token=token)  # type: ignore[arg-type]
+    device = devices.discover("cpu")
+    request = wire.HelloRequest(
+        name="one",
+        host="here",
+        device=device.name,
+        device_class=device.device_class,
+        memory_mb=device.memory_mb,
+        kinds=tuple(UnitKind),
+        models=("fake",),
+        polls=True,
+        fingerprint=device.fingerprint(1),
+        versions=device.versions,
+    )
+    home = tmp_path / "worker"
+    home.mkdir()
+    key, terms = entry.enrol(config, home, request)
+    client = Client(server, key)
+    child = Child(Setup(device=device, threads=1, catalog=Catalog({FAKE.id: FAKE})))
+    with Agent(client, child, home, terms, grace_seconds=1) as agent:
+        yield agent
+    client.close()
+
+
+@pytest.mark.slow
+def test_a_prompt_becomes_a_video_and_an_exact_bill(
+    farm: Farm, agent: Agent, tmp_path: Path
+) -> None:
+    """Planned, rendered, joined and settled through HTTP; every invariant holds afterwards."""
+    job = submit(farm, brief("a dog runs; then it sleeps", seconds=4.0))
+    units = agent.run()
+    job = jobs.get(farm, job.account_id, job.id)
+    assert job.state is JobState.SUCCEEDED, job
+    assert units >= 3
+    assert check.violations(farm) == []
+    video = tmp_path / "home" / "artifacts" / job.artifacts["video"]["key"]
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        assert sum(1 for _ in container.decode(stream)) == job.frames_total
+        assert stream.codec_context.name == "h264"
+        assert container.metadata["title"] == "a dog runs; then it sleeps"
+
+
+def test_a_cancelled_job_stops_its_worker_at_the_next_step(farm: Farm, agent: Agent) -> None:
+    """What was rendered until then is charged, the rest of the hold comes back."""
+    job = submit(farm, brief("a dog runs", seconds=8.0, steps=40))
+    timer = threading.Timer(4, lambda: jobs.cancel(farm, job.account_id, job.id))
+    timer.start()
+    agent.run()
+    timer.join()
+    job = jobs.get(farm, job.account_id, job.id)
+    assert job.state is JobState.CANCELLED
+    assert check.violations(farm) == []
+
+
+def test_leaving_gives_the_unit_to_whoever_comes_next(farm: Farm, agent: Agent) -> None:
+    """A unit handed back is ready again at once, and costs nothing."""
+    job = submit(farm, brief("a dog runs", seconds=8.0, steps=40))
+    timer = threading.Timer(4, agent.leave)
+    timer.start()
+    agent.run()
+    timer.join()
+    job = jobs.get(farm, job.account_id, job.id)
+    assert not job.state.is_terminal
+    assert job.pause_reason is not PauseReason.BUDGET
+    views = jobs.units(farm, job.account_id, job.id)
+    assert {view.unit.state.value for view in views} <= {"ready", "done"}
+    assert check.violations(farm) == []
