@@ -87,7 +87,10 @@ class ChildDied(Exception):  # the parent's to report as the machine's fault
 
 
 class Child:
-    """The parent's hold on the process. Used by one thread; started again when it has died."""
+    """The parent's hold on the process; started again when it has died.
+
+    Used by the main thread alone: on Linux a child dies with the thread that started it.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
