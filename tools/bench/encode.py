@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
         home = Path(name)
         print(f"(f) encode path, {options.frames} frames of {options.size}")
-        for level in (1, 6):
+        for level in options.levels:
             compare_png(home, frames, options.size, level=level, pairs=options.pairs)
         compare_whole(home, frames, options.size, pairs=options.pairs)
         tail(home, frames, options.size)
@@ -185,6 +185,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=81)
     parser.add_argument("--size", type=_size, default=Size(width=832, height=480))
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--levels", type=int, nargs="*", default=[1, 6], help="of PNG")
     return parser.parse_args()
 
 
