@@ -1,0 +1,146 @@
+"""The documents against the code: what they draw, count, list and link to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator import ledger, wire
+from orchestrator.ledger import Movement
+from orchestrator.model import Job, Session
+from orchestrator.settings import Settings
+from orchestrator.states import JOB, TERMINAL, Cause, JobEvent, JobState, Outcome, Verdict
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docker").glob("*.md")])
+ROOMS = ("orchestrator", "workers", "web", "tools", "tests", "models")
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading, without its head."""
+    text = (DOCS / page).read_text().split(f"\n## {heading}\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", text, re.M)
+    assert table, heading
+    lines = table.group().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    """Every relative link of a page leads to a file."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md links every page beside it."""
+    linked = set(re.findall(r"\]\(([^)\s]+)\)", (DOCS / "README.md").read_text()))
+    pages = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")} - {"README.md"}
+    assert pages <= linked, sorted(pages - linked)
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    """A docs/….md in a comment, docstring or message is a page."""
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            for name in re.findall(r"\bdocs/[\w/.-]+?\.md\b", path.read_text()):
+                assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """A path in backquotes that begins with one of our folders is there."""
+    for name in re.findall(r"`((?:orchestrator|workers|web|tests|docs|docker|tools)/[^`\s*…:]*)`",
+                           page.read_text()):  # fmt: skip
+        assert (ROOT / name).exists(), name
+
+
+def test_the_diagram_is_the_life_of_a_job() -> None:
+    """docs/architecture.md draws every step of `states.JOB`, and no other."""
+    drawing = re.search(r"```mermaid\n(.*?)```", (DOCS / "architecture.md").read_text(), re.S)
+    assert drawing
+    steps = re.findall(r"^ +(\w+) --> (\w+): (\w+)$", drawing.group(1), re.M)
+    drawn = {(JobState(a), JobEvent(event)): JobState(b) for a, b, event in steps}
+    assert len(steps) == len(drawn)
+    assert drawn == JOB
+    ends = set(re.findall(r"^ +(\w+) --> \[\*\]$", drawing.group(1), re.M))
+    assert ends == set(TERMINAL)
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    """docs/operations.md lists every setting, in order, with its default."""
+    listed = [
+        (cells[0].strip("`"), cells[1].strip("`")) for cells in rows("operations.md", "Settings")
+    ]
+    expected = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        shown = "the XDG data folder" if field.default_factory else str(default)
+        expected.append((f"FARM_{name.upper()}", "" if default is None else shown))
+    assert listed == expected
+
+
+def test_the_worked_example_is_computed() -> None:
+    """Every line of the example in docs/ledger.md is what `orchestrator.ledger` makes of it."""
+    session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
+    job = _job()
+    loss = 0
+    for kind, amount, *balances, _why in rows("ledger.md", "A worked example"):
+        moved = _move(kind, int(amount), session, job)
+        assert moved.entry
+        assert moved.entry.kind == kind
+        assert moved.entry.gpu_ms == int(amount)
+        session, job = moved.session, moved.job or job
+        loss += moved.entry.gpu_ms if moved.entry.credit == "farm_loss" else 0
+        shown = [session.available_gpu_ms, session.held_gpu_ms, session.spent_gpu_ms, loss]
+        assert shown == [int(cell) for cell in balances], kind
+    assert job.held_gpu_ms == 0
+
+
+def test_the_protocol_page_names_every_word() -> None:
+    """docs/protocol.md tells every verdict, outcome, cause, file name and call."""
+    page = (DOCS / "protocol.md").read_text()
+    words = [*Verdict, *Outcome, *Cause]
+    files = [wire.SEGMENT, wire.MASTER, wire.STRIP, wire.VIDEO, wire.POSTER, wire.SHEET]
+    missing = [word for word in [*words, *files] if f"`{word}`" not in page]
+    assert not missing
+    calls = set(re.findall(r"^## (\w+)$", page, re.M))
+    assert calls == {"hello", "claim", "heartbeat", "artifacts", "complete", "release"}
+
+
+def test_every_invariant_has_its_line() -> None:
+    """docs/ledger.md lists I1 to I11, and `farm.check` speaks of no other."""
+    listed = [cells[0] for cells in rows("ledger.md", "Invariants")]
+    assert listed == [f"I{n}" for n in range(1, 12)]
+    checked = set(re.findall(r"\bI\d+\b", (ROOT / "orchestrator/farm/check.py").read_text()))
+    assert checked <= set(listed)
+
+
+def _job() -> Job:
+    return Job(
+        id="j", account_id="a", session_id="s", state=JobState.QUEUED, brief={}, quote={},
+        model="m", width=2, height=2, fps=1, steps=1, seed=0, frames_total=1, created_at_ms=0,
+    )  # fmt: skip
+
+
+def _move(kind: str, amount: int, session: Session, job: Job) -> Movement:
+    """Make the movement that a line of the example names."""
+    match kind:
+        case "grant":
+            return ledger.give(session, amount, entry_id="e", now_ms=0, top_up=False)
+        case "place" | "extend":
+            first = kind == "place"
+            return ledger.hold(session, job, amount, entry_id="e", now_ms=0, first=first)
+        case "settle":
+            return ledger.settle(session, job, amount, lease_id="l", entry_id="e", now_ms=0)
+        case "release":
+            keep = job.held_gpu_ms - amount
+            return ledger.release(session, job, keep_gpu_ms=keep, entry_id="e", now_ms=0)
+        case "loss":
+            return ledger.lose(session, job, amount, lease_id="l", entry_id="e", now_ms=0, note="")
+    raise AssertionError(kind)
