@@ -155,7 +155,8 @@ def run_in_background(
     line = child.stdout.readline()
     if not line:
         raise Unavailable(
-            "The farm did not come up.", next=f"Read {home / 'logs' / 'farm.log'}, or `farm doctor`."
+            "The farm did not come up.",
+            next=f"Read {home / 'logs' / 'farm.log'}, or `farm doctor`.",
         )
     announced: dict[str, Any] = json.loads(line)
     return announced
@@ -254,9 +255,7 @@ def _spawn_web(farm: Embedded, env: Mapping[str, str], host: str, port: int) -> 
     _spawn(farm, "web", argv, env)
 
 
-def _environment(
-    config: Settings, farm: Embedded, broker_url: str, join: str
-) -> dict[str, str]:
+def _environment(config: Settings, farm: Embedded, broker_url: str, join: str) -> dict[str, str]:
     env = dict(os.environ)  # noqa: TID251 - children inherit the switches we were given
     run = farm.home / "run"
     for name, secret in (("broker_url", broker_url), ("join_token", join)):
@@ -382,7 +381,9 @@ def _last_line(file: Path) -> str:
 def _stopping() -> Iterator[Callable[[], bool]]:
     """Yield a question: has SIGTERM or SIGINT come?"""
     came: list[int] = []
-    old = {s: signal.signal(s, lambda n, _: came.append(n)) for s in (signal.SIGTERM, signal.SIGINT)}
+    old = {
+        s: signal.signal(s, lambda n, _: came.append(n)) for s in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield lambda: bool(came)
     finally:

@@ -1,0 +1,198 @@
+"""Who gets in, what sessions and operators see, and what a machine reads about the API."""
+
+import json
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from orchestrator.farm import Farm, keys
+from orchestrator.states import KeyKind
+from orchestrator.wire import HelloRequest
+from tests.factories import Clock, Hand, account_id, submit
+from tests.web.conftest import Caller
+
+OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
+OPEN = {"/healthz", "/metrics"}
+
+
+def rules(app: Flask) -> list[tuple[str, str]]:
+    """Return every call of the machine-facing API as (method, path)."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(("/api/", "/worker/")):
+            path = rule.rule
+            for name, value in (
+                ("<any(pause, resume, cancel):verb>", "pause"),
+                ("<any(video, poster, sheet):name>", "video"),
+                ("<any(drain, admit):verb>", "drain"),
+            ):
+                path = path.replace(name, value)
+            for argument in rule.arguments:
+                path = path.replace(f"<path:{argument}>", "x").replace(f"<{argument}>", "x")
+            found += [(method, path) for method in rule.methods or () if method in METHODS]
+    return found
+
+
+METHODS = {"GET", "POST", "PUT", "DELETE"}
+
+
+@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer farm_user_x_y", "Basic abc"])
+def test_without_a_key_nothing_opens(app: Flask, token: str | None) -> None:
+    """Every call of the API and of the worker protocol is a 401 without a live key."""
+    headers = {} if token is None else {"Authorization": token}
+    client = app.test_client()
+    assert len(rules(app)) > 25
+    for method, path in rules(app):
+        answer = client.open(path, method=method, headers=headers)
+        assert answer.status_code == 401, (method, path)
+        assert answer.get_json()["next"]
+
+
+def test_a_revoked_key_opens_nothing_at_once(api: FlaskClient, house: Farm) -> None:
+    """A key that was revoked a moment ago is a 401."""
+    assert api.get("/api/v1/jobs").status_code == 200
+    for key in keys.listing(house, None):
+        keys.revoke(house, None, key.id)
+    assert api.get("/api/v1/jobs").status_code == 401
+
+
+def test_keys_open_only_their_own_door(app: Flask, caller: Caller) -> None:
+    """A worker key is no API key, and an API key is no worker key."""
+    worker = caller(KeyKind.JOIN)
+    user = caller(KeyKind.USER)
+    for method, path in rules(app):
+        stranger = worker if path.startswith("/api/") else user
+        assert stranger.open(path, method=method).status_code == 403, (method, path)
+
+
+def test_only_an_operator_handles_keys_and_workers(
+    api: FlaskClient, caller: Caller, house: Farm, clock: Clock
+) -> None:
+    """A user key cannot make keys or drain workers; an admin key can."""
+    hand = Hand(house, clock)
+    body = {"name": "mine", "kind": "user"}
+    drain = f"/api/v1/workers/{hand.id}/drain"
+    assert api.post("/api/v1/keys", json=body).status_code == 403
+    assert api.post(drain).status_code == 403
+    admin = caller(KeyKind.ADMIN)
+    made = admin.post("/api/v1/keys", json=body)
+    assert made.status_code == 201
+    token = made.get_json()["token"]
+    assert keys.resolve(house, token).kind is KeyKind.USER
+    assert admin.post(drain).get_json()["state"] == "draining"
+    assert token not in admin.get("/api/v1/keys").text
+
+
+def test_a_session_is_opened_topped_up_and_audited(api: FlaskClient) -> None:
+    """Budgets are decimals of GPU-seconds, found by name or id, with a ledger of their entries."""
+    made = api.post("/api/v1/sessions", json={"name": "s", "budget_gpu_seconds": 1.5})
+    assert made.status_code == 201
+    session = made.get_json()
+    assert session["available_gpu_seconds"] == 1.5
+    topped = api.post(f"/api/v1/sessions/{session['id']}/top-ups", json={"gpu_seconds": 0.25})
+    assert topped.get_json()["budget_gpu_seconds"] == 1.75
+    assert api.get("/api/v1/sessions/s").get_json() == topped.get_json()
+    entries = api.get("/api/v1/sessions/s/ledger").get_json()["data"]
+    assert [(e["kind"], e["gpu_seconds"]) for e in entries] == [("top_up", 0.25), ("grant", 1.5)]
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1.0001, 1e12, "much", None])
+def test_an_impossible_budget_is_a_422(api: FlaskClient, amount: object) -> None:
+    """A budget is more than nothing and whole in GPU-ms."""
+    body = {"name": "s", "budget_gpu_seconds": amount}
+    assert api.post("/api/v1/sessions", json=body).status_code == 422
+    top_up = api.post("/api/v1/sessions/default/top-ups", json={"gpu_seconds": amount})
+    assert top_up.status_code == 422
+
+
+def test_a_repeated_top_up_counts_once(api: FlaskClient) -> None:
+    """An Idempotency-Key makes a retried top-up harmless."""
+    path, headers = "/api/v1/sessions/default/top-ups", {"Idempotency-Key": "t"}
+    for _ in range(3):
+        answer = api.post(path, json={"gpu_seconds": 10}, headers=headers)
+    assert answer.get_json()["budget_gpu_seconds"] == 3610
+
+
+def test_another_tenants_session_is_not_found(api: FlaskClient, other: FlaskClient) -> None:
+    """Neither by name nor by id does one account see another's session."""
+    session = api.get("/api/v1/sessions/default").get_json()
+    for path in ("default", session["id"]):
+        assert other.get(f"/api/v1/sessions/{path}").status_code == 404
+        body = {"gpu_seconds": 1}
+        assert other.post(f"/api/v1/sessions/{path}/top-ups", json=body).status_code == 404
+
+
+def test_the_farm_shows_models_workers_queues_and_usage(
+    api: FlaskClient, house: Farm, clock: Clock
+) -> None:
+    """What an operator's table needs is there, in seconds, without paths of the machine."""
+    submit(house)
+    assert api.get("/api/v1/models").get_json()["data"][0]["id"] == "fake"
+    assert "path" not in api.get("/api/v1/models/fake").get_json()
+    queues = {q["queue"]: q for q in api.get("/api/v1/queues").get_json()["data"]}
+    assert queues["plan"]["ready"] == 1
+    Hand(house, clock).work_off(gpu_ms=10)
+    rows = api.get("/api/v1/usage?by=stage").get_json()["data"]
+    assert {row["key"] for row in rows} == {"plan", "render", "encode"}
+    assert all(row["gpu_seconds"] > 0 for row in rows)
+    assert api.get("/api/v1/workers").get_json()["data"][0]["name"] == "hand"
+
+
+def test_probes_need_no_key(app: Flask) -> None:
+    """Health and metrics answer without a key and say nothing secret."""
+    client = app.test_client()
+    assert client.get("/healthz").get_json()["status"] == "ok"
+    assert "framefarm_ready" in client.get("/metrics").text
+
+
+def test_unknown_addresses_and_methods_say_what_to_do(app: Flask) -> None:
+    """A 404 and a 405 are problems with a next step too."""
+    client = app.test_client()
+    for answer in (client.get("/api/v1/nothing"), client.put("/healthz")):
+        assert answer.status_code in (404, 405)
+        assert answer.get_json()["next"]
+
+
+def test_a_body_beyond_the_limit_is_refused(app: Flask, api: FlaskClient) -> None:
+    """What is too large is a 413 before it is read."""
+    app.config["MAX_CONTENT_LENGTH"] = 1000
+    answer = api.post("/api/v1/jobs", json={"prompt": "x" * 5000})
+    assert answer.status_code == 413
+
+
+def test_every_answer_carries_the_security_headers(app: Flask) -> None:
+    """Pages run no foreign or inline script, and nothing is sniffed."""
+    headers = app.test_client().get("/sign-in").headers
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_worker_enrols_once_and_gets_a_key_of_its_own(app: Flask, house: Farm) -> None:
+    """A join token opens hello alone; the key it gives opens the rest."""
+    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.JOIN, name="j")
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    hello = HelloRequest(
+        name="w",
+        host="h",
+        device="cpu",
+        device_class="cpu",
+        memory_mb=1,
+        kinds=("plan",),
+        models=(),
+        fingerprint="f",
+    ).model_dump(mode="json")
+    assert client.post("/worker/v1/claim", json={}).status_code == 403
+    answer = client.post("/worker/v1/hello", json=hello).get_json()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {answer['worker_key']}"
+    assert client.post("/worker/v1/claim", json={}).get_json() == {"orders": []}
+    assert client.post("/worker/v1/hello", json=hello).get_json()["worker_key"] is None
+
+
+def test_openapi_is_the_committed_one(app: Flask) -> None:
+    """docs/openapi.json is what the server says of itself; `python -m tools.openapi` renews it."""
+    served = app.test_client().get("/openapi/openapi.json").get_json()
+    assert served == json.loads(OPENAPI.read_text("utf-8"))

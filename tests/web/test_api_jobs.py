@@ -1,0 +1,240 @@
+"""The job API over HTTP: one test for each promise of the contract."""
+
+import io
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from orchestrator.farm import Farm, jobs, sessions
+from orchestrator.states import KeyKind
+from tests.factories import Clock, Hand, account_id
+from tests.web.conftest import Caller
+
+JOBS = "/api/v1/jobs"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+
+
+def submit(api: FlaskClient, **body: Any) -> dict[str, Any]:
+    """Submit a job that must be accepted."""
+    answer = api.post(JOBS, json={"prompt": "a rocket rises", **body})
+    assert answer.status_code == 202, answer.text
+    return dict(answer.get_json())
+
+
+def test_a_job_is_accepted_with_its_quote_and_hold(api: FlaskClient) -> None:
+    """202 carries the whole job: what it will be, what it may cost, what is held."""
+    job = submit(api, seconds=1, fps=8, seed=5)
+    assert (job["state"], job["frames_total"], job["seed"]) == ("queued", 8, 5)
+    assert job["usage"]["held_gpu_seconds"] == job["quote"]["gpu_seconds_p90"] > 0
+    assert api.get(f"{JOBS}/{job['id']}").get_json() == job
+
+
+def test_a_finished_job_serves_its_files(
+    app: Flask, api: FlaskClient, house: Farm, clock: Clock
+) -> None:
+    """The video is sent whole, in ranges, and under an ETag; before the end it is a 404."""
+    job = submit(api)
+    assert api.get(f"{JOBS}/{job['id']}/video").status_code == 404
+    hand = Hand(house, clock)
+    hand.work_off(gpu_ms=5)
+    ended = api.get(f"{JOBS}/{job['id']}").get_json()
+    assert (ended["state"], ended["progress"]) == ("succeeded", 100)
+    key = jobs.get(house, None, job["id"]).artifacts["video"]["key"]
+    body = bytes(range(100))
+    files = app.extensions["artifacts"]
+    files.put(key, [body], sha256=sha256(body).hexdigest(), max_bytes=1000)
+    with api.get(f"{JOBS}/{job['id']}/video") as whole:
+        assert (whole.data, whole.mimetype) == (body, "video/mp4")
+    with api.get(f"{JOBS}/{job['id']}/video", headers={"Range": "bytes=10-19"}) as part:
+        assert (part.status_code, part.data) == (206, body[10:20])
+
+
+def test_an_unchanged_poll_is_a_304(api: FlaskClient) -> None:
+    """The ETag of a job changes with the job and with nothing else."""
+    job = submit(api)
+    etag = api.get(f"{JOBS}/{job['id']}").headers["ETag"]
+    again = api.get(f"{JOBS}/{job['id']}", headers={"If-None-Match": etag})
+    assert (again.status_code, again.data) == (304, b"")
+    api.post(f"{JOBS}/{job['id']}/cancel")
+    assert api.get(f"{JOBS}/{job['id']}", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_the_same_idempotency_key_is_one_job(api: FlaskClient, house: Farm) -> None:
+    """A repeated POST with its key is one job and one hold; another body under it is a 422."""
+    headers = {"Idempotency-Key": "k1"}
+    first = api.post(JOBS, json={"prompt": "a cat"}, headers=headers).get_json()
+    again = api.post(JOBS, json={"prompt": "a cat"}, headers=headers).get_json()
+    assert first["id"] == again["id"]
+    assert len(jobs.listing(house, None).items) == 1
+    other = api.post(JOBS, json={"prompt": "a dog"}, headers=headers)
+    assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_mismatch")
+
+
+def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, house: Farm) -> None:
+    """The refusal says what is needed, what is left, and what would fit; nothing is written."""
+    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=2_000)
+    body = {"prompt": "a rocket rises", "seconds": 8, "session_id": "small"}
+    refused = api.post(JOBS, json=body)
+    problem = refused.get_json()
+    assert (refused.status_code, problem["code"]) == (402, "budget_exceeded")
+    assert problem["needed_gpu_seconds"] > problem["available_gpu_seconds"] == 2.0
+    assert problem["alternatives"], "something shorter fits two seconds"
+    assert problem["next"]
+    smaller = problem["alternatives"][0]["request"] | {"session_id": "small"}
+    assert api.post(JOBS, json=smaller).status_code == 202
+    assert len(jobs.listing(house, None).items) == 1
+
+
+def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
+    """A quote has the figures of the job it would be, and leaves no trace."""
+    quote = api.post("/api/v1/quotes", json={"prompt": "a rocket rises", "seconds": 2}).get_json()
+    assert quote["fits"] is True
+    assert [line["stage"] for line in quote["stages"]] == ["plan", "render", "encode"]
+    assert jobs.listing(house, None).items == ()
+    job = submit(api, seconds=2)
+    assert job["quote"]["gpu_seconds_p90"] == quote["gpu_seconds_p90"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": ""},
+        {"prompt": "a\x00b"},
+        {"prompt": "a cat", "seconds": 0},
+        {"prompt": "a cat", "seconds": 1e9},
+        {"prompt": "a cat", "size": "wide"},
+        {"prompt": "a cat", "size": "0x0"},
+        {"prompt": "a cat", "steps": -1},
+        {"prompt": "a cat", "model": "../../etc/passwd"},
+        {"prompt": "a cat", "max_gpu_seconds": 1.2345},
+        {"prompt": "a cat", "max_gpu_seconds": "NaN"},
+        {"prompt": "a cat", "colour": "red"},
+        {"prompt": ["a", "cat"]},
+        ["a cat"],
+        "a cat",
+        None,
+    ],
+)
+def test_bad_input_is_a_422_that_changes_nothing(
+    api: FlaskClient, house: Farm, body: object
+) -> None:
+    """What cannot be understood gets a problem with a next step, and no job."""
+    answer = api.post(JOBS, json=body)
+    problem = answer.get_json()
+    assert answer.status_code == 422, problem
+    assert answer.mimetype == "application/problem+json"
+    assert problem["detail"]
+    assert problem["next"]
+    assert "passwd" not in answer.text.replace("'../../etc/passwd'", "")
+    assert jobs.listing(house, None).items == ()
+
+
+def test_a_broken_body_is_a_422(api: FlaskClient) -> None:
+    """JSON that is none is said to be none."""
+    answer = api.post(JOBS, data="{", content_type="application/json")
+    assert (answer.status_code, answer.get_json()["detail"]) == (422, "The body is not JSON.")
+
+
+def test_a_multipart_job_brings_its_files(api: FlaskClient, house: Farm) -> None:
+    """A form may carry a reference image and a storyboard file."""
+    story = "- prompt: a cat sleeps\n  seconds: 1\n- prompt: a dog runs\n  seconds: 1\n"
+    answer = api.post(
+        JOBS,
+        data={
+            "prompt": "pets",
+            "fps": "8",
+            "image": (io.BytesIO(PNG), "me.png"),
+            "storyboard": (io.BytesIO(story.encode()), "story.yaml"),
+        },
+    )
+    job = answer.get_json()
+    assert answer.status_code == 202, job
+    assert [shot["prompt"] for shot in job["shots"]] == ["a cat sleeps, pets", "a dog runs, pets"]
+    image = jobs.get(house, None, job["id"]).brief["image"]
+    assert image == f"inputs/{sha256(PNG).hexdigest()}/input.png"
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a....", PNG[:20], b"\xff\xd8\xff\xe0\x00"])
+def test_what_is_no_picture_is_refused(api: FlaskClient, content: bytes) -> None:
+    """A reference image is judged by its content, whatever its name says."""
+    answer = api.post(JOBS, data={"prompt": "a cat", "image": (io.BytesIO(content), "me.png")})
+    assert answer.status_code == 422
+
+
+def test_another_tenants_job_is_not_found(
+    api: FlaskClient, other: FlaskClient, caller: Caller
+) -> None:
+    """Every call on another account's job is a 404; an admin key finds it."""
+    job = submit(api)
+    path = f"{JOBS}/{job['id']}"
+    for method, url in [
+        ("get", path),
+        ("delete", path),
+        ("post", f"{path}/pause"),
+        ("post", f"{path}/resume"),
+        ("post", f"{path}/cancel"),
+        ("get", f"{path}/events"),
+        ("get", f"{path}/video"),
+        ("get", f"{path}/receipt"),
+    ]:
+        assert getattr(other, method)(url).status_code == 404, url
+    assert other.get(JOBS).get_json()["data"] == []
+    assert caller(KeyKind.ADMIN).get(path).status_code == 200
+
+
+def test_pause_resume_and_cancel_answer_the_job(api: FlaskClient) -> None:
+    """Wishes answer the job as it then is; one that makes no sense is a 409."""
+    path = f"{JOBS}/{submit(api)['id']}"
+    assert api.post(f"{path}/pause").get_json()["pause_reason"] == "user"
+    assert api.post(f"{path}/pause").status_code == 409
+    assert api.post(f"{path}/resume").get_json()["state"] == "queued"
+    assert api.post(f"{path}/cancel").get_json()["state"] == "cancelled"
+    assert api.post(f"{path}/resume").status_code == 409
+    assert api.delete(path).status_code == 204
+    assert api.get(path).status_code == 404
+
+
+def test_events_tell_the_life_of_a_job_and_resume(
+    api: FlaskClient, house: Farm, clock: Clock
+) -> None:
+    """The stream ends with the job; Last-Event-ID leaves out what was heard."""
+    job = submit(api)
+    Hand(house, clock).work_off()
+    text = api.get(f"{JOBS}/{job['id']}/events").text
+    kinds = [line.removeprefix("event: ") for line in text.splitlines() if line[:5] == "event"]
+    assert {"state", "frame", "progress", "usage"} == set(kinds)
+    assert '"state": "succeeded"' in text
+    ids = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+    assert ids == sorted(set(ids))
+    rest = api.get(f"{JOBS}/{job['id']}/events", headers={"Last-Event-ID": str(ids[-3])}).text
+    assert [int(line[4:]) for line in rest.splitlines() if line.startswith("id: ")] == ids[-2:]
+
+
+def test_the_receipt_is_in_seconds(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """A receipt sums its lines, and says when it is final."""
+    job = submit(api)
+    receipt = api.get(f"{JOBS}/{job['id']}/receipt").get_json()
+    assert (receipt["final"], receipt["lines"]) == (False, [])
+    Hand(house, clock).work_off(gpu_ms=7)
+    receipt = api.get(f"{JOBS}/{job['id']}/receipt").get_json()
+    assert receipt["final"]
+    total = sum(line["gpu_seconds"] for line in receipt["lines"])
+    assert receipt["gpu_seconds"] == pytest.approx(total) == 0.007 * len(receipt["lines"])
+    assert "gpu_ms" not in str(receipt)
+
+
+def test_jobs_are_paged_by_cursor(api: FlaskClient) -> None:
+    """Pages of a list follow each other without gap or double."""
+    made = [submit(api)["id"] for _ in range(3)]
+    first = api.get(f"{JOBS}?limit=2").get_json()
+    second = api.get(f"{JOBS}?limit=2&after={first['next_cursor']}").get_json()
+    assert [job["id"] for job in first["data"] + second["data"]] == made[::-1]
+    assert second["next_cursor"] is None
+    assert api.get(f"{JOBS}?limit=0").status_code == 422
+    assert api.get(f"{JOBS}?state=nonsense").status_code == 422
