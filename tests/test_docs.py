@@ -1,6 +1,9 @@
 """The documents against the code: what they draw, count, list and link to is there."""
 
 import re
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,43 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docker").glob("*.md")])
 ROOMS = ("orchestrator", "workers", "web", "tools", "tests", "models")
+
+
+GROUPS = {"worker", "jobs", "session", "models", "keys"}
+"""Words after `farm` that a second word follows."""
+
+
+def commands(text: str) -> set[tuple[tuple[str, ...], frozenset[str]]]:
+    """Return each `farm …` that stands in backquotes or in a block of code: words and options."""
+    spans = re.findall(r"`(?:\./)?farm ([^`\n]+)`", text)
+    spans += re.findall(r"^(?:\$ |.* exec web )?(?:\./)?farm ([a-z][^`\n#]*)$", _blocks(text), re.M)
+    found = set()
+    for span in spans:
+        first, *rest = span.split()
+        if not re.fullmatch("[a-z]+", first):
+            continue
+        words = (first,)
+        if first in GROUPS and rest and re.fullmatch("[a-z]+", rest[0]):
+            words = (first, rest[0])
+        found.add((words, frozenset(re.findall(r"(?<!\S)--[a-z-]+", span))))
+    return found
+
+
+def _blocks(text: str) -> str:
+    return "\n".join(re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, re.M | re.S))
+
+
+@cache
+def help_of(words: tuple[str, ...]) -> str:
+    """Return what `farm <words> --help` prints."""
+    program = "import sys; from orchestrator.cli import main; sys.exit(main())"
+    answer = subprocess.run(
+        [sys.executable, "-c", program, *words, "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "NO_COLOR": "1", "HOME": "/nonexistent"},
+    )  # fmt: skip
+    assert answer.returncode == 0, f"farm {' '.join(words)}: {answer.stderr[-500:]}"
+    return answer.stdout
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -56,6 +96,21 @@ def test_files_that_pages_name_exist(page: Path) -> None:
     for name in re.findall(r"`((?:orchestrator|workers|web|tests|docs|docker|tools)/[^`\s*…:]*)`",
                            page.read_text()):  # fmt: skip
         assert (ROOT / name).exists(), name
+
+
+def test_commands_that_are_named_exist() -> None:
+    """Every `farm …` in the pages and in what the code tells people is a command of the CLI."""
+    sources = [*PAGES, *ROOT.glob("web/templates/**/*.html")]
+    for room in ("orchestrator", "workers", "web"):
+        sources += (ROOT / room).rglob("*.py")
+    named: dict[tuple[str, ...], set[str]] = {}
+    for path in sources:
+        for words, options in commands(path.read_text()):
+            named.setdefault(words, set()).update(options)
+    assert len(named) > 10, "the pages name commands"
+    for words, options in sorted(named.items()):
+        known = set(re.findall(r"--[a-z-]+", help_of(words)))
+        assert options <= known, f"farm {' '.join(words)} has no {sorted(options - known)}"
 
 
 def test_the_diagram_is_the_life_of_a_job() -> None:
