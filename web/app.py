@@ -41,6 +41,7 @@ def create_app(
         info=Info(title="Framefarm", version="1"),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=errors.invalid,
+        validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
     )
     app.config.update(

@@ -78,7 +78,7 @@ def quote() -> Response:
 
 
 @bp.post("/jobs", request_body=BODY, responses={202: JobView})
-def submit() -> tuple[Response, int]:
+def submit() -> Response:
     """Submit a job: its budget is held at once, and it runs when a device is free."""
     artifacts().check_room()
     body = _body()
@@ -92,8 +92,9 @@ def submit() -> tuple[Response, int]:
         idempotency=promise,
     )
     answer = _shown(submission.job)
+    answer.status_code = 202
     answer.headers["Location"] = f"{views.BASE}/jobs/{submission.job.id}"
-    return answer, 202
+    return answer
 
 
 @bp.get("/jobs", responses={200: Listed})
@@ -115,7 +116,8 @@ def listing(query: JobsQuery) -> Response:
 def show(path: JobPath) -> Response:
     """Show a job. Send its ETag as If-None-Match, and an unchanged job is a 304."""
     answer = _shown(off_hub(jobs.get, farm(), account_scope(), path.job_id))
-    return answer.make_conditional(request)
+    answer.make_conditional(request)
+    return answer
 
 
 @bp.delete("/jobs/<job_id>", responses={204: None})

@@ -5,6 +5,7 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
 from orchestrator.farm import fleet, keys
+from orchestrator.model import Json
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import KeyBody, KeyPath, ModelPath, UsageQuery, WorkerPath
@@ -74,7 +75,7 @@ def list_keys() -> Response:
 
 
 @bp.post("/keys", responses={201: View})
-def create_key(body: KeyBody) -> tuple[Response, int]:
+def create_key(body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once."""
     only_admin()
     row, token = off_hub(
@@ -85,7 +86,7 @@ def create_key(body: KeyBody) -> tuple[Response, int]:
         name=body.name,
         ttl_seconds=body.ttl_seconds,
     )
-    return jsonify(views.key(row, token)), 201
+    return views.key(row, token), 201
 
 
 @bp.delete("/keys/<key_id>", responses={200: View})

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import sessions
-from orchestrator.model import Session
+from orchestrator.model import Json, Session
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import (
@@ -31,7 +31,7 @@ bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
 
 
 @bp.post("", responses={201: SessionView})
-def create(body: SessionBody) -> tuple[Response, int]:
+def create(body: SessionBody) -> tuple[Json, int]:
     """Open a session with a budget."""
     made = off_hub(
         sessions.create,
@@ -41,7 +41,7 @@ def create(body: SessionBody) -> tuple[Response, int]:
         budget_gpu_ms=gpu_ms(body.budget_gpu_seconds),
         idempotency=idempotency(),
     )
-    return jsonify(views.session(made)), 201
+    return views.session(made), 201
 
 
 @bp.get("", responses={200: Listed})
@@ -58,7 +58,7 @@ def show(path: SessionPath) -> Response:
 
 
 @bp.post("/<session_id>/top-ups", responses={201: SessionView})
-def top_up(path: SessionPath, body: TopUpBody) -> tuple[Response, int]:
+def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
     """Raise a session's budget; jobs that were paused for budget go on."""
     found = _look(path)
     session = off_hub(
@@ -69,7 +69,7 @@ def top_up(path: SessionPath, body: TopUpBody) -> tuple[Response, int]:
         gpu_ms(body.gpu_seconds),
         idempotency(),
     )
-    return jsonify(views.session(session)), 201
+    return views.session(session), 201
 
 
 @bp.get("/<session_id>/ledger", responses={200: Listed})

@@ -247,7 +247,7 @@ def key(row: Key, token: str | None = None) -> Json:
 def problem_data(data: Json) -> Json:
     """Return an error's data as JSON: seconds for GPU-ms, alternatives as requests."""
     others = data.get("alternatives")
-    shown = _in_seconds({k: v for k, v in data.items() if k != "alternatives"})
+    shown: Json = _in_seconds({k: v for k, v in data.items() if k != "alternatives"})
     if others is not None:
         shown["alternatives"] = [alternative(each) for each in others]
     return shown
