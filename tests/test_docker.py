@@ -219,6 +219,16 @@ def test_the_images_install_extras_that_exist() -> None:
     assert not any("torch" in one for one in project["dependencies"])
 
 
+def test_an_installed_farm_has_its_models() -> None:
+    """The wheel puts models/ where `catalog.bundled_models` looks: beside the packages."""
+    from orchestrator import catalog
+
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"models": "models"}
+    assert catalog.bundled_models() == ROOT / "models"
+
+
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_what_is_copied_is_there_and_not_ignored(dockerfile: Path) -> None:
     """Every COPY from the context names a file of the repository that .dockerignore lets in."""
