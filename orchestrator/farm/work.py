@@ -28,7 +28,16 @@ from orchestrator.wire import (
 SEEN_RESOLUTION_MS = 5_000
 """`seen_at_ms` of an idle worker is written at most this often."""
 
-__all__ = ["claim", "complete", "heartbeat", "hello", "may_read", "release", "unit_of", "upload_key"]
+__all__ = [
+    "claim",
+    "complete",
+    "heartbeat",
+    "hello",
+    "may_read",
+    "release",
+    "unit_of",
+    "upload_key",
+]
 
 
 def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
