@@ -1,0 +1,123 @@
+"""What the command line prints: tables for people, one JSON document for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import rich_click as click
+
+from orchestrator.errors import FarmError
+
+EXIT_CODES: Final[Mapping[str, int]] = {
+    "bad_request": 2,
+    "idempotency_mismatch": 2,
+    "budget_exceeded": 3,
+    "not_found": 4,
+    "unauthorized": 5,
+    "not_allowed": 5,
+    "unavailable": 6,
+}
+"""By a problem's code; anything else is 1."""
+
+FAILED: Final = 1
+OVER_BUDGET: Final = 3
+UNREACHABLE: Final = 6
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+class Problem(FarmError):
+    """A refusal the farm sent."""
+
+    def __init__(self, code: str, message: str, *, next: str, **data: Any) -> None:
+        super().__init__(message, next=next, **data)
+        self.kind = code
+
+
+def code_of(error: FarmError) -> str:
+    """Return the code of an error, ours or one that came over the wire."""
+    return error.kind if isinstance(error, Problem) else error.code
+
+
+def exit_code(error: FarmError) -> int:
+    """Return the exit code of an error."""
+    return EXIT_CODES.get(code_of(error), FAILED)
+
+
+def say(text: str) -> None:
+    """Tell the person something; stdout stays for data."""
+    click.echo(text, err=True)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def problem(error: FarmError, *, as_json: bool) -> None:
+    """Say what went wrong and what to do next; with --json also as the document."""
+    if as_json:
+        facts = {"code": code_of(error), "message": error.message, "next": error.next}
+        document({"error": {**_plain(error.data), **facts}})
+    say(error.message)
+    for other in error.data.get("alternatives") or ():
+        if isinstance(other, Mapping):
+            say(
+                f"  would fit: {other['label']} ({seconds(other['gpu_seconds_p90'])} GPU-s at most)"
+            )
+    say(f"Next: {error.next}")
+
+
+def seconds(value: float | None) -> str:
+    """Return GPU-seconds for a person."""
+    return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
+
+
+def brief(text: str, most: int = 48) -> str:
+    """Return a text that fits a column."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print a table; columns that begin with `#` are numbers and stand right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    if not listed:
+        say(empty)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        right = name.startswith("#")
+        shown.add_column(name.lstrip("#"), justify="right" if right else "left", overflow="fold")
+    for row in listed:
+        shown.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    if not sys.stdout.isatty():
+        console.width = 400  # a pipe has no edge to wrap at
+    with console.capture() as capture:
+        console.print(shown)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def facts(pairs: Mapping[str, object]) -> None:
+    """Print one thing's facts, a line each."""
+    width = max(len(name) for name in pairs)
+    for name, value in pairs.items():
+        click.echo(f"{name:<{width}}  {'–' if value is None else value}")
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if _is_json(value)}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""Following a job on stderr: a live line on a terminal, a plain line per change elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+from orchestrator.cli.client import Client, Json
+from orchestrator.cli.output import say, seconds
+
+POLL_SECONDS: Final = 0.4
+ENDED: Final = ("succeeded", "failed", "cancelled")
+
+
+class Progress:
+    """One job's line: stage, frames, GPU-seconds, time left."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, int] | None = None
+        self._last = ""
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            console = Console(stderr=True, highlight=False)
+            self._live = console.status("starting", spinner="dots")
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        """Take the live line away, for a question or for good."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def show(self, job: Json) -> None:
+        """Show a job as it is now."""
+        line = summary(job)
+        left = self._left(job)
+        if self._live:
+            from rich.text import Text
+
+            self._live.update(Text(f"{line} · {left}" if left else line))
+        elif line != self._last:
+            say(f"{line} · {left}" if left else line)
+        self._last = line
+
+    def _left(self, job: Json) -> str:
+        """Return the time left, from the pace of the frames seen so far."""
+        done, total = job["frames_done"], job["frames_total"]
+        if job["state"] != "rendering":
+            return ""
+        if self._began is None:
+            self._began = (time.monotonic(), done)
+        since, first = self._began
+        if done <= first:
+            return ""
+        left = (time.monotonic() - since) / (done - first) * (total - done)
+        return f"ETA {left:.0f} s"
+
+
+def summary(job: Json) -> str:
+    """Return where a job is, in a line."""
+    usage = job["usage"]
+    state = job["state"]
+    if job.get("pause_reason"):
+        state += f" ({job['pause_reason']})"
+    line = f"{state} · {job['frames_done']}/{job['frames_total']} frames"
+    line += f" · GPU-s {seconds(usage['gpu_seconds'])} used"
+    line += f" / {seconds(usage['held_gpu_seconds'])} held"
+    if usage.get("max_gpu_seconds") is not None:
+        line += f" / {seconds(usage['max_gpu_seconds'])} limit"
+    return line
+
+
+def follow(client: Client, job_id: str, progress: Progress, until: Callable[[Json], bool]) -> Json:
+    """Return the job as soon as `until` holds, showing each change."""
+    etag = ""
+    job: Json = {}
+    while True:
+        changed, etag = client.job_if_changed(job_id, etag)
+        if changed is not None:
+            job = changed
+            progress.show(job)
+        elif sys.stderr.isatty():
+            progress.show(job)
+        if until(job):
+            return job
+        client.check()
+        time.sleep(POLL_SECONDS)
+
+
+def has_ended(job: Json) -> bool:
+    """Tell whether a job will go no further by itself: over, or waiting for budget or approval."""
+    if job["state"] == "paused":
+        return str(job["pause_reason"]) != "user"
+    return str(job["state"]) in ENDED

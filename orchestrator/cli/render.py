@@ -1,0 +1,266 @@
+"""`farm render` and `farm quote`: from a prompt to a file, or to what it would cost."""
+
+import mimetypes
+import re
+import sys
+import uuid
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+import rich_click as click
+
+from orchestrator.cli import output, progress
+from orchestrator.cli.client import Client, Json, connected, server
+from orchestrator.errors import BadRequest
+
+INTERRUPTED: Final = 130
+CANCEL_SECONDS: Final = 10.0
+SIZE: Final = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not SIZE.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT, such as 256x256.")
+    return value
+
+
+def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Check seconds of budget: more than nothing, at most three decimal places."""
+    if value is None:
+        return None
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise click.BadParameter(f"{value!r} is not a number.") from None
+    if not number.is_finite() or number <= 0 or number != round(number, 3):
+        raise click.BadParameter("it must be above 0 with at most three decimal places.")
+    return format(number, "f")
+
+
+def _asked(command: Any) -> Any:
+    """Add the options that say which video."""
+    file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+    above = click.FloatRange(min=0, min_open=True)
+    for option in reversed(
+        (
+            click.argument("prompt", required=False),
+            click.option("--seconds", type=above, help="Length of the video."),
+            click.option("--fps", type=click.IntRange(1, 120), help="Frames a second."),
+            click.option("--size", metavar="WxH", callback=_size, help="Such as 256x256."),
+            click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a frame."),
+            click.option(
+                "--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same video."
+            ),
+            click.option("--model", metavar="ID", help="See `farm models ls`."),
+            click.option("--negative", metavar="TEXT", help="What must not be in it."),
+            click.option("--image", type=file, help="A picture to start from."),
+            click.option("--storyboard", type=file, help="Scenes, as JSON, YAML or CSV."),
+            click.option("--max-gpu-seconds", metavar="N", callback=budget, help="Never more."),
+            click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
+            server,
+            output.as_json,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_asked
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path),
+    help="Where the video goes; default: named after the prompt, here.",
+)
+def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) -> int:
+    """Render PROMPT to a video file and print its path.
+
+    With a running farm (or --server) the job goes there; else a farm is started for it and
+    stopped after. Ctrl-C cancels; what was rendered until then is charged.
+    """
+    request = _request(wish)
+    path = _target(target, wish["prompt"] or "storyboard")
+    with connected(server, embed=1) as client:
+        promise = uuid.uuid4().hex
+        job: Json | None = None
+        line = progress.Progress()
+        try:
+            job = client.post("jobs", promise=promise, **request)
+            with line:
+                job = progress.follow(client, job["id"], line, progress.has_ended)
+            if job["state"] != "succeeded":
+                return _ended(job, as_json=as_json)
+            video = job["artifacts"]["video"]
+            client.fetch(video["url"], path, video["sha256"])
+        except KeyboardInterrupt:
+            line.pause()
+            job = job or client.post("jobs", promise=promise, **request)
+            return _interrupted(client, job, as_json=as_json)
+    output.say(f"Done: {charged(job)}.")
+    if as_json:
+        output.document({**job, "output": str(path)})
+    else:
+        click.echo(str(path))
+    return 0
+
+
+@click.command()
+@_asked
+def quote(server: str | None, as_json: bool, **wish: Any) -> int:
+    """Say what PROMPT would cost; nothing is started and nothing is charged."""
+    request = _request(wish)
+    with connected(server, embed=0) as client:
+        told = client.post("quotes", **request)
+    if as_json:
+        output.document(told)
+        return 0
+    output.facts(
+        {
+            "GPU-seconds": f"{output.seconds(told['gpu_seconds_p50'])} likely, "
+            f"{output.seconds(told['gpu_seconds_p90'])} at most in nine of ten cases",
+            "price": f"{told['price']['usd']:.6f} USD",
+            "based on": told["basis"],
+            "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
+            f"{told['fps']} a second, {told['steps']} steps, model {told['model']}",
+            "fits": f"{'yes' if told['fits'] else 'no'}: "
+            f"{output.seconds(told['available_gpu_seconds'])} available in the session",
+        }
+    )
+    for note in told["notes"]:
+        output.say(f"note: {note}")
+    for other in told["alternatives"]:
+        cost = output.seconds(other["gpu_seconds_p90"])
+        click.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
+    return 0
+
+
+def charged(job: Json) -> str:
+    """Return what a job cost so far."""
+    return f"{output.seconds(job['usage']['gpu_seconds'])} GPU-seconds were charged"
+
+
+def _request(wish: Json) -> dict[str, Any]:
+    """Return the arguments of the POST: JSON, or a form when there are files."""
+    prompt = (wish["prompt"] or "").strip()
+    if wish["prompt"] == "-":
+        prompt = sys.stdin.read().strip()
+    if not prompt and not wish["storyboard"]:
+        raise BadRequest(
+            "There is no prompt.", next='Say what to render: farm render "a red ball rolls left".'
+        )
+    body = {
+        "prompt": prompt or None,
+        "negative_prompt": wish["negative"],
+        "session_id": wish["session"],
+        **{name: wish[name] for name in ("seconds", "fps", "size", "steps", "seed", "model")},
+        "max_gpu_seconds": wish["max_gpu_seconds"],
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+    files = {}
+    for name in ("image", "storyboard"):
+        if path := wish[name]:
+            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            files[name] = (path.name, path.read_bytes(), kind)
+    if files:
+        return {"data": {name: str(value) for name, value in body.items()}, "files": files}
+    return {"body": body}
+
+
+def _target(asked: Path | None, prompt: str) -> Path:
+    """Return where the video goes, checked before anything is spent."""
+    path = (asked or free_name(prompt)).absolute()
+    if path.is_dir():
+        raise BadRequest(f"{path} is a folder.", next="Name a file: -o video.mp4.")
+    if not path.parent.is_dir():
+        raise BadRequest(
+            f"The folder {path.parent} does not exist.",
+            next=f"Make it first: mkdir -p {path.parent}",
+        )
+    return path
+
+
+def free_name(prompt: str) -> Path:
+    """Return a file name made of the prompt's first words, with a number when it is taken."""
+    slug = "-".join(re.findall(r"[^\W_]+", prompt.lower()))[:48].strip("-") or "video"
+    path, number = Path(f"{slug}.mp4"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{slug}-{number}.mp4")
+    return path
+
+
+def _ended(job: Json, *, as_json: bool) -> int:
+    """Say why there is no video, what it cost and what to do next; return the exit code."""
+    error = job["error"] or {}
+    why = f": {error['message']}" if error else "."
+    over_budget = job["state"] == "paused"
+    if over_budget:
+        reason = job["pause_reason"]
+        what = f"The job is paused ({reason}){why}"
+        step = error.get("next") or (
+            f"`farm session topup {job['session_id']} SECONDS`, "
+            f"then `farm jobs resume {job['id']}`."
+        )
+    else:
+        what = f"The job {job['state'] if job['state'] != 'cancelled' else 'was cancelled'}{why}"
+        step = error.get("next") or f"Submit it again: `farm jobs rerun {job['id']}`."
+    output.say(f"{what} {charged(job)}, {job['frames_done']} of {job['frames_total']} frames done.")
+    output.say(f"Next: {step}")
+    if as_json:
+        output.document({**job, "output": None})
+    return output.OVER_BUDGET if over_budget else output.FAILED
+
+
+def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:
+    """Detach or cancel, as the person says; off a terminal cancel."""
+    at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if client.own is None and at_terminal and not as_json:
+        answer = click.prompt(
+            "Detach (the job goes on) or cancel it?",
+            type=click.Choice(["detach", "cancel"]),
+            default="cancel",
+            err=True,
+        )
+        if answer == "detach":
+            output.say(f"The job goes on. Next: farm jobs watch {job['id']}")
+            return INTERRUPTED
+    job = cancelled(client, job)
+    output.say(f"Interrupted; the job is {job['state']}. {charged(job)}.")
+    output.say(f"Next: `farm jobs rerun {job['id']}` starts it anew; it will cost again.")
+    if as_json:
+        output.document({**job, "output": None})
+    return INTERRUPTED
+
+
+def cancelled(client: Client, job: Json) -> Json:
+    """Cancel a job and wait a little, so that its bill is final."""
+    import time
+
+    until = time.monotonic() + CANCEL_SECONDS
+    try:
+        job = client.post(f"jobs/{job['id']}/cancel")
+    except output.Problem:  # it ended first
+        return dict(client.get(f"jobs/{job['id']}"))
+    while job["state"] not in progress.ENDED and time.monotonic() < until:
+        time.sleep(progress.POLL_SECONDS)
+        job = client.get(f"jobs/{job['id']}")
+    return job
+
+
+def rerun_body(job: Json) -> Json:
+    """Return the request that asks for a job's video again, same seed."""
+    size = f"{job['width']}x{job['height']}"
+    kept = ("session_id", "model", "seconds", "fps", "seed", "steps")
+    body = {"size": size, **{name: job[name] for name in kept}}
+    if job["negative_prompt"]:
+        body["negative_prompt"] = job["negative_prompt"]
+    if job["prompt"].strip():
+        return {**body, "prompt": job["prompt"]}
+    scenes = [
+        {"prompt": shot["prompt"], "seconds": round(shot["frames"] / job["fps"], 3)}
+        for shot in job["shots"]
+    ]
+    return {**body, "storyboard": scenes}

@@ -1,0 +1,179 @@
+"""`farm up`, `down`, `status`, `logs`: the farm's processes on this machine."""
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from orchestrator.cli import output
+from orchestrator.cli.client import Client, config
+from orchestrator.errors import Conflict, NotFound, Unavailable
+
+
+@click.command()
+@click.option("--host", metavar="H", help="Address to listen on; default: 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Default: a free one.")
+@click.option("--workers", type=click.IntRange(0, 256), default=1, show_default=True)
+@click.option("--detach", is_flag=True, help="Return once it answers; `farm down` stops it.")
+@output.as_json
+def up(host: str | None, port: int | None, workers: int, detach: bool, as_json: bool) -> int:
+    """Start a farm (broker, web, dispatcher, workers) and print a one-time sign-in link.
+
+    Without --detach it runs until Ctrl-C, and stops everything it started.
+    """
+    from orchestrator import bootstrap
+
+    settings = config()
+    if running := bootstrap.find_running(settings.home):
+        raise Conflict(
+            f"A farm runs on {settings.home} already: {running.url}",
+            next="Use it, stop it with `farm down`, or set FARM_HOME to another folder.",
+        )
+    if detach:
+        said = bootstrap.run_in_background(settings, workers=workers, host=host, port=port)
+        _announce(said, as_json=as_json)
+        output.say("It runs in the background. Next: `farm status`, `farm logs`, `farm down`.")
+        return 0
+    output.say(f"Starting a farm on {settings.home} …")
+    farm = bootstrap.start(settings, workers=workers, host=host, port=port)
+    try:
+        _announce(bootstrap.announcement(farm), as_json=as_json)
+        output.say("Ctrl-C stops it.")
+        dead = bootstrap.serve(farm)
+    except KeyboardInterrupt:
+        dead = []
+    finally:
+        farm.stop()
+    if dead:
+        raise Unavailable(
+            f"{' and '.join(dead)} ended, so the farm was stopped.",
+            next=f"Read {settings.home / 'logs' / (dead[0] + '.log')}, or run `farm doctor`.",
+        )
+    output.say("Stopped.")
+    return 0
+
+
+@click.command()
+@output.as_json
+def down(as_json: bool) -> int:
+    """Stop the farm of this home; its data stays."""
+    from orchestrator import bootstrap
+
+    home = config().home
+    stopped = bootstrap.stop_running(home)
+    if as_json:
+        output.document({"stopped": stopped, "home": str(home)})
+    output.say("Stopped." if stopped else f"No farm runs on {home}; there is nothing to stop.")
+    return 0
+
+
+@click.command()
+@output.as_json
+def status(as_json: bool) -> int:
+    """Say where the farm is, and how its processes, workers and queues are."""
+    import psutil
+
+    from orchestrator import bootstrap
+
+    home = config().home
+    facts = bootstrap.status(home)
+    if facts is None:
+        if as_json:
+            output.document({"running": False, "url": None, "home": str(home)})
+        output.say(f"No farm runs on {home}.\nNext: start one with `farm up`.")
+        return output.UNREACHABLE
+    client = Client(facts["url"], facts["cli_key"])
+    told: dict[str, Any] = {
+        "running": True,
+        "url": facts["url"],
+        "home": str(home),
+        "pid": facts["pid"],
+        "started_at_ms": facts["started_at_ms"],
+        "processes": [
+            {"name": name, "pid": pid, "alive": psutil.pid_exists(pid)}
+            for name, pid in facts["pids"].items()
+        ],
+    }
+    try:
+        told["workers"] = client.get("workers")["data"]
+        told["queues"] = client.get("queues")["data"]
+    finally:
+        client.close()
+    if as_json:
+        output.document(told)
+        return 0
+    _show(told)
+    return 0
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option("-n", "--lines", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come; Ctrl-C ends it.")
+def logs(names: tuple[str, ...], lines: int, follow: bool) -> int:
+    """Show the last lines of the farm's processes: web, dispatcher, broker, worker-1 …"""
+    from orchestrator import bootstrap
+
+    home = config().home
+    files = {file.stem: file for file in bootstrap.log_files(home)}
+    unknown = set(names) - files.keys()
+    if unknown or not files:
+        what = (
+            f"There is no log of {', '.join(sorted(unknown))}" if unknown else "There are no logs"
+        )
+        known = f"There are: {', '.join(files)}." if files else "Start a farm with `farm up`."
+        raise NotFound(f"{what} under {home / 'logs'}.", next=known)
+    wanted = {name: files[name] for name in names or files}
+    width = max(map(len, wanted))
+    for name, file in wanted.items():
+        with file.open(encoding="utf-8", errors="replace") as text:
+            for line in deque(text, lines):
+                click.echo(f"{name:<{width}} │ {line.rstrip()}")
+    if follow:
+        _follow(wanted, width)
+    return 0
+
+
+def _follow(files: dict[str, Path], width: int) -> None:
+    opened = {name: file.open(encoding="utf-8", errors="replace") for name, file in files.items()}
+    try:
+        for text in opened.values():
+            text.seek(0, 2)
+        while True:
+            for name, text in opened.items():
+                for line in text:
+                    click.echo(f"{name:<{width}} │ {line.rstrip()}")
+            time.sleep(0.3)
+    except KeyboardInterrupt:
+        return
+    finally:
+        for text in opened.values():
+            text.close()
+
+
+def _announce(said: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.document(said)
+        return
+    click.echo(f"url      {said['url']}")
+    click.echo(f"sign in  {said['sign_in_url']}  (works once)")
+    if said["admin_key"]:
+        click.echo(f"key      {said['admin_key']}  (an admin key, shown this once)")
+    click.echo(f"home     {said['home']}")
+
+
+def _show(told: dict[str, Any]) -> None:
+    output.facts({"url": told["url"], "home": told["home"]})
+    click.echo()
+    rows = [(p["name"], p["pid"], "runs" if p["alive"] else "gone") for p in told["processes"]]
+    output.table(("PROCESS", "#PID", "STATE"), rows, empty="No processes.")
+    click.echo()
+    workers = [(w["name"], w["device"], w["state"], w["seen_at"]) for w in told["workers"]]
+    output.table(("WORKER", "DEVICE", "STATE", "SEEN"), workers, empty="No workers yet.")
+    click.echo()
+    depths = [(q["queue"], q["ready"], q["leased"], q["idle_workers"]) for q in told["queues"]]
+    output.table(
+        ("QUEUE", "#READY", "#LEASED", "#IDLE WORKERS"), depths, empty="All queues are empty."
+    )
