@@ -2,8 +2,10 @@
 
 import importlib.util
 import re
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from orchestrator.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
+BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("web", "dispatcher", "worker-cpu", "worker-gpu")
@@ -35,7 +38,7 @@ def python_command(argv: list[str]) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_no_complaint(dockerfile: Path) -> None:
     """Every Dockerfile passes hadolint without an ignored rule."""
-    linter = Path(sys.executable).parent / "hadolint"
+    linter = BIN / "hadolint"
     found = subprocess.run(
         [linter, "--no-color", dockerfile], capture_output=True, text=True, check=False
     )
@@ -170,6 +173,41 @@ def test_health_checks_ask_routes_that_exist(
         settings.cache_clear()
     assert path == ["/healthz"]
     assert set(path) <= routes
+
+
+@pytest.mark.slow
+def test_web_passes_its_own_health_check(tmp_path: Path) -> None:
+    """compose.yaml's command for web, run here on SQLite, answers compose.yaml's health check."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run(["sh", DOCKER / "secrets.sh", tmp_path / "secrets"], check=True)
+    environment = {
+        key: value.replace("/run/secrets", str(tmp_path / "secrets"))
+        for key, value in SERVICES["web"]["environment"].items()
+        if key != "FARM_DATABASE_URL_FILE"
+    } | {"FARM_HOME": str(tmp_path / "home"), "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [
+        arg.replace("0.0.0.0:8080", f"127.0.0.1:{port}") for arg in SERVICES["web"]["command"]
+    ]
+    check = [arg.replace(":8080", f":{port}") for arg in SERVICES["web"]["healthcheck"]["test"][1:]]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        web = subprocess.Popen(
+            [BIN / command[0], *command[1:]], cwd=ROOT, env=environment, stdout=out, stderr=out
+        )
+    try:
+        for _ in range(100):
+            asked = subprocess.run(
+                [BIN / check[0], *check[1:]], check=False, capture_output=True, timeout=20
+            )
+            if asked.returncode == 0 or web.poll() is not None:
+                break
+            time.sleep(0.2)
+        assert asked.returncode == 0, log.read_text()[-2000:]
+    finally:
+        web.terminate()
+        assert web.wait(20) == 0
 
 
 def test_who_is_waited_for_can_be_healthy() -> None:
