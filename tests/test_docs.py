@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from orchestrator import ledger, wire
+from orchestrator import ledger, storyboard, wire
 from orchestrator.ledger import Movement
 from orchestrator.model import Job, Session
 from orchestrator.settings import Settings
@@ -155,6 +155,19 @@ def test_the_worked_example_is_computed() -> None:
         shown = [session.available_gpu_ms, session.held_gpu_ms, session.spent_gpu_ms, loss]
         assert shown == [int(cell) for cell in balances], kind
     assert job.held_gpu_ms == 0
+
+
+def test_the_storyboard_example_loads() -> None:
+    """The example in docs/prompts.md is a storyboard of two scenes, as it says."""
+    example = re.search(r"```yaml\n(.*?)```", (DOCS / "prompts.md").read_text(), re.S)
+    assert example
+    dog, cat = storyboard.load(example.group(1).encode(), "example.yaml")
+    assert (dog.prompt, dog.seconds, dog.negative_prompt) == (
+        "a dog runs on the beach",
+        2.5,
+        "text",
+    )
+    assert (cat.prompt, cat.seconds) == ("a cat sleeps", None)
 
 
 def test_the_protocol_page_names_every_word() -> None:
