@@ -92,7 +92,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
             with line:
                 job = progress.follow(client, job["id"], line, progress.has_ended)
             if job["state"] != "succeeded":
-                return _ended(job, as_json=as_json)
+                return ended(job, as_json=as_json)
             video = job["artifacts"]["video"]
             client.fetch(video["url"], path, video["sha256"])
         except KeyboardInterrupt:
@@ -171,7 +171,16 @@ def _request(wish: Json) -> dict[str, Any]:
 
 def _target(asked: Path | None, prompt: str) -> Path:
     """Return where the video goes, checked before anything is spent."""
-    path = (asked or free_name(prompt)).absolute()
+    return checked_target(asked or free_name(prompt))
+
+
+def checked_target(asked: Path) -> Path:
+    """Return where a file goes as an absolute path.
+
+    Raises:
+        BadRequest: it is a folder, or its folder does not exist.
+    """
+    path = asked.absolute()
     if path.is_dir():
         raise BadRequest(f"{path} is a folder.", next="Name a file: -o video.mp4.")
     if not path.parent.is_dir():
@@ -192,7 +201,7 @@ def free_name(prompt: str) -> Path:
     return path
 
 
-def _ended(job: Json, *, as_json: bool) -> int:
+def ended(job: Json, *, as_json: bool) -> int:
     """Say why there is no video, what it cost and what to do next; return the exit code."""
     error = job["error"] or {}
     why = f": {error['message']}" if error else "."

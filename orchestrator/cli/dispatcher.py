@@ -1,0 +1,13 @@
+"""`farm dispatcher`: the process that reconciles and rings the workers."""
+
+import sys
+
+import rich_click as click
+
+from orchestrator.cli.worker import become
+
+
+@click.command()
+def dispatcher() -> None:
+    """Run the dispatcher in the foreground; it needs the database and FARM_BROKER_URL."""
+    become([sys.executable, "-m", "orchestrator.dispatcher"], {})

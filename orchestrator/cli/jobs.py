@@ -1,0 +1,206 @@
+"""`farm jobs`: list, watch, steer, fetch."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from orchestrator.cli import output, progress
+from orchestrator.cli import render as rendering
+from orchestrator.cli.client import Json, connected, server
+from orchestrator.states import JobState
+
+JOB = click.argument("job_id", metavar="JOB")
+
+
+@click.group()
+def jobs() -> None:
+    """List, watch, steer and fetch jobs."""
+
+
+@jobs.command()
+@click.option("--state", type=click.Choice([state.value for state in JobState]))
+@click.option("--session", "session_id", metavar="ID", help="Only of this session.")
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@server
+@output.as_json
+def ls(
+    state: str | None, session_id: str | None, limit: int, server: str | None, as_json: bool
+) -> None:
+    """List jobs, newest first."""
+    with connected(server) as client:
+        if session_id:
+            session_id = client.get(f"sessions/{session_id}")["id"]
+        rows = client.every("jobs", limit=limit, state=state, session_id=session_id)
+    if as_json:
+        output.document({"data": rows})
+        return
+    output.table(
+        ("JOB", "STATE", "#FRAMES", "#GPU-S", "CREATED", "PROMPT"),
+        (
+            (
+                job["id"],
+                job["state"] + (f" ({job['pause_reason']})" if job["pause_reason"] else ""),
+                f"{job['frames_done']}/{job['frames_total']}",
+                output.seconds(job["usage"]["gpu_seconds"]),
+                (job["created_at"] or "")[:19],
+                output.brief(job["prompt"]),
+            )
+            for job in rows
+        ),
+        empty='No jobs yet. Next: farm render "a red ball rolls right".',
+    )
+
+
+@jobs.command()
+@JOB
+@server
+@output.as_json
+def show(job_id: str, server: str | None, as_json: bool) -> None:
+    """Show a job."""
+    with connected(server) as client:
+        job = client.get(f"jobs/{job_id}")
+    _print(job, as_json=as_json)
+
+
+@jobs.command()
+@JOB
+@server
+@output.as_json
+def watch(job_id: str, server: str | None, as_json: bool) -> int:
+    """Follow a job until it ends or waits for budget; Ctrl-C leaves it running."""
+    with connected(server) as client, progress.Progress() as line:
+        try:
+            job = progress.follow(client, job_id, line, progress.has_ended)
+        except KeyboardInterrupt:
+            line.pause()
+            output.say(f"The job goes on. Next: farm jobs watch {job_id}")
+            return rendering.INTERRUPTED
+    if job["state"] != "succeeded":
+        return rendering.ended(job, as_json=as_json)
+    if as_json:
+        output.document(job)
+    output.say(f"Done: {rendering.charged(job)}. Next: farm jobs download {job_id}")
+    return 0
+
+
+def _wish(verb: str, line: str) -> None:
+    @jobs.command(verb, help=line)
+    @JOB
+    @server
+    @output.as_json
+    def command(job_id: str, server: str | None, as_json: bool) -> None:
+        with connected(server) as client:
+            job = client.post(f"jobs/{job_id}/{verb}")
+        _print(job, as_json=as_json)
+
+
+_wish("pause", "Pause a job; what runs stops at the next step, what is done is kept.")
+_wish("resume", "Let a paused job go on.")
+_wish("cancel", "Cancel a job; what it used is charged, what it held is free again.")
+
+
+@jobs.command()
+@JOB
+@server
+@output.as_json
+def rerun(job_id: str, server: str | None, as_json: bool) -> None:
+    """Submit a job's request again, with the same seed; it costs again."""
+    with connected(server) as client:
+        job = client.post("jobs", rendering.rerun_body(client.get(f"jobs/{job_id}")))
+    _print(job, as_json=as_json)
+    output.say(f"Next: farm jobs watch {job['id']}")
+
+
+@jobs.command()
+@JOB
+@server
+@output.as_json
+def rm(job_id: str, server: str | None, as_json: bool) -> None:
+    """Delete an ended job and its files; its ledger entries stay."""
+    with connected(server) as client:
+        client.delete(f"jobs/{job_id}")
+    if as_json:
+        output.document({"id": job_id, "deleted": True})
+    output.say("Deleted.")
+
+
+@jobs.command()
+@JOB
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: JOB.mp4.")
+@click.option(
+    "--what", type=click.Choice(["video", "poster", "sheet"]), default="video", show_default=True
+)
+@server
+@output.as_json
+def download(
+    job_id: str, target: Path | None, what: str, server: str | None, as_json: bool
+) -> None:
+    """Fetch a finished job's video, poster or contact sheet and print the path."""
+    ending = "mp4" if what == "video" else "jpg"
+    with connected(server) as client:
+        job = client.get(f"jobs/{job_id}")
+        path = rendering.checked_target(target or Path(f"{job['id']}.{ending}"))
+        promised = job["artifacts"].get(what, {})
+        client.fetch(f"/api/v1/jobs/{job_id}/{what}", path, promised.get("sha256"))
+    if as_json:
+        output.document({**job, "output": str(path)})
+    else:
+        click.echo(str(path))
+
+
+@jobs.command()
+@JOB
+@server
+@output.as_json
+def receipt(job_id: str, server: str | None, as_json: bool) -> None:
+    """Show what each unit measured and cost, and what was not charged."""
+    with connected(server) as client:
+        told = client.get(f"jobs/{job_id}/receipt")
+    if as_json:
+        output.document(told)
+        return
+    output.table(
+        ("UNIT", "#FRAMES", "WORKER", "DEVICE", "OUTCOME", "#GPU-S", "#LOST", "#USD"),
+        (
+            (
+                line["kind"],
+                line["frames"],
+                line["worker"],
+                line["device"],
+                line["outcome"],
+                output.seconds(line["gpu_seconds"]),
+                output.seconds(line["lost_gpu_seconds"]),
+                f"{line['price_microusd'] / 1e6:.6f}",
+            )
+            for line in told["lines"]
+        ),
+        empty="Nothing has run yet.",
+    )
+    final = "final" if told["final"] else "so far"
+    click.echo(
+        f"{final}: {output.seconds(told['gpu_seconds'])} GPU-seconds charged, "
+        f"{output.seconds(told['lost_gpu_seconds'])} lost by the farm and not charged, "
+        f"{told['price']['usd']:.6f} USD"
+    )
+
+
+def _print(job: Json, *, as_json: bool) -> None:
+    if as_json:
+        output.document(job)
+        return
+    size = f"{job['width']}x{job['height']}"
+    output.facts(
+        {
+            "job": job["id"],
+            "now": progress.summary(job),
+            "prompt": output.brief(job["prompt"], 200),
+            "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {job['steps']} steps",
+            "model": f"{job['model']}, seed {job['seed']}",
+            "session": job["session_id"],
+            "created": job["created_at"],
+            "finished": job["finished_at"],
+            "files": ", ".join(job["artifacts"]) or None,
+        }
+    )
+    if error := job["error"]:
+        output.say(f"{error['message']}\nNext: {error['next']}")

@@ -1,0 +1,67 @@
+"""`farm keys`: who may talk to the farm."""
+
+import rich_click as click
+
+from orchestrator.cli import output
+from orchestrator.cli.client import connected, server
+from orchestrator.cli.usage import span
+
+
+@click.group()
+def keys() -> None:
+    """List, create and revoke API keys."""
+
+
+@keys.command()
+@server
+@output.as_json
+def ls(server: str | None, as_json: bool) -> None:
+    """List keys; their secrets are not kept."""
+    with connected(server) as client:
+        rows = client.get("keys")["data"]
+    if as_json:
+        output.document({"data": rows})
+        return
+    names = ("created_at", "expires_at", "revoked_at", "used_at")
+    output.table(
+        ("KEY", "KIND", "NAME", "CREATED", "EXPIRES", "REVOKED", "USED"),
+        ((row["id"], row["kind"], row["name"], *(_day(row[n]) for n in names)) for row in rows),
+        empty="No keys. Next: farm keys create --name NAME",
+    )
+
+
+@keys.command()
+@click.option(
+    "--kind", type=click.Choice(["user", "admin", "join"]), default="user", show_default=True
+)
+@click.option("--name", default="made by farm keys create", help="What it is for.")
+@click.option("--ttl", metavar="SPAN", callback=lambda c, p, v: v and span(c, p, v), help="As 30d.")
+@server
+@output.as_json
+def create(kind: str, name: str, ttl: float | None, server: str | None, as_json: bool) -> None:
+    """Make a key and print it, this once. A join key lets a worker enrol."""
+    body = {"kind": kind, "name": name} | ({"ttl_seconds": ttl} if ttl else {})
+    with connected(server) as client:
+        row = client.post("keys", body)
+    if as_json:
+        output.document(row)
+        return
+    click.echo(row["token"])
+    output.say(f"Keep it; it is not shown again. `farm keys revoke {row['id']}` ends it.")
+
+
+@keys.command()
+@click.argument("key_id", metavar="KEY")
+@server
+@output.as_json
+def revoke(key_id: str, server: str | None, as_json: bool) -> None:
+    """End a key at once."""
+    with connected(server) as client:
+        row = client.delete(f"keys/{key_id}")
+    if as_json:
+        output.document(row)
+    output.say("Revoked.")
+
+
+def _day(at: str | None) -> str | None:
+    return at[:16].replace("T", " ") if at else None
