@@ -36,6 +36,9 @@ log = structlog.get_logger()
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
+DEATHS: Final = 5
+"""Deaths of one process within `DEATHS_SECONDS` after which it is not started again."""
+DEATHS_SECONDS: Final = 60.0
 CLI_KEY: Final = "this home's command line"
 SIGN_IN: Final = "sign-in link of `farm up`"
 _PR_SET_PDEATHSIG: Final = 1
@@ -59,11 +62,25 @@ class Embedded:
     sign_in_url: str = ""
     admin_key: str | None = None
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _orders: dict[str, tuple[list[str], Mapping[str, str]]] = field(default_factory=dict)
+    _deaths: dict[str, list[float]] = field(default_factory=dict)
     _lock: IO[str] | None = None
 
     def dead(self) -> list[str]:
-        """Return the names of the processes that have ended, though they should not."""
-        return [name for name, child in self._children.items() if child.poll() is not None]
+        """Start again what has died; return the names of those that keep dying."""
+        hopeless = []
+        now = time.monotonic()
+        for name, child in list(self._children.items()):
+            if child.poll() is None:
+                continue
+            deaths = [at for at in self._deaths.get(name, ()) if now - at < DEATHS_SECONDS]
+            self._deaths[name] = [*deaths, now]
+            if len(deaths) >= DEATHS:
+                hopeless.append(name)
+                continue
+            log.warning("process died", process=name, exit_code=child.returncode)
+            _spawn(self, name, *self._orders[name])
+        return hopeless
 
     def stop(self) -> None:
         """Stop everything: workers hand back what they have, then web, dispatcher, broker."""
@@ -270,6 +287,7 @@ def _environment(config: Settings, farm: Embedded, broker_url: str, join: str) -
 
 
 def _spawn(farm: Embedded, name: str, argv: list[str], env: Mapping[str, str]) -> None:
+    farm._orders[name] = argv, env
     with (farm.home / "logs" / f"{name}.log").open("ab") as output:
         farm._children[name] = subprocess.Popen(
             argv,

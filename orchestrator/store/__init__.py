@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect, text
 
 from orchestrator.store.engine import make_engine
 from orchestrator.store.transaction import Transaction
+
+HEAD: Final = "0001"
+"""The newest migration."""
 
 
 class Store:
@@ -52,6 +54,11 @@ def open_store(url: str) -> Store:
 
 def migrate(url: str) -> None:
     """Bring the database to this version's tables. Safe to call at every start."""
+    if _is_current(url):
+        return
+    from alembic import command  # half a second to import, needed once per version
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = make_engine(url)
@@ -61,5 +68,17 @@ def migrate(url: str) -> None:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4607182418800017408)")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _is_current(url: str) -> bool:
+    engine = make_engine(url)
+    try:
+        with engine.connect().execution_options(reads=True) as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return bool(found == HEAD)
     finally:
         engine.dispose()

@@ -1,13 +1,16 @@
 """What the databases themselves refuse, and that both have the tables the code speaks of."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import store as store_package
 from orchestrator.errors import Conflict
 from orchestrator.farm import Farm, keys, opening, sessions
 from orchestrator.model import Session
@@ -22,6 +25,12 @@ def test_migrations_lead_to_the_tables(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_migration_is_the_one_a_start_looks_for() -> None:
+    """A start skips Alembic when the database is at HEAD, so HEAD must be Alembic's own."""
+    folder = Path(store_package.__file__).parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == store_package.HEAD
 
 
 def test_migrating_again_changes_nothing(store_url: str) -> None:
