@@ -20,7 +20,7 @@ BENCHES = ROOT / "tools" / "bench"
 @click.option("--list", "only_list", is_flag=True, help="List the benches.")
 @output.as_json
 def bench(name: str | None, args: tuple[str, ...], only_list: bool, as_json: bool) -> int:
-    """Run the bench NAME with ARGS, or list the benches there are."""
+    """Run the bench NAME with its own ARGS, or list the benches there are (--json: as JSON)."""
     benches = {file.stem: file for file in sorted(BENCHES.glob("*.py")) if _runs(file)}
     if name is None or only_list:
         rows = [{"name": stem, "about": _about(file)} for stem, file in benches.items()]
@@ -33,8 +33,9 @@ def bench(name: str | None, args: tuple[str, ...], only_list: bool, as_json: boo
     if name not in benches:
         known = ", ".join(benches) or "none; they come with a checkout"
         raise NotFound(f"There is no bench {name[:60]!r}.", next=f"There are: {known}.")
-    argv = [sys.executable, "-m", f"tools.bench.{name}", *args, *(["--json"] if as_json else [])]
-    done = subprocess.run(argv, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", f"tools.bench.{name}", *args], cwd=ROOT, check=False
+    )
     return 1 if done.returncode < 0 else done.returncode
 
 

@@ -15,6 +15,9 @@ ENDED: Final = ("succeeded", "failed", "cancelled")
 class Progress:
     """One job's line: stage, frames, GPU-seconds, time left."""
 
+    limit: float | None = None
+    """What the job may use at most, where it has no cap of its own."""
+
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
         self._last = ""
@@ -40,7 +43,7 @@ class Progress:
 
     def show(self, job: Json) -> None:
         """Show a job as it is now."""
-        line = summary(job)
+        line = summary(job, self.limit)
         left = self._left(job)
         if self._live:
             from rich.text import Text
@@ -64,7 +67,7 @@ class Progress:
         return f"ETA {left:.0f} s"
 
 
-def summary(job: Json) -> str:
+def summary(job: Json, limit: float | None = None) -> str:
     """Return where a job is, in a line."""
     usage = job["usage"]
     state = job["state"]
@@ -73,8 +76,9 @@ def summary(job: Json) -> str:
     line = f"{state} · {job['frames_done']}/{job['frames_total']} frames"
     line += f" · GPU-s {seconds(usage['gpu_seconds'])} used"
     line += f" / {seconds(usage['held_gpu_seconds'])} held"
-    if usage.get("max_gpu_seconds") is not None:
-        line += f" / {seconds(usage['max_gpu_seconds'])} limit"
+    most = usage.get("max_gpu_seconds")
+    if (most := limit if most is None else most) is not None:
+        line += f" / {seconds(most)} limit"
     return line
 
 
@@ -85,6 +89,8 @@ def follow(client: Client, job_id: str, progress: Progress, until: Callable[[Jso
     while True:
         changed, etag = client.job_if_changed(job_id, etag)
         if changed is not None:
+            if not job:
+                progress.limit = _room(client, changed)
             job = changed
             progress.show(job)
         elif sys.stderr.isatty():
@@ -93,6 +99,14 @@ def follow(client: Client, job_id: str, progress: Progress, until: Callable[[Jso
             return job
         client.check()
         time.sleep(POLL_SECONDS)
+
+
+def _room(client: Client, job: Json) -> float | None:
+    """Return the GPU-seconds a job without a cap may use: its own and its session's free ones."""
+    if job["usage"].get("max_gpu_seconds") is not None or job["state"] in ENDED:
+        return None
+    free: float = client.get(f"sessions/{job['session_id']}")["available_gpu_seconds"]
+    return free + float(job["usage"]["gpu_seconds"]) + float(job["usage"]["held_gpu_seconds"])
 
 
 def has_ended(job: Json) -> bool:

