@@ -6,7 +6,7 @@ from typing import Final, Literal
 from orchestrator.farm.jobs import UnitView
 from orchestrator.model import Job, Json, Plan, Session
 from orchestrator.plan_json import plan_from_json
-from orchestrator.states import JobState, PauseReason, UnitKind, UnitState
+from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
 from orchestrator.wire import STRIP
 from web.pages import words
 
@@ -119,7 +119,8 @@ def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
     tiles = reel(job, units)
     done = tuple(tile for tile in tiles if tile.strip)
     frames_done = min(job.frames_total, max(job.frames_done, sum(tile.frames for tile in done)))
-    wish_open = job.wish is None and not job.state.is_terminal
+    open_to = not job.state.is_terminal and job.wish is not Wish.CANCEL
+    pausing = job.state is JobState.PAUSED or job.wish is Wish.PAUSE
     return JobView(
         job=job,
         prompt=job.brief["prompt"],
@@ -135,9 +136,9 @@ def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
         quoted_p90_gpu_ms=job.quote["p90_gpu_ms"],
         eta=_eta(job, frames_done, now_ms),
         notice=_notice(job, frames_done),
-        can_pause=wish_open and job.state is not JobState.PAUSED,
-        can_resume=wish_open and job.state is JobState.PAUSED,
-        can_cancel=wish_open,
+        can_pause=open_to and not pausing,
+        can_resume=open_to and pausing,
+        can_cancel=open_to,
     )
 
 
