@@ -83,8 +83,9 @@ class Client:
                     "GET", f"{API}/jobs/{job_id}", headers={"If-None-Match": etag} if etag else {}
                 )
             except Unavailable:
-                if self.own or time.monotonic() > until:
+                if time.monotonic() > until:
                     raise
+                self.check()
                 time.sleep(1)
                 continue
             if answer.status_code == 304:
@@ -122,15 +123,15 @@ class Client:
             part.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Notice that a process of our own farm has ended.
+        """Start again what ended of our own farm.
 
         Raises:
-            Unavailable: one has; names it and its log.
+            Unavailable: a process ends too often; names it and its log.
         """
-        if self.own and (dead := self.own.dead()):
+        if self.own and (dead := self.own.tend()):
             logs = self.own.home / "logs"
             raise Unavailable(
-                f"The farm's {' and '.join(dead)} ended by itself.",
+                f"The farm's {' and '.join(dead)} ended again and again.",
                 next=f"Read {logs / (dead[0] + '.log')}, or run `farm doctor`.",
             )
 

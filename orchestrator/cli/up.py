@@ -48,7 +48,7 @@ def up(host: str | None, port: int | None, workers: int, detach: bool, as_json: 
         farm.stop()
     if dead:
         raise Unavailable(
-            f"{' and '.join(dead)} ended, so the farm was stopped.",
+            f"{' and '.join(dead)} ended again and again, so the farm was stopped.",
             next=f"Read {settings.home / 'logs' / (dead[0] + '.log')}, or run `farm doctor`.",
         )
     output.say("Stopped.")
