@@ -72,8 +72,9 @@ def farm() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)  # a shell's `&` ignores SIGINT, nohup SIGHUP
     args = list(sys.argv[1:] if argv is None else argv)
     code = _run(args)
     try:

@@ -198,7 +198,12 @@ def _models(settings: Settings) -> Iterator[Finding]:
         where = ", ".join(map(str, folders))
         yield _broken("models", f"There is none in {where}.", "Set FARM_MODELS_PATH.")
     for card in found.cards.values():
-        if card.source == "local" and card.digests:
+        if card.engine != "diffusers" or card.source != "local":
+            yield _ok("model", f"{card.id} {card.version}")
+        elif not list(Path(card.path).rglob("*.safetensors")):
+            mend = "Get the folder again with its weights; see README.md in it."
+            yield _broken("model", f"{card.id} has no weights in {card.path}.", mend)
+        elif card.digests:
             yield _model(card.id, Path(card.path), dict(card.digests))
         else:
             yield _ok("model", f"{card.id} {card.version}, no digests to check")
