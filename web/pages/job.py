@@ -3,8 +3,9 @@
 import re
 from typing import Final
 
-from flask import Response, jsonify, redirect, render_template, request, url_for
+from flask import jsonify, redirect, render_template, request, url_for
 from flask_login import login_required
+from werkzeug.wrappers import Response
 
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs, receipts

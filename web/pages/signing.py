@@ -2,8 +2,9 @@
 
 from urllib.parse import urlsplit
 
-from flask import Response, redirect, render_template, request, url_for
+from flask import redirect, render_template, request, url_for
 from flask_login import current_user, login_required, login_user, logout_user
+from werkzeug.wrappers import Response
 
 from orchestrator.errors import Unauthorized
 from orchestrator.farm import accounts, keys

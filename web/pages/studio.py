@@ -5,8 +5,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from flask import Response, make_response, redirect, render_template, request, url_for
+from flask import make_response, redirect, render_template, request, url_for
 from flask_login import login_required
+from werkzeug.wrappers import Response
 
 from orchestrator import ledger
 from orchestrator.errors import BadRequest, BudgetExceeded, FarmError, NotFound
@@ -20,6 +21,7 @@ from web.hub import off_hub
 from web.pages import bp, forms, rooms
 from web.pages.forms import Form, Upload
 from web.pages.rooms import me
+from web.pages.views import budget_bar
 
 Answer = Response | tuple[str, int]
 MAX_STORYBOARD_BYTES = 1_000_000
@@ -132,7 +134,7 @@ def _priced(form: Form) -> dict[str, Any]:
     except (BadRequest, NotFound) as error:
         return empty | purse | {"fault": {"what": error.message, "next": error.next}}
     hold, why_not = _hold(estimate, asked.max_gpu_ms)
-    bar = rooms.budget_bar(estimate.session, hold or estimate.quote.p90_gpu_ms)
+    bar = budget_bar(estimate.session, hold or estimate.quote.p90_gpu_ms)
     shown = {"estimate": estimate, "held_gpu_ms": hold, "why_not": why_not, "budget_bar": bar}
     return empty | purse | shown
 
