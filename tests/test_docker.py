@@ -175,6 +175,25 @@ def test_health_checks_ask_routes_that_exist(
     assert set(path) <= routes
 
 
+def test_the_first_key_opens_the_farm(tmp_path: Path) -> None:
+    """key.py prints a live admin key and a sign-in link that the pages serve, as often as asked."""
+    from orchestrator.farm import keys
+    from orchestrator.wiring import farm_from
+
+    environment = {"FARM_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    for _ in range(2):
+        with (DOCKER / "key.py").open() as script:
+            said = subprocess.run(
+                [sys.executable, "-"], stdin=script, cwd=ROOT, env=environment,
+                capture_output=True, text=True, check=True,
+            ).stdout  # fmt: skip
+    key, link = said.split()
+    farm = farm_from(Settings(home=tmp_path))
+    assert keys.resolve(farm, key).kind == "admin"
+    assert link.startswith("/sign-in/")
+    assert keys.redeem_signin(farm, link.removeprefix("/sign-in/"))
+
+
 @pytest.mark.slow
 def test_web_passes_its_own_health_check(tmp_path: Path) -> None:
     """compose.yaml's command for web, run here on SQLite, answers compose.yaml's health check."""
