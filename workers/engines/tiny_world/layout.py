@@ -31,7 +31,9 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Every subject owns a code: 8 channels on a 32×32 grid, learned together with the
     denoiser, as textual inversion learns a word, but with places. A placement samples
     it by its own rotated, scaled coordinates; the second subject covers the first by its
-    first channel's sigmoid. `backdrops` embeds the variant of the setting's backdrop.
+    first channel's sigmoid. `backdrops` embeds the variant of the setting's backdrop, and
+    `sketch` lays caption and variant out over the picture, so that the denoiser, which sees
+    neighbourhoods, knows from the start what belongs where.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -42,18 +44,28 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         code_size: int = 32,
         views: int = 16,
         view_dim: int = 128,
+        sketch_channels: int = 8,
+        sketch_size: int = 16,
+        sketch_hidden: int = 512,
     ) -> None:
         super().__init__()
         self.codes = nn.Parameter(
             0.5 * torch.randn(len(subjects), code_channels, code_size, code_size)
         )
         self.backdrops = nn.Embedding(views, view_dim)
+        self.sketch = nn.Sequential(
+            nn.Linear(view_dim, sketch_hidden),
+            nn.SiLU(),
+            nn.Linear(sketch_hidden, sketch_channels * sketch_size**2),
+        )
         self._index = {name: number for number, name in enumerate(subjects)}
 
     @property
     def out_channels(self) -> int:
         """Channels that `forward` returns."""
-        return (int(self.config.code_channels) + 1) * SUB**2 + 4 * len(WAVES)
+        config = self.config
+        places = (int(config.code_channels) + 1) * SUB**2
+        return places + 4 * len(WAVES) + int(config.sketch_channels)
 
     def tensors(self, layouts: Sequence[Sequence[Placement]]) -> tuple[Tensor, Tensor]:
         """Turn layouts into subject numbers (B, 2), -1 for none, and poses (B, 2, 4).
@@ -78,27 +90,33 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 )
         return numbers, poses
 
-    def forward(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
-        """Return (B, out_channels, height, width) for latents of height × width cells."""
+    def forward(
+        self, numbers: Tensor, poses: Tensor, summary: Tensor, height: int, width: int
+    ) -> Tensor:
+        """Return (B, out_channels, height, width) for latents of height × width cells.
+
+        `summary` (B, view_dim) is the caption's summary plus the variant's embedding.
+        """
         painted = self._layer(numbers[:, 0], poses[:, 0], height, width)
         for place in range(1, PLACES):
             layer = self._layer(numbers[:, place], poses[:, place], height, width)
             cover = layer[:, -1:] * torch.sigmoid(layer[:, :1])
             painted = painted * (1 - cover) + layer
         folded = functional.pixel_unshuffle(painted, SUB)
-        return torch.cat([folded, _positions(len(numbers), height, width, folded)], 1)
+        positions = _positions(len(numbers), height, width, folded)
+        return torch.cat([folded, positions, self._sketched(summary, height, width)], 1)
+
+    def _sketched(self, summary: Tensor, height: int, width: int) -> Tensor:
+        side = int(self.config.sketch_size)
+        drawn: Tensor = self.sketch(summary).view(len(summary), -1, side, side)
+        if (height, width) == (side, side):
+            return drawn
+        return functional.interpolate(drawn, (height, width), mode="bilinear", align_corners=False)
 
     def anonymous(self, plan: Tensor) -> Tensor:
         """Keep where the subjects are and forget which they are, for guidance."""
         codes = self.config.code_channels * SUB**2
         return torch.cat([torch.zeros_like(plan[:, :codes]), plan[:, codes:]], 1)
-
-    def mask(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
-        """Return how much of each cell lies in a subject's square, (B, 1, height, width)."""
-        layers = [
-            self._layer(numbers[:, p], poses[:, p], height, width)[:, -1:] for p in range(PLACES)
-        ]
-        return functional.avg_pool2d(torch.maximum(*layers), SUB)
 
     def _layer(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
         """Sample one place's codes and its mask (last channel) at SUB × the latents' size."""

@@ -132,17 +132,23 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         return shown
 
     def _plan(
-        self, layout: Sequence[Sequence[Placement]] | None, latents: Tensor, *, guided: bool
+        self,
+        layout: Sequence[Sequence[Placement]] | None,
+        latents: Tensor,
+        summary: Tensor,
     ) -> Tensor:
-        """Lay the frames' subjects out; with guidance, first without and then with identity."""
+        """Lay the frames out; under guidance (two summaries a frame) first without identity."""
         rows = [list(frame or ()) for frame in (layout or [()] * len(latents))]
         if len(rows) != len(latents):
             msg = f"{len(rows)} layouts for {len(latents)} frames"
             raise ValueError(msg)
         encoder = self.layout_encoder
         numbers, poses = (part.to(latents.device) for part in encoder.tensors(rows))
-        plan = encoder(numbers, poses, *latents.shape[-2:]).to(latents.dtype)
-        return torch.cat([encoder.anonymous(plan), plan]) if guided else plan
+        plans = [
+            encoder(numbers, poses, part, *latents.shape[-2:]).to(latents.dtype)
+            for part in summary.chunk(len(summary) // len(latents))
+        ]
+        return torch.cat([*(encoder.anonymous(plan) for plan in plans[:-1]), plans[-1]])
 
     @torch.no_grad()
     def __call__(
@@ -189,7 +195,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         embeds = torch.cat([against, texts]) if guided and against is not None else texts
         views = self.layout_encoder.backdrops(view_of(latents, self.layout_encoder.config.views))
         summary = embeds[:, 0] + (torch.cat([views, views]) if guided else views)
-        plan = self._plan(layout, latents, guided=guided)
+        plan = self._plan(layout, latents, summary)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         for index, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
             doubled = torch.cat([latents, latents]) if guided else latents
