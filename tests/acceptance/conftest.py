@@ -58,7 +58,7 @@ class Cli:
 
     def alive(self) -> list[psutil.Process]:
         """Return every process that belongs to this home."""
-        return [p for p in psutil.process_iter() if _home(p) == str(self.home)]
+        return [p for p in psutil.process_iter() if _belongs(p, self.home)]
 
 
 @pytest.fixture
@@ -118,12 +118,15 @@ def until(ready: Callable[[], object], seconds: float = 90) -> None:
     raise AssertionError("it did not come about in time")
 
 
-def _home(process: psutil.Process) -> str | None:
+def _belongs(process: psutil.Process, home: Path) -> bool:
+    """Tell by its environment, or by its folder: Valkey overwrites its environment."""
     try:
-        home = process.environ().get("FARM_HOME")
-        return None if process.status() == psutil.STATUS_ZOMBIE else home
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return None
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        inside = Path(process.cwd()).is_relative_to(home)
+        return inside or process.environ().get("FARM_HOME") == str(home)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+        return False
 
 
 def _argv(process: psutil.Process) -> list[str]:

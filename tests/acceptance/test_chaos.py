@@ -20,7 +20,7 @@ Up = Callable[..., dict[str, Any]]
 VICTIMS = {
     "the worker": "workers.entry",
     "the engine": "multiprocessing",
-    "the broker": "broker.conf",
+    "the broker": "-server 127.0.0.1",
     "the dispatcher": "orchestrator.dispatcher",
     "the web": "gunicorn",
 }
