@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     max_attempts: int = 3
     lease_margin: float = 1.5
     """A lease's limit is its unit's p90 times this, where the budget has room."""
+    lease_margin_unmeasured: float = 5.0
+    """The same while a quote rests on the card's prior: another machine may be that much slower,
+    and a limit that stops a micro-batch midway wastes it."""
     worker_gone_seconds: float = 60.0
     reconcile_seconds: float = 2.0
     ring_again_seconds: float = 3.0

@@ -26,6 +26,7 @@ class Terms:
     heartbeat_seconds: float = 2.0
     max_attempts: int = 3
     lease_margin: float = 1.5
+    lease_margin_unmeasured: float = 5.0
     worker_gone_seconds: float = 60.0
     ring_again_seconds: float = 3.0
     default_session_gpu_seconds: int = 3600

@@ -110,7 +110,7 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,
         floor_gpu_ms=unit.floor_gpu_ms,
-        margin=case.farm.terms.lease_margin,
+        margin=_margin(case),
     )
     if not limit.gpu_ms:
         if not open_leases:  # nothing will come back by itself
@@ -142,6 +142,11 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease
+
+
+def _margin(case: Case) -> float:
+    terms = case.farm.terms
+    return terms.lease_margin if case.job.quote["measured"] else terms.lease_margin_unmeasured
 
 
 def usage(case: Case) -> dict[str, int]:

@@ -98,7 +98,7 @@ def submit(
         costs = cost_model(tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)
-        job = _new_job(job_id, session, brief, plan, quote, pricing.step_prior(costs, plan), now)
+        job = _new_job(job_id, session, brief, plan, quote, costs, now)
         tx.add(job)
         case = Case(farm, tx, job_id, now)
         scheduling.join(case)
@@ -272,7 +272,7 @@ def _new_job(
     brief: Brief,
     plan: Plan,
     quote: Quote,
-    step_prior: tuple[int, int],
+    costs: pricing.CostModel,
     now_ms: int,
 ) -> Job:
     stages = {line.stage: line for line in quote.stages}
@@ -282,7 +282,12 @@ def _new_job(
         session_id=session.id,
         state=JobState.QUEUED,
         brief=planner.brief_json(brief),
-        quote=quote_json(quote) | {"plan": planner.plan_json(plan), "step_prior": step_prior},
+        quote=quote_json(quote)
+        | {
+            "plan": planner.plan_json(plan),
+            "step_prior": pricing.step_prior(costs, plan),
+            "measured": costs.factor(UnitKind.RENDER).samples > 0,
+        },
         model=plan.model,
         width=plan.output.width,
         height=plan.output.height,

@@ -78,8 +78,10 @@ def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
         cluster.spawn("valkey", [broker, conf])
         cluster.spawn(
             "web",
-            [python, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"]
-            + [f"--bind=127.0.0.1:{web_port}", "--no-control-socket", "--graceful-timeout=2"],
+            [
+                *(python, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"),
+                *(f"--bind=127.0.0.1:{web_port}", "--no-control-socket", "--graceful-timeout=2"),
+            ],
             FARM_DATABASE_URL_FILE=database,
             FARM_SECRET_KEY_FILE=cluster.secret("secret_key", secrets.token_hex(32)),
             FARM_JOIN_TOKEN_FILE=join,

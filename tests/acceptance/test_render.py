@@ -94,7 +94,7 @@ def test_a_home_remembers(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_detached_farms_are_found_and_stopped(cli: Cli) -> None:
-    """`farm up --detach` returns, `farm status` finds the farm without a key, `farm down` ends it."""
+    """`farm up --detach` returns, `farm status` finds it without a key, `farm down` ends it."""
     told = cli.json("up", "--detach")
     assert set(told) >= {"url", "sign_in_url", "admin_key", "home"}
     assert told["admin_key"].startswith("farm_admin_")
