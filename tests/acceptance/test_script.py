@@ -1,4 +1,4 @@
-"""The bootstrap script `./farm`, on a checkout whose package is one line: what it does, and when."""
+"""The bootstrap script `./farm`, on a checkout with a package of one line: what it does, when."""
 
 import os
 import shutil
