@@ -38,6 +38,9 @@ PIPELINES: Final = frozenset(
     }
 )
 """Pipeline classes a card may name; a request can never name one."""
+IMAGE_PIPELINES: Final = PIPELINES - {"FluxPipeline", "SanaPipeline"}
+"""Those that can start from a reference image: their autoencoder has the mode of a posterior or
+none, and their schedule is one that `scheduler.add_noise` can enter in the middle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,8 @@ class ModelCard:
     domains: tuple[str, ...] = ()
     uses_layout: bool = False
     """Takes subjects with places (`model.Placement`) beside the prompt."""
+    image_strength: float = 0.0
+    """How much of the schedule is run from a reference image (SDEdit's noise); 0: takes none."""
     frame_multiple: int = 1
     size_multiple: int = 8
     """Sides of a native picture are multiples of this."""
@@ -98,6 +103,11 @@ class ModelCard:
     digests: Mapping[str, str] = field(default_factory=dict)
     """File under the model's folder -> SHA-256."""
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether a video may start from a reference image."""
+        return self.image_strength > 0
 
     def prior(self, device_class: str) -> CostPrior:
         """Return the cost prior of a device class; an unknown one costs what a CPU does."""
@@ -276,6 +286,10 @@ def _faults(card: ModelCard) -> Iterator[str]:
         yield f"pipeline {card.pipeline!r} is not one of {_names(PIPELINES)}"
     if card.source == "hub" and not card.revision:
         yield "revision is missing: a hub model is pinned to a commit"
+    if not 0 <= card.image_strength <= 1:
+        yield "image_strength must be 0 (takes no image) to 1 (nothing of it is left)"
+    if card.image_strength and card.pipeline not in IMAGE_PIPELINES:
+        yield f"image_strength must be 0: {card.pipeline or card.engine} cannot take an image"
     if "cpu" not in card.priors:
         yield "priors.cpu is missing"
     if not 1 <= card.min_steps <= card.default_steps <= card.max_steps:

@@ -284,8 +284,10 @@ class Job:
     wish: Wish | None = None
     pause_reason: PauseReason | None = None
     brief: Json
-    plan: Json | None = None
-    """None until the plan unit is done; the quote's plan is in `quote`."""
+    plan: Json
+    """As quoted; its batches are one run here, since the units know the cuts."""
+    planned: bool = False
+    """The plan unit is done: there are render units."""
     quote: Json
     model: str
     width: int

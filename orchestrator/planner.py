@@ -56,6 +56,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     Raises:
         BadRequest: a wish lies outside what the model or the farm can do.
     """
+    _check_image(brief, card)
     output = brief.size or screenplay.size or card.output
     fps = next(rate for rate in (brief.fps, screenplay.fps, card.fps) if rate is not None)
     steps = card.default_steps if brief.steps is None else brief.steps
@@ -125,6 +126,15 @@ def alternatives(brief: Brief, plan: Plan, card: ModelCard) -> tuple[tuple[str, 
 
 
 # --- wishes that cannot be met ------------------------------------------------------------
+
+
+def _check_image(brief: Brief, card: ModelCard) -> None:
+    if brief.image is not None and not card.takes_image:
+        raise BadRequest(
+            f"{card.id} takes no reference image.",
+            next="Leave the image out, or choose a model that takes one "
+            "(`takes_image` in GET /api/v1/models).",
+        )
 
 
 def _check_size(size: Size) -> None:

@@ -5,11 +5,10 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator import ledger, planner
-from orchestrator.errors import NotFound
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
-from orchestrator.model import Job, Json, Lease, Plan, Session, Unit
+from orchestrator.model import Entry, Job, Json, Lease, Plan, Session, Unit
 from orchestrator.states import (
     JobEvent,
     LeaseState,
@@ -23,26 +22,27 @@ from orchestrator.states import (
 class Case:
     """One job and its session, locked until the transaction ends.
 
-    Changes gather in `session` and `job`; `close()` writes each row once. Rows are locked in
+    Changes gather here and `close()` writes them, each row once. Rows are locked in
     the order worker, session, job, unit, everywhere, so that no two transactions wait for
     each other.
     """
 
-    def __init__(self, farm: Farm, tx: Transaction, job_id: str, now_ms: int) -> None:
+    def __init__(
+        self, farm: Farm, tx: Transaction, job_id: str, session_id: str, now_ms: int
+    ) -> None:
         self.farm, self.tx, self.now_ms = farm, tx, now_ms
-        seen = tx.get(Job, job_id)
-        if seen is None:
-            raise NotFound(f"There is no job {job_id}.")
-        session = tx.get(Session, seen.session_id, lock=True)
+        session = tx.get(Session, session_id, lock=True)
         job = tx.get(Job, job_id, lock=True)
         assert session and job, "rows are never deleted"
         self.session = self._session = session
         self.job = self._job = job
+        self._entries: list[Entry] = []
+        self._told: list[tuple[str, Json]] = []
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that was quoted; the plan unit's must equal it."""
-        return planner.plan_from_json(self.job.quote["plan"])
+        """The plan that was quoted; its batches are one run."""
+        return planner.plan_from_json(self.job.plan)
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
@@ -51,6 +51,9 @@ class Case:
         if self.job != self._job:
             self.job = replace(self.job, revision=self._job.revision + 1)
             self._job = self.tx.save(self._job, self.job)
+        self.tx.add(*self._entries)
+        self.tx.tell(self.job.id, self._told, self.now_ms)
+        self._entries, self._told = [], []
         return self.job
 
     # --- money ---------------------------------------------------------------------------
@@ -64,7 +67,7 @@ class Case:
         self.session = movement.session
         self.job = movement.job or self.job
         if movement.entry:
-            self.tx.add(movement.entry)
+            self._entries.append(movement.entry)
 
     def hold(self, gpu_ms: int, *, first: bool = False) -> None:
         """Place or extend the job's hold."""
@@ -139,7 +142,7 @@ class Case:
 
     def tell(self, kind: str, **data: Any) -> None:
         """Append an event for the job's watchers."""
-        self.tx.tell(self.job.id, kind, data, self.now_ms)
+        self._told.append((kind, data))
 
     def open_leases(self) -> list[Lease]:
         """Return the job's unresolved leases."""

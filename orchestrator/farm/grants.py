@@ -41,17 +41,19 @@ def is_frozen(tx: Transaction) -> bool:
 def waiting_for(tx: Transaction, worker: Worker, hint: str | None) -> Iterator[Unit]:
     """Yield ready units in the order in which this worker should get them."""
     queues = scheduler.queues_of(worker.kinds, worker.models)
-    rivals = tx.find(Worker, state=WorkerState.ACTIVE)
     for session in tx.busy_sessions(SESSIONS):
         units = tx.ready_units(session.id, queues, UNITS)
-        if not units:
-            continue
-        alone = not any(
-            other.id != worker.id
-            and set(scheduler.queues_of(other.kinds, other.models)) & {u.queue for u in units}
-            for other in rivals
-        )
+        failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
+        alone = not failed or _is_alone(tx, worker, failed)
         yield from scheduler.in_order(units, worker, hint=hint, alone=alone)
+
+
+def _is_alone(tx: Transaction, worker: Worker, queues: set[str]) -> bool:
+    """Tell whether no other active worker serves any of these queues."""
+    return not any(
+        other.id != worker.id and queues & set(scheduler.queues_of(other.kinds, other.models))
+        for other in tx.find(Worker, state=WorkerState.ACTIVE)
+    )
 
 
 def grant(
@@ -64,7 +66,7 @@ def grant(
     for unit in waiting_for(tx, worker, hint):
         if unit.job_id in broke:
             continue
-        case = Case(farm, tx, unit.job_id, now_ms)
+        case = Case(farm, tx, unit.job_id, unit.session_id, now_ms)
         fresh = tx.get(Unit, unit.id, lock=True)
         if fresh is None or fresh.state is not UnitState.READY or not _may_run(case):
             continue
@@ -92,7 +94,7 @@ def redeliver(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> tuple
     assert unit, "rows are never deleted"
     if lease.sequence:
         return ()
-    return (order(Case(farm, tx, lease.job_id, now_ms), unit, lease),)
+    return (order(Case(farm, tx, lease.job_id, lease.session_id, now_ms), unit, lease),)
 
 
 def _may_run(case: Case) -> bool:

@@ -1,6 +1,8 @@
 """Jobs, as their owners see them: quote, submit, look, pause, resume, cancel, delete."""
 
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestrator import ledger, planner, pricing, prompt
@@ -12,7 +14,18 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.sessions import find_in
-from orchestrator.model import Brief, Event, Job, Json, Lease, Plan, Quote, Session, Unit
+from orchestrator.model import (
+    Brief,
+    Event,
+    FrameBatch,
+    Job,
+    Json,
+    Lease,
+    Plan,
+    Quote,
+    Session,
+    Unit,
+)
 from orchestrator.states import JobState, UnitKind, UnitState, Wish
 from orchestrator.wire import PLAN_QUEUE
 
@@ -100,7 +113,7 @@ def submit(
         quote = pricing.quote(plan, costs)
         job = _new_job(job_id, session, brief, plan, quote, costs, now)
         tx.add(job)
-        case = Case(farm, tx, job_id, now)
+        case = Case(farm, tx, job_id, session.id, now)
         scheduling.join(case)
         try:
             amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
@@ -149,8 +162,8 @@ def cancel(farm: Farm, account_id: str | None, job_id: str) -> Job:
 def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
     """Let a paused job go on, or take back a pause that has not come about yet."""
     with farm.store.write() as tx:
-        _own(tx, account_id, job_id)
-        case = Case(farm, tx, job_id, farm.clock())
+        job = _own(tx, account_id, job_id)
+        case = Case(farm, tx, job_id, job.session_id, farm.clock())
         if case.job.wish is Wish.PAUSE:
             case.change(wish=None)
         else:
@@ -170,7 +183,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         job = _own(tx, account_id, job_id)
         if not job.state.is_terminal:
             raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
-        case = Case(farm, tx, job_id, farm.clock())
+        case = Case(farm, tx, job_id, job.session_id, farm.clock())
         keys = [file["key"] for file in job.artifacts.values()]
         for lease in tx.find(Lease, job_id=job_id):
             files = lease.receipt["artifacts"] if lease.receipt else []
@@ -250,8 +263,8 @@ def _own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
 
 def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
     with farm.store.write() as tx:
-        _own(tx, account_id, job_id)
-        case = Case(farm, tx, job_id, farm.clock())
+        job = _own(tx, account_id, job_id)
+        case = Case(farm, tx, job_id, job.session_id, farm.clock())
         if case.job.state.is_terminal or (
             wish is Wish.PAUSE and (case.job.state is JobState.PAUSED or case.job.wish)
         ):
@@ -282,9 +295,10 @@ def _new_job(
         session_id=session.id,
         state=JobState.QUEUED,
         brief=planner.brief_json(brief),
+        plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
         quote=quote_json(quote)
         | {
-            "plan": planner.plan_json(plan),
+            "plan_sha256": digest_of(plan),
             "step_prior": pricing.step_prior(costs, plan),
             "measured": costs.factor(UnitKind.RENDER).samples > 0,
         },
@@ -299,6 +313,17 @@ def _new_job(
         encode_reserve_gpu_ms=stages[UnitKind.ENCODE].p90_gpu_ms,
         created_at_ms=now_ms,
     )
+
+
+def digest_of(plan: Plan) -> str:
+    """Return the SHA-256 by which the plan of a worker is known to be the one quoted."""
+    text = json.dumps(planner.plan_json(plan), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _one_run(plan: Plan) -> tuple[FrameBatch, ...]:
+    # A row that grew with the number of batches would be read with each of them.
+    return (FrameBatch(first_frame=0, frames=plan.frames_total),)
 
 
 def quote_json(quote: Quote) -> Json:

@@ -15,7 +15,7 @@ def remaining_gpu_ms(case: Case) -> int:
     need = sum(unit.p90_gpu_ms for unit in units)
     if all(unit.kind is not UnitKind.ENCODE for unit in units):
         need += case.job.encode_reserve_gpu_ms
-    if case.job.plan is None:
+    if not case.job.planned:
         need += next(
             stage["p90_gpu_ms"]
             for stage in case.job.quote["stages"]
@@ -61,7 +61,7 @@ def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int)
         Job, session_id=session_id, state=JobState.PAUSED, pause_reason=PauseReason.BUDGET
     )
     for job in waiting:
-        case = Case(farm, tx, job.id, now_ms)
+        case = Case(farm, tx, job.id, job.session_id, now_ms)
         try:
             resume(case)
         except BudgetExceeded:

@@ -34,8 +34,8 @@ class Transaction(Protocol):
     def save(self, old: T, new: T) -> T:
         """Write what differs; Conflict when somebody else did first."""
 
-    def tell(self, job_id: str, kind: str, data: Json, at_ms: int) -> None:
-        """Append an event."""
+    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
+        """Append events, each a kind and its data."""
 
     def last_event_id(self) -> int:
         """Return the newest event's id."""

@@ -7,7 +7,7 @@ from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm import Farm, grants
 from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import artifact_key, cost_model
+from orchestrator.farm.jobs import artifact_key, cost_model, digest_of
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Plan, Sample, Unit, Worker
 from orchestrator.states import (
@@ -74,7 +74,7 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
 
     `lapsed`: its worker was lost, which counts as an attempt; else it handed the unit back.
     """
-    case = Case(farm, tx, lease.job_id, now_ms)
+    case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
     lease = tx.save(
         lease,
         replace(
@@ -110,7 +110,7 @@ def _reported(
 def _resolve(
     farm: Farm, tx: Transaction, lease: Lease, request: CompleteRequest, now_ms: int
 ) -> Lease:
-    case = Case(farm, tx, lease.job_id, now_ms)
+    case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
     unit = _unit(tx, lease)
     receipt = request.receipt
     measured = receipt.gpu_ms + receipt.wasted_gpu_ms
@@ -177,7 +177,7 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
     if unit.kind is not UnitKind.PLAN or request.outcome is not Outcome.DONE:
         return None
     plan = planner.plan_from_json(request.plan or {})
-    if planner.plan_json(plan) != case.job.quote["plan"]:
+    if digest_of(plan) != case.job.quote["plan_sha256"]:
         raise BadRequest(
             "The plan is not the one that was quoted.",
             next="Install the same version of Framefarm and its models on worker and farm.",
@@ -297,7 +297,7 @@ def _planned(case: Case, plan: Plan) -> None:
                 created_at_ms=case.now_ms,
             )
         )
-    case.step(JobEvent.RENDER, plan=planner.plan_json(plan))
+    case.step(JobEvent.RENDER, planned=True)
 
 
 def _rendered(case: Case, unit: Unit, lease: Lease) -> None:

@@ -202,7 +202,7 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 "unit_frames_done": lease.frames_done,
                 "unit_gpu_ms": lease.used_gpu_ms,
             }
-            tx.tell(lease.job_id, "progress", data, now_ms)
+            tx.tell(lease.job_id, [("progress", data)], now_ms)
     job = tx.get(Job, lease.job_id)
     assert job, "rows are never deleted"
     wished = {Wish.PAUSE: Verdict.PAUSE, Wish.CANCEL: Verdict.CANCEL}

@@ -1,10 +1,21 @@
 """One transaction: rows in and out as the dataclasses of `orchestrator.model`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
@@ -15,14 +26,34 @@ from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed"})
+_GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "revision")
+"""Columns that must still be as they were for a row to be overwritten."""
 
 
 def _columns(row: Any) -> Json:
-    return {f.name: getattr(row, f.name) for f in fields(row)}
+    return {name: getattr(row, name) for name in TABLES[type(row)].c.keys()}  # noqa: SIM118 - no dict
 
 
 def _noun(cls: type[T], row: Any) -> T:
-    return cls(**{k: tuple(v) if k in _TUPLES else v for k, v in row._mapping.items()})
+    facts = dict(zip(TABLES[cls].c.keys(), row, strict=True))
+    for name in _TUPLES & facts.keys():
+        facts[name] = tuple(facts[name])
+    return cls(**facts)
+
+
+@cache
+def _by_id(table: Table, *, lock: bool) -> Select[Any]:
+    # Made once: building a statement costs more than running it.
+    query = select(table).where(table.c.id == bindparam("id_"))
+    return _locked(query) if lock else query
+
+
+@cache
+def _changing(table: Table, guards: tuple[str, ...], changed: tuple[str, ...]) -> Update:
+    query = update(table).where(*(table.c[name] == bindparam(f"was_{name}") for name in guards))
+    return query.values(
+        {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in changed}
+    )
 
 
 class Transaction:
@@ -35,8 +66,7 @@ class Transaction:
 
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id. `lock`: nobody else changes it until we commit."""
-        query = select(TABLES[cls]).where(TABLES[cls].c.id == key)
-        row = self.connection.execute(_locked(query) if lock else query).first()
+        row = self.connection.execute(_by_id(TABLES[cls], lock=lock), {"id_": key}).first()
         return _noun(cls, row) if row else None
 
     def find(
@@ -83,23 +113,21 @@ class Transaction:
         changed = {name: value for name, value in after.items() if before[name] != value}
         if not changed:
             return new
-        table = TABLES[type(new)]
-        guards = {"id": before["id"]} | {
-            name: before[name]
-            for name in ("state", "fence", "held_gpu_ms", "spent_gpu_ms", "revision")
-            if name in before
-        }
-        query = update(table).where(*_matches(table, guards)).values(**changed)
-        if self.connection.execute(query).rowcount != 1:
+        guards = tuple(name for name in _GUARDS if name in before)
+        values = {f"was_{name}": before[name] for name in guards}
+        values |= {f"new_{name}": value for name, value in changed.items()}
+        query = _changing(TABLES[type(new)], guards, tuple(changed))
+        if self.connection.execute(query, values).rowcount != 1:
             raise Conflict(f"{type(new).__name__} {before['id']} changed meanwhile.")
         return new
 
     # --- events, facts, idempotency ---------------------------------------------------------
 
-    def tell(self, job_id: str, kind: str, data: Json, at_ms: int) -> None:
-        """Append an event for the watchers of a job."""
-        row = {"job_id": job_id, "kind": kind, "data": data, "at_ms": at_ms}
-        self.connection.execute(insert(tables.events), row)
+    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
+        """Append events, each a kind and its data, for the watchers of a job."""
+        rows = [{"job_id": job_id, "kind": k, "data": data, "at_ms": at_ms} for k, data in events]
+        if rows:
+            self.connection.execute(insert(tables.events), rows)
 
     def last_event_id(self) -> int:
         """Return the newest event's id, 0 when there is none."""

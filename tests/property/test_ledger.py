@@ -25,6 +25,7 @@ def job(name: str, cap: int | None) -> Job:
         session_id="s",
         state=JobState.RENDERING,
         brief={},
+        plan={},
         quote={},
         model="m",
         width=2,

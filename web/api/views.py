@@ -93,8 +93,8 @@ def job(row: Job) -> Json:
         "frames_total": row.frames_total,
         "frames_done": row.frames_done,
         "progress": _progress(row),
-        "shots": [_shot(shot) for shot in quoted["plan"]["shots"]],
-        "notes": quoted["plan"]["notes"],
+        "shots": [_shot(shot) for shot in row.plan["shots"]],
+        "notes": row.plan["notes"],
         "quote": {
             "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
             "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),

@@ -124,7 +124,7 @@ def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
     return JobView(
         job=job,
         prompt=job.brief["prompt"],
-        plan=plan_from_json(job.plan or job.quote["plan"]),
+        plan=plan_from_json(job.plan),
         label=words.state(job.state, job.wish, job.pause_reason),
         tone=words.tone(job.state),
         stages=_stages(job),
@@ -146,7 +146,7 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
     """Return the batches of a job in frame order; before its plan is done, those it was quoted."""
     renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
     if not renders:
-        plan = plan_from_json(job.plan or job.quote["plan"])
+        plan = plan_from_json(job.plan)
         return tuple(
             Tile(
                 unit_id=f"batch-{batch.first_frame}",
@@ -201,7 +201,7 @@ def _reached(job: Job, order: list[JobState]) -> int:
     """How far a paused or ended job had come."""
     if job.frames_done >= job.frames_total:
         return order.index(JobState.ENCODING)
-    return order.index(JobState.RENDERING if job.plan else JobState.QUEUED)
+    return order.index(JobState.RENDERING if job.planned else JobState.QUEUED)
 
 
 def _shows(view: UnitView) -> bool:
@@ -244,7 +244,7 @@ def _percent(job: Job, frames_done: int) -> int:
     """Frames are nearly all of the work: 2 % for the plan, 5 % for the encoding."""
     if job.state is JobState.SUCCEEDED:
         return 100
-    planned = 2 if job.plan else 0
+    planned = 2 if job.planned else 0
     return planned + int(93 * frames_done / max(job.frames_total, 1))
 
 
