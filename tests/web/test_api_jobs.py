@@ -141,23 +141,28 @@ def test_a_broken_body_is_a_422(api: FlaskClient) -> None:
     assert (answer.status_code, answer.get_json()["detail"]) == (422, "The body is not JSON.")
 
 
-def test_a_multipart_job_brings_its_files(api: FlaskClient, house: Farm) -> None:
-    """A form may carry a reference image and a storyboard file."""
+def test_a_multipart_job_brings_its_storyboard(api: FlaskClient) -> None:
+    """A form may carry a storyboard file."""
     story = "- prompt: a cat sleeps\n  seconds: 1\n- prompt: a dog runs\n  seconds: 1\n"
     answer = api.post(
         JOBS,
         data={
             "prompt": "pets",
             "fps": "8",
-            "image": (io.BytesIO(PNG), "me.png"),
             "storyboard": (io.BytesIO(story.encode()), "story.yaml"),
         },
     )
     job = answer.get_json()
     assert answer.status_code == 202, job
     assert [shot["prompt"] for shot in job["shots"]] == ["a cat sleeps, pets", "a dog runs, pets"]
-    image = jobs.get(house, None, job["id"]).brief["image"]
-    assert image == f"inputs/{sha256(PNG).hexdigest()}/input.png"
+
+
+def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:
+    """A reference image for a model without a use for it is refused before anything is held."""
+    answer = api.post(JOBS, data={"prompt": "a cat", "image": (io.BytesIO(PNG), "me.png")})
+    assert answer.status_code == 422
+    assert "reference image" in answer.get_json()["detail"]
+    assert jobs.listing(house, None).items == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a....", PNG[:20], b"\xff\xd8\xff\xe0\x00"])
