@@ -286,10 +286,7 @@ def _faults(card: ModelCard) -> Iterator[str]:
         yield f"pipeline {card.pipeline!r} is not one of {_names(PIPELINES)}"
     if card.source == "hub" and not card.revision:
         yield "revision is missing: a hub model is pinned to a commit"
-    if not 0 <= card.image_strength <= 1:
-        yield "image_strength must be 0 (takes no image) to 1 (nothing of it is left)"
-    if card.image_strength and card.pipeline not in IMAGE_PIPELINES:
-        yield f"image_strength must be 0: {card.pipeline or card.engine} cannot take an image"
+    yield from _image_faults(card)
     if "cpu" not in card.priors:
         yield "priors.cpu is missing"
     if not 1 <= card.min_steps <= card.default_steps <= card.max_steps:
@@ -308,6 +305,13 @@ def _faults(card: ModelCard) -> Iterator[str]:
     for device, prior in card.priors.items():
         if prior.ms_per_frame_step_megapixel <= 0 or prior.decode_ms_per_frame < 0:
             yield f"priors.{device} must be more than nothing"
+
+
+def _image_faults(card: ModelCard) -> Iterator[str]:
+    if not 0 <= card.image_strength <= 1:
+        yield "image_strength must be 0 (takes no image) to 1 (nothing of it is left)"
+    if card.image_strength and card.pipeline not in IMAGE_PIPELINES:
+        yield f"image_strength must be 0: {card.pipeline or card.engine} cannot take an image"
 
 
 def _first_fault(error: ValidationError) -> str:
