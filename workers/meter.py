@@ -19,6 +19,7 @@ from orchestrator.wire import Receipt
 LOAD: Final = "load"
 """Model load and warm-up: measured, never charged, not part of the limit."""
 TEXT_ENCODE: Final = "text_encode"
+IMAGE_ENCODE: Final = "image_encode"
 DENOISE: Final = "denoise"
 DECODE: Final = "decode"
 TRANSFER: Final = "transfer"

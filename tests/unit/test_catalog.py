@@ -99,6 +99,12 @@ def test_a_farm_without_models_says_so(tmp_path: Path) -> None:
         ("seconds = 2.0", "seconds = 20.0", "max_seconds"),
         ("[priors.cpu]", "[priors.gpu]", "priors.cpu is missing"),
         ("decode_ms_per_frame = 1.5", "decode_ms_per_frame = -1", "priors.cpu"),
+        ("fps = 12", "fps = 12\nimage_strength = 1.5", "image_strength must be 0"),
+        (
+            'pipeline = "StableDiffusionPipeline"',
+            'pipeline = "FluxPipeline"\nimage_strength = 0.7',
+            "FluxPipeline cannot take an image",
+        ),
         ("fps = 12", "fps = 12\nfsp = 13", "fsp: there is no such field"),
         ('version = "1"', 'version = "1"\nsource = "hub"\npath = "a/b"', "pinned to a commit"),
         ('version = "1"', 'version = "1"\nid = "big"', "the folder is named 'little'"),

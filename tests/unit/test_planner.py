@@ -292,3 +292,16 @@ def test_one_subject_becomes_the_other_in_the_middle() -> None:
     seen = [layout(scene, n / 10, 2.0) for n in range(11)]
     assert [place.subject for (place,) in seen] == ["dog"] * 6 + ["cat"] * 5
     assert min(place.scale for (place,) in seen) == seen[5][0].scale
+
+
+@pytest.mark.parametrize("card", [FAKE, LAYOUT])
+def test_an_image_is_refused_before_anything_starts_by_a_model_that_takes_none(
+    card: ModelCard,
+) -> None:
+    """The refusal names the model and what to do; a card with a strength takes the image."""
+    brief = Brief(prompt="a dog", image="inputs/0/input.png")
+    screenplay = parse(brief.prompt, card)
+    with pytest.raises(BadRequest, match=f"{card.id} takes no reference image") as refused:
+        planner.plan(brief, screenplay, card, seed=1)
+    assert "Leave the image out" in refused.value.next
+    assert planner.plan(brief, screenplay, replace(card, image_strength=0.7), seed=1)

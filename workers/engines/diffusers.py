@@ -17,10 +17,11 @@ from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.engines import Pixels
+from workers.engines import image as reference
 from workers.engines.noise import TRAVEL, denoiser_of, latent_shape, shot_noise
 from workers.engines.recipes import pipeline_class, recipe
 from workers.engines.text import Texts
-from workers.meter import DECODE, DENOISE, TEXT_ENCODE, TRANSFER, Meter
+from workers.meter import DECODE, DENOISE, IMAGE_ENCODE, TEXT_ENCODE, TRANSFER, Meter
 
 
 class DiffusersEngine:
@@ -69,24 +70,43 @@ class DiffusersEngine:
         self, work: RenderWork, frames: Sequence[FrameSpec], meter: Meter, image: Path | None
     ) -> Iterator[Pixels]:
         """Yield the frames, one micro-batch at a time."""
-        if image is not None:
+        if image is not None and not self.card.takes_image:
             raise BadRequest(
                 f"{self.card.id} takes no reference image.",
                 next="Leave the image out, or choose a model that takes one.",
             )
+        start: torch.Tensor | None = None
         for first in range(0, len(frames), work.micro_batch):
             batch = frames[first : first + work.micro_batch]
             padding = [batch[-1]] * (work.micro_batch - len(batch))
             meter.before_batch()
-            yield self._paint_batch(work, [*batch, *padding], meter)[: len(batch)]
+            if image is not None and start is None:
+                with meter.stage(IMAGE_ENCODE):
+                    picture = reference.read(image, work.width, work.height)
+                    start = reference.encode(self._pipe, picture)
+            yield self._paint_batch(work, [*batch, *padding], meter, start)[: len(batch)]
 
     @torch.no_grad()
-    def _paint_batch(self, work: RenderWork, batch: Sequence[FrameSpec], meter: Meter) -> Pixels:
+    def _paint_batch(
+        self,
+        work: RenderWork,
+        batch: Sequence[FrameSpec],
+        meter: Meter,
+        start: torch.Tensor | None,
+    ) -> Pixels:
+        """Paint one micro-batch, from noise or from the latents `start` of a reference image."""
+        left_out = (
+            0 if start is None else reference.steps_left_out(work.steps, self.card.image_strength)
+        )
         with meter.stage(TEXT_ENCODE):
             texts = self._texts.of(batch, guided=work.guidance_scale > 1)
         meter.before_step()
         with meter.stage(DENOISE):
-            images = self._denoise_and_decode(self._call(work, batch) | texts, meter)
+            call = self._call(work, batch) | texts
+            if start is not None:
+                call["latents"] = self._from_picture(work, batch, start, left_out)
+            with reference.late_start(self._pipe.scheduler, left_out):
+                images = self._denoise_and_decode(call, meter)
         with meter.stage(TRANSFER):
             return _to_bytes(images)
 
@@ -108,12 +128,27 @@ class DiffusersEngine:
         return {name: value for name, value in arguments.items() if name in self._accepted}
 
     def _noise(self, work: RenderWork, batch: Sequence[FrameSpec]) -> torch.Tensor:
-        shape = (1, *latent_shape(self._pipe, work.height, work.width))
-        travel = 0.0 if self.card.uses_layout else TRAVEL
-        noise = torch.cat([shot_noise(shape, frame, travel) for frame in batch])
+        noise = self._shot_noises(work, batch)
         if self._recipe.packed:
             noise = self._pipe._pack_latents(noise, *noise.shape)
         return noise.to(self._pipe._execution_device, denoiser_of(self._pipe).dtype)
+
+    def _shot_noises(self, work: RenderWork, batch: Sequence[FrameSpec]) -> torch.Tensor:
+        shape = (1, *latent_shape(self._pipe, work.height, work.width))
+        travel = 0.0 if self.card.uses_layout else TRAVEL
+        return torch.cat([shot_noise(shape, frame, travel) for frame in batch])
+
+    def _from_picture(
+        self, work: RenderWork, batch: Sequence[FrameSpec], start: torch.Tensor, left_out: int
+    ) -> torch.Tensor:
+        latents = reference.noised(
+            self._pipe.scheduler,
+            start,
+            self._shot_noises(work, batch),
+            steps=work.steps,
+            left_out=left_out,
+        )
+        return latents.to(self._pipe._execution_device, denoiser_of(self._pipe).dtype)
 
     def _denoise_and_decode(self, call: dict[str, Any], meter: Meter) -> torch.Tensor:
         try:
@@ -161,15 +196,16 @@ def _metered(scheduler: Any, meter: Meter) -> Iterator[None]:
     `callback_on_step_end`. `wraps` keeps the signature that pipelines look into.
     """
     step = scheduler.step
-    done = 0
+    done = total = 0
 
     @wraps(step)
     def metered_step(*args: Any, **kwargs: Any) -> Any:
-        nonlocal done
+        nonlocal done, total
+        total = total or len(scheduler.timesteps)  # before a late start puts the rest back
         stepped = step(*args, **kwargs)
         done += 1
         meter.step_done()
-        if done < len(scheduler.timesteps):
+        if done < total:
             meter.before_step()
         else:
             meter.switch(DECODE)
@@ -179,7 +215,7 @@ def _metered(scheduler: Any, meter: Meter) -> Iterator[None]:
     try:
         yield
     finally:
-        del scheduler.step
+        scheduler.step = step
 
 
 def _to_bytes(images: torch.Tensor) -> Pixels:
