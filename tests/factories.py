@@ -1,7 +1,7 @@
 """Things tests are made of: a farm, a clock, briefs, and a worker that is a hand's breadth."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from orchestrator import catalog, planner, prompt
 from orchestrator.farm import Farm, Idempotency, Terms, accounts, jobs, keys, opening, work
@@ -61,6 +61,12 @@ def make_farm(store: Store, clock: Clock, **terms: Any) -> Farm:
     )
     opening.open_home(farm)
     return farm
+
+
+def with_painter(farm: Farm) -> None:
+    """Offer a second model, `painter`: the fake one as if it took reference images."""
+    painter = replace(catalog.FAKE, id="painter", image_strength=0.7)
+    cast("dict[str, catalog.ModelCard]", farm.catalog.cards)[painter.id] = painter
 
 
 def account_id(farm: Farm) -> str:

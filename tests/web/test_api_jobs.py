@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm, jobs, sessions
 from orchestrator.states import KeyKind
-from tests.factories import Clock, Hand, account_id
+from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web.conftest import Caller
 
 JOBS = "/api/v1/jobs"
@@ -155,6 +155,18 @@ def test_a_multipart_job_brings_its_storyboard(api: FlaskClient) -> None:
     job = answer.get_json()
     assert answer.status_code == 202, job
     assert [shot["prompt"] for shot in job["shots"]] == ["a cat sleeps, pets", "a dog runs, pets"]
+
+
+def test_a_multipart_job_brings_its_picture(api: FlaskClient, house: Farm) -> None:
+    """A model that takes a reference image says so, and its job names the kept file."""
+    with_painter(house)
+    models = api.get("/api/v1/models").get_json()["data"]
+    assert {each["id"]: each["takes_image"] for each in models} == {"fake": False, "painter": True}
+    data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
+    answer = api.post(JOBS, data=data)
+    assert answer.status_code == 202, answer.text
+    image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
+    assert image == f"inputs/{sha256(PNG).hexdigest()}/input.png"
 
 
 def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:

@@ -11,7 +11,7 @@ from orchestrator.farm import Farm, jobs, keys, opening, sessions
 from orchestrator.settings import Settings
 from orchestrator.states import Cause, JobState, KeyKind, Outcome
 from orchestrator.store import open_store
-from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
+from tests.factories import Clock, Hand, account_id, brief, make_farm, submit, with_painter
 from web.app import create_app
 
 PNG = bytes.fromhex(
@@ -204,14 +204,25 @@ def test_a_job_over_budget_is_refused_with_variants_that_fit(
     )
 
 
+def test_the_image_field_is_shown_where_a_model_takes_one(browser: FlaskClient, farm: Farm) -> None:
+    """Who is offered no such model is not asked for an image, and one that is sent is refused."""
+    assert 'id="image"' not in browser.get("/").text
+    refused = send(browser, "/", prompt="pets", image=(io.BytesIO(PNG), "me.png"))
+    assert refused.status_code == 422
+    assert "fake takes no reference image." in refused.text
+    with_painter(farm)
+    assert "Taken by: No model at all" in browser.get("/").text
+
+
 def test_an_image_and_a_storyboard_are_kept_over_a_quote(browser: FlaskClient, farm: Farm) -> None:
     """Without JavaScript files need not be chosen twice; the job has both."""
+    with_painter(farm)
     board = b"prompt,seconds\na dog,2\na cat,1\n"
     files = {"image": (io.BytesIO(PNG), "me.png"), "storyboard": (io.BytesIO(board), "s.csv")}
-    page = send(browser, "/quote", prompt="pets", **files).text
+    page = send(browser, "/quote", prompt="pets", model="painter", **files).text
     kept = dict(re.findall(r'name="(kept_\w+)" value="([^"]+)"', page))
     assert set(kept) == {"kept_image", "kept_storyboard"}
-    assert send(browser, "/", prompt="pets", **kept).status_code == 303
+    assert send(browser, "/", prompt="pets", model="painter", **kept).status_code == 303
     job = jobs.get(farm, account_id(farm), only_job(farm))
     assert job.brief["image"] == kept["kept_image"]
     assert [scene["prompt"] for scene in job.brief["scenes"]] == ["a dog", "a cat"]

@@ -182,6 +182,7 @@ def model(card: ModelCard) -> Json:
         "max_seconds": card.max_seconds,
         "max_frames": card.max_frames,
         "memory_mb": card.memory_mb,
+        "takes_image": card.takes_image,
         "domains": list(card.domains),
         "scores": dict(card.scores),
         "vocabulary": {

@@ -164,6 +164,7 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
         **off_hub(rooms.recent, me()),
         card=card,
         models=tuple(house.catalog.cards.values()),
+        painters=[each.title for each in house.catalog.cards.values() if each.takes_image],
         sizes=_sizes(card.native, card.output),
         max_prompt_chars=settings().max_prompt_chars,
         request_key=new_id("ask", house.clock()),
