@@ -35,13 +35,12 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
     )
 
 
-def join_pass(session: Session, busy: Sequence[Session]) -> int:
-    """Return the pass a session (re)joins with: the current virtual time, never its old debt.
+def join_pass(session: Session, current_pass: int | None) -> int:
+    """Return the pass a session (re)joins with: at least the current virtual time.
 
     Otherwise one that slept for a day would own the farm for as long.
     """
-    others = [other.pass_gpu_ms for other in busy if other.id != session.id]
-    return max(session.pass_gpu_ms, min(others, default=session.pass_gpu_ms))
+    return max(session.pass_gpu_ms, current_pass or 0)
 
 
 def advance(session: Session, gpu_ms: int, *, weight: int = 1) -> int:

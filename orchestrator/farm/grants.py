@@ -41,7 +41,7 @@ def is_frozen(tx: Transaction) -> bool:
 def waiting_for(tx: Transaction, worker: Worker, hint: str | None) -> Iterator[Unit]:
     """Yield ready units in the order in which this worker should get them."""
     queues = scheduler.queues_of(worker.kinds, worker.models)
-    for session in tx.busy_sessions(SESSIONS):
+    for session in tx.sessions_with_work(queues, SESSIONS):
         units = tx.ready_units(session.id, queues, UNITS)
         failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
         alone = not failed or _is_alone(tx, worker, failed)

@@ -52,8 +52,11 @@ class Transaction(Protocol):
     def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
         """Keep an idempotency key."""
 
-    def busy_sessions(self, limit: int) -> list[Session]:
-        """Return sessions that hold budget, lowest pass first."""
+    def current_pass(self) -> int | None:
+        """Return the lowest pass of a session that holds budget."""
+
+    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return sessions with a grantable unit, lowest pass first."""
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units."""

@@ -9,5 +9,5 @@ from orchestrator.farm.case import Case
 def join(case: Case) -> None:
     """Bring an idle session to the current virtual time before it holds budget again."""
     if case.session.held_gpu_ms == 0:
-        busy = case.tx.busy_sessions(limit=1)
-        case.session = replace(case.session, pass_gpu_ms=scheduler.join_pass(case.session, busy))
+        joined = scheduler.join_pass(case.session, case.tx.current_pass())
+        case.session = replace(case.session, pass_gpu_ms=joined)

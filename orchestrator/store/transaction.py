@@ -26,6 +26,7 @@ from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed"})
+_UNITS = tables.units.c
 _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
 
@@ -168,44 +169,40 @@ class Transaction:
 
     # --- what the farm asks ------------------------------------------------------------------
 
-    def busy_sessions(self, limit: int) -> list[Session]:
-        """Return the sessions that hold budget, the one longest behind its share first."""
+    def current_pass(self) -> int | None:
+        """Return the virtual time: the lowest pass of a session that holds budget."""
         t = tables.sessions
-        query = select(t).where(t.c.held_gpu_ms > 0).order_by(t.c.pass_gpu_ms, t.c.id)
-        return [_noun(Session, row) for row in self.connection.execute(query.limit(limit))]
+        query = select(func.min(t.c.pass_gpu_ms)).where(t.c.held_gpu_ms > 0)
+        lowest: int | None = self.connection.scalar(query)
+        return lowest
+
+    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return sessions with a grantable unit, the one longest behind its share first."""
+        t = tables.sessions
+        query = (
+            select(t)
+            .where(t.c.held_gpu_ms > 0, _ready(queues).where(_UNITS.session_id == t.c.id).exists())
+            .order_by(t.c.pass_gpu_ms, t.c.id)
+            .limit(limit)
+        )
+        return [_noun(Session, row) for row in self.connection.execute(query)]
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units: of jobs that may run, oldest first."""
-        u, j = tables.units, tables.jobs
         query = (
-            select(u)
-            .join(j, j.c.id == u.c.job_id)
-            .where(
-                u.c.session_id == session_id,
-                u.c.state == UnitState.READY,
-                u.c.queue.in_(queues),
-                j.c.state.in_(RUNNABLE),
-                j.c.wish.is_(None),
-            )
-            .order_by(u.c.created_at_ms, u.c.id)
+            _ready(queues)
+            .where(_UNITS.session_id == session_id)
+            .order_by(_UNITS.created_at_ms, _UNITS.id)
             .limit(limit)
         )
         return [_noun(Unit, row) for row in self.connection.execute(query)]
 
     def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
         """Return grantable units of a queue that nobody was rung for since `before_ms`."""
-        u, j = tables.units, tables.jobs
         query = (
-            select(u)
-            .join(j, j.c.id == u.c.job_id)
-            .where(
-                u.c.queue == queue,
-                u.c.state == UnitState.READY,
-                func.coalesce(u.c.rung_at_ms, 0) < before_ms,
-                j.c.state.in_(RUNNABLE),
-                j.c.wish.is_(None),
-            )
-            .order_by(u.c.created_at_ms, u.c.id)
+            _ready([queue])
+            .where(func.coalesce(_UNITS.rung_at_ms, 0) < before_ms)
+            .order_by(_UNITS.created_at_ms, _UNITS.id)
             .limit(limit)
         )
         return [_noun(Unit, row) for row in self.connection.execute(query)]
@@ -277,6 +274,21 @@ class Transaction:
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""
         self.connection.execute(delete(tables.events).where(tables.events.c.job_id == job_id))
+
+
+def _ready(queues: Sequence[str]) -> Select[Any]:
+    """Return a query of the units that may be granted now."""
+    jobs = tables.jobs
+    return (
+        select(tables.units)
+        .join(jobs, jobs.c.id == _UNITS.job_id)
+        .where(
+            _UNITS.state == UnitState.READY,
+            _UNITS.queue.in_(queues),
+            jobs.c.state.in_(RUNNABLE),
+            jobs.c.wish.is_(None),
+        )
+    )
 
 
 def _locked(query: Select[Any]) -> Select[Any]:

@@ -7,7 +7,7 @@ from orchestrator.farm import Farm, check, fleet, jobs, keys, receipts, reconcil
 from orchestrator.model import Worker
 from orchestrator.states import Cause, JobState, KeyKind, Outcome, UnitKind, WorkerState
 from orchestrator.wire import Order
-from tests.factories import Clock, Hand, account_id, submit
+from tests.factories import Clock, Hand, account_id, brief, submit
 
 
 def claimed(hand: Hand) -> Order:
@@ -292,6 +292,21 @@ def test_one_dispatcher_leads(farm: Farm, clock: Clock) -> None:
     assert not reconcile.lead(farm, "b", 5)
     clock.advance(6)
     assert reconcile.lead(farm, "b", 5)
+
+
+def test_sessions_that_only_wait_hide_no_work(farm: Farm, clock: Clock) -> None:
+    """However many paused sessions stand before it, a session with work is found."""
+    owner = account_id(farm)
+    hand = Hand(farm, clock)
+    for number in range(20):
+        name = f"paused {number}"
+        sessions.create(farm, account_id=owner, name=name, budget_gpu_ms=10**6)
+        waiting = submit(farm, brief(seconds=8.0), session=name)
+        hand.done(claimed(hand), 5)
+        hand.done(claimed(hand), 5)
+        jobs.pause(farm, None, waiting.id)
+    late = submit(farm)
+    assert claimed(hand).job_id == late.id
 
 
 def test_sessions_share_by_what_they_were_granted(farm: Farm, clock: Clock) -> None:
