@@ -1,13 +1,15 @@
 """Score tiny_world on combinations it never saw: `python -m tools.tiny_world.evaluate`.
 
-Subject and setting of a combination never met in training. What is seen in the frames
-is judged against the drawn world (`world.py`), not by another network:
+Subject and setting of a combination never met in training. Each is asked for in words, goes
+through the farm's own parser and planner, and what is then seen in the frames is judged
+against the drawn world (`world.py`), not by another network:
 
 - setting: nearest of all drawn backdrops, outside the subject;
-- motion: nearest of all motions' paths to the measured centroid and size of the subject;
-  a spin must also look more like the turned sprite than like an upright one;
+- motion: nearest of all motions, the right sprite painted along their paths over the model's
+  own backdrop (so that direction, size and turn all count);
 - subject: nearest of all sprites, painted at the asked poses over the model's own backdrop;
-- flicker: mean absolute change between frames outside the subject, in 8-bit steps.
+- flicker: mean absolute change between successive judged frames outside the subject, in
+  8-bit steps.
 """
 
 from __future__ import annotations
@@ -15,21 +17,25 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tools.tiny_world.captions import caption
+from orchestrator import motion as paths
+from orchestrator.catalog import ModelCard, load_card
+from orchestrator.model import Brief, Cast, Frame, Placement, Scene
+from orchestrator.planner import frames as unfold
+from orchestrator.planner import plan
+from orchestrator.prompt import parse
 from tools.tiny_world.dataset import SUBJECTS, held_out
 from tools.tiny_world.world import (
-    MOTION_PATHS,
     SETTINGS,
     UNIT,
     VIEWS,
@@ -37,33 +43,39 @@ from tools.tiny_world.world import (
     backdrop,
     fetch_sprites,
     paint,
-    path_pose,
 )
 from workers.engines.tiny_world import TinyWorldPipeline
 
 Picture = NDArray[np.float32]
 SIDE = 128
 """Pictures are judged at half their size."""
-PHASES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
-JUDGED = slice(1, None, 2)
-"""Frames on which sprites are compared: a few are enough, and painting 64 each takes time."""
+JUDGED_FRAMES = (1, 6, 11, 16, 21, 26, 31)
+"""Of the 36 frames of a shot of 3 s at 12 fps."""
+COMPARED = slice(1, None, 2)
+"""Of those, on which sprites are compared: painting 64 each takes time."""
+SECONDS = 3.0
 SHEET_COLUMNS, SHEET_ROWS = 4, 6
 MODEL = Path(__file__).parents[2] / "models/tiny_world"
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One shot to be judged."""
+    """One shot to be judged, and the words it is asked for in."""
 
     subject: str
     setting: str
     motion: str
     seed: int
+    words: str
 
-    @property
-    def poses(self) -> list[Pose]:
-        """The subject's pose in every frame."""
-        return [path_pose(self.subject, self.motion, phase) for phase in PHASES]
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """What the model made of a combination: frames, their empty backdrop, the poses asked."""
+
+    frames: Picture
+    plate: Picture
+    poses: list[Pose]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +89,42 @@ class Verdict:
     flicker: float
 
 
-def combinations(count: int, seed: int) -> list[Combination]:
+def combinations(count: int, seed: int, card: ModelCard) -> list[Combination]:
     """Draw combinations whose subject and setting never met in training."""
     rng = random.Random(seed)
     pairs = [(s, t) for s in SUBJECTS for t in SETTINGS if held_out(s, t)]
-    motions = list(MOTION_PATHS)
+    rng.shuffle(pairs)
+    book = card.vocabulary
     drawn = []
     for number in range(count):
         subject, setting = pairs[number % len(pairs)]
-        drawn.append(Combination(subject, setting, rng.choice(motions), rng.randrange(2**31)))
+        motion = rng.choice(list(book.motions))
+        words = " ".join(
+            [
+                rng.choice(("a", "the", "a little", "one")),
+                rng.choice(book.subjects[subject]),
+                rng.choice(book.motions[motion][:3]),
+                rng.choice(("in the", "at the", "in")),
+                rng.choice(book.settings[setting]),
+            ]
+        )
+        drawn.append(Combination(subject, setting, motion, rng.randrange(2**31), words))
     return drawn
 
 
 def shoot(
-    pipe: TinyWorldPipeline, asked: Combination, steps: int, guidance: float
-) -> tuple[Picture, Picture]:
-    """Render the shot's frames (N, S, S, 3) and its empty backdrop (S, S, 3), 0..255."""
-    said = caption(random.Random(asked.seed), [asked.subject], asked.setting)
-    noise = pipe.prepare_latents(1, 256, 256, torch.Generator().manual_seed(asked.seed))
-    layouts: list[list[dict[str, Any]]] = [
-        [{"subject": p.subject, "x": p.x, "y": p.y, "scale": p.scale, "turn": p.turn}]
-        for p in asked.poses
-    ]
+    pipe: TinyWorldPipeline, card: ModelCard, asked: Combination, steps: int, guidance: float
+) -> Shot:
+    """Render a shot as the farm would."""
+    screenplay = parse(asked.words, vocabulary=card.vocabulary)
+    whole = plan(Brief(prompt=asked.words, seconds=SECONDS), screenplay, card, seed=asked.seed)
+    chosen: list[Frame] = [unfold(whole, k, 1, card)[0] for k in JUDGED_FRAMES]
+    size = card.native
+    generator = torch.Generator().manual_seed(chosen[0].seed)
+    noise = pipe.prepare_latents(1, size.height, size.width, generator)
+    layouts = [list(frame.layout) for frame in chosen]
     images = pipe(
-        prompt=[said] * (len(layouts) + 1),
+        prompt=[*(frame.prompt for frame in chosen), chosen[0].prompt],
         layout=[*layouts, []],
         latents=noise.repeat(len(layouts) + 1, 1, 1, 1),
         num_inference_steps=steps,
@@ -109,7 +133,24 @@ def shoot(
     ).images
     small = torch.nn.functional.interpolate(images, size=(SIDE, SIDE), mode="area")
     frames = (small * 255).permute(0, 2, 3, 1).numpy()
-    return frames[:-1], frames[-1]
+    poses = [_pose(asked, layout) for layout in layouts]
+    return Shot(frames[:-1], frames[-1], poses)
+
+
+def _pose(asked: Combination, layout: Sequence[Placement]) -> Pose:
+    """The first placement as a pose; where the parser found nobody, the asked one, far off."""
+    if not layout:
+        return Pose(subject=asked.subject, x=-9.0, y=-9.0)
+    first = layout[0]
+    return Pose(subject=first.subject, x=first.x, y=first.y, scale=first.scale, turn=first.turn)
+
+
+def path_of(asked: Combination, motion: str) -> list[Pose]:
+    """The poses that the planner gives a motion at the judged frames."""
+    scene = Scene(prompt=asked.words, cast=(Cast(subject=asked.subject, motion=motion),))
+    last = round(SECONDS * 12) - 1
+    layouts = [paths.layout(scene, k / last, SECONDS) for k in JUDGED_FRAMES]
+    return [_pose(asked, layout) for layout in layouts]
 
 
 def outside(pose: Pose) -> NDArray[np.bool_]:
@@ -123,7 +164,7 @@ def see_setting(frames: Picture, poses: Sequence[Pose]) -> str:
     """The setting whose nearest drawn backdrop differs least."""
     books = _backdrops()
     scores = np.zeros(len(SETTINGS) * VIEWS)
-    for frame, pose in zip(frames[JUDGED], poses[JUDGED], strict=True):
+    for frame, pose in zip(frames[COMPARED], poses[COMPARED], strict=True):
         there = outside(pose)[::4, ::4]
         if there.any():
             scores += abs(books[:, there] - frame[::4, ::4][None, there]).mean((1, 2))
@@ -140,61 +181,29 @@ def _backdrops() -> Picture:
     return _BOOKS[0]
 
 
-def track(frames: Picture, plate: Picture) -> NDArray[np.float64]:
-    """The subject's centroid and size (x, y, side of a square of its area), by frame."""
-    rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
-    seen = []
-    for frame in frames:
-        there = abs(frame - plate).mean(-1) > 24
-        weight = max(1, there.sum())
-        seen.append(
-            (columns[there].sum() / weight, rows[there].sum() / weight, np.sqrt(there.mean()))
-        )
-    return np.array(seen)
+def see_motion(shot: Shot, assets: Path, asked: Combination) -> str:
+    """The motion along whose path the right sprite differs least."""
+    canvas = Image.fromarray(shot.plate.astype(np.uint8))
 
-
-def see_motion(frames: Picture, plate: Picture, assets: Path, asked: Combination) -> str:
-    """The motion whose path is nearest to the measured one."""
-    seen = track(frames, plate)
-    canvas = Image.fromarray(plate.astype(np.uint8))
-    distances = {}
-    for motion in MOTION_PATHS:
-        poses = replace(asked, motion=motion).poses
+    def distance(motion: str) -> float:
+        poses = path_of(asked, motion)
         drawn = np.stack([_painted(assets, canvas, [pose]) for pose in poses])
-        path = track(drawn, plate)
-        size = seen[:, 2] / max(1e-3, seen[:, 2].mean()) - path[:, 2] / path[:, 2].mean()
-        distances[motion] = abs(seen[:, :2] - path[:, :2]).mean() + 0.3 * abs(size).mean()
-    best = min(distances, key=lambda motion: distances[motion])
-    if best == "spins" and not _turns(frames, canvas, assets, asked):
-        return "stands upright"
-    return best
+        return float(abs(drawn - shot.frames).mean())
+
+    return min(paths.PATHS, key=distance)
 
 
-def _turns(frames: Picture, canvas: Image.Image, assets: Path, asked: Combination) -> bool:
-    spinning = replace(asked, motion="spins").poses
-    upright = [replace(pose, turn=0.0) for pose in spinning]
-    far = [
-        sum(
-            float(abs(_painted(assets, canvas, [p]) - f).mean())
-            for p, f in zip(poses, frames, strict=True)
-        )
-        for poses in (spinning, upright)
-    ]
-    return far[0] < far[1]
-
-
-def see_subject(frames: Picture, plate: Picture, assets: Path, asked: Combination) -> str:
+def see_subject(shot: Shot, assets: Path) -> str:
     """The sprite that, painted at the asked poses, differs least."""
-    canvas = Image.fromarray(plate.astype(np.uint8))
-    poses = asked.poses[JUDGED]
-    distances = {
-        subject: sum(
+    canvas = Image.fromarray(shot.plate.astype(np.uint8))
+
+    def distance(subject: str) -> float:
+        return sum(
             float(abs(_painted(assets, canvas, [replace(pose, subject=subject)]) - frame).mean())
-            for pose, frame in zip(poses, frames[JUDGED], strict=True)
+            for pose, frame in zip(shot.poses[COMPARED], shot.frames[COMPARED], strict=True)
         )
-        for subject in SUBJECTS
-    }
-    return min(distances, key=lambda subject: distances[subject])
+
+    return min(SUBJECTS, key=distance)
 
 
 def _painted(assets: Path, canvas: Image.Image, poses: list[Pose]) -> Picture:
@@ -211,14 +220,14 @@ def flicker_of(frames: Picture, poses: Sequence[Pose]) -> float:
     return float(np.mean(changes)) if changes else 0.0
 
 
-def judge(frames: Picture, plate: Picture, assets: Path, asked: Combination) -> Verdict:
+def judge(shot: Shot, assets: Path, asked: Combination) -> Verdict:
     """Look at one shot."""
     return Verdict(
         asked=asked,
-        setting=see_setting(frames, asked.poses),
-        motion=see_motion(frames, plate, assets, asked),
-        subject=see_subject(frames, plate, assets, asked),
-        flicker=flicker_of(frames, asked.poses),
+        setting=see_setting(shot.frames, shot.poses),
+        motion=see_motion(shot, assets, asked),
+        subject=see_subject(shot, assets),
+        flicker=flicker_of(shot.frames, shot.poses),
     )
 
 
@@ -257,14 +266,14 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 def contact_sheet(shots: Sequence[Picture], path: Path) -> None:
     """Save the first 24 shots, three frames of each."""
-    strips = [
-        np.concatenate(list(frames[1:6:2]), 1) for frames in shots[: SHEET_COLUMNS * SHEET_ROWS]
-    ]
-    rows = [
-        np.concatenate(strips[k : k + SHEET_COLUMNS], 1)
-        for k in range(0, len(strips), SHEET_COLUMNS)
-    ]
-    Image.fromarray(np.concatenate(rows).round().clip(0, 255).astype(np.uint8)).save(path)
+    few = shots[: SHEET_COLUMNS * SHEET_ROWS]
+    sheet = np.zeros((SHEET_ROWS * SIDE, SHEET_COLUMNS * 3 * SIDE, 3), np.uint8)
+    for number, frames in enumerate(few):
+        row, column = divmod(number, SHEET_COLUMNS)
+        strip = np.concatenate(list(frames[1:6:2]), 1).round().clip(0, 255)
+        top, left = row * SIDE, column * 3 * SIDE
+        sheet[top : top + SIDE, left : left + 3 * SIDE] = strip.astype(np.uint8)
+    Image.fromarray(sheet).save(path)
 
 
 def main() -> None:
@@ -282,13 +291,16 @@ def main() -> None:
     assets = fetch_sprites(asked.folder)
     pipe = TinyWorldPipeline.from_pretrained(asked.model, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    card = load_card(asked.model)
     for steps in asked.steps:
         verdicts, shown = [], []
-        for wanted in combinations(asked.count, asked.seed):
-            frames, plate = shoot(pipe, wanted, steps, asked.guidance)
-            verdicts.append(judge(frames, plate, assets, wanted))
-            shown.append(frames) if len(shown) < SHEET_COLUMNS * SHEET_ROWS else None
-        sys.stdout.write(f"steps {steps}, guidance {asked.guidance}\n{report(verdicts)}\n\n")
+        start = time.perf_counter()
+        for wanted in combinations(asked.count, asked.seed, card):
+            shot = shoot(pipe, card, wanted, steps, asked.guidance)
+            verdicts.append(judge(shot, assets, wanted))
+            shown.append(shot.frames)
+        sys.stdout.write(f"steps {steps}, guidance {asked.guidance}, {asked.count} combinations, ")
+        sys.stdout.write(f"{time.perf_counter() - start:.0f} s\n{report(verdicts)}\n\n")
         sys.stdout.flush()
         contact_sheet(shown, asked.folder / f"contact-{steps}.png")
 

@@ -45,7 +45,7 @@ def sample_sheet(denoiser: train_denoiser.Denoiser, vae: TinyWorldAutoencoder, p
         frames = pipe(
             prompt=[f"a {subject} in the {setting}"] * 6,
             layout=[[pose] for pose in poses],
-            latents=noise.repeat(6, 1, 1, 1), num_inference_steps=8, output_type="pil",
+            latents=noise.repeat(6, 1, 1, 1), num_inference_steps=3, output_type="pil",
         ).images  # fmt: skip
         rows.append(np.concatenate([np.asarray(frame) for frame in frames], 1))
     Image.fromarray(np.concatenate(rows)).save(path)

@@ -120,10 +120,11 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def _layer(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
         """Sample one place's codes and its mask (last channel) at SUB × the latents' size."""
-        present = (numbers >= 0).to(self.codes.dtype)[:, None, None, None]
-        codes = self.codes[numbers.clamp(min=0)]
+        present = (numbers >= 0).float()[:, None, None, None]
+        # In float32 whatever the weights are: half precision would shake a moving subject.
+        codes = self.codes[numbers.clamp(min=0)].float()
         codes = torch.cat([codes, torch.ones_like(codes[:, :1])], 1)
-        grid = _own_coordinates(poses.to(codes), height * SUB, width * SUB)
+        grid = _own_coordinates(poses.float(), height * SUB, width * SUB)
         sampled = functional.grid_sample(codes, grid, padding_mode="zeros", align_corners=False)
         return sampled * present
 

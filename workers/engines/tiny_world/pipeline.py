@@ -53,8 +53,11 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> TinyWorldPipeline:
-        """Load the model folder; our own two classes are passed in, never looked up by name."""
-        precision = options.get("dtype", options.get("torch_dtype"))
+        """Load the model folder, in float32 unless told otherwise.
+
+        Our own two classes are passed in, never looked up by name.
+        """
+        precision = options.pop("dtype", None) or options.pop("torch_dtype", torch.float32)
         ours = {
             "vae": (TinyWorldAutoencoder, "vae"),
             "layout_encoder": (TinyWorldLayoutEncoder, "layout_encoder"),
@@ -64,10 +67,13 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
                 options[name] = kind.from_pretrained(
                     folder,
                     subfolder=subfolder,
-                    dtype=precision or torch.float32,
+                    dtype=precision,
                     local_files_only=options.get("local_files_only", False),
                 )
-        return super().from_pretrained(folder, **options)  # type: ignore[no-any-return]
+        pipe: TinyWorldPipeline = super().from_pretrained(folder, dtype=precision, **options)
+        for part in (pipe.unet, pipe.vae):
+            part.to(memory_format=torch.channels_last)
+        return pipe
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Channels, rows and columns of one frame's latents."""
@@ -131,25 +137,6 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         shown: Tensor = (pictures.float() / 2 + 0.5).clamp(0, 1)
         return shown
 
-    def _plan(
-        self,
-        layout: Sequence[Sequence[Placement]] | None,
-        latents: Tensor,
-        summary: Tensor,
-    ) -> Tensor:
-        """Lay the frames out; under guidance (two summaries a frame) first without identity."""
-        rows = [list(frame or ()) for frame in (layout or [()] * len(latents))]
-        if len(rows) != len(latents):
-            msg = f"{len(rows)} layouts for {len(latents)} frames"
-            raise ValueError(msg)
-        encoder = self.layout_encoder
-        numbers, poses = (part.to(latents.device) for part in encoder.tensors(rows))
-        plans = [
-            encoder(numbers, poses, part, *latents.shape[-2:]).to(latents.dtype)
-            for part in summary.chunk(len(summary) // len(latents))
-        ]
-        return torch.cat([*(encoder.anonymous(plan) for plan in plans[:-1]), plans[-1]])
-
     @torch.no_grad()
     def __call__(
         self,
@@ -158,7 +145,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         layout: Sequence[Sequence[Placement]] | None = None,
         height: int = 256,
         width: int = 256,
-        num_inference_steps: int = 8,
+        num_inference_steps: int = 3,
         guidance_scale: float = 1.0,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
@@ -195,7 +182,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         embeds = torch.cat([against, texts]) if guided and against is not None else texts
         views = self.layout_encoder.backdrops(view_of(latents, self.layout_encoder.config.views))
         summary = embeds[:, 0] + (torch.cat([views, views]) if guided else views)
-        plan = self._plan(layout, latents, summary)
+        plan = _laid_out(self.layout_encoder, layout, latents, summary)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         for index, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
             doubled = torch.cat([latents, latents]) if guided else latents
@@ -227,3 +214,22 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
             return pictures
         arrays = self.image_processor.pt_to_numpy(pictures)
         return arrays if output_type == "np" else self.image_processor.numpy_to_pil(arrays)
+
+
+def _laid_out(
+    encoder: TinyWorldLayoutEncoder,
+    layout: Sequence[Sequence[Placement]] | None,
+    latents: Tensor,
+    summary: Tensor,
+) -> Tensor:
+    """Lay the frames out; under guidance (two summaries a frame) first without identity."""
+    rows = [list(frame or ()) for frame in (layout or [()] * len(latents))]
+    if len(rows) != len(latents):
+        msg = f"{len(rows)} layouts for {len(latents)} frames"
+        raise ValueError(msg)
+    numbers, poses = (part.to(latents.device) for part in encoder.tensors(rows))
+    plans = [
+        encoder(numbers, poses, part, *latents.shape[-2:]).to(latents.dtype)
+        for part in summary.chunk(len(summary) // len(latents))
+    ]
+    return torch.cat([*(encoder.anonymous(plan) for plan in plans[:-1]), plans[-1]])
