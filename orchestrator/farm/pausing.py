@@ -33,15 +33,14 @@ def resume(case: Case) -> None:
     """
     if case.job.state is not JobState.PAUSED:
         raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
-    need = max(0, remaining_gpu_ms(case) - case.job.held_gpu_ms)
     room = ledger.extendable_gpu_ms(case.session, case.job)
     ready = case.units(state=UnitState.READY)
     reserve = case.job.encode_reserve_gpu_ms
     least = min(
         unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in ready
     )
-    if case.job.held_gpu_ms + min(need, room) < least:
-        missing = least - case.job.held_gpu_ms - room
+    missing = least - case.job.held_gpu_ms - room
+    if missing > 0:
         capped = room < case.session.available_gpu_ms
         raise BudgetExceeded(
             f"Its next unit needs {missing / 1000:.3f} GPU-seconds more than "
@@ -50,7 +49,9 @@ def resume(case: Case) -> None:
             available_gpu_ms=room,
         )
     scheduling.join(case)
-    if min(need, room):
+    # A unit that was stopped in vain has a floor above its p90.
+    need = max(least, remaining_gpu_ms(case)) - case.job.held_gpu_ms
+    if need > 0 and room:
         case.hold(min(need, room))
     case.step(JobEvent.RESUME, pause_reason=None)
 

@@ -17,6 +17,9 @@ from orchestrator.store import open_store
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 
+FREEZES = 0.02
+"""Chance, per event, that more time passes than any lease lasts."""
+
 
 @dataclass
 class Rogue:
@@ -50,14 +53,17 @@ class Simulation:
         """Let `events` things happen, then stop all faults and let the farm finish."""
         acts = (
             [self.submit] * 2
-            + [self.claim] * 6
-            + [self.beat] * 4
-            + [self.finish] * 5
-            + [self.crash, self.zombie, self.replay, self.wish, self.top_up, self.brake]
-            + [self.reconcile] * 2
+            + [self.claim] * 12
+            + [self.beat] * 6
+            + [self.finish] * 12
+            + [self.zombie] * 2
+            + [self.crash, self.wish, self.top_up, self.brake]
+            + [self.reconcile] * 4
         )
         for _ in range(events):
-            self.clock.advance(self.random.choice([0.01, 0.3, 1, 3, 15, 45]))
+            self.clock.advance(self.random.choice([0.01, 0.05, 0.1, 0.3, 0.3, 0.5, 1, 2]))
+            if self.random.random() < FREEZES:  # everybody is late at once
+                self.clock.advance(45)
             # A refusal is fine: nothing may have changed then, which the invariants show.
             with contextlib.suppress(BudgetExceeded, Conflict):
                 self.random.choice(acts)()
@@ -95,7 +101,7 @@ class Simulation:
         """A worker reports an end: done, stopped, or failed."""
         rogue = self.random.choice(self.rogues)
         if rogue.order:
-            outcomes = [Outcome.DONE] * 6 + [Outcome.STOPPED, Outcome.FAILED]
+            outcomes = [Outcome.DONE] * 8 + [Outcome.STOPPED] * 3 + [Outcome.FAILED]
             self.report(rogue, self.random.choice(outcomes))
 
     def report(self, rogue: Rogue, outcome: Outcome) -> None:
@@ -145,8 +151,6 @@ class Simulation:
             with contextlib.suppress(StaleLease):
                 rogue.hand.complete(order, Outcome.DONE, gpu_ms=50)
 
-    replay = zombie
-
     def wish(self) -> None:
         """An owner pauses, resumes or cancels something."""
         page = jobs.listing(self.farm, None)
@@ -161,7 +165,7 @@ class Simulation:
 
     def brake(self) -> None:
         """An operator freezes all spending, or lets it go on."""
-        fleet.freeze(self.farm, frozen=self.random.random() < 0.3)
+        fleet.freeze(self.farm, frozen=self.random.random() < 0.15)
 
     def reconcile(self) -> None:
         """The dispatcher looks around."""

@@ -9,7 +9,7 @@ import pytest
 from tests.property.simulation import Simulation
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "12"))  # noqa: TID251 - how long to look is the runner's choice
-EVENTS = int(os.environ.get("SIMULATION_EVENTS", "120"))  # noqa: TID251 - likewise
+EVENTS = int(os.environ.get("SIMULATION_EVENTS", "200"))  # noqa: TID251 - likewise
 FIRST = int(os.environ.get("SIMULATION_FIRST", str(random.randrange(10**9))))  # noqa: TID251
 
 

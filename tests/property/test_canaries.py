@@ -1,0 +1,176 @@
+"""Broken farms that the simulation must catch (T4 of docs/reliability.md).
+
+Each canary breaks one rule of the real code. A simulation that stays quiet about one of them
+would stay quiet about the same mistake in a commit.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from orchestrator import ledger
+from orchestrator.farm import reconcile, results, work
+from orchestrator.farm.case import Case
+from orchestrator.model import Lease
+from orchestrator.states import LeaseState
+from orchestrator.store import transaction
+from tests.property.simulation import Simulation
+
+SEEDS = 12
+EVENTS = 200
+
+Patch = pytest.MonkeyPatch
+
+
+def _believe(patch: Patch, state: LeaseState) -> None:
+    """Take a lease in this state for an open one, in the farm and in SQL's guard."""
+    real = results._reported
+
+    def believed(farm: Any, tx: Any, worker_id: str, request: Any, now_ms: int) -> Lease:
+        lease = tx.get(Lease, request.lease_id)
+        if lease and lease.state is state:
+            return replace(lease, state=LeaseState.OPEN)
+        return real(farm, tx, worker_id, request, now_ms)
+
+    patch.setattr(results, "_reported", believed)
+    patch.setattr(transaction, "_GUARDS", ("id",))
+
+
+def a_zombie_is_believed(patch: Patch) -> None:
+    """The result of a lapsed lease is accepted."""
+    _believe(patch, LeaseState.LAPSED)
+
+
+def a_repeated_report_is_settled_again(patch: Patch) -> None:
+    """A completed lease is completed once more."""
+    _believe(patch, LeaseState.COMPLETED)
+
+
+def a_report_is_charged_unseen(patch: Patch) -> None:
+    """Whatever a worker reports is charged, however little time has passed."""
+    patch.setattr(
+        ledger,
+        "charge",
+        lambda *, reported_gpu_ms, limit_gpu_ms, seen_gpu_ms: min(reported_gpu_ms, limit_gpu_ms),
+    )
+
+
+def a_limit_is_no_limit(patch: Patch) -> None:
+    """A lease is charged beyond its limit."""
+    patch.setattr(
+        ledger,
+        "charge",
+        lambda *, reported_gpu_ms, limit_gpu_ms, seen_gpu_ms: min(reported_gpu_ms, seen_gpu_ms),
+    )
+
+
+def open_leases_are_forgotten(patch: Patch) -> None:
+    """Two leases of a job may both spend the same hold."""
+    real = ledger.lease_limit
+
+    def forgetful(*args: Any, **facts: Any) -> Any:
+        return real(*args, **facts | {"open_gpu_ms": 0})
+
+    patch.setattr(ledger, "lease_limit", forgetful)
+
+
+def a_hold_is_never_released(patch: Patch) -> None:
+    """An ended job keeps what it held."""
+    patch.setattr(Case, "release", lambda self, *, keep_gpu_ms=0: None)
+
+
+def a_settlement_writes_no_entry(patch: Patch) -> None:
+    """Balances change without a line in the ledger."""
+    real = ledger.settle
+    patch.setattr(ledger, "settle", lambda *a, **k: replace(real(*a, **k), entry=None))
+
+
+def a_lost_worker_is_paid(patch: Patch) -> None:
+    """What a lapsed lease had used is charged."""
+    real = results.give_back
+
+    def paid(farm: Any, tx: Any, lease: Lease, now_ms: int, *, lapsed: bool) -> None:
+        amount = min(lease.used_gpu_ms, lease.gpu_ms_limit)
+        if lapsed and amount:
+            case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
+            case.settle(lease, amount)
+            case.close()
+            lease = tx.save(lease, replace(lease, settled_gpu_ms=amount))
+        real(farm, tx, lease, now_ms, lapsed=lapsed)
+
+    patch.setattr(reconcile, "give_back", paid)
+    patch.setattr(work, "give_back", paid)
+
+
+def nobody_looks_for_lapsed_leases(patch: Patch) -> None:
+    """A unit of a lost worker stays lost."""
+    patch.setattr(reconcile, "reconcile", lambda farm: 0)
+    patch.setattr(work, "give_back", lambda *a, **k: None)
+
+
+def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:
+    """The frames that a stopped unit did not finish are never rendered."""
+
+    def forgetful(case: Case, unit: Any, lease: Lease, kept: int) -> None:
+        smaller = replace(unit, frames=kept)
+        case.tx.save(unit, smaller)
+        results._done(case, smaller, lease, None)
+
+    patch.setattr(results, "_split", forgetful)
+
+
+def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
+    """The new unit begins again at the first frame."""
+    real = results._split
+
+    def doubled(case: Case, unit: Any, lease: Lease, kept: int) -> None:
+        real(case, unit, lease, kept)
+        rest = next(u for u in case.units() if u.first_frame == unit.first_frame + kept)
+        case.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
+
+    patch.setattr(results, "_split", doubled)
+
+
+def wishes_are_not_granted(patch: Patch) -> None:
+    """A job that was told to stop neither runs nor ends."""
+    patch.setattr(Case, "grant_wish", lambda self: None)
+
+
+CANARIES: tuple[Callable[[Patch], None], ...] = (
+    a_zombie_is_believed,
+    a_repeated_report_is_settled_again,
+    a_report_is_charged_unseen,
+    a_limit_is_no_limit,
+    open_leases_are_forgotten,
+    a_hold_is_never_released,
+    a_settlement_writes_no_entry,
+    a_lost_worker_is_paid,
+    nobody_looks_for_lapsed_leases,
+    a_stopped_units_rest_is_forgotten,
+    a_stopped_units_frames_are_kept_twice,
+    wishes_are_not_granted,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.__name__)
+def test_the_simulation_catches(
+    canary: Callable[[Patch], None],
+    monkeypatch: Patch,
+    sqlite_template: Path,
+    tmp_path: Path,
+) -> None:
+    """A farm with this one rule broken does not get through a few histories."""
+    canary(monkeypatch)
+    for seed in range(SEEDS):
+        database = tmp_path / f"{seed}.sqlite"
+        database.write_bytes(sqlite_template.read_bytes())
+        try:
+            Simulation(seed, database).run(EVENTS)
+        except (AssertionError, IntegrityError):
+            return
+    pytest.fail(f"{SEEDS} histories went well although {canary.__doc__}")
