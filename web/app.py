@@ -1,5 +1,6 @@
 """The application: `gunicorn "web.app:create_app()"` serves it."""
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,8 @@ def create_app(
     if farm is None:
         logs.configure(config)
         farm = farm_from(config)
-        opening.open_home(farm)
+        if admin := opening.open_home(farm):  # under plain gunicorn nobody else would see it
+            _write_private(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
             keys.admit(farm, token, name="FARM_JOIN_TOKEN")
     app = OpenAPI(
@@ -74,10 +76,17 @@ def secret_key(config: Settings) -> str:
         return given
     file = config.home / "secret_key"
     if not file.exists():
-        config.home.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_hex(32), encoding="ascii")
+        _write_private(file, secrets.token_hex(32))
     return file.read_text(encoding="ascii")
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner reads, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.touch(mode=0o600)
+    part.write_text(text, encoding="ascii")
+    part.replace(file)
 
 
 def _harden(answer: Response) -> Response:

@@ -11,8 +11,8 @@ from flask import Flask, Response, g, redirect, request, url_for
 from flask_login import LoginManager, UserMixin
 from flask_wtf import CSRFProtect
 
-from orchestrator.errors import NotAllowed, Unauthorized
-from orchestrator.farm import keys
+from orchestrator.errors import NotAllowed, NotFound, Unauthorized
+from orchestrator.farm import accounts, keys
 from orchestrator.model import Key
 from orchestrator.states import KeyKind
 from web.context import farm
@@ -32,8 +32,15 @@ def init_app(app: Flask) -> None:
     """Set up sign-in and CSRF protection for the pages."""
     csrf.init_app(app)
     manager = LoginManager(app)
-    manager.user_loader(Visitor)
+    manager.user_loader(_visitor)
     manager.unauthorized_handler(_to_the_door)
+
+
+def _visitor(account_id: str) -> Visitor | None:
+    try:
+        return Visitor(off_hub(accounts.get, farm(), account_id).id)
+    except NotFound:
+        return None
 
 
 def _to_the_door() -> Response:

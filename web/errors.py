@@ -33,6 +33,7 @@ NEXT: Final = {
     413: "Send less: FARM_MAX_BODY_MB bounds a request.",
     429: "Wait a little and send it again.",
 }
+NAME_CHARS: Final = 40
 PAGES: Final = ("/api/", "/worker/", "/openapi", "/v1/", "/healthz", "/metrics")
 
 
@@ -75,12 +76,19 @@ def invalid(error: ValidationError) -> Response:
 def bad_request(error: ValidationError) -> BadRequest:
     """Return a validation error as one of the farm's, without what the client sent."""
     faults = [
-        {"field": ".".join(str(part) for part in fault["loc"]), "fault": fault["msg"]}
+        {"field": ".".join(_known(part) for part in fault["loc"]), "fault": fault["msg"]}
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     first = faults[0]
     where = f"{first['field']}: " if first["field"] else ""
     return BadRequest(f"{where}{first['fault']}.", errors=faults)
+
+
+def _known(part: int | str) -> str:
+    """A field's name, unless the client made up something that is none."""
+    name = str(part)
+    plain = name.isidentifier() or name.isdecimal()
+    return name if plain and len(name) <= NAME_CHARS else "a field"
 
 
 def _farm_error(error: FarmError) -> Response:

@@ -29,6 +29,8 @@ from web.hub import off_hub, pause
 LOOK_SECONDS = 0.25
 """Between two looks for work within one long poll."""
 
+FENCE_DIGITS = 9
+
 bp = Blueprint("worker", __name__, url_prefix=PREFIX)
 csrf.exempt(bp)
 bp.before_request(requires(KeyKind.JOIN, KeyKind.WORKER))
@@ -84,8 +86,8 @@ def release() -> Response:
 def upload(lease_id: str, name: str) -> tuple[Response, int]:
     """Store a file under an open lease."""
     fence, sha256 = request.args.get("fence", "", str), request.args.get("sha256", "", str)
-    if not fence.isdecimal():
-        raise BadRequest("fence is missing from the query.")
+    if not fence.isdecimal() or len(fence) > FENCE_DIGITS:
+        raise BadRequest("fence is missing from the query, or no fence.")
     key = off_hub(work.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
     limit = settings().max_upload_mb << 20
     request.max_content_length = limit

@@ -133,10 +133,11 @@ def redeem_signin(farm: Farm, token: str) -> Account:
 
 
 def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
-    """End a key at once. `account_id` None: any account's."""
+    """End a key at once. `account_id` None: any key; else a user key of that account."""
     with farm.store.write() as tx:
         key = tx.get(Key, key_id, lock=True)
-        if key is None or (account_id is not None and key.account_id != account_id):
+        own = key and key.account_id == account_id and key.kind is KeyKind.USER
+        if key is None or (account_id is not None and not own):
             raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
         if key.revoked_at_ms is not None:
             return key

@@ -196,3 +196,41 @@ def test_openapi_is_the_committed_one(app: Flask) -> None:
     """docs/openapi.json is what the server says of itself; `python -m tools.openapi` renews it."""
     served = app.test_client().get("/openapi/openapi.json").get_json()
     assert served == json.loads(OPENAPI.read_text("utf-8"))
+
+
+def test_a_user_key_ends_no_operators_key(api: FlaskClient, caller: Caller, house: Farm) -> None:
+    """A user key may end user keys of its account; the account's admin key is not found."""
+    caller(KeyKind.ADMIN)
+    by_kind = {key.kind: key.id for key in keys.listing(house, account_id(house))}
+    assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.ADMIN]}").status_code == 404
+    assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.USER]}").status_code == 200
+
+
+def test_a_cookie_does_not_outlive_its_account(app: Flask) -> None:
+    """A signed cookie of an account that is not there signs nobody in."""
+    client = app.test_client()
+    with client.session_transaction() as cookie:
+        cookie["_user_id"], cookie["_fresh"] = "acc_gone", True
+    assert client.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "-1", "x", "²"])
+def test_numbers_that_are_none_break_nothing(api: FlaskClient, number: str) -> None:
+    """Cursors and event ids beyond what SQL holds are answered, never a 500."""
+    job = api.post("/api/v1/jobs", json={"prompt": "a cat"}).get_json()
+    api.post(f"/api/v1/jobs/{job['id']}/cancel")
+    path = f"/api/v1/jobs/{job['id']}/events"
+    assert (
+        api.get(path, headers={"Last-Event-ID": number.encode().decode("latin-1")}).status_code
+        == 200
+    )
+    assert api.get(path, query_string={"after": number}).status_code == 422
+
+
+def test_nesting_and_odd_names_are_refused_without_an_echo(api: FlaskClient) -> None:
+    """Ten thousand brackets are no JSON of ours, and a made-up field is not repeated."""
+    deep = api.post("/api/v1/jobs", data="[" * 100_000, content_type="application/json")
+    assert deep.status_code == 422
+    odd = api.post("/api/v1/jobs", json={"prompt": "a cat", "<script>alert(1)": 1})
+    assert odd.status_code == 422
+    assert "script" not in odd.text

@@ -13,7 +13,7 @@ from orchestrator.farm import Idempotency
 from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
 from orchestrator.states import JobState
-from web.context import artifacts
+from web.context import artifacts, farm
 from web.hub import off_hub
 
 
@@ -22,6 +22,11 @@ def _three_places(value: Decimal) -> Decimal:
         raise ValueError("at most three decimal places")
     return value
 
+
+UNSTORED = "inputs/unstored"
+"""Stands for a picture that a quote only looks at, or that no model takes."""
+MAX_ID = 2**63 - 1
+"""Of an event: what both databases can hold."""
 
 GpuSeconds = Annotated[
     Decimal, Field(gt=0, le=10**9, allow_inf_nan=False), AfterValidator(_three_places)
@@ -149,7 +154,7 @@ class UsageQuery(BaseModel):
 class EventsQuery(BaseModel):
     """From where on."""
 
-    after: int = Field(0, ge=0)
+    after: int = Field(0, ge=0, le=MAX_ID)
 
 
 def gpu_ms(seconds: Decimal) -> int:
@@ -174,7 +179,7 @@ def job_body() -> JobBody:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON.") from None
 
 
@@ -190,8 +195,12 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
     image = None
     if story := request.files.get("storyboard"):
         scenes = storyboard.load(story.read(), story.filename or "")
-    if (picture := request.files.get("image")) and keep_files:
-        image = off_hub(artifacts().keep_input, "image", picture.read())
+    if picture := request.files.get("image"):
+        taken = farm().catalog.card(body.model).takes_image
+        # One that is not taken is not stored either: the planner refuses it by name.
+        image = UNSTORED
+        if keep_files and taken:
+            image = off_hub(artifacts().keep_input, "image", picture.read())
     width, _, height = (body.size or "").partition("x")
     return Brief(
         prompt=body.prompt,

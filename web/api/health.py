@@ -23,11 +23,11 @@ def healthz() -> Response:
 @bp.get("/metrics", responses={200: None})
 def metrics() -> Response:
     """Give the depth of each queue, and the devices idle beside it, to Prometheus."""
+    depths = off_hub(fleet.queues, farm())
     lines = []
-    for name, value in (("ready", "ready"), ("leased", "leased"), ("idle_workers", "idle_workers")):
+    for name in ("ready", "leased", "idle_workers"):
         lines += [f"# TYPE framefarm_{name} gauge"]
         lines += [
-            f'framefarm_{name}{{queue="{depth.queue}"}} {getattr(depth, value)}'
-            for depth in off_hub(fleet.queues, farm())
+            f'framefarm_{name}{{queue="{depth.queue}"}} {getattr(depth, name)}' for depth in depths
         ]
     return Response("\n".join(lines) + "\n", mimetype="text/plain; version=0.0.4")

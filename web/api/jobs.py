@@ -13,6 +13,7 @@ from orchestrator.states import KeyKind
 from web import errors
 from web.api import views
 from web.api.bodies import (
+    MAX_ID,
     EventsQuery,
     FilePath,
     JobBody,
@@ -138,7 +139,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
     """Follow a job by server-sent events; a broken stream resumes by Last-Event-ID."""
     off_hub(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
-    after = int(newest) if newest.isdecimal() else query.after
+    after = min(int(newest[:19]), MAX_ID) if newest.isdecimal() else query.after
     return stream(path.job_id, after)
 
 

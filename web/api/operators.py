@@ -91,5 +91,5 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
 
 @bp.delete("/keys/<key_id>", responses={200: View})
 def revoke_key(path: KeyPath) -> Response:
-    """End a key at once."""
+    """End a key at once. A user key ends user keys of its own account only."""
     return jsonify(views.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))

@@ -20,6 +20,8 @@ LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""
 COMMENT_SECONDS: Final = 15.0
 """A quiet stream says so, before a proxy takes it for dead."""
+ID_DIGITS: Final = 19
+"""Event ids are shorter in both databases."""
 REDRAWS: Final = frozenset({"state", "frame"})
 """Events after which more than the meter has changed."""
 
@@ -31,7 +33,7 @@ def live(job_id: str) -> Response:
     account = me()
     over = off_hub(jobs.get, farm(), account, job_id).state.is_terminal
     newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
-    after = int(newest) if newest.isdigit() else 0
+    after = int(newest) if newest.isdecimal() and len(newest) < ID_DIGITS else 0
     return Response(
         stream_with_context(_messages(account, job_id, after, over=over)),
         mimetype="text/event-stream",
