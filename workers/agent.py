@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 import structlog
 
 from orchestrator.errors import FarmError, StaleLease, Unavailable
-from orchestrator.states import Cause, Outcome, Verdict
+from orchestrator.states import Cause, Outcome
 from orchestrator.wire import (
     Artifact,
     CompleteRequest,
@@ -30,21 +29,14 @@ from orchestrator.wire import (
     RenderWork,
 )
 from workers.artifacts import Artifacts
-from workers.child import Assignment, Child, ChildDied, Progress
+from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
 from workers.heart import Heart, Held
 from workers.result import Result, cause_of
+from workers.watch import Leaving, Watch
 
 log = structlog.get_logger(__name__)
 
-LISTEN_SECONDS: Final = 0.1
-"""How long the agent listens to the child before it looks at verdicts and clocks."""
-LOAD_SECONDS: Final = 900.0
-"""How long a child may say nothing before its first word: it may be loading a model."""
-ENCODE_SECONDS: Final = 180.0
-"""How long an encode may take beyond its limit; FFmpeg has timeouts of its own below that."""
-MARGIN: Final = 0.2
-"""Of a lease: unanswered for longer than the rest, a unit is stopped while it can be reported."""
 RELEASE_SECONDS: Final = 3.0
 PASSING: Final = (Unavailable, StaleLease, Refused)
 """Errors of a call that end the work without a report: there is nobody to take it."""
@@ -60,13 +52,13 @@ class Agent:
         self.client, self.child = client, child
         self.refused: Refused | None = None
         self.on_refused: Callable[[], None] = lambda: None
-        self._lease_seconds, self._grace_seconds = terms.lease_seconds, grace_seconds
-        self._margin_seconds = MARGIN * terms.lease_seconds
+        self._grace_seconds = grace_seconds
         self._artifacts = Artifacts(client, home / "cache")
         self._scratch = home / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed
         self._heart = Heart(client, terms.heartbeat_seconds, self._refuse)
         self._leaving = threading.Event()
+        self._watch = Watch(child, terms.lease_seconds, grace_seconds, self._leaving)
 
     def __enter__(self) -> "Agent":
         self.child.start()
@@ -152,7 +144,10 @@ class Agent:
             return _not_the_requests(held, error)
         self.child.begin(Assignment(order=held.order, inputs=inputs, folder=folder))
         try:
-            return self._watch(held)
+            return self._watch.result(held)
+        except Leaving:
+            self._release(held)
+            return None
         except ChildDied as died:
             log.error("engine died", unit=held.order.unit_id, error=str(died))  # noqa: TRY400 - no trace needed
             return _failed(held, Cause.WORKER, str(died))
@@ -169,59 +164,6 @@ class Agent:
             key: self._artifacts.fetch(key, digest, within_seconds=self._remaining(held))
             for key, digest in wanted.items()
         }
-
-    def _watch(self, held: Held) -> Result | None:
-        """Listen to the child until it has a result, the lease is over, or it is stuck.
-
-        Raises:
-            ChildDied: it ended, or hung and was killed.
-        """
-        patience = LOAD_SECONDS
-        heard_at = monotonic()
-        stopped_at: float | None = None
-        while True:
-            message = self.child.receive(LISTEN_SECONDS)
-            now = monotonic()
-            if isinstance(message, Result):
-                if held.verdict is Verdict.GONE:
-                    return None
-                silent = stopped_at is not None and held.verdict is Verdict.GO
-                if silent and message.outcome is Outcome.STOPPED:
-                    return replace(message, message="The farm did not answer in time.")
-                return message
-            if isinstance(message, Progress):
-                held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
-                heard_at, patience = now, self._patience(held.order)
-            if self.leaving:
-                self.child.kill()
-                self._release(held)
-                return None
-            if stopped_at is None and (verdict := self._stop_for(held, now)):
-                self.child.stop(verdict)
-                stopped_at = now
-            if now > held.deadline + self._grace_seconds:
-                self.child.kill()
-                raise Unavailable("The lease ended while the farm did not answer.")
-            limit = self._lease_seconds + self._grace_seconds
-            if now - heard_at > patience or (stopped_at and now - stopped_at > limit):
-                self.child.kill()
-                if held.verdict is Verdict.GONE:
-                    return None
-                raise ChildDied(f"The engine said nothing for {now - heard_at:.0f} s: killed.")
-
-    def _stop_for(self, held: Held, now: float) -> Verdict | None:
-        """Return why the child should stop: the farm says so, or has been silent for too long."""
-        if held.verdict is not Verdict.GO:
-            return held.verdict
-        if now > held.deadline - self._margin_seconds:
-            log.warning("lease about to end", lease=held.order.lease_id)
-            return Verdict.PAUSE
-        return None
-
-    def _patience(self, order: Order) -> float:
-        """Return for how many seconds a running child may say nothing."""
-        extra = ENCODE_SECONDS if isinstance(order.work, EncodeWork) else 0.0
-        return order.gpu_ms_limit / 1000 + self._lease_seconds + extra
 
     # --- the end of a lease ---
 

@@ -13,8 +13,7 @@ from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import SEGMENT
 from tests.workers.fake_farm import KEY, FakeFarm, serving
 from tests.workers.orders import encode_order, plan_order, render_order
-from workers import agent as agents
-from workers import devices
+from workers import devices, watch
 from workers.agent import Agent
 from workers.child import Child, Setup
 from workers.client import Client, Refused
@@ -267,7 +266,7 @@ def test_a_hung_engine_is_killed(
     farm: FakeFarm, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats would keep a hung unit alive for ever; its silence ends it."""
-    monkeypatch.setattr(agents, "LOAD_SECONDS", 30)
+    monkeypatch.setattr(watching, "LOAD_SECONDS", 30)
     farm.ready.append(render_order(4, prompt="#hang", gpu_ms_limit=100))
     started = time.monotonic()
     agent.run()
