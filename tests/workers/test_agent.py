@@ -13,7 +13,8 @@ from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import SEGMENT
 from tests.workers.fake_farm import KEY, FakeFarm, serving
 from tests.workers.orders import encode_order, plan_order, render_order
-from workers import devices, watch
+from workers import devices
+from workers import watch as watching
 from workers.agent import Agent
 from workers.child import Child, Setup
 from workers.client import Client, Refused
