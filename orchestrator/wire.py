@@ -16,6 +16,10 @@ PREFIX: Final = "/worker/v1"
 PLAN_QUEUE: Final = "plan"
 ENCODE_QUEUE: Final = "encode"
 
+MOST_MS: Final = 10**12
+"""Thirty years: what a worker reports beyond that is no report."""
+MOST_BEATS: Final = 2**31 - 1
+
 SEGMENT: Final = "segment.mp4"
 """Closed-GOP H.264 of one unit at the output size; concatenated without re-encoding."""
 MASTER: Final = "master.mkv"
@@ -164,8 +168,8 @@ class LeaseUse(Message):
 
     lease_id: str
     fence: int
-    sequence: int = Field(ge=1)
-    gpu_ms: int = Field(ge=0)
+    sequence: int = Field(ge=1, le=MOST_BEATS)
+    gpu_ms: int = Field(ge=0, le=MOST_MS)
     frames_done: int = Field(0, ge=0)
 
 
@@ -200,13 +204,13 @@ class Artifact(Message):
 class Receipt(Message):
     """What was measured. Immutable once accepted."""
 
-    gpu_ms: int = Field(ge=0)
+    gpu_ms: int = Field(ge=0, le=MOST_MS)
     """All device time under this lease that the session may be charged for."""
-    wasted_gpu_ms: int = Field(0, ge=0)
+    wasted_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
     """Device time of work that was not kept (a micro-batch that was stopped midway)."""
     by_stage: dict[str, int] = {}
     """text_encode, denoise, decode, transfer, encode, parse …; sums to gpu_ms + wasted_gpu_ms."""
-    load_gpu_ms: int = Field(0, ge=0)
+    load_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
     """Model load and warm-up: the farm's."""
     frames_done: int = Field(0, ge=0)
     """Frames that are kept, from the unit's first one on."""
@@ -245,7 +249,7 @@ class ReleaseRequest(Message):
 
     lease_id: str
     fence: int
-    gpu_ms: int = Field(0, ge=0)
+    gpu_ms: int = Field(0, ge=0, le=MOST_MS)
 
 
 class ReleaseAnswer(Message):

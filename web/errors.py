@@ -41,6 +41,7 @@ def init_app(app: Flask) -> None:
     """Answer every error of this application."""
     app.register_error_handler(FarmError, _farm_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RecursionError, _too_deep)
     app.register_error_handler(Exception, _bug)
 
 
@@ -104,6 +105,10 @@ def _http_error(error: HTTPException) -> Response:
     code = error.name.lower().replace(" ", "_")
     next_step = NEXT.get(status, "Change the request and send it again; nothing was charged.")
     return problem(status, code, error.description or error.name, next_step=next_step)
+
+
+def _too_deep(_: RecursionError) -> Response:
+    return _farm_error(BadRequest("The body is nested too deeply."))
 
 
 def _bug(error: Exception) -> Response:

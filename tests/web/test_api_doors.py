@@ -229,8 +229,10 @@ def test_numbers_that_are_none_break_nothing(api: FlaskClient, number: str) -> N
 
 def test_nesting_and_odd_names_are_refused_without_an_echo(api: FlaskClient) -> None:
     """Ten thousand brackets are no JSON of ours, and a made-up field is not repeated."""
-    deep = api.post("/api/v1/jobs", data="[" * 100_000, content_type="application/json")
-    assert deep.status_code == 422
+    for path in ("jobs", "sessions", "sessions/default/top-ups"):
+        brackets = "[" * 100_000
+        deep = api.post(f"/api/v1/{path}", data=brackets, content_type="application/json")
+        assert deep.status_code == 422, path
     odd = api.post("/api/v1/jobs", json={"prompt": "a cat", "<script>alert(1)": 1})
     assert odd.status_code == 422
     assert "script" not in odd.text

@@ -255,3 +255,24 @@ def test_jobs_are_paged_by_cursor(api: FlaskClient) -> None:
     assert second["next_cursor"] is None
     assert api.get(f"{JOBS}?limit=0").status_code == 422
     assert api.get(f"{JOBS}?state=nonsense").status_code == 422
+
+
+def test_a_preview_is_there_with_the_first_frames(
+    app: Flask, api: FlaskClient, house: Farm, clock: Clock
+) -> None:
+    """The newest batch's frames while it renders, the contact sheet once it is done."""
+    job = submit(api, seconds=8)
+    path = f"{JOBS}/{job['id']}/preview"
+    assert api.get(path).status_code == 404
+    hand = Hand(house, clock)
+    files = app.extensions["artifacts"]
+    for _ in range(2):
+        order = hand.claim()
+        assert order
+        for name in ("strip.jpg", "sheet.jpg"):
+            key = f"units/{order.unit_id}/{order.fence}/{name}"
+            body = order.unit_id.encode()
+            files.put(key, [body], sha256=sha256(body).hexdigest(), max_bytes=1000)
+        hand.done(order, 5)
+    with api.get(path) as strip:
+        assert (strip.data, strip.mimetype) == (order.unit_id.encode(), "image/jpeg")

@@ -101,7 +101,7 @@ class JobPath(BaseModel):
 class FilePath(JobPath):
     """Which file of which job."""
 
-    name: Literal["video", "poster", "sheet", "preview"]
+    name: Literal["video", "poster", "sheet"]
 
 
 class WishPath(JobPath):

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from orchestrator.errors import NotFound
 from orchestrator.farm import jobs, receipts
 from orchestrator.model import Job
-from orchestrator.states import KeyKind
+from orchestrator.states import KeyKind, UnitKind
+from orchestrator.wire import STRIP
 from web import errors
 from web.api import views
 from web.api.bodies import (
@@ -157,6 +158,22 @@ def file(path: FilePath) -> Response:
         job.artifacts[path.name]["key"],
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
+    )
+
+
+@bp.get("/jobs/<job_id>/preview", responses={200: None})
+def preview(path: JobPath) -> Response:
+    """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
+    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    if "sheet" in job.artifacts:
+        return artifacts().send(job.artifacts["sheet"]["key"], mimetype="image/jpeg")
+    for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
+        if view.lease and view.unit.kind is UnitKind.RENDER:
+            key = jobs.artifact_key(view.lease, STRIP)
+            return artifacts().send(key, mimetype="image/jpeg", max_age=0)
+    raise NotFound(
+        f"The job is {job.state} and has no frame yet.",
+        next="Ask again when frames_done is more than 0.",
     )
 
 
