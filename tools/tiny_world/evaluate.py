@@ -35,6 +35,7 @@ from orchestrator.planner import frames as unfold
 from orchestrator.planner import plan
 from orchestrator.prompt import parse
 from tools.tiny_world.dataset import SUBJECTS, held_out
+from tools.tiny_world.export import write_table
 from tools.tiny_world.world import (
     SETTINGS,
     UNIT,
@@ -283,15 +284,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where train.py keeps sprites")
     parser.add_argument("--count", type=int, default=240)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[8])
+    parser.add_argument("--steps", type=int, nargs="+", default=[2])
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="the last scores into the card")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     assets = fetch_sprites(asked.folder)
     pipe = TinyWorldPipeline.from_pretrained(asked.model, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     card = load_card(asked.model)
+    verdicts: list[Verdict] = []
     for steps in asked.steps:
         verdicts, shown = [], []
         start = time.perf_counter()
@@ -303,6 +306,8 @@ def main() -> None:
         sys.stdout.write(f"{time.perf_counter() - start:.0f} s\n{report(verdicts)}\n\n")
         sys.stdout.flush()
         contact_sheet(shown, asked.folder / f"contact-{steps}.png")
+    if asked.write:
+        write_table(asked.model, "scores", scores(verdicts))
 
 
 if __name__ == "__main__":

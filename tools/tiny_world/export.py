@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,12 +41,12 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def write_digests(folder: Path) -> None:
-    """Replace the [digests] table of the folder's card."""
+def write_table(folder: Path, name: str, rows: Mapping[str, str | float]) -> None:
+    """Replace a table of plain values in the folder's card."""
     card = folder / "card.toml"
-    rows = "".join(f'"{name}" = "{value}"\n' for name, value in digests(folder).items())
-    text = re.sub(r"\[digests\]\n(?:[^\[\n].*\n)*", "[digests]\n" + rows, card.read_text("utf-8"))
-    card.write_text(text, "utf-8")
+    lines = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in rows.items())
+    table = re.compile(rf"\[{name}\]\n(?:[^\[\n].*\n)*")
+    card.write_text(table.sub(f"[{name}]\n{lines}", card.read_text("utf-8")), "utf-8")
 
 
 def main() -> None:
@@ -60,8 +62,10 @@ def main() -> None:
     vae = TinyWorldAutoencoder.from_pretrained(asked.folder / "vae")
     pipe = assemble(denoiser, vae, tokenizer).to(torch.float16)
     pipe.save_pretrained(asked.model, safe_serialization=True)
+    for path in asked.model.rglob("*.safetensors"):
+        path.chmod(0o644)
     if (asked.model / "card.toml").exists():
-        write_digests(asked.model)
+        write_table(asked.model, "digests", digests(asked.model))
     size = sum(path.stat().st_size for path in asked.model.rglob("*.safetensors"))
     print(f"step {state['step']}: {size / 1e6:.1f} MB of weights in {asked.model}")
 

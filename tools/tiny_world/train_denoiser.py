@@ -207,6 +207,7 @@ def train(
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
+        torch.manual_seed(torch.initial_seed() + first)  # not the first batches once more
     scheduler, start, running = make_scheduler(), time.time(), 0.0
     step = first
     while step < steps:

@@ -145,7 +145,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         layout: Sequence[Sequence[Placement]] | None = None,
         height: int = 256,
         width: int = 256,
-        num_inference_steps: int = 3,
+        num_inference_steps: int = 2,
         guidance_scale: float = 1.0,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
