@@ -36,7 +36,7 @@ def main() -> None:
     """Print the comparisons."""
     options = _options()
     frames = moving_picture(options.frames, options.size)
-    with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="framefarm-bench-") as name:
         home = Path(name)
         print(f"(f) encode path, {options.frames} frames of {options.size}")
         for level in options.levels:

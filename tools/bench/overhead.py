@@ -52,7 +52,7 @@ def main() -> None:
 
 def compare(engine: Engine, units: Sequence[RenderWork], *, pairs: int) -> Comparison:
     """Time both ways over the units; refuse to when they do not make the same files."""
-    with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="framefarm-bench-") as name:
         home = Path(name)
 
         def clean(way: Callable[[Engine, RenderWork, SegmentWriter], None]) -> list[str]:

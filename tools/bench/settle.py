@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     options = parser.parse_args()
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farm-bench-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="framefarm-bench-")))
         broker = stack.enter_context(running_broker(home))
         os.environ["BENCH_BROKER"] = celery.conf.broker_url = broker
         farm = _opened(home, options.units * (2 * options.pairs + 2))
