@@ -16,6 +16,8 @@ PREFIX: Final = "/worker/v1"
 PLAN_QUEUE: Final = "plan"
 ENCODE_QUEUE: Final = "encode"
 
+LIMIT: Final = "limit"
+"""The message of a unit that was stopped by its lease's limit and by nothing else."""
 MOST_MS: Final = 10**12
 """Thirty years: what a worker reports beyond that is no report."""
 MOST_BEATS: Final = 2**31 - 1

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from orchestrator import bootstrap
+from orchestrator import bootstrap, logs
 from orchestrator.errors import FarmError
 from orchestrator.settings import settings
 
@@ -15,9 +15,11 @@ def main() -> None:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
+    config = settings()
+    logs.configure(config)  # on stderr: nobody reads stdout once the farm is announced
     try:
         farm = bootstrap.start(
-            settings(), workers=options.workers, host=options.host, port=options.port
+            config, workers=options.workers, host=options.host, port=options.port
         )
     except FarmError as error:
         told = {"code": error.code, "message": error.message, "next": error.next}

@@ -3,6 +3,7 @@
 import mimetypes
 import re
 import sys
+import tempfile
 import uuid
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -188,6 +189,14 @@ def checked_target(asked: Path) -> Path:
             f"The folder {path.parent} does not exist.",
             next=f"Make it first: mkdir -p {path.parent}",
         )
+    try:  # asking the permission bits is not enough: /proc and full quotas say yes
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BadRequest(
+            f"Nothing can be written into {path.parent}: {error.strerror}.",
+            next="Name a file in a folder of yours; nothing was started or charged.",
+        ) from None
     return path
 
 

@@ -21,6 +21,7 @@ from orchestrator.states import (
 )
 from orchestrator.wire import (
     ENCODE_QUEUE,
+    LIMIT,
     MASTER,
     POSTER,
     SEGMENT,
@@ -197,7 +198,7 @@ def _apply(
             _split(case, unit, lease, kept)
         case Outcome.STOPPED if not kept:
             floor = unit.floor_gpu_ms
-            if case.job.wish is None:  # the limit was too low to keep anything
+            if request.message == LIMIT:  # it was too low to keep anything
                 floor = max(floor, 2 * lease.gpu_ms_limit)
             ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, rung_at_ms=None)
             case.tx.save(unit, ready)

@@ -192,6 +192,23 @@ def test_a_job_pauses_for_budget_and_a_top_up_resumes_it(farm: Farm, clock: Cloc
     assert check.violations(farm) == []
 
 
+def test_pausing_again_and_again_asks_for_no_more_budget(farm: Farm, clock: Clock) -> None:
+    """Only a limit that was too low raises what the next lease asks for; a pause never does."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    hand.done(hand.claim(), 5)  # type: ignore[arg-type]
+    limits = []
+    for _ in range(4):
+        order = hand.claim()
+        assert order
+        limits.append(order.gpu_ms_limit)
+        jobs.pause(farm, None, job.id)
+        jobs.resume(farm, None, job.id)  # taken back before the worker has heard of it
+        clock.advance(1)
+        hand.complete(order, Outcome.STOPPED, gpu_ms=0)
+    assert len(set(limits)) == 1
+
+
 def test_another_tenant_sees_nothing(farm: Farm) -> None:
     """A job of another account is not found, whatever is asked of it."""
     job = submit(farm)
