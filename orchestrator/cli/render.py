@@ -1,5 +1,6 @@
 """`farm render` and `farm quote`: from a prompt to a file, or to what it would cost."""
 
+import math
 import mimetypes
 import re
 import sys
@@ -39,6 +40,13 @@ def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
     return format(number, "f")
 
 
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Refuse what is a float and no number: no range excludes nan."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("it must be a finite number.")
+    return value
+
+
 def _asked(command: Any) -> Any:
     """Add the options that say which video."""
     file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -46,7 +54,7 @@ def _asked(command: Any) -> Any:
     for option in reversed(
         (
             click.argument("prompt", required=False),
-            click.option("--seconds", type=above, help="Length of the video."),
+            click.option("--seconds", type=above, callback=_finite, help="Length of the video."),
             click.option("--fps", type=click.IntRange(1, 120), help="Frames a second."),
             click.option("--size", metavar="WxH", callback=_size, help="Such as 256x256."),
             click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a frame."),

@@ -379,7 +379,7 @@ def _judge(case: Case, lease: Lease, request: CompleteRequest) -> None:
     blamed: tuple[str, ...] = ()
     state = worker.state
     if request.outcome is Outcome.FAILED:
-        if request.cause is Cause.REQUEST:
+        if request.cause is not Cause.WORKER:  # neither a request nor our own bug is its fault
             return
         blamed = tuple(dict.fromkeys((*worker.blamed, lease.session_id)))
         if len(blamed) >= QUARANTINE_AFTER:

@@ -39,11 +39,11 @@ def quick_leases(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("quick_leases")
 def test_whatever_is_killed_the_job_ends_and_the_bill_is_exact(cli: Cli, farm_up: Up) -> None:
-    """kill -9 of each process in turn while a job renders: every frame once, nothing twice."""
+    """kill -9 of each process twice while a job renders: every frame once, nothing twice."""
     farm_up()
-    job = _submit(cli, seconds=20)
+    job = _submit(cli, seconds=40)
     until(lambda: _job(cli, job)["frames_done"] > 0)
-    for name, pattern in VICTIMS.items():
+    for name, pattern in [*VICTIMS.items()] * 2:
         before = _job(cli, job)["frames_done"]
         assert cli.kill(pattern), f"there was no {name} to kill"
         until(lambda: _frames_or_end(cli, job) > before)  # noqa: B023 - read at once

@@ -99,6 +99,8 @@ def test_detached_farms_are_found_and_stopped(cli: Cli) -> None:
     assert set(told) >= {"url", "sign_in_url", "admin_key", "home"}
     assert told["admin_key"].startswith("farm_admin_")
     assert told["url"] == cli.json("status")["url"]
+    assert cli.kill("workers.entry"), "nobody reads the farm's stdout when it tells of this"
+    time.sleep(2)
     again = cli("up", "--json")
     assert again.returncode != 0
     assert "farm down" in again.stderr
