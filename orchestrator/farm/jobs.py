@@ -104,10 +104,11 @@ def submit(
     card = farm.catalog.card(brief.model)
     job_id = farm.new_id("job", now)
     with farm.store.write() as tx:
+        # Locked first: the same request beside this one then finds what this one remembered.
+        session = find_in(tx, account_id, session_id, lock=True)
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
-        session = find_in(tx, account_id, session_id, lock=True)
         costs = cost_model(tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)

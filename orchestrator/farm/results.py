@@ -59,9 +59,10 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
         lease = _reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
             lease = _resolve(farm, tx, lease, request, now)
-        orders: tuple[Order, ...] = ()
-        if request.claim_next:
-            worker = tx.get(Worker, worker_id)  # as it is after this result
+    orders: tuple[Order, ...] = ()
+    if request.claim_next:  # in a transaction of its own: it may lock another session
+        with farm.store.write() as tx:
+            worker = tx.get(Worker, worker_id, lock=True)  # as it is after this result
             assert worker, "its lease names it"
             again = grants.redeliver(farm, tx, worker, now)
             orders = grants.grant(farm, tx, worker, None, now) if again is None else again
