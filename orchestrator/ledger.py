@@ -13,13 +13,21 @@ The accounts of the double entry:
 | `spent:<session>` | what was settled |
 | `worked` | minus the device time nobody paid |
 | `farm_loss` | the device time nobody paid |
+
+The entries of a session are a chain: each has the digest of the one before, and the session
+has that of the newest. Whoever changes a session's balances has locked its row, so the chain
+costs one SHA-256 an entry and no lock or query.
 """
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Entry, Job, Session
+from orchestrator.model import Entry, Job, Json, Session
 from orchestrator.states import EntryKind, SessionState
 
 
@@ -36,15 +44,16 @@ def give(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int, top_up: b
     """Raise a session's limit: at its opening, or as a top-up."""
     assert gpu_ms > 0
     kind = EntryKind.TOP_UP if top_up else EntryKind.GRANT
-    return Movement(
-        session=replace(session, limit_gpu_ms=session.limit_gpu_ms + gpu_ms),
-        job=None,
-        entry=Entry(
-            id=entry_id,
-            at_ms=now_ms,
-            kind=kind,
-            session_id=session.id,
-            gpu_ms=gpu_ms,
+    return _movement(
+        replace(session, limit_gpu_ms=session.limit_gpu_ms + gpu_ms),
+        None,
+        _entry(
+            kind,
+            session,
+            None,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
             debit="issued",
             credit=f"available:{session.id}",
         ),
@@ -66,10 +75,10 @@ def hold(
             needed_gpu_ms=gpu_ms,
             available_gpu_ms=room,
         )
-    return Movement(
-        session=replace(session, held_gpu_ms=session.held_gpu_ms + gpu_ms),
-        job=replace(job, held_gpu_ms=job.held_gpu_ms + gpu_ms),
-        entry=_entry(
+    return _movement(
+        replace(session, held_gpu_ms=session.held_gpu_ms + gpu_ms),
+        replace(job, held_gpu_ms=job.held_gpu_ms + gpu_ms),
+        _entry(
             EntryKind.PLACE if first else EntryKind.EXTEND,
             session,
             job,
@@ -83,20 +92,27 @@ def hold(
 
 
 def settle(
-    session: Session, job: Job, gpu_ms: int, *, lease_id: str, entry_id: str, now_ms: int
+    session: Session,
+    job: Job,
+    gpu_ms: int,
+    *,
+    lease_id: str,
+    entry_id: str,
+    now_ms: int,
+    price_microusd: int = 0,
+    rates: str = "",
+    receipt_sha256: str = "",
 ) -> Movement:
-    """Spend what a lease measured, out of the job's hold."""
+    """Spend what a lease measured, out of the job's hold, at its price."""
     assert 0 <= gpu_ms <= job.held_gpu_ms, "a lease's limit lies within the hold"
-    return Movement(
-        session=replace(
+    return _movement(
+        replace(
             session,
             held_gpu_ms=session.held_gpu_ms - gpu_ms,
             spent_gpu_ms=session.spent_gpu_ms + gpu_ms,
         ),
-        job=replace(
-            job, held_gpu_ms=job.held_gpu_ms - gpu_ms, spent_gpu_ms=job.spent_gpu_ms + gpu_ms
-        ),
-        entry=_entry(
+        replace(job, held_gpu_ms=job.held_gpu_ms - gpu_ms, spent_gpu_ms=job.spent_gpu_ms + gpu_ms),
+        _entry(
             EntryKind.SETTLE,
             session,
             job,
@@ -106,6 +122,9 @@ def settle(
             debit=f"held:{job.id}",
             credit=f"spent:{session.id}",
             lease_id=lease_id,
+            price_microusd=price_microusd,
+            rates=rates,
+            receipt_sha256=receipt_sha256,
         ),
     )
 
@@ -115,10 +134,10 @@ def release(
 ) -> Movement:
     """Give back what a job holds, all but `keep_gpu_ms`."""
     gpu_ms = max(0, job.held_gpu_ms - keep_gpu_ms)
-    return Movement(
-        session=replace(session, held_gpu_ms=session.held_gpu_ms - gpu_ms),
-        job=replace(job, held_gpu_ms=job.held_gpu_ms - gpu_ms),
-        entry=_entry(
+    return _movement(
+        replace(session, held_gpu_ms=session.held_gpu_ms - gpu_ms),
+        replace(job, held_gpu_ms=job.held_gpu_ms - gpu_ms),
+        _entry(
             EntryKind.RELEASE,
             session,
             job,
@@ -140,12 +159,13 @@ def lose(
     entry_id: str,
     now_ms: int,
     note: str,
+    receipt_sha256: str = "",
 ) -> Movement:
     """Record device time that nobody is charged for; no balance of the session changes."""
-    return Movement(
-        session=session,
-        job=job,
-        entry=_entry(
+    return _movement(
+        session,
+        job,
+        _entry(
             EntryKind.LOSS,
             session,
             job,
@@ -156,6 +176,7 @@ def lose(
             credit="farm_loss",
             lease_id=lease_id,
             note=note,
+            receipt_sha256=receipt_sha256,
         ),
     )
 
@@ -222,18 +243,103 @@ def charge(*, reported_gpu_ms: int, limit_gpu_ms: int, seen_gpu_ms: int) -> int:
     return max(0, min(reported_gpu_ms, limit_gpu_ms, seen_gpu_ms))
 
 
+# --- the chain ----------------------------------------------------------------------------
+
+
+def digest(entry: Entry) -> str:
+    """Return the SHA-256 of an entry and, through the digest before it, of all before it.
+
+    It is taken of a JSON array in UTF-8 without spaces: docs/ledger.md lists its items.
+    """
+    facts = (
+        entry.previous_sha256,
+        entry.number,
+        entry.id,
+        entry.at_ms,
+        entry.kind.value,
+        entry.session_id,
+        entry.job_id,
+        entry.lease_id,
+        entry.gpu_ms,
+        entry.debit,
+        entry.credit,
+        entry.note,
+        entry.price_microusd,
+        entry.rates,
+        entry.receipt_sha256,
+    )
+    return _sha256(facts)
+
+
+def receipt_digest(receipt: Json) -> str:
+    """Return the SHA-256 of what a worker reported of a lease: its JSON, keys sorted."""
+    return _sha256(receipt)
+
+
+def chained(session: Session, entry: Entry) -> tuple[Session, Entry]:
+    """Put an entry at the end of its session's chain."""
+    entry = replace(entry, number=session.entries + 1, previous_sha256=session.head_sha256)
+    entry = replace(entry, sha256=digest(entry))
+    return replace(session, entries=entry.number, head_sha256=entry.sha256), entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The first entry of a chain that does not fit, and why; `entry` None: one is missing."""
+
+    entry: Entry | None
+    why: str
+
+
+def chain_fault(session: Session, entries: Sequence[Entry]) -> Fault | None:
+    """Return where the chain of a session breaks, None where it holds.
+
+    `entries`: all of the session's, in any order.
+    """
+    head = ""
+    for number, entry in enumerate(sorted(entries, key=lambda e: (e.number, e.id)), start=1):
+        if entry.number != number:
+            return Fault(entry=entry, why=f"it is number {entry.number}, where {number} is due")
+        if entry.previous_sha256 != head:
+            return Fault(entry=entry, why="it does not follow the entry before it")
+        if digest(entry) != entry.sha256:
+            return Fault(entry=entry, why="it was changed: its digest is another")
+        head = entry.sha256
+    if (len(entries), head) != (session.entries, session.head_sha256):
+        return Fault(
+            entry=None,
+            why=f"the session has {session.entries} entries up to "
+            f"{session.head_sha256[:12] or 'none'}, the ledger {len(entries)} up to "
+            f"{head[:12] or 'none'}",
+        )
+    return None
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _sha256(facts: object) -> str:
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def _movement(session: Session, job: Job | None, entry: Entry | None) -> Movement:
+    if entry is not None:
+        session, entry = chained(session, entry)
+    return Movement(session=session, job=job, entry=entry)
+
+
 def _entry(
     kind: EntryKind,
     session: Session,
-    job: Job,
+    job: Job | None,
     gpu_ms: int,
     *,
     entry_id: str,
     now_ms: int,
     debit: str,
     credit: str,
-    lease_id: str | None = None,
-    note: str = "",
+    **more: Any,
 ) -> Entry | None:
     if gpu_ms == 0:
         return None
@@ -242,10 +348,9 @@ def _entry(
         at_ms=now_ms,
         kind=kind,
         session_id=session.id,
-        job_id=job.id,
-        lease_id=lease_id,
+        job_id=job.id if job else None,
         gpu_ms=gpu_ms,
         debit=debit,
         credit=credit,
-        note=note,
+        **more,
     )

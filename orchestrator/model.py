@@ -235,6 +235,8 @@ class Quote:
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
+    rates: str
+    """Version of the rate card."""
     basis: str
     """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
 
@@ -265,6 +267,10 @@ class Session:
     spent_gpu_ms: int = 0
     pass_gpu_ms: int = 0
     """Virtual time of fair share: GPU-ms granted, over the weight."""
+    entries: int = 0
+    """Of its ledger; the number of the newest one."""
+    head_sha256: str = ""
+    """Digest of the newest entry: the end of its chain."""
     created_at_ms: int
 
     @property
@@ -416,6 +422,18 @@ class Entry:
     debit: str
     credit: str
     note: str = ""
+    price_microusd: int = 0
+    """Of a settlement, by the rate card of its moment."""
+    rates: str = ""
+    """Version of that rate card."""
+    receipt_sha256: str = ""
+    """Of the lease's receipt (`ledger.receipt_digest`), where one was reported."""
+    number: int = 0
+    """In its session's chain, from 1."""
+    previous_sha256: str = ""
+    """Digest of the entry before; empty for the first."""
+    sha256: str = ""
+    """`ledger.digest` of this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,11 @@ the sum, and never less than the leases of the units need.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from types import MappingProxyType
 from typing import Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.model import FrameBatch, Plan, Quote, Sample, StageCost
+from orchestrator.rates import RateCard
 from orchestrator.states import UnitKind
 
 NEWEST: Final = 200
@@ -38,22 +38,6 @@ ENCODE_BASE_MS: Final = 400.0
 """Starting FFmpeg for the join, the poster and the contact sheet."""
 ENCODE_MS_PER_MEGAPIXEL: Final = 6.0
 """Per frame and output megapixel: copied segments, decoded once for the sheet."""
-
-RATE_CARD_VERSION: Final = "2026-11"
-RATE_CARD: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "cpu": 14,
-        "nvidia-t4": 150,
-        "nvidia-l4": 220,
-        "nvidia-a10g": 280,
-        "nvidia-a100": 1030,
-        "nvidia-h100": 1900,
-    }
-)
-"""micro-USD per GPU-second by device class: round figures of hourly cloud prices on demand
-(a 2-core VM 0.05 USD/h, a T4 0.54, an A10G 1.01, an H100 6.84). Money is these times GPU-ms."""
-UNKNOWN_DEVICE_MICROUSD: Final = 280
-"""Per GPU-second of a device class the rate card does not name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +64,17 @@ class CostModel:
     """A card's prior on one device class, corrected by receipts."""
 
     card: ModelCard
+    rates: RateCard
     device_class: str = "cpu"
     factors: Mapping[UnitKind, Factor] = field(default_factory=dict)
 
     @classmethod
     def fit(
-        cls, samples: Sequence[Sample], card: ModelCard, device_class: str | None = None
+        cls,
+        samples: Sequence[Sample],
+        card: ModelCard,
+        rates: RateCard,
+        device_class: str | None = None,
     ) -> "CostModel":
         """Fit to the newest samples of the card's model on one device class.
 
@@ -94,13 +83,13 @@ class CostModel:
         """
         own = [s for s in samples if s.model == card.id and s.gpu_ms > 0 and s.work > 0]
         if device_class is None:
-            device_class = _cheapest_known(own, card)
+            device_class = _cheapest_known(own, card, rates)
         here = [s for s in own if s.device_class == device_class]
         factors = {
             kind: _factor([s for s in here if s.kind is kind], card, device_class)
             for kind in UnitKind
         }
-        return cls(card=card, device_class=device_class, factors=factors)
+        return cls(card=card, rates=rates, device_class=device_class, factors=factors)
 
     def factor(self, kind: UnitKind) -> Factor:
         """Return the factor of a kind of unit; the prior's where nothing was fitted."""
@@ -113,11 +102,6 @@ class CostModel:
         if count:
             return f"{count} receipts of {self.card.id} on {self.device_class}"
         return f"the card's prior of {self.card.id} on {self.device_class}"
-
-
-def price_microusd(gpu_ms: int, device_class: str) -> int:
-    """Return the price of device time by the rate card, rounded up."""
-    return -(-gpu_ms * RATE_CARD.get(device_class, UNKNOWN_DEVICE_MICROUSD) // 1000)
 
 
 def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
@@ -169,6 +153,7 @@ def quote(plan: Plan, costs: CostModel) -> Quote:
         p90_gpu_ms=sum(stage.p90_gpu_ms for stage in stages),
         price_microusd=sum(stage.price_microusd for stage in stages),
         stages=stages,
+        rates=costs.rates.version,
         basis=costs.basis,
     )
 
@@ -182,7 +167,7 @@ def _stage(costs: CostModel, kind: UnitKind, units: Sequence[UnitCost]) -> Stage
         stage=kind,
         p50_gpu_ms=p50,
         p90_gpu_ms=sum(unit.p90_gpu_ms for unit in units),
-        price_microusd=price_microusd(p50, costs.device_class),
+        price_microusd=costs.rates.price_microusd(p50, costs.device_class),
     )
 
 
@@ -224,14 +209,14 @@ def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Fa
     return Factor(p50=p50, p90=p90, samples=len(ratios))
 
 
-def _cheapest_known(samples: Sequence[Sample], card: ModelCard) -> str:
+def _cheapest_known(samples: Sequence[Sample], card: ModelCard, rates: RateCard) -> str:
     renders = [s for s in samples if s.kind is UnitKind.RENDER]
     known: dict[str, float] = {}
     for name in sorted({s.device_class for s in renders}):
         factor = _factor([s for s in renders if s.device_class == name], card, name)
         if factor.samples:
             ms = card.prior(name).ms_per_frame_step_megapixel * factor.p50
-            known[name] = ms * RATE_CARD.get(name, UNKNOWN_DEVICE_MICROUSD)
+            known[name] = ms * rates.per_second(name)
     return min(known, key=lambda name: known[name], default="cpu")
 
 

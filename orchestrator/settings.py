@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     reconcile_seconds: float = 2.0
     ring_again_seconds: float = 3.0
 
+    rates: Path | None = None
+    """TOML file of rate cards; empty: the shipped one."""
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_body_mb: int = 32

@@ -2,7 +2,7 @@
 
 import time
 
-from orchestrator import catalog
+from orchestrator import catalog, rates
 from orchestrator.farm import Farm, Terms
 from orchestrator.settings import Settings
 from orchestrator.store import migrate, open_store
@@ -24,5 +24,6 @@ def farm_from(settings: Settings, *, upgrade: bool = True) -> Farm:
         store=open_store(settings.sql_url),
         catalog=catalog.load(*folders, fake=settings.fake_model),
         clock=now_ms,
+        rates=rates.load(settings.rates) if settings.rates else rates.shipped(),
         terms=Terms(**{name: getattr(settings, name) for name in Terms.__dataclass_fields__}),
     )

@@ -150,20 +150,24 @@ def download(
 
 @jobs.command()
 @JOB
+@click.option("--verify", "check", is_flag=True, help="Compute it anew from the ledger.")
 @server
 @output.as_json
-def receipt(job_id: str, server: str | None, as_json: bool) -> None:
+def receipt(job_id: str, check: bool, server: str | None, as_json: bool) -> int:
     """Show what each unit measured and cost, and what was not charged."""
     with connected(server) as client:
+        if check:
+            return _verified(client.get(f"jobs/{job_id}/receipt/audit"), as_json=as_json)
         told = client.get(f"jobs/{job_id}/receipt")
     if as_json:
         output.document(told)
-        return
+        return 0
     output.table(
-        ("UNIT", "#FRAMES", "WORKER", "DEVICE", "OUTCOME", "#GPU-S", "#LOST", "#USD"),
+        ("UNIT", "#TRY", "#FRAMES", "WORKER", "DEVICE", "OUTCOME", "#GPU-S", "#LOST", "#USD"),
         (
             (
                 line["kind"],
+                line["attempt"],
                 line["frames"],
                 line["worker"],
                 line["device"],
@@ -181,7 +185,36 @@ def receipt(job_id: str, server: str | None, as_json: bool) -> None:
         f"{final}: {output.seconds(told['gpu_seconds'])} GPU-seconds charged, "
         f"{output.seconds(told['lost_gpu_seconds'])} lost by the farm and not charged, "
         f"{told['price']['usd']:.6f} USD"
+        + (f" by rate card {' and '.join(told['rates'])}" if told["rates"] else "")
     )
+    for lost in told["not_charged"]:
+        click.echo(f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}")
+    return 0
+
+
+def _verified(told: Json, *, as_json: bool) -> int:
+    """Say what was checked, or which entry does not fit; return the exit code."""
+    if as_json:
+        output.document(told)
+    else:
+        checked = told["checked"]
+        output.facts(
+            {
+                "chain": f"{checked['entries_of_session']} entries of {told['session_id']}, "
+                f"digested from the first to {told['head_sha256'][:16] or 'none'}",
+                "job": f"{checked['entries_of_job']} entries of {checked['leases']} leases",
+                "charged": f"{output.seconds(checked['gpu_seconds'])} GPU-seconds, "
+                f"{checked['price_microusd'] / 1e6:.6f} USD",
+                "not charged": f"{output.seconds(checked['lost_gpu_seconds'])} GPU-seconds",
+            }
+        )
+    if fault := told["fault"]:
+        where = f"Entry {fault['number']} ({fault['entry_id']})" if fault["entry_id"] else "A sum"
+        output.say(f"{where} does not fit: {fault['why']}.")
+        output.say("Next: `farm doctor` looks at every session; a backup has the ledger as it was.")
+        return output.FAILED
+    output.say("The receipt is what the ledger says.")
+    return 0
 
 
 def _print(job: Json, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 from orchestrator.catalog import Catalog
 from orchestrator.farm.ids import new_id
 from orchestrator.farm.ports import Store
+from orchestrator.rates import Rates, shipped
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Farm:
     clock: Callable[[], int]
     """Milliseconds since 1970."""
     terms: Terms = field(default_factory=Terms)
+    rates: Rates = field(default_factory=shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
 

@@ -94,8 +94,9 @@ class Case:
             )
         )
 
-    def settle(self, lease: Lease, gpu_ms: int) -> None:
-        """Spend what a lease measured."""
+    def settle(self, lease: Lease, gpu_ms: int, device_class: str) -> None:
+        """Spend what a lease measured, at the price of its device."""
+        card = self.farm.rates.at(self.now_ms)
         self.move(
             ledger.settle(
                 self.session,
@@ -104,6 +105,9 @@ class Case:
                 lease_id=lease.id,
                 entry_id=self.entry_id(),
                 now_ms=self.now_ms,
+                price_microusd=card.price_microusd(gpu_ms, device_class),
+                rates=card.version,
+                receipt_sha256=_reported(lease),
             )
         )
 
@@ -118,6 +122,7 @@ class Case:
                 entry_id=self.entry_id(),
                 now_ms=self.now_ms,
                 note=note,
+                receipt_sha256=_reported(lease),
             )
         )
 
@@ -189,3 +194,7 @@ class Case:
             self.end(JobEvent.FAIL)
         else:
             self.end(JobEvent.CANCEL)
+
+
+def _reported(lease: Lease) -> str:
+    return ledger.receipt_digest(lease.receipt) if lease.receipt else ""

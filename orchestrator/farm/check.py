@@ -7,6 +7,7 @@ docs/ledger.md.
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from orchestrator import ledger
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Session, Unit
@@ -16,7 +17,7 @@ from orchestrator.states import RUNNABLE, EntryKind, JobState, LeaseState, UnitK
 def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
-        return [*_balances(tx), *_leases(tx), *_jobs(tx)]
+        return [*_balances(tx), *_chains(tx), *_leases(tx), *_jobs(tx)]
 
 
 def _balances(tx: Transaction) -> Iterator[str]:
@@ -40,6 +41,17 @@ def _balances(tx: Transaction) -> Iterator[str]:
     for session in tx.find(Session):
         if held[session.id] != session.held_gpu_ms:
             yield f"I2: session {session.id} holds something else than its jobs together"
+
+
+def _chains(tx: Transaction) -> Iterator[str]:
+    by_session: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in tx.find(Entry):
+        by_session[entry.session_id].append(entry)
+    for session in tx.find(Session):
+        fault = ledger.chain_fault(session, by_session[session.id])
+        if fault:
+            which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
+            yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"
 
 
 def _leases(tx: Transaction) -> Iterator[str]:

@@ -10,6 +10,7 @@ from orchestrator.catalog import ModelCard
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import Farm, Idempotency, Page, pausing, scheduling
 from orchestrator.farm.case import Case
+from orchestrator.farm.costs import cost_model
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
@@ -28,9 +29,6 @@ from orchestrator.model import (
 )
 from orchestrator.states import JobState, UnitKind, UnitState, Wish
 from orchestrator.wire import PLAN_QUEUE
-
-SAMPLES = 200
-"""Newest measured units of a model that a cost model is fitted to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ def estimate(
     with farm.store.read() as tx:
         session = find_in(tx, account_id, session_id)
         card = farm.catalog.card(brief.model)
-        costs = cost_model(tx, card)
+        costs = cost_model(farm, tx, card)
         plan = make_plan(farm, brief, card, seed=seed)
         quote = pricing.quote(plan, costs)
         room = session.available_gpu_ms
@@ -109,7 +107,7 @@ def submit(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
-        costs = cost_model(tx, card)
+        costs = cost_model(farm, tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)
         job = _new_job(job_id, session, brief, plan, quote, costs, now)
@@ -231,12 +229,6 @@ def last_event_id(farm: Farm) -> int:
 def artifact_key(lease: Lease, name: str) -> str:
     """Where a file that was made under this lease lies."""
     return f"units/{lease.unit_id}/{lease.fence}/{name}"
-
-
-def cost_model(tx: Transaction, card: ModelCard) -> pricing.CostModel:
-    """Fit the model's costs to this farm's own receipts."""
-    samples = [s for kind in UnitKind for s in tx.newest_samples(card.id, kind, SAMPLES)]
-    return pricing.CostModel.fit(samples, card)
 
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:

@@ -1,11 +1,11 @@
 """Receipts: each lease of a job, what it measured, what it cost, and what was not charged."""
 
+from collections import Counter, defaultdict
 from typing import Any
 
-from orchestrator import pricing
 from orchestrator.farm import Farm, jobs
 from orchestrator.model import Entry, Json, Lease, Unit, Worker
-from orchestrator.states import LeaseState
+from orchestrator.states import EntryKind, LeaseState
 
 
 def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
@@ -19,11 +19,19 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         units = {unit.id: unit for unit in tx.find(Unit, job_id=job_id)}
         workers = {w.id: w for w in tx.find(Worker, id=tuple({le.worker_id for le in leases}))}
         entries = tx.find(Entry, job_id=job_id)
-    lines = [_line(lease, units[lease.unit_id], workers[lease.worker_id]) for lease in leases]
+    by_lease: defaultdict[str | None, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_lease[entry.lease_id].append(entry)
+    lines = [
+        _line(lease, units[lease.unit_id], workers[lease.worker_id], by_lease[lease.id])
+        for lease in leases
+    ]
     energies = [line["energy_mj"] for line in lines if line["energy_mj"] is not None]
-    by_kind: dict[str, int] = {}
+    by_kind: Counter[str] = Counter()
+    not_charged: Counter[str] = Counter()
     for line in lines:
-        by_kind[line["kind"]] = by_kind.get(line["kind"], 0) + line["gpu_ms"]
+        by_kind[line["kind"]] += line["gpu_ms"]
+        not_charged.update({lost["why"]: lost["gpu_ms"] for lost in line["not_charged"]})
     return {
         "job_id": job.id,
         "session_id": job.session_id,
@@ -32,8 +40,10 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         "gpu_ms": job.spent_gpu_ms,
         "held_gpu_ms": job.held_gpu_ms,
         "lost_gpu_ms": sum(line["lost_gpu_ms"] for line in lines),
+        "not_charged": [{"why": why, "gpu_ms": ms} for why, ms in not_charged.most_common()],
         "price_microusd": sum(line["price_microusd"] for line in lines),
-        "by_stage": by_kind,
+        "rates": sorted({entry.rates for entry in entries if entry.rates}),
+        "by_stage": dict(by_kind),
         "frames": job.frames_done,
         "energy_mj": sum(energies) if energies else None,
         "lines": lines,
@@ -44,9 +54,11 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
     }
 
 
-def _line(lease: Lease, unit: Unit, worker: Worker) -> dict[str, Any]:
+def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dict[str, Any]:
+    """Return one lease; what it cost and what it did not is what its entries say."""
     measured = lease.receipt or {}
     outcome = lease.outcome.value if lease.outcome else lease.state.value
+    lost = [entry for entry in entries if entry.kind is EntryKind.LOSS]
     return {
         "lease_id": lease.id,
         "unit_id": unit.id,
@@ -60,8 +72,9 @@ def _line(lease: Lease, unit: Unit, worker: Worker) -> dict[str, Any]:
         "outcome": "running" if lease.state is LeaseState.OPEN else outcome,
         "gpu_ms": lease.settled_gpu_ms,
         "lost_gpu_ms": lease.lost_gpu_ms,
+        "not_charged": [{"why": entry.note, "gpu_ms": entry.gpu_ms} for entry in lost],
         "by_stage": measured.get("by_stage", {}),
-        "price_microusd": pricing.price_microusd(lease.settled_gpu_ms, worker.device_class),
+        "price_microusd": sum(entry.price_microusd for entry in entries),
         "energy_mj": measured.get("energy_mj"),
         "frame_sha256": measured.get("frame_sha256", []),
         "message": measured.get("message", ""),

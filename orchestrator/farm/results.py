@@ -1,15 +1,17 @@
 """How a lease ends: its result accepted, charged, or given back, and its job moved on."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm import Farm, grants
 from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import artifact_key, cost_model, digest_of
+from orchestrator.farm.costs import cost_model, sample
+from orchestrator.farm.jobs import artifact_key, digest_of
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Json, Lease, Plan, Sample, Unit, Worker
+from orchestrator.model import Json, Lease, Plan, Unit, Worker
 from orchestrator.states import (
     Cause,
     JobEvent,
@@ -55,10 +57,11 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
     """
     now = farm.clock()
     with farm.store.write() as tx:
-        tx.get(Worker, worker_id, lock=True)  # whoever changes a lease locks its worker first
+        worker = tx.get(Worker, worker_id, lock=True)  # whoever changes a lease locks it first
         lease = _reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
-            lease = _resolve(farm, tx, lease, request, now)
+            assert worker, "its lease names it"
+            lease = _resolve(farm, tx, lease, worker, request, now)
     orders: tuple[Order, ...] = ()
     if request.claim_next:  # in a transaction of its own: it may lock another session
         with farm.store.write() as tx:
@@ -110,7 +113,12 @@ def _reported(
 
 
 def _resolve(
-    farm: Farm, tx: Transaction, lease: Lease, request: CompleteRequest, now_ms: int
+    farm: Farm,
+    tx: Transaction,
+    lease: Lease,
+    worker: Worker,
+    request: CompleteRequest,
+    now_ms: int,
 ) -> Lease:
     case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
     unit = _unit(tx, lease)
@@ -132,11 +140,12 @@ def _resolve(
             resolved_at_ms=now_ms,
         ),
     )
-    case.settle(lease, charged)
-    case.lose(lease, lease.lost_gpu_ms, _why_lost(request))
+    case.settle(lease, charged, worker.device_class)
+    for gpu_ms, why in _lost(request, charged):
+        case.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:
-        _apply(case, unit, lease, request, plan)
-    _judge(case, lease, request)
+        _apply(case, unit, lease, worker, request, plan)
+    _judge(case, lease, worker, request)
     case.tell("usage", **grants.usage(case))
     case.grant_wish()
     case.close()
@@ -153,10 +162,15 @@ def _charge(lease: Lease, request: CompleteRequest, now_ms: int) -> int:
     )
 
 
-def _why_lost(request: CompleteRequest) -> str:
-    if request.outcome is Outcome.FAILED:
-        return f"failed: {request.cause}"
-    return "model load, stopped micro-batch or overrun"
+def _lost(request: CompleteRequest, charged_gpu_ms: int) -> Iterator[tuple[int, str]]:
+    """Yield what was measured and is not charged, each with the reason."""
+    receipt = request.receipt
+    yield receipt.load_gpu_ms, "model load"
+    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
+        yield receipt.gpu_ms + receipt.wasted_gpu_ms, f"failed: {request.cause}"
+    else:
+        yield receipt.wasted_gpu_ms, "stopped micro-batch"
+        yield receipt.gpu_ms - charged_gpu_ms, "over the lease's limit or unseen by the farm"
 
 
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
@@ -188,7 +202,12 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
 
 
 def _apply(
-    case: Case, unit: Unit, lease: Lease, request: CompleteRequest, plan: Plan | None
+    case: Case,
+    unit: Unit,
+    lease: Lease,
+    worker: Worker,
+    request: CompleteRequest,
+    plan: Plan | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
     kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
@@ -196,7 +215,7 @@ def _apply(
         case Outcome.FAILED:
             _failed(case, unit, lease, request)
         case Outcome.STOPPED if kept and kept < unit.frames:
-            _split(case, unit, lease, kept)
+            _split(case, unit, lease, worker, kept)
         case Outcome.STOPPED if not kept:
             floor = unit.floor_gpu_ms
             if request.message == LIMIT:  # it was too low to keep anything
@@ -204,7 +223,7 @@ def _apply(
             ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, rung_at_ms=None)
             case.tx.save(unit, ready)
         case _:
-            _done(case, unit, lease, plan)
+            _done(case, unit, lease, worker, plan)
 
 
 def _failed(table: Case, unit: Unit, lease: Lease, request: CompleteRequest) -> None:
@@ -245,7 +264,7 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
         )
 
 
-def _split(case: Case, unit: Unit, lease: Lease, kept: int) -> None:
+def _split(case: Case, unit: Unit, lease: Lease, worker: Worker, kept: int) -> None:
     """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
     rest = unit.frames - kept
     share = rest / unit.frames
@@ -265,12 +284,12 @@ def _split(case: Case, unit: Unit, lease: Lease, kept: int) -> None:
     )
     smaller = replace(unit, frames=kept)
     case.tx.save(unit, smaller)
-    _done(case, smaller, lease, None)
+    _done(case, smaller, lease, worker, None)
 
 
-def _done(case: Case, unit: Unit, lease: Lease, plan: Plan | None) -> None:
+def _done(case: Case, unit: Unit, lease: Lease, worker: Worker, plan: Plan | None) -> None:
     case.tx.save(unit, replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id))
-    _sample(case, unit, lease)
+    sample(case, unit, lease, worker)
     if unit.kind is UnitKind.PLAN:
         assert plan, "a done plan unit was checked to bring one"
         _planned(case, plan)
@@ -281,7 +300,7 @@ def _done(case: Case, unit: Unit, lease: Lease, plan: Plan | None) -> None:
 
 
 def _planned(case: Case, plan: Plan) -> None:
-    costs = cost_model(case.tx, case.farm.catalog.card(plan.model))
+    costs = cost_model(case.farm, case.tx, case.farm.catalog.card(plan.model))
     for batch in plan.batches:
         cost = pricing.unit_cost(costs, UnitKind.RENDER, plan, batch)
         case.tx.add(
@@ -353,30 +372,8 @@ def _encoded(case: Case, lease: Lease) -> None:
     case.end(JobEvent.FINISH)
 
 
-def _sample(case: Case, unit: Unit, lease: Lease) -> None:
-    """Remember what the unit cost, for the next quotes."""
-    receipt = lease.receipt or {}
-    worker = case.tx.get(Worker, lease.worker_id)
-    assert worker, "its lease names it"
-    work = pricing.work_of(unit.kind, case.plan, unit.frames)
-    if work > 0 and receipt.get("gpu_ms"):
-        case.tx.add(
-            Sample(
-                id=case.farm.new_id("smp", case.now_ms),
-                model=case.job.model,
-                device_class=worker.device_class,
-                kind=unit.kind,
-                gpu_ms=receipt["gpu_ms"],
-                work=work,
-                at_ms=case.now_ms,
-            )
-        )
-
-
-def _judge(case: Case, lease: Lease, request: CompleteRequest) -> None:
+def _judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) -> None:
     """Remember a worker's failures over several sessions; its next success forgets them."""
-    worker = case.tx.get(Worker, lease.worker_id)
-    assert worker, "its lease names it"
     blamed: tuple[str, ...] = ()
     state = worker.state
     if request.outcome is Outcome.FAILED:

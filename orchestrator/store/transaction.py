@@ -27,7 +27,7 @@ from orchestrator.store.tables import TABLES
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed"})
 _UNITS = tables.units.c
-_GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "revision")
+_GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
 
 

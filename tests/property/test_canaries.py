@@ -16,7 +16,7 @@ from orchestrator import ledger
 from orchestrator.farm import reconcile, results, work
 from orchestrator.farm.case import Case
 from orchestrator.model import Lease
-from orchestrator.states import LeaseState
+from orchestrator.states import EntryKind, LeaseState
 from orchestrator.store import transaction
 from tests.property.simulation import Simulation
 
@@ -89,6 +89,56 @@ def a_settlement_writes_no_entry(patch: Patch) -> None:
     patch.setattr(ledger, "settle", lambda *a, **k: replace(real(*a, **k), entry=None))
 
 
+def an_entry_does_not_follow_the_one_before(patch: Patch) -> None:
+    """The chain of a session begins anew with every entry."""
+    real = ledger.chained
+
+    def rootless(session: Any, entry: Any) -> Any:
+        return real(replace(session, head_sha256=""), entry)
+
+    patch.setattr(ledger, "chained", rootless)
+
+
+def an_entry_is_changed_after_its_digest(patch: Patch) -> None:
+    """What is written is not what was digested."""
+    real = ledger.chained
+
+    def altered(session: Any, entry: Any) -> Any:
+        session, entry = real(session, entry)
+        return session, replace(entry, note="nothing to see")
+
+    patch.setattr(ledger, "chained", altered)
+
+
+def an_entry_says_more_than_was_moved(patch: Patch) -> None:
+    """A settlement's two accounts change by another amount than the balances do."""
+    real = ledger.settle
+
+    def more(*args: Any, **facts: Any) -> Any:
+        moved = real(*args, **facts)
+        if moved.entry is None:
+            return moved
+        session, entry = ledger.chained(
+            args[0], replace(moved.entry, gpu_ms=moved.entry.gpu_ms + 1)
+        )
+        chain = {"entries": session.entries, "head_sha256": session.head_sha256}
+        return replace(moved, session=replace(moved.session, **chain), entry=entry)
+
+    patch.setattr(ledger, "settle", more)
+
+
+def a_settlement_debits_the_wrong_account(patch: Patch) -> None:
+    """What is settled is taken from what is available instead of from the hold."""
+    real = ledger._entry
+
+    def wrong(kind: Any, session: Any, *args: Any, **facts: Any) -> Any:
+        if kind is EntryKind.SETTLE:
+            facts["debit"] = f"available:{session.id}"
+        return real(kind, session, *args, **facts)
+
+    patch.setattr(ledger, "_entry", wrong)
+
+
 def a_lost_worker_is_paid(patch: Patch) -> None:
     """What a lapsed lease had used is charged."""
     real = results.give_back
@@ -97,7 +147,7 @@ def a_lost_worker_is_paid(patch: Patch) -> None:
         amount = min(lease.used_gpu_ms, lease.gpu_ms_limit)
         if lapsed and amount:
             case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
-            case.settle(lease, amount)
+            case.settle(lease, amount, "cpu")
             case.close()
             lease = tx.save(lease, replace(lease, settled_gpu_ms=amount))
         real(farm, tx, lease, now_ms, lapsed=lapsed)
@@ -115,10 +165,10 @@ def nobody_looks_for_lapsed_leases(patch: Patch) -> None:
 def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:
     """The frames that a stopped unit did not finish are never rendered."""
 
-    def forgetful(case: Case, unit: Any, lease: Lease, kept: int) -> None:
+    def forgetful(case: Case, unit: Any, lease: Lease, worker: Any, kept: int) -> None:
         smaller = replace(unit, frames=kept)
         case.tx.save(unit, smaller)
-        results._done(case, smaller, lease, None)
+        results._done(case, smaller, lease, worker, None)
 
     patch.setattr(results, "_split", forgetful)
 
@@ -127,8 +177,8 @@ def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
     """The new unit begins again at the first frame."""
     real = results._split
 
-    def doubled(case: Case, unit: Any, lease: Lease, kept: int) -> None:
-        real(case, unit, lease, kept)
+    def doubled(case: Case, unit: Any, lease: Lease, worker: Any, kept: int) -> None:
+        real(case, unit, lease, worker, kept)
         rest = next(u for u in case.units() if u.first_frame == unit.first_frame + kept)
         case.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
 
@@ -148,6 +198,10 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     open_leases_are_forgotten,
     a_hold_is_never_released,
     a_settlement_writes_no_entry,
+    an_entry_does_not_follow_the_one_before,
+    an_entry_is_changed_after_its_digest,
+    an_entry_says_more_than_was_moved,
+    a_settlement_debits_the_wrong_account,
     a_lost_worker_is_paid,
     nobody_looks_for_lapsed_leases,
     a_stopped_units_rest_is_forgotten,

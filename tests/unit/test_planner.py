@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, pricing, prompt
+from orchestrator import planner, pricing, prompt, rates
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
@@ -188,7 +188,7 @@ def test_a_layout_frame_says_what_it_shows() -> None:
 def test_alternatives_are_each_cheaper_than_the_one_before() -> None:
     """Best quality first, and every variant is planned and costs less."""
     card = replace(FAKE, default_steps=20, min_steps=6, output=Size(width=256, height=256))
-    costs = pricing.CostModel.fit([], card)
+    costs = pricing.CostModel.fit([], card, rates.shipped().cards[0])
     for text in ("a dog", "[1s] a dog [2s] a cat", "a dog at 60 fps for 20 seconds"):
         brief = Brief(prompt=text)
         made = planner.plan(brief, parse(text, card), card, seed=1)

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, pricing, prompt
+from orchestrator import planner, pricing, prompt, rates
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.model import Brief, Plan, Sample
 from orchestrator.states import UnitKind
 
 PRIOR = CostPrior(ms_per_frame_step_megapixel=1000.0, decode_ms_per_frame=2.0, startup_ms=9000)
+RATES = rates.shipped().cards[0]
 CARD: ModelCard = replace(FAKE, id="priced", priors={"cpu": PRIOR})
 
 
@@ -38,7 +39,7 @@ def sample(number: int, gpu_ms: int, **changes: object) -> Sample:
 
 def test_the_prior_is_the_card_s_own_arithmetic() -> None:
     """24 frames of 64x64 in 4 steps: frames · (steps · megapixels · rate + decode)."""
-    costs = pricing.CostModel.fit([], CARD)
+    costs = pricing.CostModel.fit([], CARD, RATES)
     render = pricing.quote(plan(), costs).stages[1]
     assert render.p50_gpu_ms == 442  # ceil(24 · (4 · 0.004096 · 1000 + 2)) = ceil(441.2)
     assert render.p90_gpu_ms == 706  # ceil(441.2 · 1.6)
@@ -47,7 +48,7 @@ def test_the_prior_is_the_card_s_own_arithmetic() -> None:
 
 def test_a_started_micro_batch_is_paid_whole() -> None:
     """The last micro-batch is padded, so 21 frames cost what 24 do."""
-    costs = pricing.CostModel.fit([], CARD)
+    costs = pricing.CostModel.fit([], CARD, RATES)
     whole = pricing.quote(plan(seconds=2.0), costs).stages[1]
     padded = pricing.quote(plan(seconds=21 / 12), costs).stages[1]
     assert padded.p50_gpu_ms == whole.p50_gpu_ms
@@ -57,9 +58,9 @@ def test_a_started_micro_batch_is_paid_whole() -> None:
 def test_four_receipts_say_nothing_and_five_do() -> None:
     """Under five receipts the prior stands; from five on the farm's own figures."""
     slow = [sample(n, 4000) for n in range(5)]
-    prior = pricing.quote(plan(), pricing.CostModel.fit([], CARD))
-    assert pricing.quote(plan(), pricing.CostModel.fit(slow[:4], CARD)) == prior
-    fitted = pricing.quote(plan(), pricing.CostModel.fit(slow, CARD))
+    prior = pricing.quote(plan(), pricing.CostModel.fit([], CARD, RATES))
+    assert pricing.quote(plan(), pricing.CostModel.fit(slow[:4], CARD, RATES)) == prior
+    fitted = pricing.quote(plan(), pricing.CostModel.fit(slow, CARD, RATES))
     assert fitted.p50_gpu_ms > 3 * prior.stages[1].p50_gpu_ms
     assert fitted.basis == "5 receipts of priced on cpu"
 
@@ -68,7 +69,7 @@ def test_one_wild_receipt_moves_nothing() -> None:
     """The median is robust: a hung worker's hour does not change the quote."""
     calm = [sample(n, 1000) for n in range(20)]
     wild = [*calm, sample(20, 3_600_000)]
-    a, b = (pricing.CostModel.fit(s, CARD).factor(UnitKind.RENDER) for s in (calm, wild))
+    a, b = (pricing.CostModel.fit(s, CARD, RATES).factor(UnitKind.RENDER) for s in (calm, wild))
     assert (a.p50, a.p90) == (b.p50, b.p90)
     assert a.p90 == pytest.approx(a.p50 * pricing.MIN_SPREAD)
 
@@ -76,7 +77,7 @@ def test_one_wild_receipt_moves_nothing() -> None:
 def test_only_the_newest_receipts_count() -> None:
     """A farm that got a faster machine 200 units ago is a fast farm, in any order."""
     samples = [sample(n, 9000) for n in range(300)] + [sample(300 + n, 900) for n in range(200)]
-    fitted = pricing.CostModel.fit(samples[::-1], CARD).factor(UnitKind.RENDER)
+    fitted = pricing.CostModel.fit(samples[::-1], CARD, RATES).factor(UnitKind.RENDER)
     assert fitted.samples == 200
     assert fitted.p50 < 1
 
@@ -84,9 +85,9 @@ def test_only_the_newest_receipts_count() -> None:
 def test_receipts_of_others_do_not_count() -> None:
     """Another model's, and another device's, receipts leave a CPU quote alone."""
     others = [sample(n, 9000, model="other") for n in range(9)]
-    assert pricing.CostModel.fit(others, CARD).basis.startswith("the card's prior")
+    assert pricing.CostModel.fit(others, CARD, RATES).basis.startswith("the card's prior")
     gpus = [sample(n, 9, device_class="nvidia-t4") for n in range(9)]
-    asked = pricing.CostModel.fit(gpus, CARD, "cpu")
+    asked = pricing.CostModel.fit(gpus, CARD, RATES, "cpu")
     assert asked.basis == "the card's prior of priced on cpu"
 
 
@@ -95,8 +96,8 @@ def test_the_cheapest_known_device_is_quoted() -> None:
     cpu = [sample(n, 1000) for n in range(5)]
     gpu = [sample(100 + n, 20, device_class="nvidia-t4") for n in range(5)]
     slow_gpu = [sample(100 + n, 500, device_class="nvidia-t4") for n in range(5)]
-    assert pricing.CostModel.fit(cpu + gpu, CARD).device_class == "nvidia-t4"
-    assert pricing.CostModel.fit(cpu + slow_gpu, CARD).device_class == "cpu"
+    assert pricing.CostModel.fit(cpu + gpu, CARD, RATES).device_class == "nvidia-t4"
+    assert pricing.CostModel.fit(cpu + slow_gpu, CARD, RATES).device_class == "cpu"
 
 
 @given(
@@ -106,7 +107,7 @@ def test_the_cheapest_known_device_is_quoted() -> None:
 )
 def test_a_quote_is_the_sum_of_its_units(gpu_ms: list[int], seconds: float, steps: int) -> None:
     """p50 and p90 add up over units, p90 is never below p50, and everything costs something."""
-    costs = pricing.CostModel.fit([sample(n, ms) for n, ms in enumerate(gpu_ms)], CARD)
+    costs = pricing.CostModel.fit([sample(n, ms) for n, ms in enumerate(gpu_ms)], CARD, RATES)
     made = plan(seconds=seconds, steps=steps)
     quote = pricing.quote(made, costs)
     units = [pricing.unit_cost(costs, UnitKind.RENDER, made, batch) for batch in made.batches]
@@ -123,7 +124,7 @@ def test_a_quote_is_the_sum_of_its_units(gpu_ms: list[int], seconds: float, step
 def test_a_floor_lets_the_meter_take_its_steps(ms: float, steps: int) -> None:
     """The floor covers one whole micro-batch at p50, steps and decode, up to rounding."""
     card = replace(CARD, priors={"cpu": replace(PRIOR, ms_per_frame_step_megapixel=ms)})
-    costs = pricing.CostModel.fit([], card)
+    costs = pricing.CostModel.fit([], card, RATES)
     made = plan(steps=steps)
     step, decode = pricing.step_prior(costs, made)
     floor = pricing.unit_cost(costs, UnitKind.RENDER, made, made.batches[0]).floor_gpu_ms
@@ -137,4 +138,4 @@ def test_a_floor_lets_the_meter_take_its_steps(ms: float, steps: int) -> None:
 )
 def test_prices_are_whole_and_rounded_up(gpu_ms: int, device: str, price: int) -> None:
     """Money is an integer of micro-USD, never rounded in the payer's favour."""
-    assert pricing.price_microusd(gpu_ms, device) == price
+    assert RATES.price_microusd(gpu_ms, device) == price

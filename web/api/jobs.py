@@ -7,7 +7,7 @@ from flask_openapi import APIBlueprint
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import jobs, receipts
+from orchestrator.farm import audit, jobs, receipts
 from orchestrator.model import Job
 from orchestrator.states import KeyKind, UnitKind
 from orchestrator.wire import STRIP
@@ -26,7 +26,7 @@ from web.api.bodies import (
     job_body,
 )
 from web.api.events import stream
-from web.api.responses import SECURITY, JobView, Listed, Problem, QuoteView, ReceiptView
+from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
 from web.auth import account_scope, own_account, requires
 from web.context import artifacts, farm
 from web.hub import off_hub
@@ -181,6 +181,12 @@ def preview(path: JobPath) -> Response:
 def receipt(path: JobPath) -> Response:
     """Show what each unit measured and cost, and what was not charged."""
     return jsonify(views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id)))
+
+
+@bp.get("/jobs/<job_id>/receipt/audit", responses={200: AuditView})
+def verify(path: JobPath) -> Response:
+    """Compute the receipt anew from the ledger: what was checked, the first entry at fault."""
+    return jsonify(views.audit(off_hub(audit.verify, farm(), account_scope(), path.job_id)))
 
 
 def _body() -> JobBody:

@@ -95,6 +95,14 @@ class ReceiptView(View):
     lines: list[dict[str, Any]]
 
 
+class AuditView(View):
+    """A receipt computed anew from the ledger."""
+
+    ok: bool
+    checked: dict[str, Any]
+    fault: dict[str, Any] | None
+
+
 class Listed(View):
     """Part of a list."""
 

@@ -59,6 +59,12 @@ def entry(row: Entry) -> Json:
         "job_id": row.job_id,
         "lease_id": row.lease_id,
         "note": row.note,
+        "price_microusd": row.price_microusd,
+        "rates": row.rates or None,
+        "receipt_sha256": row.receipt_sha256 or None,
+        "number": row.number,
+        "previous_sha256": row.previous_sha256,
+        "sha256": row.sha256,
     }
 
 
@@ -162,6 +168,12 @@ def receipt(row: Json) -> Json:
         "object": "receipt",
         "price": price(row["price_microusd"]),
     }
+
+
+def audit(row: Json) -> Json:
+    """Return what the audit of a receipt found."""
+    shown: Json = _in_seconds(row)
+    return shown | {"object": "audit"}
 
 
 def model(card: ModelCard) -> Json:

@@ -92,6 +92,8 @@ def upgrade() -> None:
     sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('pass_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('entries', sa.Integer(), nullable=False),
+    sa.Column('head_sha256', sa.String(length=64), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms', name=op.f('ck_sessions_budget')),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_sessions_account_id')),
@@ -232,11 +234,19 @@ def upgrade() -> None:
     sa.Column('debit', sa.String(length=100), nullable=False),
     sa.Column('credit', sa.String(length=100), nullable=False),
     sa.Column('note', sa.Text(), nullable=False),
+    sa.Column('price_microusd', sa.BigInteger(), nullable=False),
+    sa.Column('rates', sa.String(length=40), nullable=False),
+    sa.Column('receipt_sha256', sa.String(length=64), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('previous_sha256', sa.String(length=64), nullable=False),
+    sa.Column('sha256', sa.String(length=64), nullable=False),
+    sa.CheckConstraint('debit <> credit', name=op.f('ck_entries_two_accounts')),
     sa.CheckConstraint('gpu_ms > 0', name=op.f('ck_entries_amount')),
     sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_entries_job_id')),
     sa.ForeignKeyConstraint(['lease_id'], ['leases.id'], name=op.f('fk_entries_lease_id')),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_entries_session_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_entries'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_entries')),
+    sa.UniqueConstraint('session_id', 'number', name=op.f('uq_entries_session_id_number'))
     )
     with op.batch_alter_table('entries', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_entries_job_id'), ['job_id'], unique=False)

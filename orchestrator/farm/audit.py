@@ -1,0 +1,142 @@
+"""A receipt computed anew from the ledger: what was checked, and the first entry that does not fit.
+
+Nothing that a receipt shows is believed: the chain of its session is digested again from the
+first entry on, and the job's sums, leases and prices are added up from its entries alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orchestrator import ledger
+from orchestrator.farm import Farm, jobs
+from orchestrator.ledger import Fault
+from orchestrator.model import Entry, Job, Json, Lease, Session, Worker
+from orchestrator.states import EntryKind
+
+_INTO_HOLD = frozenset({EntryKind.PLACE, EntryKind.EXTEND})
+_OUT_OF_HOLD = frozenset({EntryKind.SETTLE, EntryKind.RELEASE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bill:
+    """A job with everything its receipt rests on."""
+
+    session: Session
+    job: Job
+    chain: Sequence[Entry]
+    leases: Sequence[Lease]
+    workers: dict[str, Worker]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The job's own, in the order they were written."""
+        return sorted((e for e in self.chain if e.job_id == self.job.id), key=lambda e: e.number)
+
+
+def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
+    """Return {ok, checked, fault} of a job's receipt; `fault` names the first entry at fault."""
+    jobs.get(farm, account_id, job_id)
+    with farm.store.read() as tx:
+        job = tx.get(Job, job_id)
+        assert job, "rows are never deleted"
+        session = tx.get(Session, job.session_id)
+        assert session, "rows are never deleted"
+        leases = tx.find(Lease, job_id=job_id)
+        workers = tx.find(Worker, id=tuple({lease.worker_id for lease in leases}))
+        bill = _Bill(
+            session=session,
+            job=job,
+            chain=tx.find(Entry, session_id=session.id),
+            leases=leases,
+            workers={worker.id: worker for worker in workers},
+        )
+    fault = ledger.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
+    return {
+        "job_id": job_id,
+        "session_id": session.id,
+        "ok": fault is None,
+        "checked": {
+            "entries_of_session": len(bill.chain),
+            "entries_of_job": len(bill.entries),
+            "leases": len(leases),
+            "gpu_ms": sum(e.gpu_ms for e in bill.entries if e.kind is EntryKind.SETTLE),
+            "lost_gpu_ms": sum(e.gpu_ms for e in bill.entries if e.kind is EntryKind.LOSS),
+            "price_microusd": sum(e.price_microusd for e in bill.entries),
+        },
+        "head_sha256": session.head_sha256,
+        "fault": _shown(fault) if fault else None,
+    }
+
+
+def _shown(fault: Fault) -> Json:
+    return {
+        "entry_id": fault.entry.id if fault.entry else None,
+        "number": fault.entry.number if fault.entry else None,
+        "why": fault.why,
+    }
+
+
+def _faults(farm: Farm, bill: _Bill) -> Iterator[Fault]:
+    yield from _sums(bill)
+    yield from _leases(bill)
+    yield from _prices(farm, bill)
+
+
+def _sums(bill: _Bill) -> Iterator[Fault]:
+    """Go through the job's entries as they were written; its hold is never below nothing."""
+    held = spent = 0
+    for entry in bill.entries:
+        held += entry.gpu_ms * ((entry.kind in _INTO_HOLD) - (entry.kind in _OUT_OF_HOLD))
+        spent += entry.gpu_ms * (entry.kind is EntryKind.SETTLE)
+        if held < 0:
+            yield Fault(entry=entry, why="it takes more out of the hold than was in it")
+    if (held, spent) != (bill.job.held_gpu_ms, bill.job.spent_gpu_ms):
+        yield Fault(
+            entry=None,
+            why=f"the job says {bill.job.spent_gpu_ms} GPU-ms spent and {bill.job.held_gpu_ms} "
+            f"held, its entries {spent} and {held}",
+        )
+
+
+def _leases(bill: _Bill) -> Iterator[Fault]:
+    """Hold every lease against its entries: charged once, for what was settled and reported."""
+    known = {lease.id: lease for lease in bill.leases}
+    settled: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for entry in bill.entries:
+        if entry.lease_id is None:
+            continue
+        lease = known.get(entry.lease_id)
+        if lease is None:
+            yield Fault(entry=entry, why="it is of a lease the job never had")
+            continue
+        if entry.kind is EntryKind.SETTLE and settled[lease.id]:
+            yield Fault(entry=entry, why="its lease was settled before")
+        (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
+        reported = ledger.receipt_digest(lease.receipt) if lease.receipt else ""
+        if entry.receipt_sha256 != reported:
+            yield Fault(entry=entry, why="what its worker reported was changed since")
+    for lease in bill.leases:
+        said = (lease.settled_gpu_ms, lease.lost_gpu_ms)
+        if said != (settled[lease.id], lost[lease.id]):
+            yield Fault(
+                entry=next((e for e in bill.entries if e.lease_id == lease.id), None),
+                why=f"lease {lease.id} says {said[0]} GPU-ms charged and {said[1]} lost, its "
+                f"entries {settled[lease.id]} and {lost[lease.id]}",
+            )
+
+
+def _prices(farm: Farm, bill: _Bill) -> Iterator[Fault]:
+    """Compute every price anew by the rate card that its entry names."""
+    devices = {lease.id: bill.workers[lease.worker_id].device_class for lease in bill.leases}
+    for entry in bill.entries:
+        if entry.kind is not EntryKind.SETTLE:
+            continue
+        card = farm.rates.version(entry.rates)
+        if card is None:
+            yield Fault(entry=entry, why=f"there is no rate card {entry.rates!r} any more")
+        elif entry.price_microusd != card.price_microusd(
+            entry.gpu_ms, devices[entry.lease_id or ""]
+        ):
+            yield Fault(entry=entry, why=f"its price is not that of rate card {card.version}")

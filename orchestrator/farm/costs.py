@@ -1,0 +1,33 @@
+"""What this farm's own receipts teach its quotes."""
+
+from orchestrator import pricing
+from orchestrator.catalog import ModelCard
+from orchestrator.farm import Farm
+from orchestrator.farm.case import Case
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Lease, Sample, Unit, Worker
+from orchestrator.states import UnitKind
+
+
+def cost_model(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostModel:
+    """Fit the model's costs to this farm's own receipts, at the prices of now."""
+    samples = [s for kind in UnitKind for s in tx.newest_samples(card.id, kind, pricing.NEWEST)]
+    return pricing.CostModel.fit(samples, card, farm.rates.at(farm.clock()))
+
+
+def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
+    """Remember what a done unit cost, for the next quotes."""
+    receipt = lease.receipt or {}
+    work = pricing.work_of(unit.kind, case.plan, unit.frames)
+    if work > 0 and receipt.get("gpu_ms"):
+        case.tx.add(
+            Sample(
+                id=case.farm.new_id("smp", case.now_ms),
+                model=case.job.model,
+                device_class=worker.device_class,
+                kind=unit.kind,
+                gpu_ms=receipt["gpu_ms"],
+                work=work,
+                at_ms=case.now_ms,
+            )
+        )
