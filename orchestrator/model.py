@@ -55,6 +55,18 @@ class SceneText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The finished job that another one is made from."""
+
+    job_id: str
+    how: Literal["remix", "edit", "extension"]
+    frames: int = 0
+    """Of its video, where an extension's come after them."""
+    shots: int = 0
+    """In its video; the first new shot goes on with the noise of the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
     """What the caller asked for, with nothing filled in.
 
@@ -74,6 +86,7 @@ class Brief:
     image: str | None = None
     """Artifact key of a reference image."""
     max_gpu_ms: int | None = None
+    origin: Origin | None = None
 
 
 # --- what is understood (prompt) ---------------------------------------------------------
@@ -461,6 +474,35 @@ class Event:
     kind: Literal["state", "progress", "frame", "usage"]
     data: Json
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A request that made a job, remembered by what it asked in case its answer was lost."""
+
+    id: str
+    account_id: str
+    request_sha256: str
+    job_id: str
+    made_by_try: int
+    """0: the client's first one."""
+    newest_try: int
+    """That was answered with this job."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A picture kept under a name or as a file, to start videos from."""
+
+    id: str
+    account_id: str
+    kind: Literal["character", "file"]
+    name: str
+    image: str
+    """Artifact key."""
+    bytes: int
+    created_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""
+    openai_model: str = ""
+    """What OpenAI's model names (`sora-2` …) mean under /v1; empty: the default model."""
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_body_mb: int = 32

@@ -16,6 +16,7 @@ from orchestrator.wiring import farm_from
 from web import auth, errors, pages, protocol
 from web.api import health, jobs, operators, sessions
 from web.artifacts import Artifacts
+from web.openai import references, videos
 
 MEGABYTE = 1 << 20
 POLICY = (
@@ -62,10 +63,11 @@ def create_app(
     auth.init_app(app)
     errors.init_app(app)
     app.register_blueprint(pages.bp)
-    app.register_blueprint(protocol.bp)
-    for room in (sessions, jobs, operators, health):
-        auth.csrf.exempt(room.bp)
-        app.register_api(room.bp)
+    for room in (protocol, videos, references):
+        app.register_blueprint(room.bp)
+    for api in (sessions, jobs, operators, health):
+        auth.csrf.exempt(api.bp)
+        app.register_api(api.bp)
     app.after_request(_harden)
     return app
 

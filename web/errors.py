@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from orchestrator.errors import BadRequest, FarmError, Unauthorized
 from web.api.views import problem_data
+from web.openai import refusals
 
 log = structlog.get_logger()
 
@@ -23,6 +24,7 @@ STATUS: Final = {
     "not_allowed": 403,
     "not_found": 404,
     "conflict": 409,
+    "not_possible": 501,
     "stale_lease": 409,
     "idempotency_mismatch": 422,
     "unavailable": 503,
@@ -48,6 +50,8 @@ def init_app(app: Flask) -> None:
 def problem(status: int, code: str, detail: str, *, next_step: str, **data: Any) -> Response:
     """Return a problem+json answer, or the error page to a browser that asked for a page."""
     title = code.replace("_", " ").capitalize()
+    if request.path.startswith(refusals.PREFIX):
+        return refusals.refusal(status, code, detail, next_step=next_step, **data)
     if not request.path.startswith(PAGES):
         page = render_template(
             "error.html", status=status, title=title, what=detail, next=next_step, charged=""

@@ -72,3 +72,19 @@ class Idempotency:
 
     key: str
     body_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Which try of a client this request is, for clients that repeat without a key.
+
+    `orchestrator.farm.repeats` says which job a try means.
+    """
+
+    request_sha256: str
+    """Of what is asked, and of the key that asks."""
+    tries_before: int
+    """As the client counts: 0 is the first."""
+    arrived_at_ms: int
+    window_ms: int
+    """How long ago the first try may have been."""

@@ -1,11 +1,13 @@
 """The same key and body is the same request: its first answer is its only effect."""
 
 from orchestrator.errors import IdempotencyMismatch
-from orchestrator.farm import Idempotency
+from orchestrator.farm import Idempotency, Repeat, repeats
 from orchestrator.farm.ports import Transaction
 
 
-def answered(tx: Transaction, account_id: str, idempotency: Idempotency | None) -> str | None:
+def answered(
+    tx: Transaction, account_id: str, idempotency: Idempotency | Repeat | None
+) -> str | None:
     """Return the id that this request led to before, if it was made before.
 
     Raises:
@@ -13,6 +15,8 @@ def answered(tx: Transaction, account_id: str, idempotency: Idempotency | None) 
     """
     if idempotency is None:
         return None
+    if isinstance(idempotency, Repeat):
+        return repeats.answered(tx, account_id, idempotency)
     known = tx.remembered(account_id, idempotency.key)
     if known is None:
         return None
@@ -25,10 +29,12 @@ def answered(tx: Transaction, account_id: str, idempotency: Idempotency | None) 
 def remember(
     tx: Transaction,
     account_id: str,
-    idempotency: Idempotency | None,
+    idempotency: Idempotency | Repeat | None,
     result_id: str,
     now_ms: int,
 ) -> None:
     """Keep what this request led to."""
-    if idempotency:
+    if isinstance(idempotency, Repeat):
+        repeats.remember(tx, account_id, idempotency, result_id, now_ms)
+    elif idempotency:
         tx.remember(account_id, idempotency.key, idempotency.body_sha256, result_id, now_ms)

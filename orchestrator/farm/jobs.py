@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator import ledger, planner, pricing, prompt
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page, pausing, scheduling
+from orchestrator.farm import Farm, Idempotency, Page, Repeat, pausing, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.costs import cost_model
 from orchestrator.farm.idempotency import answered, remember
@@ -91,7 +91,7 @@ def submit(
     account_id: str,
     session_id: str | None,
     brief: Brief,
-    idempotency: Idempotency | None = None,
+    idempotency: Idempotency | Repeat | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
@@ -140,12 +140,13 @@ def listing(
     after: str | None = None,
     state: JobState | None = None,
     session_id: str | None = None,
+    oldest_first: bool = False,
 ) -> Page[Job]:
-    """Return jobs, newest first."""
+    """Return jobs, newest first unless asked otherwise."""
     wanted = {"account_id": account_id, "state": state, "session_id": session_id}
     equal = {name: value for name, value in wanted.items() if value is not None}
     with farm.store.read() as tx:
-        return page(tx, Job, limit, after, deleted_at_ms=None, **equal)
+        return page(tx, Job, limit, after, oldest_first=oldest_first, deleted_at_ms=None, **equal)
 
 
 def pause(farm: Farm, account_id: str | None, job_id: str) -> Job:

@@ -19,10 +19,21 @@ T = TypeVar("T", bound=HasId)
 MAX_PAGE = 200
 
 
-def page(tx: Transaction, cls: type[T], limit: int, after: str | None, **equal: Any) -> Page[T]:
+def page(
+    tx: Transaction,
+    cls: type[T],
+    limit: int,
+    after: str | None,
+    *,
+    oldest_first: bool = False,
+    **equal: Any,
+) -> Page[T]:
     """Return up to `limit` rows that match, newest first, from behind the cursor `after`."""
     limit = max(1, min(limit, MAX_PAGE))
-    rows = tx.find(cls, order="-id", limit=limit + 1, before=after, **equal)
+    if oldest_first:
+        rows = tx.find(cls, order="id", limit=limit + 1, after=after, **equal)
+    else:
+        rows = tx.find(cls, order="-id", limit=limit + 1, before=after, **equal)
     items = tuple(rows[:limit])
     more = len(rows) > limit
     return Page(items=items, next_cursor=items[-1].id if more else None)

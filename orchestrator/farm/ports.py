@@ -52,6 +52,9 @@ class Transaction(Protocol):
     def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
         """Keep an idempotency key."""
 
+    def forget_attempts(self, account_id: str, before_ms: int) -> None:
+        """Delete an account's attempts that are older than this moment."""
+
     def current_pass(self) -> int | None:
         """Return the lowest pass of a session that holds budget."""
 

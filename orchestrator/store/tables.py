@@ -316,6 +316,32 @@ idempotency: Final = Table(
     _ms("created_at_ms"),
 )
 
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("request_sha256", String(64), nullable=False),
+    _id("jobs.id", name="job_id"),
+    _count("made_by_try"),
+    _count("newest_try"),
+    _ms("at_ms"),
+    Index(None, "account_id", "request_sha256"),
+)
+
+reference_images: Final = Table(
+    "reference_images",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("kind", String(20), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("image", String(200), nullable=False),
+    _ms("bytes"),
+    _ms("created_at_ms"),
+    Index(None, "account_id", "kind", "id"),
+)
+
 facts: Final = Table(
     "facts",
     metadata,
@@ -335,4 +361,6 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Key: keys,
     model.Event: events,
     model.Sample: samples,
+    model.Attempt: attempts,
+    model.Reference: reference_images,
 }

@@ -167,6 +167,12 @@ class Transaction:
         }
         self.connection.execute(insert(tables.idempotency), row)
 
+    def forget_attempts(self, account_id: str, before_ms: int) -> None:
+        """Delete an account's attempts that are older than this moment."""
+        t = tables.attempts
+        query = delete(t).where(t.c.account_id == account_id, t.c.at_ms < before_ms)
+        self.connection.execute(query)
+
     # --- what the farm asks ------------------------------------------------------------------
 
     def current_pass(self) -> int | None:

@@ -171,12 +171,17 @@ def job_body() -> JobBody:
     if request.mimetype == "multipart/form-data":
         facts: dict[str, Any] = {k: v for k, v in request.form.items() if v != ""}
         if isinstance(facts.get("storyboard"), str):
-            facts["storyboard"] = _json(facts["storyboard"])
+            facts["storyboard"] = read_json(facts["storyboard"])
         return JobBody.model_validate(facts)
-    return JobBody.model_validate(_json(request.get_data(as_text=True)))
+    return JobBody.model_validate(read_json(request.get_data(as_text=True)))
 
 
-def _json(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """Return what a text of JSON says.
+
+    Raises:
+        BadRequest: it is not JSON.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -224,6 +229,11 @@ def idempotency() -> Idempotency | None:
         return None
     if len(key) > 200:
         raise BadRequest("An Idempotency-Key has at most 200 characters.")
+    return Idempotency(key=key, body_sha256=request_digest())
+
+
+def request_digest() -> str:
+    """Return the SHA-256 of what this request asks, whatever its form's boundary is."""
     asked = [request.method, request.path]
     if request.mimetype == "multipart/form-data":
         asked += [f"{name}={value}" for name, value in sorted(request.form.items(multi=True))]
@@ -233,4 +243,4 @@ def idempotency() -> Idempotency | None:
             asked.append(f"{name}:{digest(content.hex())}")
     else:
         asked.append(request.get_data(as_text=True))
-    return Idempotency(key=key, body_sha256=digest("\n".join(asked)))
+    return digest("\n".join(asked))

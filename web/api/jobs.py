@@ -12,7 +12,7 @@ from orchestrator.model import Job
 from orchestrator.states import KeyKind, UnitKind
 from orchestrator.wire import STRIP
 from web import errors
-from web.api import views
+from web.api import intake, views
 from web.api.bodies import (
     MAX_ID,
     EventsQuery,
@@ -85,17 +85,11 @@ def submit() -> Response:
     artifacts().check_room()
     body = _body()
     promise = idempotency()
-    submission = off_hub(
-        jobs.submit,
-        farm(),
-        account_id=own_account(),
-        session_id=body.session_id,
-        brief=brief_of(body, keep_files=True),
-        idempotency=promise,
-    )
-    answer = _shown(submission.job)
+    brief = brief_of(body, keep_files=True)
+    job = intake.submit(brief, session_id=body.session_id, promise=promise)
+    answer = _shown(job)
     answer.status_code = 202
-    answer.headers["Location"] = f"{views.BASE}/jobs/{submission.job.id}"
+    answer.headers["Location"] = f"{views.BASE}/jobs/{job.id}"
     return answer
 
 

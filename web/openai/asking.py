@@ -1,0 +1,209 @@
+"""What OpenAI's clients send, as the native API's bodies.
+
+They send forms even without a file, name nested fields with brackets (`video[id]`), write every
+number as text, and put what `extra_body` holds flat beside the rest.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from flask import request
+from pydantic import ValidationError
+from werkzeug.datastructures import FileStorage
+
+from orchestrator.errors import BadRequest
+from orchestrator.model import Brief, Json
+from web import errors
+from web.api.bodies import UNSTORED, JobBody, brief_of, read_json
+from web.context import artifacts, farm, settings
+from web.hub import off_hub
+
+OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
+BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
+DATA_URL: Final = re.compile(r"data:[\w/+.-]*(?:;[\w=-]+)*;base64,", re.ASCII)
+PICTURE_FIELD: Final = "input_reference"
+
+
+def fields() -> Json:
+    """Return the fields of this request, from JSON or a form, nested where their names say so.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    if request.mimetype in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        # A picture may come as a data URL in a field; the body as a whole is bounded anyway.
+        request.max_form_memory_size = settings().max_body_mb << 20
+        return _nested(request.form.items(multi=True))
+    asked = read_json(request.get_data(as_text=True))
+    if not isinstance(asked, dict):
+        raise BadRequest("The body is no JSON object.")
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def need(asked: Json, name: str) -> str:
+    """Take a text out of the fields.
+
+    Raises:
+        BadRequest: it is missing or empty.
+    """
+    value = asked.pop(name, None)
+    if not isinstance(value, str) or not value.strip():
+        raise missing(name)
+    return value
+
+
+def missing(name: str) -> BadRequest:
+    """Return the refusal of a request that lacks a field."""
+    fault = {"field": name, "fault": "missing"}
+    return BadRequest(f"{name} is missing or empty.", errors=[fault])
+
+
+def video_id(asked: Json) -> str:
+    """Take the id of the source video out of the fields: `video[id]`.
+
+    Raises:
+        BadRequest: there is none, or a file came instead.
+    """
+    video = asked.pop("video", None)
+    if "video" in request.files:
+        raise BadRequest(
+            "Only a video that this farm made can be edited or extended, not an uploaded one.",
+            next='Send its id: `video={"id": "job_…"}`.',
+            errors=[{"field": "video", "fault": "a file"}],
+        )
+    if isinstance(video, Mapping):
+        video = video.get("id")
+    if not isinstance(video, str) or not video:
+        raise missing("video.id")
+    return video
+
+
+def body_of(asked: Json) -> JobBody:
+    """Return the fields as the native API's body; what that takes is taken here too.
+
+    Raises:
+        BadRequest: a field is unknown or out of range.
+    """
+    model = asked.get("model")
+    if isinstance(model, str) and OPENAI_MODEL.fullmatch(model):
+        asked = asked | {"model": settings().openai_model or None}
+    if isinstance(asked.get("storyboard"), str):
+        asked = asked | {"storyboard": read_json(asked["storyboard"])}
+    try:
+        return JobBody.model_validate(asked)
+    except ValidationError as error:
+        raise errors.bad_request(error) from None
+
+
+def brief_with(body: JobBody, picture: "Picture | None") -> Brief:
+    """Return what is asked for, its reference picture stored if the model takes one."""
+    brief = brief_of(body, keep_files=True)
+    if picture is None:
+        return brief
+    # One that is not taken is not stored either: the planner refuses it by name.
+    takes = farm().catalog.card(body.model).takes_image
+    return replace(brief, image=picture() if takes else UNSTORED)
+
+
+Picture = Callable[[], str]
+"""Stores a reference picture and returns its key."""
+
+
+def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:
+    """Take the reference picture out of the fields; `kept` finds one by (field, id).
+
+    It comes as a file of any name and type, as a data URL, as a file's id, or as a character's.
+
+    Raises:
+        BadRequest: it is none of these, or there are several.
+    """
+    found: list[Picture] = []
+    if upload := request.files.get(PICTURE_FIELD):
+        found.append(partial(keep_upload, upload))
+    reference = asked.pop(PICTURE_FIELD, None)
+    if reference is not None:
+        found.append(_referred(reference, kept))
+    found += [partial(kept, "characters", each) for each in _ids(asked.pop("characters", None))]
+    if len(found) > 1:
+        raise BadRequest(
+            "There are several reference pictures; a video starts from one.",
+            next="Send one input_reference or one character.",
+            errors=[{"field": PICTURE_FIELD, "fault": "several"}],
+        )
+    return found[0] if found else None
+
+
+def keep_upload(upload: FileStorage) -> str:
+    """Store an uploaded picture; its content says what it is, not its name."""
+    return _keep(upload.read())
+
+
+def _keep(data: bytes) -> str:
+    return off_hub(artifacts().keep_input, "image", data)
+
+
+def _referred(reference: Any, kept: Callable[[str, str], str]) -> Picture:
+    facts = reference if isinstance(reference, Mapping) else {"image_url": reference}
+    url, file_id = facts.get("image_url"), facts.get("file_id")
+    if isinstance(url, str) and url.startswith("data:"):
+        return partial(_keep, _data(url))
+    if isinstance(file_id, str):
+        return partial(kept, "file", file_id)
+    raise BadRequest(
+        f"{PICTURE_FIELD} is no file, no data URL and no file_id; this farm fetches no addresses.",
+        next="Send the picture itself: as a file, or as data:image/png;base64,….",
+        errors=[{"field": PICTURE_FIELD, "fault": "cannot be read"}],
+    )
+
+
+def _data(url: str) -> bytes:
+    head = DATA_URL.match(url)
+    try:
+        if head:
+            return base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise BadRequest(
+        "image_url is no base64 data URL.",
+        errors=[{"field": f"{PICTURE_FIELD}.image_url", "fault": "not base64"}],
+    )
+
+
+def _ids(characters: Any) -> list[str]:
+    if characters is None:
+        return []
+    each = characters if isinstance(characters, list) else [characters]
+    ids = [c.get("id") if isinstance(c, Mapping) else c for c in each]
+    if not all(isinstance(found, str) for found in ids):
+        raise BadRequest(
+            "characters is no list of ids.", errors=[{"field": "characters", "fault": "no ids"}]
+        )
+    return [str(found) for found in ids]
+
+
+def _nested(items: Any) -> Json:
+    """Return form fields as JSON would have them: `a[b]` an object, `a[]` a list."""
+    asked: Json = {}
+    for name, value in items:
+        if value == "":
+            continue
+        found = BRACKETS.fullmatch(name)
+        if not found:
+            asked[name] = value
+            continue
+        parts = re.findall(r"\[(\w*)\]", found[2])
+        leaf = next((part for part in reversed(parts) if part), None)
+        several = "" in parts or any(part.isdecimal() for part in parts)
+        item = {leaf: value} if leaf and not leaf.isdecimal() else value
+        if several:
+            asked.setdefault(found[1], [])
+            if isinstance(asked[found[1]], list):
+                asked[found[1]].append(item)
+        elif isinstance(item, dict) and isinstance(asked.setdefault(found[1], {}), dict):
+            asked[found[1]] |= item
+    return asked

@@ -1,0 +1,64 @@
+"""Pictures to start videos from, kept as files (`client.files`) or under a character's name."""
+
+from flask import Blueprint, Response, jsonify, request
+
+from orchestrator.farm import references
+from orchestrator.model import Json, Reference
+from orchestrator.states import KeyKind
+from web.auth import account_scope, csrf, own_account, requires
+from web.context import farm
+from web.hub import off_hub
+from web.openai import asking
+from web.openai.showing import timestamp
+
+bp = Blueprint("references", __name__, url_prefix="/v1")
+csrf.exempt(bp)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+NAME_CHARS = 200
+
+
+@bp.post("/files")
+def create_file() -> Response:
+    """Keep a picture, for `input_reference={"file_id": …}`."""
+    asking.fields()
+    upload = request.files.get("file")
+    if upload is None:
+        raise asking.missing("file")
+    image = asking.keep_upload(upload)
+    name = (upload.filename or "upload")[:NAME_CHARS]
+    size = upload.stream.tell()
+    made = off_hub(
+        references.keep,
+        farm(),
+        account_id=own_account(),
+        kind="file",
+        name=name,
+        image=image,
+        size_bytes=size,
+    )
+    return jsonify(_file(made))
+
+
+@bp.get("/files/<file_id>")
+def show_file(file_id: str) -> Response:
+    """Show a kept picture."""
+    return jsonify(_file(off_hub(references.get, farm(), account_scope(), "file", file_id)))
+
+
+def kept_image(kind: str, reference_id: str) -> str:
+    """Return the key of a kept picture: of a `file`, or of one of the `characters`."""
+    wanted: references.Kind = "file" if kind == "file" else "character"
+    return off_hub(references.get, farm(), own_account(), wanted, reference_id).image
+
+
+def _file(row: Reference) -> Json:
+    return {
+        "id": row.id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": timestamp(row.created_at_ms),
+        "filename": row.name,
+        "purpose": "vision",
+        "status": "processed",
+    }

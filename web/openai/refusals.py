@@ -1,0 +1,42 @@
+"""Errors as OpenAI's clients read them: `{"error": {message, type, param, code}}`.
+
+Our own data (what is needed, what would fit, what to do next) stands beside these four.
+"""
+
+import json
+from typing import Any, Final
+
+from flask import Response
+
+PREFIX: Final = "/v1/"
+INVALID: Final = 422
+"""What the native API answers to a body it cannot read; the dialect says 400."""
+TYPES: Final = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that may be another one in a moment; the client would also repeat a 409 and a 501."""
+
+
+def refusal(
+    status: int, code: str, detail: str, *, next_step: str, again: bool = False, **data: Any
+) -> Response:
+    """Return an error in OpenAI's form; `again`: sending the same once more can help."""
+    if status == INVALID and code != "idempotency_mismatch":
+        status = 400
+    kind = "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error")
+    faults = data.get("errors") or [{}]
+    error = {
+        "message": f"{detail} {next_step}".strip(),
+        "type": kind,
+        "param": faults[0].get("field") or None,
+        "code": code,
+        "next": next_step,
+        **data,
+    }
+    answer = Response(json.dumps({"error": error}), status, mimetype="application/json")
+    answer.headers["x-should-retry"] = "true" if again or status in TRANSIENT else "false"
+    return answer

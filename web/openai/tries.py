@@ -1,0 +1,40 @@
+"""How a client that repeats without an Idempotency-Key is understood.
+
+OpenAI's client repeats a lost answer twice, and only counts (`x-stainless-retry-count`).
+"""
+
+from typing import Final
+
+from flask import request
+
+from orchestrator.farm import Idempotency, Repeat
+from orchestrator.farm.keys import digest
+from web.api.bodies import idempotency, request_digest
+from web.auth import current_key
+from web.context import farm
+
+READ_TIMEOUT_SECONDS: Final = 600.0
+"""The client's own, where it does not say."""
+DELAY_SECONDS: Final = 120.0
+"""The client waits at most this long before it tries again."""
+MOST_TRIES: Final = 99
+
+
+def promise() -> Idempotency | Repeat:
+    """Return what this request promises: its key, or which try of what it is."""
+    if keyed := idempotency():
+        return keyed
+    count = request.headers.get("x-stainless-retry-count", "", str)
+    tries = min(int(count[:3]), MOST_TRIES) if count.isascii() and count.isdecimal() else 0
+    patience = _timeout_seconds() + DELAY_SECONDS
+    return Repeat(
+        request_sha256=digest(f"{current_key().id}\n{request_digest()}"),
+        tries_before=tries,
+        arrived_at_ms=farm().clock(),
+        window_ms=round(tries * patience * 1000),
+    )
+
+
+def _timeout_seconds() -> float:
+    given = request.headers.get("x-stainless-read-timeout", READ_TIMEOUT_SECONDS, float)
+    return given if 0 < given < 1e6 else READ_TIMEOUT_SECONDS

@@ -1,0 +1,186 @@
+"""The calls of `client.videos`, each a few lines over the verbs of the native API."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from orchestrator import planner
+from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm import jobs
+from orchestrator.model import Brief, Job, Json, Origin
+from orchestrator.states import JobState, KeyKind
+from web.api import intake
+from web.auth import account_scope, csrf, own_account, requires
+from web.context import artifacts, farm
+from web.hub import off_hub, pause
+from web.openai import asking, showing
+from web.openai.references import kept_image
+from web.openai.tries import promise
+
+VARIANTS: Final = {
+    "video": ("video", "video/mp4", "mp4"),
+    "thumbnail": ("poster", "image/jpeg", "jpg"),
+    "spritesheet": ("sheet", "image/jpeg", "jpg"),
+}
+PAGE: Final = 20
+MOST: Final = 100
+STOP_SECONDS: Final = 20.0
+"""How long a DELETE waits for the device to stop: a step and a heartbeat, usually 2 s."""
+LOOK_SECONDS: Final = 0.25
+
+bp = Blueprint("videos", __name__, url_prefix="/v1/videos")
+csrf.exempt(bp)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+
+@bp.post("")
+def create() -> Response:
+    """Submit a video."""
+    asked = asking.fields()
+    picture = asking.picture(asked, kept_image)
+    asked["prompt"] = asking.need(asked, "prompt")
+    body = asking.body_of(asked)
+    return _submitted(asking.brief_with(body, picture), body.session_id)
+
+
+@bp.get("")
+def listing() -> Response:
+    """List videos, newest first; `last_id` is where the next page begins."""
+    page = off_hub(
+        jobs.listing,
+        farm(),
+        account_scope(),
+        limit=_limit(),
+        after=request.args.get("after") or None,
+        oldest_first=_one_of("order", "desc", ("asc", "desc")) == "asc",
+    )
+    shown = [showing.video(job) for job in page.items]
+    return jsonify(
+        object="list",
+        data=shown,
+        first_id=shown[0]["id"] if shown else None,
+        last_id=shown[-1]["id"] if shown else None,
+        has_more=page.next_cursor is not None,
+    )
+
+
+@bp.post("/edits")
+def edit() -> Response:
+    """Paint a video again, its prompt followed by what should be different."""
+    asked = asking.fields()
+    source = _source(asking.video_id(asked))
+    change = asking.need(asked, "prompt")
+    asked["prompt"] = ", ".join(part for part in (source.brief["prompt"], change) if part)
+    return _made_from(source, asked, Origin(job_id=source.id, how="edit"))
+
+
+@bp.get("/<video_id>")
+def retrieve(video_id: str) -> Response:
+    """Show a video, and say when to ask again."""
+    return _shown(off_hub(jobs.get, farm(), account_scope(), video_id))
+
+
+@bp.delete("/<video_id>")
+def delete(video_id: str) -> Response:
+    """Delete a video; one that is being made is cancelled first, which frees its device."""
+    scope = account_scope()
+    job = off_hub(jobs.get, farm(), scope, video_id)
+    waited = 0.0
+    if not job.state.is_terminal:
+        job = off_hub(jobs.cancel, farm(), scope, video_id)
+    while not job.state.is_terminal and waited < STOP_SECONDS:
+        pause(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+        job = off_hub(jobs.get, farm(), scope, video_id)
+    off_hub(artifacts().delete, off_hub(jobs.delete, farm(), scope, video_id))
+    return jsonify(id=video_id, object="video.deleted", deleted=True)
+
+
+@bp.get("/<video_id>/content")
+def content(video_id: str) -> Response:
+    """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
+    name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
+    job = off_hub(jobs.get, farm(), account_scope(), video_id)
+    if name not in job.artifacts:
+        raise NotFound(
+            f"The video is {showing.status(job)} and has no content yet.",
+            next="Poll it until its status is completed.",
+        )
+    key = job.artifacts[name]["key"]
+    return artifacts().send(key, mimetype=mimetype, download_name=f"{job.id}.{ending}")
+
+
+@bp.post("/<video_id>/remix")
+def remix(video_id: str) -> Response:
+    """Make a video again with another prompt: same model, seed, size, length and steps."""
+    asked = asking.fields()
+    source = _source(video_id)
+    asked["prompt"] = asking.need(asked, "prompt")
+    return _made_from(source, asked, Origin(job_id=source.id, how="remix"))
+
+
+def _source(video_id: str) -> Job:
+    """Return the finished video that another one is made from."""
+    job = off_hub(jobs.get, farm(), account_scope(), video_id)
+    if job.state is not JobState.SUCCEEDED:
+        raise Conflict(
+            f"The video is {showing.status(job)}; only a completed one can be the source.",
+            next="Poll it until its status is completed.",
+        )
+    return job
+
+
+def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
+    """Submit a video like its source but for what is asked."""
+    was = planner.brief_from_json(source.brief)
+    like: Json = {
+        "model": source.model,
+        "seconds": source.frames_total / source.fps,
+        "fps": source.fps,
+        "size": f"{source.width}x{source.height}",
+        "steps": source.steps,
+        "seed": source.seed,
+        "negative_prompt": was.negative_prompt,
+    }
+    if source.account_id == own_account():
+        like["session_id"] = source.session_id
+    picture = asking.picture(asked, kept_image)
+    body = asking.body_of(like | asked)
+    brief = asking.brief_with(body, picture)
+    if picture is None and body.model == source.model:
+        brief = replace(brief, image=was.image)
+    if origin.how == "edit":
+        brief = replace(brief, scenes=brief.scenes or was.scenes)
+    return _submitted(replace(brief, origin=origin), body.session_id)
+
+
+def _submitted(brief: Brief, session_id: str | None) -> Response:
+    return _shown(intake.submit(brief, session_id=session_id, promise=promise()))
+
+
+def _shown(job: Job) -> Response:
+    shown = showing.video(job)
+    answer = jsonify(shown)
+    if shown["status"] in showing.UNFINISHED:
+        answer.headers["openai-poll-after-ms"] = str(showing.poll_after_ms(job))
+    return answer
+
+
+def _limit() -> int:
+    given = request.args.get("limit", str(PAGE))
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST):
+        raise _bad("limit", f"must be a whole number from 1 to {MOST}")
+    return int(given)
+
+
+def _one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
+    given = request.args.get(name, otherwise)
+    if given not in words:
+        raise _bad(name, f"must be one of {', '.join(words)}")
+    return given
+
+
+def _bad(name: str, fault: str) -> BadRequest:
+    data: dict[str, Any] = {"errors": [{"field": name, "fault": fault}]}
+    return BadRequest(f"{name} {fault}.", **data)
