@@ -91,8 +91,22 @@ class StaleLease(FarmError):
     next = "Drop the work; the unit was granted again or its job has ended. Nothing is charged."
 
 
+class DiskFull(FarmError):
+    """There is no room left on the farm's disk."""
+
+    code = "disk_full"
+    next = (
+        "Nothing is charged. Free some room (`farm jobs rm` deletes ended jobs; `farm doctor` says "
+        "how much there is) or give FARM_HOME a larger disk, then send it again."
+    )
+
+
 class Unavailable(FarmError):
     """A part the farm needs cannot be reached."""
 
     code = "unavailable"
     next = "Try again shortly; `farm status` and `farm doctor` say which part it is."
+
+
+class Contended(Unavailable):
+    """Two requests met in the database and this one gave way; nothing of it was written."""

@@ -181,6 +181,34 @@ def lose(
     )
 
 
+def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms: int) -> Movement:
+    """Take a settlement back: its GPU-ms and its price."""
+    assert settled.kind is EntryKind.SETTLE
+    return _movement(
+        replace(session, spent_gpu_ms=session.spent_gpu_ms - settled.gpu_ms),
+        replace(
+            job,
+            spent_gpu_ms=job.spent_gpu_ms - settled.gpu_ms,
+            refunded_gpu_ms=job.refunded_gpu_ms + settled.gpu_ms,
+        ),
+        _entry(
+            EntryKind.REFUND,
+            session,
+            job,
+            settled.gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit=f"spent:{session.id}",
+            credit=f"available:{session.id}",
+            lease_id=settled.lease_id,
+            note="the farm could not finish the job",
+            price_microusd=-settled.price_microusd,
+            rates=settled.rates,
+            receipt_sha256=settled.receipt_sha256,
+        ),
+    )
+
+
 def extendable_gpu_ms(session: Session, job: Job) -> int:
     """What the job's hold may still grow by: the session's room, within the job's cap."""
     room = session.available_gpu_ms if session.state is SessionState.OPEN else 0

@@ -319,6 +319,8 @@ class Job:
     held_gpu_ms: int = 0
     """What its open hold still has."""
     spent_gpu_ms: int = 0
+    refunded_gpu_ms: int = 0
+    """What it had been charged before it failed by the farm's fault; `spent` is 0 then."""
     cap_gpu_ms: int | None = None
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
     encode_reserve_gpu_ms: int = 0

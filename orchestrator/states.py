@@ -237,6 +237,8 @@ class EntryKind(StrEnum):
     """held -> available: what a job no longer needs."""
     LOSS = "loss"
     """worked -> farm_loss: GPU-ms nobody is charged for."""
+    REFUND = "refund"
+    """spent -> available: what a job was charged that failed by the farm's fault."""
 
 
 class KeyKind(StrEnum):

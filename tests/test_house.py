@@ -135,6 +135,7 @@ def test_everything_is_caught_only_at_the_boundaries() -> None:
     """`except Exception` stands where a loop or a unit must outlive any error, and nowhere else."""
     allowed = {
         "orchestrator/dispatcher.py",  # the loop: log, wait, go on
+        "web/hub.py",  # from a native thread to the greenlet that asked, and raised there
         "workers/child.py",  # the unit boundary where models load: report and go on
         "workers/render.py",  # the unit boundary of each kind: likewise
         "workers/encode.py",

@@ -4,6 +4,7 @@ Keys are the farm's own words: `units/<unit>/<fence>/<name>` and `inputs/<sha256
 An input's key is named after its content, so only who has the file can name it.
 """
 
+import errno
 import hashlib
 import re
 import shutil
@@ -15,10 +16,12 @@ from uuid import uuid4
 import fsspec
 from flask import Response, send_file
 
-from orchestrator.errors import BadRequest, NotFound, Unavailable
+from orchestrator.errors import BadRequest, DiskFull, NotFound
 from web.pictures import check_picture
 
 PIECE_BYTES: Final = 1 << 20
+RESERVE: Final = 8
+"""Files stop at an eighth of FARM_MIN_FREE_DISK_MB: the database must be able to say so."""
 KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 
@@ -38,7 +41,9 @@ class Artifacts:
 
         Raises:
             BadRequest: its digest is another, or it is larger than allowed.
+            DiskFull: there is no room for it.
         """
+        self._check_room(self._min_free_bytes // RESERVE)
         place, part = self._place(key), self._place(key) + f".{uuid4().hex}.part"
         digest, size = hashlib.sha256(), 0
         self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
@@ -56,6 +61,10 @@ class Artifacts:
             if digest.hexdigest() != sha256:
                 raise BadRequest("The file that came is not the one its SHA-256 names.")
             self._fs.mv(part, place)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull from error
+            raise
         finally:
             if self._fs.exists(part):
                 self._fs.rm(part)
@@ -135,12 +144,15 @@ class Artifacts:
         """Refuse new work when the disk is nearly full.
 
         Raises:
-            Unavailable: less than FARM_MIN_FREE_DISK_MB is left.
+            DiskFull: less than FARM_MIN_FREE_DISK_MB is left.
         """
-        if self._local and shutil.disk_usage(self._root).free < self._min_free_bytes:
-            raise Unavailable(
-                "The farm's disk is nearly full; nothing new is started.",
-                next="Delete old jobs (`farm jobs rm`), or give FARM_HOME a larger disk.",
+        self._check_room(self._min_free_bytes)
+
+    def _check_room(self, min_bytes: int) -> None:
+        if self._local and (free := shutil.disk_usage(self._root).free) < min_bytes:
+            raise DiskFull(
+                f"The farm's disk is nearly full: {free >> 20} MB are free, and {min_bytes >> 20} "
+                "MB are needed."
             )
 
     def _place(self, key: str) -> str:

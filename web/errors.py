@@ -28,6 +28,7 @@ STATUS: Final = {
     "stale_lease": 409,
     "idempotency_mismatch": 422,
     "unavailable": 503,
+    "disk_full": 507,
 }
 NEXT: Final = {
     404: "Check the address; /openapi shows the calls there are.",

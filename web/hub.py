@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import stamina
 from flask import current_app
 from gevent import monkey
 from gevent.threadpool import ThreadPool
+
+from orchestrator.errors import Contended
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,20 +26,41 @@ T = TypeVar("T")
 THREADS = 10
 """For a database that takes several transactions at once."""
 
+ATTEMPTS = 5
+"""Of a verb whose transaction had to give way to another one."""
+
 _inside = contextvars.ContextVar("inside", default=False)
 
 
 def off_hub(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call off the hub, in the caller's context, and return what it returns."""
+    """Run a blocking call off the hub, in the caller's context, and return what it returns.
+
+    A verb that met another one in the database left no trace and is called again.
+    """
     if _inside.get() or not monkey.is_module_patched("socket"):
-        return verb(*args, **kwargs)
+        return _again(verb, *args, **kwargs)
 
-    def inside() -> T:
+    def inside() -> tuple[T | None, Exception | None]:
         _inside.set(True)
-        return verb(*args, **kwargs)
+        try:
+            return _again(verb, *args, **kwargs), None
+        except Exception as error:  # noqa: BLE001 - raised again on the other side
+            return None, error
 
-    result: T = _pool().apply(contextvars.copy_context().run, (inside,))
+    # Errors come back as values: gevent prints those that a thread raises, one traceback for
+    # every 404, and where that cannot be written (a full disk) the request waits for ever.
+    value, error = _pool().apply(contextvars.copy_context().run, (inside,))
+    if error is not None:
+        raise error
+    result: T = value
     return result
+
+
+@stamina.retry(
+    on=Contended, attempts=ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.2, wait_jitter=0.05
+)
+def _again(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return verb(*args, **kwargs)
 
 
 def pause(seconds: float) -> None:

@@ -32,7 +32,7 @@ from workers.artifacts import Artifacts
 from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
 from workers.heart import Heart, Held
-from workers.result import Result, cause_of
+from workers.result import Result, cause_of, message_of
 from workers.watch import Leaving, Watch
 
 log = structlog.get_logger(__name__)
@@ -224,7 +224,7 @@ class Agent:
 def _not_the_requests(held: Held, error: Exception) -> Result:
     """Return the failure of a unit whose files could not be moved: the machine's, or ours."""
     cause = Cause.WORKER if cause_of(error) is Cause.WORKER else Cause.FARM
-    return _failed(held, cause, str(error))
+    return _failed(held, cause, message_of(error))
 
 
 def _failed(held: Held, cause: Cause, message: str) -> Result:

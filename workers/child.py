@@ -36,7 +36,7 @@ from workers.ffmpeg import SegmentWriter
 from workers.meter import LOAD, Meter
 from workers.plan import plan
 from workers.render import render
-from workers.result import Result, cause_of
+from workers.result import Result, cause_of, message_of
 
 log = structlog.get_logger(__name__)
 
@@ -229,7 +229,7 @@ class Crew:
             return Result(
                 outcome=Outcome.FAILED,
                 cause=cause,
-                message=str(error) or type(error).__name__,
+                message=message_of(error),
                 receipt=meter.receipt(Outcome.FAILED, cause),
             )
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from orchestrator.errors import (
     BadRequest,
     Conflict,
+    DiskFull,
     FarmError,
     NotAllowed,
     NotFound,
@@ -65,7 +66,7 @@ class TryAgain(Unavailable):
 
 
 _ERRORS: Final[dict[str, type[FarmError]]] = {
-    error.code: error for error in (BadRequest, NotFound, Conflict, StaleLease)
+    error.code: error for error in (BadRequest, NotFound, Conflict, StaleLease, DiskFull)
 }
 
 

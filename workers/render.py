@@ -14,7 +14,7 @@ from orchestrator.states import Outcome
 from orchestrator.wire import RenderWork
 from workers.engines import Engine, Pixels
 from workers.meter import Meter, Stopped
-from workers.result import Result, cause_of
+from workers.result import Result, cause_of, message_of
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ def render(
         return Result(
             outcome=Outcome.FAILED,
             cause=cause,
-            message=str(error) or type(error).__name__,
+            message=message_of(error),
             receipt=meter.receipt(Outcome.FAILED, cause, fingerprint=fingerprint),
         )
     energy_after = energy()

@@ -1,5 +1,7 @@
 """What became of one unit, as the child hands it to the parent."""
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,18 @@ class Result:
 
 _DEVICE_ERRORS: Final = frozenset({"OutOfMemoryError", "AcceleratorError"})
 _DEVICE_WORDS: Final = ("out of memory", "can't allocate memory", "cuda", "cudnn", "cublas", "nccl")
+
+
+def message_of(error: Exception) -> str:
+    """Return what to tell of an error, in one sentence where we know what it means.
+
+    FFmpeg tells of a full disk in words alone.
+    """
+    said = str(error) or type(error).__name__
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or os.strerror(errno.ENOSPC) in said:
+        return "The worker's disk is full: nothing more can be written there."
+    return said
 
 
 def cause_of(error: Exception) -> Cause:

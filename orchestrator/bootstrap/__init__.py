@@ -58,6 +58,7 @@ class Embedded:
     admin_key: str | None = None
     broker_url: str = field(default="", repr=False)
     _children: dict[str, Child] = field(default_factory=dict)
+    _published: dict[str, int] = field(default_factory=dict)
     _lock: IO[str] | None = None
 
     def tend(self) -> list[str]:
@@ -66,10 +67,10 @@ class Embedded:
         Call it about once a second, always from the thread that started the farm: the kernel
         ends a child with the thread that made it.
         """
-        before = self._pids()
         down = tend(self._children)
-        if self._pids() != before:
-            self.publish()
+        if self._pids() != self._published:
+            with contextlib.suppress(OSError):  # a full disk: published with the next call
+                self.publish()
         return down
 
     def publish(self) -> None:
@@ -83,6 +84,7 @@ class Embedded:
             "started_at_ms": time.time_ns() // 1_000_000,
         }
         run_folder.write_private(self.home / "run" / "farm.json", json.dumps(facts))
+        self._published = self._pids()
 
     def stop(self) -> None:
         """Stop everything: workers hand back what they have, then web, dispatcher, broker."""

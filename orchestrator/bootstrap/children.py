@@ -63,7 +63,9 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509 - two calls, no locks
             )
-        (self.home / "run" / f"{self.name}.pid").write_text(f"{self.pid}\n", encoding="ascii")
+        pidfile = self.home / "run" / f"{self.name}.pid"
+        with contextlib.suppress(OSError):  # a full disk; we know the process without it
+            pidfile.write_text(f"{self.pid}\n", encoding="ascii")
 
     def runs(self) -> bool:
         """Tell whether it has not ended."""
@@ -78,8 +80,12 @@ class Child:
         if len(self._ends) > RESTARTS:
             return False
         self._sweep()
-        log.warning("process ended and was started again", name=self.name, times=len(self._ends))
-        self.start()
+        log.warning("process ended and is started again", name=self.name, times=len(self._ends))
+        try:
+            self.start()
+        except OSError as error:  # a full disk has no place for its log, for one
+            self._ends.pop()
+            log.warning("process not started, which is tried again", error=str(error))
         return True
 
     def ask_to_stop(self) -> None:

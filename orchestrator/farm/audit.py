@@ -17,6 +17,8 @@ from orchestrator.states import EntryKind
 _INTO_HOLD = frozenset({EntryKind.PLACE, EntryKind.EXTEND})
 _OUT_OF_HOLD = frozenset({EntryKind.SETTLE, EntryKind.RELEASE})
 
+_CHARGED = {EntryKind.SETTLE: 1, EntryKind.REFUND: -1}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bill:
@@ -60,7 +62,7 @@ def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
             "entries_of_session": len(bill.chain),
             "entries_of_job": len(bill.entries),
             "leases": len(leases),
-            "gpu_ms": sum(e.gpu_ms for e in bill.entries if e.kind is EntryKind.SETTLE),
+            "gpu_ms": sum(e.gpu_ms * _CHARGED.get(e.kind, 0) for e in bill.entries),
             "lost_gpu_ms": sum(e.gpu_ms for e in bill.entries if e.kind is EntryKind.LOSS),
             "price_microusd": sum(e.price_microusd for e in bill.entries),
         },
@@ -88,7 +90,7 @@ def _sums(bill: _Bill) -> Iterator[Fault]:
     held = spent = 0
     for entry in bill.entries:
         held += entry.gpu_ms * ((entry.kind in _INTO_HOLD) - (entry.kind in _OUT_OF_HOLD))
-        spent += entry.gpu_ms * (entry.kind is EntryKind.SETTLE)
+        spent += entry.gpu_ms * _CHARGED.get(entry.kind, 0)
         if held < 0:
             yield Fault(entry=entry, why="it takes more out of the hold than was in it")
     if (held, spent) != (bill.job.held_gpu_ms, bill.job.spent_gpu_ms):
@@ -104,6 +106,7 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
     known = {lease.id: lease for lease in bill.leases}
     settled: Counter[str] = Counter()
     lost: Counter[str] = Counter()
+    refunded: Counter[str] = Counter()
     for entry in bill.entries:
         if entry.lease_id is None:
             continue
@@ -113,7 +116,12 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
             continue
         if entry.kind is EntryKind.SETTLE and settled[lease.id]:
             yield Fault(entry=entry, why="its lease was settled before")
-        (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
+        if entry.kind is EntryKind.REFUND:
+            refunded[lease.id] += entry.gpu_ms
+            if refunded[lease.id] != settled[lease.id]:
+                yield Fault(entry=entry, why="it gives back another amount than was settled")
+        else:
+            (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
         reported = ledger.receipt_digest(lease.receipt) if lease.receipt else ""
         if entry.receipt_sha256 != reported:
             yield Fault(entry=entry, why="what its worker reported was changed since")
@@ -131,12 +139,13 @@ def _prices(farm: Farm, bill: _Bill) -> Iterator[Fault]:
     """Compute every price anew by the rate card that its entry names."""
     devices = {lease.id: bill.workers[lease.worker_id].device_class for lease in bill.leases}
     for entry in bill.entries:
-        if entry.kind is not EntryKind.SETTLE:
+        sign = _CHARGED.get(entry.kind)
+        if sign is None:
             continue
         card = farm.rates.version(entry.rates)
         if card is None:
             yield Fault(entry=entry, why=f"there is no rate card {entry.rates!r} any more")
-        elif entry.price_microusd != card.price_microusd(
+        elif entry.price_microusd != sign * card.price_microusd(
             entry.gpu_ms, devices[entry.lease_id or ""]
         ):
             yield Fault(entry=entry, why=f"its price is not that of rate card {card.version}")

@@ -10,6 +10,7 @@ from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Json, Lease, Plan, Session, Unit
 from orchestrator.states import (
+    EntryKind,
     JobEvent,
     LeaseState,
     PauseReason,
@@ -17,6 +18,9 @@ from orchestrator.states import (
     Wish,
     step,
 )
+
+UNIT_FAILED = "unit_failed"
+"""The error of a job that the farm could not do: no fault of its request."""
 
 
 class Case:
@@ -111,6 +115,19 @@ class Case:
             )
         )
 
+    def refund(self) -> None:
+        """Take back every settlement of the job: the farm pays for what it could not finish."""
+        for settled in self.tx.find(Entry, job_id=self.job.id, kind=EntryKind.SETTLE):
+            self.move(
+                ledger.refund(
+                    self.session,
+                    self.job,
+                    settled,
+                    entry_id=self.entry_id(),
+                    now_ms=self.now_ms,
+                )
+            )
+
     def lose(self, lease: Lease, gpu_ms: int, note: str) -> None:
         """Book device time that nobody is charged for."""
         self.move(
@@ -158,8 +175,13 @@ class Case:
         return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **equal)
 
     def end(self, event: JobEvent, *, error: Json | None = None) -> None:
-        """Bring the job to a terminal state: hold released, open units dropped."""
+        """Bring the job to a terminal state: hold released, open units dropped.
+
+        One that the farm could not finish costs nothing, whatever it was charged on its way.
+        """
         self.release()
+        if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
+            self.refund()
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
         self.step(

@@ -32,7 +32,13 @@ def _balances(tx: Transaction) -> Iterator[str]:
         if sums.get(f"spent:{session.id}", 0) != session.spent_gpu_ms:
             yield f"I2: what session {session.id} spent is not what its entries say"
     held: Counter[str] = Counter()
+    charged: Counter[str] = Counter()
+    for entry in tx.find(Entry, kind=(EntryKind.SETTLE, EntryKind.REFUND)):
+        sign = 1 if entry.kind is EntryKind.SETTLE else -1
+        charged[entry.job_id or ""] += sign * entry.gpu_ms
     for job in tx.find(Job):
+        if charged[job.id] != job.spent_gpu_ms:
+            yield f"I2: job {job.id} was charged something else than its entries say"
         held[job.session_id] += job.held_gpu_ms
         if sums.get(f"held:{job.id}", 0) != job.held_gpu_ms:
             yield f"I2: what job {job.id} holds is not what its entries say"

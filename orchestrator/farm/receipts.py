@@ -39,6 +39,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         "final": job.state.is_terminal,
         "gpu_ms": job.spent_gpu_ms,
         "held_gpu_ms": job.held_gpu_ms,
+        "refunded_gpu_ms": job.refunded_gpu_ms,
         "lost_gpu_ms": sum(line["lost_gpu_ms"] for line in lines),
         "not_charged": [{"why": why, "gpu_ms": ms} for why, ms in not_charged.most_common()],
         "price_microusd": sum(line["price_microusd"] for line in lines),
@@ -58,7 +59,8 @@ def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dic
     """Return one lease; what it cost and what it did not is what its entries say."""
     measured = lease.receipt or {}
     outcome = lease.outcome.value if lease.outcome else lease.state.value
-    lost = [entry for entry in entries if entry.kind is EntryKind.LOSS]
+    lost = [entry for entry in entries if entry.kind in (EntryKind.LOSS, EntryKind.REFUND)]
+    refunded = sum(entry.gpu_ms for entry in entries if entry.kind is EntryKind.REFUND)
     return {
         "lease_id": lease.id,
         "unit_id": unit.id,
@@ -70,8 +72,8 @@ def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dic
         "device": worker.device,
         "device_class": worker.device_class,
         "outcome": "running" if lease.state is LeaseState.OPEN else outcome,
-        "gpu_ms": lease.settled_gpu_ms,
-        "lost_gpu_ms": lease.lost_gpu_ms,
+        "gpu_ms": lease.settled_gpu_ms - refunded,
+        "lost_gpu_ms": lease.lost_gpu_ms + refunded,
         "not_charged": [{"why": entry.note, "gpu_ms": entry.gpu_ms} for entry in lost],
         "by_stage": measured.get("by_stage", {}),
         "price_microusd": sum(entry.price_microusd for entry in entries),

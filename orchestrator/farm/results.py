@@ -7,7 +7,7 @@ from dataclasses import replace
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm import Farm, grants
-from orchestrator.farm.case import Case
+from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.jobs import artifact_key, digest_of
 from orchestrator.farm.ports import Transaction
@@ -256,10 +256,11 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
     if attempts >= case.farm.terms.max_attempts:
         case.fail(
             {
-                "code": "unit_failed",
+                "code": UNIT_FAILED,
                 "message": f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
-                "next": "None of the failed attempts was charged. `farm worker ls` and `farm "
-                "logs` say more about the workers; `farm jobs rerun` tries the whole job again.",
+                "next": "Nothing is charged: what was charged before was given back. `farm worker "
+                "ls`, `farm doctor` and `farm logs` say more about the machines; mend what the "
+                "message names, then `farm jobs rerun` tries the whole job again.",
             }
         )
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Engine, inspect, text
 
-from orchestrator.store.engine import make_engine
+from orchestrator.store.engine import explained, make_engine
 from orchestrator.store.transaction import Transaction
 
 HEAD: Final = "0001"
@@ -26,7 +26,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction that only looks; it sees one moment."""
-        with self.engine.connect().execution_options(reads=True) as connection:
+        with explained(), self.engine.connect().execution_options(reads=True) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -36,8 +36,13 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Open a transaction that commits at the end, or leaves no trace."""
-        with self.engine.begin() as connection:
+        """Open a transaction that commits at the end, or leaves no trace.
+
+        Raises:
+            Contended: it met another one; the whole verb may be called again.
+            Unavailable: the database cannot be used now (its disk is full, it is down).
+        """
+        with explained(), self.engine.begin() as connection:
             yield Transaction(connection)
 
     def close(self) -> None:

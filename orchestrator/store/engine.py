@@ -1,14 +1,24 @@
 """How we open SQLite and Postgres so that neither loses or bends a transaction."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+
+from orchestrator.errors import Contended, Unavailable
 
 BUSY_MS = 10_000
 """How long a writer waits for another one before it gives up."""
+
+GAVE_WAY: Final = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATEs of a serialization failure, a deadlock and a lock that was not had in time."""
+FIRST_COMES: Final = ("idempotency", "sessions.account_id", "uq_sessions")
+"""What an IntegrityError names when a row that a verb looked for in vain was just written."""
 
 
 def make_engine(url: str) -> Engine:
@@ -44,3 +54,28 @@ def _begin_sqlite(connection: Connection) -> None:
     # spend one budget twice, or fail. A writer therefore locks first.
     reads = connection.get_execution_options().get("reads", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise what the database says in the farm's own words.
+
+    Raises:
+        Contended: another transaction was there first; a second call finds its rows.
+        Unavailable: the disk is full, the server is down, the file is gone.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if any(name in str(error.orig) for name in FIRST_COMES):
+            raise Contended from error
+        raise
+    except (OperationalError, InterfaceError) as error:
+        if getattr(error.orig, "sqlstate", None) in GAVE_WAY or "locked" in str(error.orig):
+            raise Contended from error
+        words = str(error.orig).strip().splitlines()
+        raise Unavailable(
+            f"The farm's database cannot be used now: {words[0] if words else 'no reason given'}.",
+            next="Nothing of this request was written. See to its disk or its server "
+            "(`farm doctor`), and send it again.",
+        ) from error

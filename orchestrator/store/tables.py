@@ -136,6 +136,7 @@ jobs: Final = Table(
     _count("frames_done"),
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
+    _ms("refunded_gpu_ms"),
     _ms("cap_gpu_ms", null=True),
     _ms("encode_reserve_gpu_ms"),
     _json("error", null=True),

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -261,17 +262,20 @@ class Transaction:
             "worker": lease.c.worker_id,
             "stage": lease.c.kind,
         }[by]
+        charged = case((job.c.refunded_gpu_ms > 0, 0), else_=lease.c.settled_gpu_ms)
         query = (
             select(
                 group.label("key"),
                 func.count().label("units"),
-                func.sum(lease.c.settled_gpu_ms).label("gpu_ms"),
-                func.sum(lease.c.lost_gpu_ms).label("lost_gpu_ms"),
+                func.sum(charged).label("gpu_ms"),
+                func.sum(lease.c.lost_gpu_ms + lease.c.settled_gpu_ms - charged).label(
+                    "lost_gpu_ms"
+                ),
             )
             .join(job, job.c.id == lease.c.job_id)
             .where(lease.c.resolved_at_ms >= since_ms)
             .group_by(group)
-            .order_by(func.sum(lease.c.settled_gpu_ms).desc())
+            .order_by(func.sum(charged).desc())
         )
         if account_id is not None:
             query = query.where(job.c.account_id == account_id)

@@ -153,6 +153,29 @@ def test_three_failures_fail_the_job_and_free_its_hold(farm: Farm, clock: Clock)
     assert check.violations(farm) == []
 
 
+def test_a_job_that_the_farm_cannot_finish_costs_nothing(farm: Farm, clock: Clock) -> None:
+    """What it was charged on its way is given back by an entry, and its receipt is of zero."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    hand.done(claimed(hand), 40)
+    hand.done(claimed(hand), 70)
+    assert jobs.get(farm, None, job.id).spent_gpu_ms == 110
+    for _ in range(3):
+        order = claimed(hand)
+        clock.advance(1)
+        hand.complete(order, Outcome.FAILED, cause=Cause.WORKER)
+    ended = jobs.get(farm, None, job.id)
+    assert (ended.state, ended.spent_gpu_ms) == (JobState.FAILED, 0)
+    bill = receipts.receipt(farm, None, job.id)
+    assert (bill["gpu_ms"], bill["refunded_gpu_ms"], bill["price_microusd"]) == (0, 110, 0)
+    assert sum(line["gpu_ms"] for line in bill["lines"]) == 0
+    session = sessions.find(farm, account_id(farm), None)
+    assert (session.held_gpu_ms, session.spent_gpu_ms) == (0, 0)
+    rows = fleet.usage(farm, None, by="model", since_ms=0)
+    assert sum(row["gpu_ms"] for row in rows) == 0
+    assert check.violations(farm) == []
+
+
 def test_an_impossible_request_fails_at_once_and_is_charged(farm: Farm, clock: Clock) -> None:
     """What the request itself made impossible is not tried again, and its device time is billed."""
     job = submit(farm)

@@ -12,7 +12,7 @@ from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded
 from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Session
-from orchestrator.states import JobState
+from orchestrator.states import EntryKind, JobState
 
 amounts = st.integers(min_value=1, max_value=10_000)
 
@@ -48,6 +48,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.jobs: dict[str, Job] = {}
         self.entries: list[Entry] = []
         self.leases: list[tuple[str, int]] = []
+        self.failed: set[str] = set()
         self.ids = (f"e{n}" for n in count())
 
     def take(self, movement: Movement) -> None:
@@ -143,6 +144,27 @@ class LedgerMachine(RuleBasedStateMachine):
                 ledger.release(self.session, self.jobs[name], entry_id=next(self.ids), now_ms=0)
             )
             assert self.jobs[name].held_gpu_ms == 0
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        """A job without open leases fails by the farm's fault and gets all back."""
+        name = data.draw(st.sampled_from(sorted(self.jobs)))
+        if name not in self.failed and all(owner != name for owner, _ in self.leases):
+            self.take(
+                ledger.release(self.session, self.jobs[name], entry_id=next(self.ids), now_ms=0)
+            )
+            before = self.session.available_gpu_ms + self.jobs[name].spent_gpu_ms
+            settled = [e for e in self.entries if e.job_id == name and e.kind is EntryKind.SETTLE]
+            for entry in settled:
+                self.take(
+                    ledger.refund(
+                        self.session, self.jobs[name], entry, entry_id=next(self.ids), now_ms=0
+                    )
+                )
+            self.failed.add(name)
+            assert self.session.available_gpu_ms == before
+            assert self.jobs[name].spent_gpu_ms == 0
 
     @invariant()
     def never_overspent(self) -> None:

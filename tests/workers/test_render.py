@@ -161,7 +161,7 @@ def test_a_full_disk_is_the_machines_fault_and_costs_nothing() -> None:
     reel = FullDisk()
     result = run(work(shot(400)), reel=reel, step_ms=1)
     assert (result.outcome, result.cause) == (Outcome.FAILED, Cause.WORKER)
-    assert "No space left" in result.message
+    assert "disk is full" in result.message
     assert (result.receipt.gpu_ms, reel.ended) == (0, "aborted")
     assert result.receipt.wasted_gpu_ms < 100
 

@@ -90,6 +90,7 @@ class ReceiptView(View):
     final: bool
     gpu_seconds: float
     lost_gpu_seconds: float
+    refunded_gpu_seconds: float
     price: Price
     by_stage: dict[str, float]
     lines: list[dict[str, Any]]
