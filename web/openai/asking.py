@@ -89,7 +89,7 @@ def body_of(asked: Json) -> JobBody:
     Raises:
         BadRequest: a field is unknown or out of range.
     """
-    model = asked.get("model")
+    model = asked.get("model", "sora-2")  # as OpenAI has it where none is named
     if isinstance(model, str) and OPENAI_MODEL.fullmatch(model):
         asked = asked | {"model": settings().openai_model or None}
     if isinstance(asked.get("storyboard"), str):
