@@ -1,4 +1,4 @@
-"""The dispatcher: rings idle devices through Celery and takes back what lost workers hold.
+"""The dispatcher: rings idle devices, takes back what lost workers hold, sends webhooks.
 
 `python -m orchestrator.dispatcher`, or `farm dispatcher`. The database is the truth and a
 message only a hint: it carries a unit's id, may be lost, doubled or late, and is rung again.
@@ -16,10 +16,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator import logs
+from orchestrator.courier import Courier
 from orchestrator.farm import Farm, check, reconcile
+from orchestrator.outbound import Door
 from orchestrator.settings import Settings, settings
 from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE
-from orchestrator.wiring import farm_from
+from orchestrator.wiring import farm_from, webhook_rules
 
 log = structlog.get_logger()
 
@@ -28,6 +30,7 @@ TICK_SECONDS: Final = 0.1
 LOCK_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 300.0
 """Between two looks at the invariants of the whole store."""
+FORGET_SECONDS: Final = 3600.0
 
 
 def celery_app(broker_url: str) -> Celery:
@@ -57,10 +60,13 @@ class Dispatcher:
         self.stopped = threading.Event()
         self._due: dict[str, int] = {}
         self._leads = False
+        door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
+        self.courier = Courier(farm, door, leads=lambda: self._leads, stopped=self.stopped)
 
     def run(self) -> None:
         """Work until `stopped` is set. An error is logged and the loop goes on."""
         log.info("dispatcher started", holder=self.holder)
+        self.courier.start()
         while not self.stopped.wait(TICK_SECONDS):
             try:
                 self.tick()
@@ -85,6 +91,8 @@ class Dispatcher:
         if self._is_due("check", CHECK_SECONDS):
             for violation in check.violations(self.farm):
                 log.error("invariant broken", violation=violation)
+        if self._is_due("forget", FORGET_SECONDS):
+            reconcile.forget(self.farm)
         for queue, unit_id in reconcile.to_ring(self.farm):
             self.ring(queue, unit_id)
 

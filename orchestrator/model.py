@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.states import (
+    DeliveryState,
     EntryKind,
+    HookState,
     JobState,
     KeyKind,
     LeaseState,
@@ -335,6 +337,10 @@ class Job:
     finished_at_ms: int | None = None
     deleted_at_ms: int | None = None
     """Its owner deleted it: hidden and its files are gone; the ledger still names it."""
+    hook_id: str | None = None
+    """The endpoint that its `webhook_url` named."""
+    rulings: Json = field(default_factory=dict)
+    """What the operator's policy said of its `prompt` and of its `frames`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,3 +525,65 @@ class Sample:
     work: float
     """render: frames·steps·native megapixels; encode: frames·output megapixels; plan: 1."""
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A webhook endpoint: a URL that is told what happens."""
+
+    id: str
+    account_id: str
+    url: str
+    kinds: tuple[str, ...]
+    """Of events: `job.succeeded`, `job.*`, `*` …"""
+    operator: bool = False
+    """An operator made it: it is told of workers too, which belong to no account."""
+    for_jobs: bool = False
+    """A job's `webhook_url` made it: it is told only of jobs that name it."""
+    state: HookState = HookState.ACTIVE
+    why: str = ""
+    """It is disabled."""
+    secret: str = field(repr=False)
+    """`whsec_…`, kept as it is, since every message is signed with it."""
+    old_secret: str | None = field(default=None, repr=False)
+    """Of before the last rotation; signs too until `old_until_ms`."""
+    old_until_ms: int | None = None
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message to one endpoint, with every try to send it; its id is the `webhook-id`."""
+
+    id: str
+    hook_id: str
+    kind: str
+    body: str
+    """As signed and sent: the same bytes at every try."""
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    """Since it was written or last replayed."""
+    tries: tuple[Json, ...] = ()
+    """The log: {at_ms, status, error, milliseconds}, newest last."""
+    next_at_ms: int
+    created_at_ms: int
+    ended_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One administrative action: who, what, when, from where. Never changed."""
+
+    id: str
+    at_ms: int
+    verb: str
+    """As `key.create`."""
+    target: str
+    """Id of what it was done to."""
+    account_id: str | None
+    """Whose thing that is, where it is somebody's."""
+    key_id: str | None
+    """Who did it: the key that asked; None: the farm itself, or a signed-in browser."""
+    source: str
+    """From where: an address, or `farm` for what a process did on its own machine."""
+    data: Json = field(default_factory=dict)

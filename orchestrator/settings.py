@@ -3,12 +3,13 @@
 `farm` reads `FARM_<NAME>` and, for secrets, the file named by `FARM_<NAME>_FILE`.
 """
 
+import ipaddress
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -81,6 +82,13 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = 512
     """Below this nothing new starts."""
 
+    webhook_http: bool = False
+    """Let webhooks go to http:// URLs too."""
+    webhook_networks: str = ""
+    """Networks (`10.1.0.0/16, …`) that webhooks may go to although they are not public."""
+    webhook_timeout_seconds: float = 15.0
+    webhook_log_days: float = 30.0
+
     ffmpeg: str = ""
     """Path of an ffmpeg; empty: the system's, then imageio-ffmpeg's."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -94,6 +102,14 @@ class Settings(BaseSettings):
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
         return values
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in text.split(","):
+            if part.strip():
+                ipaddress.ip_network(part.strip())
+        return text
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:

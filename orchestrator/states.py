@@ -241,6 +241,28 @@ class EntryKind(StrEnum):
     """spent -> available: what a job was charged that failed by the farm's fault."""
 
 
+class HookState(StrEnum):
+    """Whether an endpoint is sent anything."""
+
+    ACTIVE = "active"
+    """What it asked for is sent."""
+    DISABLED = "disabled"
+    """It answered 410 Gone; its owner may enable it again."""
+    DELETED = "deleted"
+    """Its owner deleted it; its deliveries stay in the log for a while."""
+
+
+class DeliveryState(StrEnum):
+    """How a message to an endpoint stands."""
+
+    PENDING = "pending"
+    """It is sent as soon as it is due, and again until it is answered with a 2xx."""
+    DELIVERED = "delivered"
+    """The endpoint answered 2xx."""
+    FAILED = "failed"
+    """The last try failed, or its endpoint is gone; a replay sends it again."""
+
+
 class KeyKind(StrEnum):
     """What a key opens."""
 

@@ -3,6 +3,7 @@
 import time
 
 from orchestrator import catalog, rates
+from orchestrator.destination import Rules, networks
 from orchestrator.farm import Farm, Terms
 from orchestrator.settings import Settings
 from orchestrator.store import migrate, open_store
@@ -11,6 +12,11 @@ from orchestrator.store import migrate, open_store
 def now_ms() -> int:
     """Return the farm's clock: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def webhook_rules(settings: Settings) -> Rules:
+    """Return where webhooks may go."""
+    return Rules(http=settings.webhook_http, networks=networks(settings.webhook_networks))
 
 
 def farm_from(settings: Settings, *, upgrade: bool = True) -> Farm:

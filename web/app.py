@@ -14,7 +14,7 @@ from orchestrator.farm import Farm, keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
 from web import auth, errors, pages, protocol
-from web.api import health, jobs, operators, sessions
+from web.api import health, jobs, operators, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import references, videos
 
@@ -65,7 +65,7 @@ def create_app(
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references):
         app.register_blueprint(room.bp)
-    for api in (sessions, jobs, operators, health):
+    for api in (sessions, jobs, webhooks, operators, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
     app.after_request(_harden)

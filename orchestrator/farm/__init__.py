@@ -32,6 +32,7 @@ class Terms:
     ring_again_seconds: float = 3.0
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
+    webhook_log_days: float = 30.0
 
     @property
     def lease_ms(self) -> int:

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator import ledger, planner
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, hooks
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Json, Lease, Plan, Session, Unit
@@ -57,6 +57,9 @@ class Case:
             self._job = self.tx.save(self._job, self.job)
         self.tx.add(*self._entries)
         self.tx.tell(self.job.id, self._told, self.now_ms)
+        for kind, data in self._told:
+            if kind == "state":
+                hooks.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
         self._entries, self._told = [], []
         return self.job
 

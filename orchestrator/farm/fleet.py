@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator import scheduler
 from orchestrator.errors import NotFound
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, hooks
+from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Worker
 from orchestrator.states import LeaseState, UnitState, WorkerState
 
@@ -67,6 +68,12 @@ def freeze(farm: Farm, *, frozen: bool) -> None:
     """Stop (or allow again) all spending at once: no grants, and running units pause."""
     with farm.store.write() as tx:
         tx.set_fact("frozen", frozen)
+
+
+def tell_trouble(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> None:
+    """Tell operators that a worker is gone or quarantined."""
+    data = {name: getattr(worker, name) for name in ("id", "name", "host", "device", "state")}
+    hooks.tell_operators(farm, tx, f"worker.{worker.state}", data | {"object": "worker"}, now_ms)
 
 
 def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:

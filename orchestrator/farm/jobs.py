@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator import ledger, planner, pricing, prompt
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page, Repeat, pausing, scheduling
+from orchestrator.farm import Farm, Idempotency, Page, Repeat, hooks, pausing, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.costs import cost_model
 from orchestrator.farm.idempotency import answered, remember
@@ -57,6 +57,8 @@ class Submission:
 
     job: Job
     created: bool
+    hook_secret: str | None = None
+    """Of the endpoint that its `webhook_url` made: shown with its first job alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +94,11 @@ def submit(
     session_id: str | None,
     brief: Brief,
     idempotency: Idempotency | Repeat | None = None,
+    webhook_url: str | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
+
+    `webhook_url`, checked by the caller, is told of the job's states.
 
     Raises:
         BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
@@ -111,6 +116,10 @@ def submit(
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)
         job = _new_job(job_id, session, brief, plan, quote, costs, now)
+        secret = None
+        if webhook_url:
+            hook, new = hooks.for_url(farm, tx, account_id, webhook_url, now)
+            job, secret = replace(job, hook_id=hook.id), hook.secret if new else None
         tx.add(job)
         case = Case(farm, tx, job_id, session.id, now)
         scheduling.join(case)
@@ -123,7 +132,7 @@ def submit(
         tx.add(_plan_unit(farm, case, plan, costs))
         remember(tx, account_id, idempotency, job_id, now)
         case.tell("state", state=job.state.value, pause_reason=None, error=None)
-        return Submission(job=case.close(), created=True)
+        return Submission(job=case.close(), created=True, hook_secret=secret)
 
 
 def get(farm: Farm, account_id: str | None, job_id: str) -> Job:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from orchestrator.model import Json, Lease, Sample, Session, Unit
+from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
 
 T = TypeVar("T")
 
@@ -84,6 +84,12 @@ class Transaction(Protocol):
 
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
+
+    def due_deliveries(self, now_ms: int, busy: Sequence[str], limit: int) -> list[Delivery]:
+        """Return the oldest due message of each active endpoint that is not busy."""
+
+    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+        """Delete what is kept for a time only."""
 
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events."""

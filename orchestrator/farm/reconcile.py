@@ -1,12 +1,16 @@
 """What nobody asks for and has to be done: lapsed leases, lost workers, bells to ring."""
 
 from dataclasses import replace
+from typing import Final
 
 from orchestrator import scheduler
-from orchestrator.farm import Farm, grants
+from orchestrator.farm import Farm, fleet, grants
 from orchestrator.farm.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.states import LeaseState, WorkerState
+
+DAY_MS: Final = 86_400_000
+IDEMPOTENCY_DAYS: Final = 7
 
 
 def reconcile(farm: Farm) -> int:
@@ -33,7 +37,8 @@ def reconcile(farm: Farm) -> int:
         with farm.store.write() as tx:
             now_seen = tx.get(Worker, worker.id, lock=True)
             if now_seen and now_seen.seen_at_ms == worker.seen_at_ms:
-                tx.save(now_seen, replace(now_seen, state=WorkerState.GONE))
+                gone = tx.save(now_seen, replace(now_seen, state=WorkerState.GONE))
+                fleet.tell_trouble(farm, tx, gone, now)
     return len(lapsed)
 
 
@@ -75,3 +80,11 @@ def lead(farm: Farm, holder: str, seconds: float) -> bool:
             return False
         tx.set_fact("dispatcher", {"holder": holder, "until_ms": now + round(seconds * 1000)})
         return True
+
+
+def forget(farm: Farm) -> int:
+    """Delete idempotency keys after a week, and old deliveries from the log."""
+    now = farm.clock()
+    log_ms = round(farm.terms.webhook_log_days * DAY_MS)
+    with farm.store.write() as tx:
+        return tx.forget(now - IDEMPOTENCY_DAYS * DAY_MS, now - log_ms)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, grants
+from orchestrator.farm import Farm, fleet, grants
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.jobs import artifact_key, digest_of
@@ -383,7 +383,9 @@ def _judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) -
         blamed = tuple(dict.fromkeys((*worker.blamed, lease.session_id)))
         if len(blamed) >= QUARANTINE_AFTER:
             state = WorkerState.QUARANTINED
-    case.tx.save(worker, replace(worker, blamed=blamed, state=state))
+    judged = case.tx.save(worker, replace(worker, blamed=blamed, state=state))
+    if judged.state is not worker.state:
+        fleet.tell_trouble(case.farm, case.tx, judged, case.now_ms)
 
 
 def _unit(tx: Transaction, lease: Lease) -> Unit:

@@ -28,7 +28,9 @@ from sqlalchemy import (
 
 from orchestrator import model
 from orchestrator.states import (
+    DeliveryState,
     EntryKind,
+    HookState,
     JobState,
     KeyKind,
     LeaseState,
@@ -146,6 +148,8 @@ jobs: Final = Table(
     _ms("started_at_ms", null=True),
     _ms("finished_at_ms", null=True),
     _ms("deleted_at_ms", null=True),
+    _id(name="hook_id", null=True),
+    _json("rulings"),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
     CheckConstraint(
@@ -343,6 +347,58 @@ reference_images: Final = Table(
     Index(None, "account_id", "kind", "id"),
 )
 
+hooks: Final = Table(
+    "hooks",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("url", String(2048), nullable=False),
+    _json("kinds"),
+    Column("operator", Boolean, nullable=False),
+    Column("for_jobs", Boolean, nullable=False),
+    _word("state", HookState),
+    Column("why", String(300), nullable=False),
+    Column("secret", String(200), nullable=False),
+    Column("old_secret", String(200), nullable=True),
+    _ms("old_until_ms", null=True),
+    _ms("created_at_ms"),
+    Index(None, "account_id", "for_jobs", "state"),
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _id("hooks.id", name="hook_id"),
+    Column("kind", String(40), nullable=False),
+    Column("body", Text, nullable=False),
+    _word("state", DeliveryState),
+    _count("attempts"),
+    _json("tries"),
+    _ms("next_at_ms"),
+    _ms("created_at_ms"),
+    _ms("ended_at_ms", null=True),
+    CheckConstraint("(state = 'pending') = (ended_at_ms IS NULL)", name="ended"),
+    Index(None, "hook_id", "id"),
+)
+_PENDING = text("state = 'pending'")
+Index("ix_deliveries_due", deliveries.c.next_at_ms,
+      sqlite_where=_PENDING, postgresql_where=_PENDING)  # fmt: skip
+
+deeds: Final = Table(
+    "deeds",
+    metadata,
+    _id(),
+    _ms("at_ms"),
+    Column("verb", String(40), nullable=False),
+    Column("target", String(200), nullable=False),
+    _id(name="account_id", null=True),
+    _id(name="key_id", null=True),
+    Column("source", String(100), nullable=False),
+    _json("data"),
+)
+"""Append-only like the entries: a trigger refuses to change or delete one."""
+
 facts: Final = Table(
     "facts",
     metadata,
@@ -364,4 +420,7 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Sample: samples,
     model.Attempt: attempts,
     model.Reference: reference_images,
+    model.Hook: hooks,
+    model.Delivery: deliveries,
+    model.Deed: deeds,
 }

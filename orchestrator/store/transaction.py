@@ -20,13 +20,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Json, Lease, Sample, Session, Unit
-from orchestrator.states import RUNNABLE, LeaseState, UnitState
+from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
+from orchestrator.states import RUNNABLE, DeliveryState, HookState, LeaseState, UnitState
 from orchestrator.store import tables
 from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
-_TUPLES = frozenset({"kinds", "models", "blamed"})
+_TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
 _UNITS = tables.units.c
 _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
@@ -280,6 +280,34 @@ class Transaction:
         if account_id is not None:
             query = query.where(job.c.account_id == account_id)
         return [dict(row._mapping) for row in self.connection.execute(query)]
+
+    def due_deliveries(self, now_ms: int, busy: Sequence[str], limit: int) -> list[Delivery]:
+        """Return the oldest due message of each active endpoint that is not busy."""
+        t, hook = tables.deliveries, tables.hooks
+        oldest = (
+            select(func.min(t.c.id))
+            .join(hook, hook.c.id == t.c.hook_id)
+            .where(
+                t.c.state == DeliveryState.PENDING,
+                t.c.next_at_ms <= now_ms,
+                t.c.hook_id.not_in(busy),
+                hook.c.state == HookState.ACTIVE,
+            )
+            .group_by(t.c.hook_id)
+            .order_by(func.min(t.c.next_at_ms))
+            .limit(limit)
+        )
+        query = select(t).where(t.c.id.in_(oldest.scalar_subquery()))
+        return [_noun(Delivery, row) for row in self.connection.execute(query)]
+
+    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+        """Delete what is kept for a time only, and return how many rows that were."""
+        keys, sent = tables.idempotency, tables.deliveries
+        old = (
+            delete(keys).where(keys.c.created_at_ms < idempotency_before_ms),
+            delete(sent).where(sent.c.ended_at_ms < deliveries_before_ms),
+        )
+        return sum(self.connection.execute(query).rowcount for query in old)
 
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""

@@ -8,12 +8,14 @@ from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from orchestrator import storyboard
+from orchestrator.destination import MAX_URL_CHARS, parse
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
 from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
 from orchestrator.states import JobState
-from web.context import artifacts, farm
+from orchestrator.wiring import webhook_rules
+from web.context import artifacts, farm, settings
 from web.hub import off_hub
 
 
@@ -76,6 +78,16 @@ class JobBody(Body):
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
     max_gpu_seconds: GpuSeconds | None = None
+    webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
+    """Told of the job's states; its secret comes with the first job that names it."""
+
+
+class HookBody(Body):
+    """A new webhook."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL_CHARS)
+    events: list[str] = Field(["*"], min_length=1, max_length=50)
+    """`job.succeeded`, `job.*`, `*` …"""
 
 
 class KeyBody(Body):
@@ -114,6 +126,18 @@ class ModelPath(BaseModel):
     """Which model."""
 
     model_id: str
+
+
+class HookPath(BaseModel):
+    """Which webhook."""
+
+    hook_id: str
+
+
+class DeliveryPath(HookPath):
+    """Which message to which webhook."""
+
+    delivery_id: str
 
 
 class WorkerPath(BaseModel):
@@ -220,6 +244,17 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         image=image,
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
     )
+
+
+def webhook_url(url: str | None) -> str | None:
+    """Return a URL that the farm may call.
+
+    Raises:
+        BadRequest: it may not.
+    """
+    if url is not None:
+        parse(url, webhook_rules(settings()))
+    return url
 
 
 def idempotency() -> Idempotency | None:

@@ -24,6 +24,7 @@ from web.api.bodies import (
     brief_of,
     idempotency,
     job_body,
+    webhook_url,
 )
 from web.api.events import stream
 from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
@@ -86,8 +87,14 @@ def submit() -> Response:
     body = _body()
     promise = idempotency()
     brief = brief_of(body, keep_files=True)
-    job = intake.submit(brief, session_id=body.session_id, promise=promise)
-    answer = _shown(job)
+    submission = intake.submit(
+        brief,
+        session_id=body.session_id,
+        promise=promise,
+        hook_url=webhook_url(body.webhook_url),
+    )
+    job = submission.job
+    answer = _shown(job, webhook_secret=submission.hook_secret)
     answer.status_code = 202
     answer.headers["Location"] = f"{views.BASE}/jobs/{job.id}"
     return answer
@@ -190,8 +197,11 @@ def _body() -> JobBody:
         raise errors.bad_request(error) from None
 
 
-def _shown(job: Job) -> Response:
-    answer = make_response(jsonify(views.job(job)))
+def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:
+    shown = views.job(job)
+    if webhook_secret:
+        shown["webhook_secret"] = webhook_secret
+    answer = make_response(jsonify(shown))
     answer.set_etag(f"{job.id}-{job.revision}")
     answer.headers["Cache-Control"] = "private, no-cache"
     return answer

@@ -111,6 +111,7 @@ def job(row: Job) -> Json:
             "held_gpu_seconds": seconds(row.held_gpu_ms),
             "max_gpu_seconds": seconds(row.cap_gpu_ms),
         },
+        "webhook_id": row.hook_id,
         "error": row.error,
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),

@@ -156,7 +156,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
 
 
 def _submitted(brief: Brief, session_id: str | None) -> Response:
-    return _shown(intake.submit(brief, session_id=session_id, promise=promise()))
+    return _shown(intake.submit(brief, session_id=session_id, promise=promise()).job)
 
 
 def _shown(job: Job) -> Response:

@@ -134,6 +134,8 @@ def upgrade() -> None:
     sa.Column('started_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('finished_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('deleted_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('hook_id', sa.String(length=64), nullable=True),
+    sa.Column('rulings', sa.JSON(none_as_null=True), nullable=False),
     sa.CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name=op.f('ck_jobs_paused')),
     sa.CheckConstraint("held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name=op.f('ck_jobs_terminal')),
     sa.CheckConstraint('cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms', name=op.f('ck_jobs_cap')),
@@ -282,6 +284,55 @@ def upgrade() -> None:
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_reference_images_account_id_kind_id'), ['account_id', 'kind', 'id'], unique=False)
 
+    op.create_table('hooks',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('url', sa.String(length=2048), nullable=False),
+    sa.Column('kinds', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('operator', sa.Boolean(), nullable=False),
+    sa.Column('for_jobs', sa.Boolean(), nullable=False),
+    sa.Column('state', sa.Enum('active', 'disabled', 'deleted', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('why', sa.String(length=300), nullable=False),
+    sa.Column('secret', sa.String(length=200), nullable=False),
+    sa.Column('old_secret', sa.String(length=200), nullable=True),
+    sa.Column('old_until_ms', sa.BigInteger(), nullable=True),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_hooks_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_hooks'))
+    )
+    with op.batch_alter_table('hooks', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_hooks_account_id_for_jobs_state'), ['account_id', 'for_jobs', 'state'], unique=False)
+
+    op.create_table('deliveries',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('hook_id', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.String(length=40), nullable=False),
+    sa.Column('body', sa.Text(), nullable=False),
+    sa.Column('state', sa.Enum('pending', 'delivered', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('attempts', sa.Integer(), nullable=False),
+    sa.Column('tries', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('next_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('ended_at_ms', sa.BigInteger(), nullable=True),
+    sa.CheckConstraint("(state = 'pending') = (ended_at_ms IS NULL)", name=op.f('ck_deliveries_ended')),
+    sa.ForeignKeyConstraint(['hook_id'], ['hooks.id'], name=op.f('fk_deliveries_hook_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_deliveries'))
+    )
+    with op.batch_alter_table('deliveries', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_deliveries_hook_id_id'), ['hook_id', 'id'], unique=False)
+        batch_op.create_index('ix_deliveries_due', ['next_at_ms'], unique=False, sqlite_where=sa.text("state = 'pending'"), postgresql_where=sa.text("state = 'pending'"))
+
+    op.create_table('deeds',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('verb', sa.String(length=40), nullable=False),
+    sa.Column('target', sa.String(length=200), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=True),
+    sa.Column('key_id', sa.String(length=64), nullable=True),
+    sa.Column('source', sa.String(length=100), nullable=False),
+    sa.Column('data', sa.JSON(none_as_null=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_deeds'))
+    )
     # ### end Alembic commands ###
 
     if op.get_bind().dialect.name == "sqlite":
@@ -289,6 +340,10 @@ def upgrade() -> None:
             op.execute(
                 f"CREATE TRIGGER entries_no_{change.lower()} BEFORE {change} ON entries "
                 "BEGIN SELECT RAISE(ABORT, 'ledger entries are never changed'); END"
+            )
+            op.execute(
+                f"CREATE TRIGGER deeds_no_{change.lower()} BEFORE {change} ON deeds "
+                "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
             )
     else:
         op.execute(
@@ -298,6 +353,14 @@ def upgrade() -> None:
         op.execute(
             "CREATE TRIGGER entries_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON entries "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_entry_change()"
+        )
+        op.execute(
+            "CREATE FUNCTION refuse_deed_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'deeds are never changed'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER deeds_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON deeds "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_deed_change()"
         )
 
 
@@ -312,6 +375,16 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_attempts_account_id_request_sha256'))
 
     op.drop_table('attempts')
+    op.drop_table('deeds')
+    with op.batch_alter_table('deliveries', schema=None) as batch_op:
+        batch_op.drop_index('ix_deliveries_due', sqlite_where=sa.text("state = 'pending'"), postgresql_where=sa.text("state = 'pending'"))
+        batch_op.drop_index(batch_op.f('ix_deliveries_hook_id_id'))
+
+    op.drop_table('deliveries')
+    with op.batch_alter_table('hooks', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_hooks_account_id_for_jobs_state'))
+
+    op.drop_table('hooks')
     with op.batch_alter_table('entries', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_entries_session_id_id'))
         batch_op.drop_index(batch_op.f('ix_entries_job_id'))

@@ -1,0 +1,336 @@
+"""Webhooks: what an endpoint is told, when it is told again, and what was sent so far.
+
+A message is a row, written in the transaction of what it tells of; the dispatcher sends it
+outside of any (`orchestrator.courier`). It is sent at least once, always under the same id and
+with the same bytes. Signatures and the times of the tries follow https://www.standardwebhooks.com.
+"""
+
+import base64
+import json
+import secrets
+import zlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm import Farm, Idempotency, Page
+from orchestrator.farm.idempotency import answered, remember
+from orchestrator.farm.paging import page
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Account, Delivery, Hook, Job, Json
+from orchestrator.states import DeliveryState, HookState, JobState
+
+EVENTS: Final = (
+    *(f"job.{state}" for state in JobState),
+    "budget.threshold",
+    "worker.gone",
+    "worker.quarantined",
+    "webhook.test",
+)
+"""What an endpoint may ask for; `job.*` and `*` stand for several."""
+_GROUPS: Final = frozenset({"*", *(f"{kind.partition('.')[0]}.*" for kind in EVENTS)})
+
+WAITS_SECONDS: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""After each failed try: ten tries over 75 hours, as Standard Webhooks proposes."""
+JITTER: Final = 0.1
+"""A wait is up to this much shorter or longer, so that a crowd does not come back as one."""
+ROTATION_MS: Final = 24 * 3_600_000
+"""How long the old secret signs beside the new one."""
+MOST_HOOKS: Final = 20
+MOST_JOB_HOOKS: Final = 1000
+TRIES_KEPT: Final = 50
+GONE: Final = 410
+
+
+def create(
+    farm: Farm,
+    *,
+    account_id: str,
+    url: str,
+    kinds: tuple[str, ...] = ("*",),
+    operator: bool = False,
+    idempotency: Idempotency | None = None,
+) -> Hook:
+    """Register an endpoint; the caller has checked the URL (`orchestrator.destination`).
+
+    Raises:
+        BadRequest: there is no event of such a kind.
+        Conflict: the account has as many as it may.
+    """
+    for kind in kinds:
+        if kind not in EVENTS and kind not in _GROUPS:
+            raise BadRequest(f"There is no event {kind!r}; there are: * {' '.join(EVENTS)}.")
+    now = farm.clock()
+    with farm.store.write() as tx:
+        tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
+        if earlier := answered(tx, account_id, idempotency):
+            return _own(tx, account_id, earlier)
+        there = tx.find(Hook, account_id=account_id, for_jobs=False, state=_KEPT)
+        if len(there) >= MOST_HOOKS:
+            raise Conflict(
+                f"An account has at most {MOST_HOOKS} webhooks.",
+                next="Delete one with `farm webhooks delete`.",
+            )
+        hook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
+        tx.add(hook)
+        remember(tx, account_id, idempotency, hook.id, now)
+    return hook
+
+
+def for_url(
+    farm: Farm, tx: Transaction, account_id: str, url: str, now_ms: int
+) -> tuple[Hook, bool]:
+    """Return the endpoint that jobs with this `webhook_url` tell, and whether it is new."""
+    there = tx.find(Hook, account_id=account_id, for_jobs=True, state=_KEPT)
+    for hook in there:
+        if hook.url == url:
+            return tx.save(hook, replace(hook, state=HookState.ACTIVE, why="")), False
+    if len(there) >= MOST_JOB_HOOKS:
+        raise Conflict(
+            f"The jobs of this account named {MOST_JOB_HOOKS} different webhook URLs.",
+            next="Register one with `farm webhooks create`; every message names its job.",
+        )
+    hook = _new(farm, account_id, url, now_ms, kinds=("job.*",), for_jobs=True)
+    tx.add(hook)
+    return hook, True
+
+
+def get(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+    """Return an endpoint."""
+    with farm.store.read() as tx:
+        return _own(tx, account_id, hook_id)
+
+
+def listing(
+    farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
+) -> Page[Hook]:
+    """Return endpoints, newest first."""
+    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    with farm.store.read() as tx:
+        return page(tx, Hook, limit, after, state=_KEPT, **equal)
+
+
+def rotate(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+    """Give an endpoint a new secret; the old one signs beside it for a day."""
+    with farm.store.write() as tx:
+        hook = _own(tx, account_id, hook_id, lock=True)
+        rotated = replace(
+            hook,
+            secret=_secret(),
+            old_secret=hook.secret,
+            old_until_ms=farm.clock() + ROTATION_MS,
+        )
+        return tx.save(hook, rotated)
+
+
+def enable(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+    """Send to a disabled endpoint again; what failed meanwhile can be replayed."""
+    with farm.store.write() as tx:
+        hook = _own(tx, account_id, hook_id, lock=True)
+        return tx.save(hook, replace(hook, state=HookState.ACTIVE, why=""))
+
+
+def delete(farm: Farm, account_id: str | None, hook_id: str) -> None:
+    """Send nothing more to an endpoint, and forget its secrets."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        hook = _own(tx, account_id, hook_id, lock=True)
+        forgotten = replace(hook, secret="", old_secret=None, old_until_ms=None)
+        tx.save(hook, replace(forgotten, state=HookState.DELETED))
+        _drop(tx, hook, now)
+
+
+def test(farm: Farm, account_id: str | None, hook_id: str) -> Delivery:
+    """Send an endpoint a message that tells of nothing."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        hook = _own(tx, account_id, hook_id, lock=True)
+        if hook.state is not HookState.ACTIVE:
+            raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
+        message = _message(farm, hook, "webhook.test", {"webhook_id": hook.id}, now)
+        tx.add(message)
+    return message
+
+
+# --- what happened -----------------------------------------------------------------------
+
+
+def tell(
+    farm: Farm,
+    tx: Transaction,
+    account_id: str,
+    kind: str,
+    data: Json,
+    now_ms: int,
+    *,
+    job_hook_id: str | None = None,
+) -> None:
+    """Write a message to every endpoint of an account that asked for events of this kind."""
+    found = tx.find(Hook, account_id=account_id, for_jobs=False, state=HookState.ACTIVE)
+    named = tx.get(Hook, job_hook_id) if job_hook_id else None
+    if named and named.state is HookState.ACTIVE:
+        found.append(named)
+    tx.add(*(_message(farm, hook, kind, data, now_ms) for hook in found if _wants(hook, kind)))
+
+
+def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) -> None:
+    """Tell a job's owner of its new state."""
+    data = {
+        "id": job.id,
+        "object": "job",
+        "state": state,
+        "pause_reason": job.pause_reason,
+        "error": job.error,
+        "session_id": job.session_id,
+        "model": job.model,
+        "frames_total": job.frames_total,
+        "frames_done": job.frames_done,
+        "usage": {
+            "gpu_seconds": job.spent_gpu_ms / 1000,
+            "held_gpu_seconds": job.held_gpu_ms / 1000,
+        },
+    }
+    tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job_hook_id=job.hook_id)
+
+
+def tell_operators(farm: Farm, tx: Transaction, kind: str, data: Json, now_ms: int) -> None:
+    """Tell every endpoint that an operator made: of what belongs to no account."""
+    found = tx.find(Hook, operator=True, state=HookState.ACTIVE)
+    tx.add(*(_message(farm, hook, kind, data, now_ms) for hook in found if _wants(hook, kind)))
+
+
+# --- what is sent ------------------------------------------------------------------------
+
+
+def due(farm: Farm, busy: tuple[str, ...], limit: int) -> list[tuple[Hook, Delivery]]:
+    """Return what is to be sent now: the oldest of each endpoint that is not busy."""
+    with farm.store.read() as tx:
+        messages = tx.due_deliveries(farm.clock(), busy, limit)
+        hooks = {hook.id: hook for hook in tx.find(Hook, id=tuple(m.hook_id for m in messages))}
+    return [(hooks[message.hook_id], message) for message in messages]
+
+
+def signing_secrets(hook: Hook, now_ms: int) -> tuple[str, ...]:
+    """Return the secrets that sign now: two for a time after a rotation."""
+    if hook.old_secret and (hook.old_until_ms or 0) > now_ms:
+        return hook.secret, hook.old_secret
+    return (hook.secret,)
+
+
+def tried(
+    farm: Farm, delivery_id: str, *, status: int | None, error: str, milliseconds: int
+) -> Delivery | None:
+    """Note a try: 2xx ends it, 410 disables the endpoint, anything else is tried again later."""
+    now = farm.clock()
+    with farm.store.write() as tx:
+        message = tx.get(Delivery, delivery_id)
+        if message is None:
+            return None
+        hook = tx.get(Hook, message.hook_id, lock=True)
+        message = tx.get(Delivery, delivery_id, lock=True)
+        if hook is None or message is None or message.state is not DeliveryState.PENDING:
+            return message
+        note = {"at_ms": now, "status": status, "error": error[:300], "milliseconds": milliseconds}
+        attempts = message.attempts + 1
+        tries = (*message.tries, note)[-TRIES_KEPT:]
+        after = replace(message, attempts=attempts, tries=tries)
+        if status is not None and 200 <= status < 300:
+            after = replace(after, state=DeliveryState.DELIVERED, ended_at_ms=now)
+        elif status == GONE or attempts > len(WAITS_SECONDS):
+            after = replace(after, state=DeliveryState.FAILED, ended_at_ms=now)
+        else:
+            after = replace(after, next_at_ms=now + wait_ms(message.id, attempts))
+        tx.save(message, after)
+        if status == GONE and hook.state is HookState.ACTIVE:
+            why = "It answered 410 Gone."
+            tx.save(hook, replace(hook, state=HookState.DISABLED, why=why))
+            _drop(tx, hook, now)
+    return after
+
+
+def wait_ms(delivery_id: str, attempts: int) -> int:
+    """Return the wait after so many failed tries; its jitter comes from the id."""
+    part = zlib.crc32(f"{delivery_id}/{attempts}".encode()) / 2**32
+    return round(WAITS_SECONDS[attempts - 1] * 1000 * (1 - JITTER + 2 * JITTER * part))
+
+
+def deliveries(
+    farm: Farm, account_id: str | None, hook_id: str, *, limit: int = 50, after: str | None = None
+) -> Page[Delivery]:
+    """Return what an endpoint was sent, newest first."""
+    with farm.store.read() as tx:
+        hook = _own(tx, account_id, hook_id)
+        return page(tx, Delivery, limit, after, hook_id=hook.id)
+
+
+def replay(farm: Farm, account_id: str | None, hook_id: str, delivery_id: str) -> Delivery:
+    """Send a message again, under the same id."""
+    with farm.store.write() as tx:
+        hook = _own(tx, account_id, hook_id, lock=True)
+        message = tx.get(Delivery, delivery_id, lock=True)
+        if message is None or message.hook_id != hook.id:
+            raise NotFound(
+                f"There is no delivery {delivery_id}.",
+                next="List them with `farm webhooks deliveries`.",
+            )
+        if hook.state is not HookState.ACTIVE:
+            raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
+        again = replace(
+            message,
+            state=DeliveryState.PENDING,
+            attempts=0,
+            next_at_ms=farm.clock(),
+            ended_at_ms=None,
+        )
+        return tx.save(message, again)
+
+
+# --- inside -------------------------------------------------------------------------------
+
+_KEPT: Final = (HookState.ACTIVE, HookState.DISABLED)
+
+
+def _own(tx: Transaction, account_id: str | None, hook_id: str, *, lock: bool = False) -> Hook:
+    hook = tx.get(Hook, hook_id, lock=lock)
+    if hook is None or hook.state is HookState.DELETED or account_id not in (None, hook.account_id):
+        raise NotFound(
+            f"There is no webhook {hook_id}.", next="List yours with `farm webhooks ls`."
+        )
+    return hook
+
+
+def _new(farm: Farm, account_id: str, url: str, now_ms: int, **facts: Any) -> Hook:
+    return Hook(
+        id=farm.new_id("hok", now_ms),
+        account_id=account_id,
+        url=url,
+        secret=_secret(),
+        created_at_ms=now_ms,
+        **facts,
+    )
+
+
+def _secret() -> str:
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def _wants(hook: Hook, kind: str) -> bool:
+    return bool({"*", kind, f"{kind.partition('.')[0]}.*"} & set(hook.kinds))
+
+
+def _message(farm: Farm, hook: Hook, kind: str, data: Json, now_ms: int) -> Delivery:
+    at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return Delivery(
+        id=farm.new_id("msg", now_ms),
+        hook_id=hook.id,
+        kind=kind,
+        body=json.dumps({"type": kind, "timestamp": at, "data": data}, separators=(",", ":")),
+        next_at_ms=now_ms,
+        created_at_ms=now_ms,
+    )
+
+
+def _drop(tx: Transaction, hook: Hook, now_ms: int) -> None:
+    for message in tx.find(Delivery, hook_id=hook.id, state=DeliveryState.PENDING, lock=True):
+        tx.save(message, replace(message, state=DeliveryState.FAILED, ended_at_ms=now_ms))

@@ -1,0 +1,141 @@
+"""Webhooks: register endpoints, rotate their secrets, read what was sent, send it again."""
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.farm import hooks
+from orchestrator.model import Delivery, Hook, Json
+from orchestrator.states import KeyKind
+from web.api import views
+from web.api.bodies import (
+    DeliveryPath,
+    HookBody,
+    HookPath,
+    PageQuery,
+    idempotency,
+    webhook_url,
+)
+from web.api.responses import SECURITY, Listed, Problem, View
+from web.auth import account_scope, current_key, own_account, requires
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "webhooks",
+    __name__,
+    url_prefix=f"{views.BASE}/webhooks",
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+
+
+@bp.post("", responses={201: View})
+def create(body: HookBody) -> tuple[Json, int]:
+    """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
+    made = off_hub(
+        hooks.create,
+        farm(),
+        account_id=own_account(),
+        url=webhook_url(body.url) or "",
+        kinds=tuple(dict.fromkeys(body.events)),
+        operator=current_key().kind is KeyKind.ADMIN,
+        idempotency=idempotency(),
+    )
+    return _view(made) | {"secret": made.secret}, 201
+
+
+@bp.get("", responses={200: Listed})
+def listing(query: PageQuery) -> Response:
+    """List endpoints, newest first, without their secrets."""
+    page = off_hub(hooks.listing, farm(), account_scope(), limit=query.limit, after=query.after)
+    return jsonify(views.listed(page, _view))
+
+
+@bp.get("/<hook_id>", responses={200: View})
+def show(path: HookPath) -> Response:
+    """Show an endpoint."""
+    return jsonify(_view(off_hub(hooks.get, farm(), account_scope(), path.hook_id)))
+
+
+@bp.delete("/<hook_id>", responses={204: None})
+def delete(path: HookPath) -> tuple[str, int]:
+    """Send nothing more to an endpoint."""
+    off_hub(hooks.delete, farm(), account_scope(), path.hook_id)
+    return "", 204
+
+
+@bp.post("/<hook_id>/rotate", responses={200: View})
+def rotate(path: HookPath) -> Response:
+    """Give an endpoint a new secret, shown this once; the old one signs beside it for a day."""
+    rotated = off_hub(hooks.rotate, farm(), account_scope(), path.hook_id)
+    return jsonify(_view(rotated) | {"secret": rotated.secret})
+
+
+@bp.post("/<hook_id>/enable", responses={200: View})
+def enable(path: HookPath) -> Response:
+    """Send to an endpoint again that had answered 410."""
+    return jsonify(_view(off_hub(hooks.enable, farm(), account_scope(), path.hook_id)))
+
+
+@bp.post("/<hook_id>/test", responses={202: View})
+def test(path: HookPath) -> tuple[Json, int]:
+    """Send an endpoint a message of the kind `webhook.test`."""
+    return _sent(off_hub(hooks.test, farm(), account_scope(), path.hook_id)), 202
+
+
+@bp.get("/<hook_id>/deliveries", responses={200: Listed})
+def deliveries(path: HookPath, query: PageQuery) -> Response:
+    """List what an endpoint was sent and every try, newest first."""
+    page = off_hub(
+        hooks.deliveries,
+        farm(),
+        account_scope(),
+        path.hook_id,
+        limit=query.limit,
+        after=query.after,
+    )
+    return jsonify(views.listed(page, _sent))
+
+
+@bp.post("/<hook_id>/deliveries/<delivery_id>/replay", responses={202: View})
+def replay(path: DeliveryPath) -> tuple[Json, int]:
+    """Send a message again, under the same id."""
+    again = off_hub(hooks.replay, farm(), account_scope(), path.hook_id, path.delivery_id)
+    return _sent(again), 202
+
+
+def _view(row: Hook) -> Json:
+    return {
+        "id": row.id,
+        "object": "webhook",
+        "url": row.url,
+        "events": list(row.kinds),
+        "for_jobs": row.for_jobs,
+        "hears_workers": row.operator,
+        "state": row.state.value,
+        "why": row.why,
+        "old_secret_until": views.when(row.old_until_ms),
+        "created_at": views.when(row.created_at_ms),
+    }
+
+
+def _sent(row: Delivery) -> Json:
+    pending = row.ended_at_ms is None
+    return {
+        "id": row.id,
+        "object": "delivery",
+        "webhook_id": row.hook_id,
+        "type": row.kind,
+        "state": row.state.value,
+        "body": row.body,
+        "tries": [_try(each) for each in row.tries],
+        "next_try_at": views.when(row.next_at_ms) if pending else None,
+        "created_at": views.when(row.created_at_ms),
+        "ended_at": views.when(row.ended_at_ms),
+    }
+
+
+def _try(note: Json) -> Json:
+    shown = {name: value for name, value in note.items() if name != "at_ms"}
+    return {"at": views.when(note["at_ms"]), **shown}
