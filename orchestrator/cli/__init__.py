@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("worker", "Run, join, list and drain workers."),
     "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
+    "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),
     "doctor": ("doctor", "Check this machine, and say how to mend what is broken."),
     "bench": ("bench", "Measure this machine with the benches of tools/bench."),
     "test": ("test", "Run the project's tests."),

@@ -1,0 +1,233 @@
+"""Webhooks as rows: what is written when, and what comes of each try."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, NotFound
+from orchestrator.farm import Farm, hooks, jobs, reconcile, sessions
+from orchestrator.model import Account, Delivery, Hook
+from orchestrator.states import Cause, DeliveryState, HookState, Outcome
+from tests.factories import Clock, Hand, account_id, brief, submit
+
+URL = "https://hooks.example.com/farm"
+
+
+def make(farm: Farm, *kinds: str, operator: bool = False) -> Hook:
+    """Register an endpoint of the home account."""
+    asked = kinds or ("*",)
+    return hooks.create(farm, account_id=account_id(farm), url=URL, kinds=asked, operator=operator)
+
+
+def sent(farm: Farm, hook: Hook) -> list[Delivery]:
+    """Return an endpoint's messages, oldest first."""
+    return list(reversed(hooks.deliveries(farm, None, hook.id, limit=200).items))
+
+
+def fail(farm: Farm, message: Delivery, status: int | None = 500) -> Delivery:
+    """Note a try that was answered so."""
+    after = hooks.tried(farm, message.id, status=status, error="", milliseconds=1)
+    assert after
+    return after
+
+
+def test_a_jobs_life_is_told_in_order(farm: Farm, clock: Clock) -> None:
+    """Each state of a job is one message, with the job as it was then."""
+    hook = make(farm)
+    job = submit(farm)
+    Hand(farm, clock).work_off()
+    messages = sent(farm, hook)
+    assert [m.kind for m in messages] == [
+        f"job.{state}" for state in ("queued", "planning", "rendering", "encoding", "succeeded")
+    ]
+    last = json.loads(messages[-1].body)
+    assert (last["type"], last["data"]["id"]) == ("job.succeeded", job.id)
+    assert last["data"]["usage"]["gpu_seconds"] > 0
+    assert last["timestamp"].endswith("+00:00")
+
+
+def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, clock: Clock) -> None:
+    """Kinds choose, and another account's endpoint hears nothing."""
+    with farm.store.write() as tx:
+        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+    other = hooks.create(farm, account_id="acc_other", url=URL)
+    some = make(farm, "job.succeeded", "job.failed")
+    group = make(farm, "job.*")
+    none = make(farm, "budget.threshold")
+    submit(farm)
+    Hand(farm, clock).work_off()
+    assert [m.kind for m in sent(farm, some)] == ["job.succeeded"]
+    assert len(sent(farm, group)) == 5
+    assert sent(farm, none) == sent(farm, other) == []
+    with pytest.raises(NotFound):
+        hooks.deliveries(farm, "acc_other", some.id)
+
+
+def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
+    """A transaction that fails writes no message either."""
+    hook = make(farm)
+    sessions.create(farm, account_id=account_id(farm), name="poor", budget_gpu_ms=1)
+    with pytest.raises(BudgetExceeded):
+        submit(farm, session="poor")
+    assert sent(farm, hook) == []
+
+
+def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> None:
+    """`webhook_url` makes an endpoint once, and other jobs do not reach it."""
+    asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
+    first = jobs.submit(farm, **asked, webhook_url=URL)
+    again = jobs.submit(farm, **asked, webhook_url=URL)
+    plain = jobs.submit(farm, **asked)
+    assert first.hook_secret
+    assert again.hook_secret is None
+    assert first.job.hook_id == again.job.hook_id
+    assert first.job.hook_id
+    Hand(farm, clock).work_off()
+    told = [
+        json.loads(m.body)["data"]["id"]
+        for m in sent(farm, hooks.get(farm, None, first.job.hook_id))
+    ]
+    assert set(told) == {first.job.id, again.job.id}
+    assert plain.job.hook_id is None
+
+
+def test_trouble_with_workers_is_told_to_operators(farm: Farm, clock: Clock) -> None:
+    """A worker that is quarantined or gone is told to endpoints that an operator made."""
+    operator, owner = make(farm, "worker.*", operator=True), make(farm, "worker.*")
+    hand = Hand(farm, clock)
+    for number in range(3):
+        name = f"s{number}"
+        sessions.create(farm, account_id=account_id(farm), name=name, budget_gpu_ms=100_000)
+        submit(farm, session=name)
+    for _ in range(3):
+        order = hand.claim()
+        assert order
+        hand.complete(order, Outcome.FAILED, cause=Cause.WORKER)
+    Hand(farm, clock, "silent")
+    clock.advance(100)
+    reconcile.reconcile(farm)
+    assert [m.kind for m in sent(farm, operator)] == ["worker.quarantined", "worker.gone"]
+    assert sent(farm, owner) == []
+
+
+def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
+    """A message that is never taken is tried ten times, over 75 hours give or take a tenth."""
+    hook = make(farm, "job.queued")
+    submit(farm)
+    (message,) = sent(farm, hook)
+    began, times = clock.now_ms, []
+    while message.state is DeliveryState.PENDING:
+        clock.now_ms = message.next_at_ms
+        assert [m.id for _, m in hooks.due(farm, (), 10)] == [message.id]
+        times.append(clock.now_ms)
+        message = fail(farm, message)
+    waits = [b - a for a, b in pairwise(times)]
+    assert len(times) == 10
+    assert all(
+        0.9 <= wait / (1000 * plain) <= 1.1
+        for wait, plain in zip(waits, hooks.WAITS_SECONDS, strict=True)
+    )
+    assert 0.9 * 75 <= (times[-1] - began) / 3_600_000 <= 1.1 * 76
+    assert len({wait / plain for wait, plain in zip(waits, hooks.WAITS_SECONDS, strict=True)}) == 9
+    assert message.state is DeliveryState.FAILED
+    assert [t["status"] for t in message.tries] == [500] * 10
+    assert hooks.due(farm, (), 10) == []
+
+
+def test_gone_disables_the_endpoint(farm: Farm) -> None:
+    """A 410 ends the message, the endpoint and what was waiting, until it is enabled again."""
+    hook = make(farm, "job.queued")
+    submit(farm)
+    submit(farm)
+    first, second = sent(farm, hook)
+    assert fail(farm, first, 410).state is DeliveryState.FAILED
+    disabled = hooks.get(farm, None, hook.id)
+    assert (disabled.state, bool(disabled.why)) == (HookState.DISABLED, True)
+    assert hooks.due(farm, (), 10) == []
+    submit(farm)
+    assert len(sent(farm, hook)) == 2
+    with pytest.raises(Conflict):
+        hooks.replay(farm, None, hook.id, second.id)
+    hooks.enable(farm, None, hook.id)
+    hooks.replay(farm, None, hook.id, second.id)
+    assert [m.id for _, m in hooks.due(farm, (), 10)] == [second.id]
+
+
+def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
+    """What was delivered is sent again as it was, and its log goes on."""
+    hook = make(farm, "job.queued")
+    submit(farm)
+    (message,) = sent(farm, hook)
+    done = fail(farm, message, 200)
+    assert done.state is DeliveryState.DELIVERED
+    again = hooks.replay(farm, None, hook.id, message.id)
+    assert (again.id, again.body, again.state) == (message.id, message.body, "pending")
+    assert [t["status"] for t in fail(farm, again, 204).tries] == [200, 204]
+
+
+def test_a_slow_endpoint_keeps_only_itself_waiting(farm: Farm) -> None:
+    """One message of each endpoint is due at once, the oldest first; busy ones wait."""
+    slow, quick = make(farm, "job.queued"), make(farm, "job.queued")
+    for _ in range(3):
+        submit(farm)
+    found = hooks.due(farm, (), 10)
+    assert {hook.id: message.id for hook, message in found} == {
+        slow.id: sent(farm, slow)[0].id,
+        quick.id: sent(farm, quick)[0].id,
+    }
+    assert [hook.id for hook, _ in hooks.due(farm, (slow.id,), 10)] == [quick.id]
+
+
+def test_two_secrets_sign_for_a_day_after_a_rotation(farm: Farm, clock: Clock) -> None:
+    """A receiver has a day to learn the new secret."""
+    hook = make(farm)
+    rotated = hooks.rotate(farm, None, hook.id)
+    assert hooks.signing_secrets(rotated, clock()) == (rotated.secret, hook.secret)
+    clock.advance(24 * 3600)
+    assert hooks.signing_secrets(rotated, clock()) == (rotated.secret,)
+    assert hook.secret not in repr(hook)
+
+
+def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
+    """Nothing more is sent to it, and its secret is forgotten."""
+    hook = make(farm)
+    submit(farm)
+    hooks.delete(farm, None, hook.id)
+    assert hooks.due(farm, (), 10) == []
+    assert hooks.listing(farm, None).items == ()
+    for verb in (hooks.get, hooks.rotate, hooks.enable, hooks.test, hooks.deliveries):
+        with pytest.raises(NotFound):
+            verb(farm, None, hook.id)
+    with farm.store.read() as tx:
+        left = tx.get(Hook, hook.id)
+    assert left
+    assert left.secret == ""
+
+
+def test_an_account_has_so_many_endpoints(farm: Farm) -> None:
+    """The twenty-first is refused, and so is an event that there is none of."""
+    for _ in range(hooks.MOST_HOOKS):
+        make(farm)
+    with pytest.raises(Conflict):
+        make(farm)
+    with pytest.raises(BadRequest):
+        make(farm, "job.exploded")
+
+
+def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
+    """Ended messages leave the log after a month, Idempotency-Keys after a week; others stay."""
+    hook = make(farm, "job.queued")
+    submit(farm, key="k")
+    submit(farm)
+    first, second = sent(farm, hook)
+    fail(farm, first, 200)
+    clock.advance(6.9 * 86_400)
+    assert reconcile.forget(farm) == 0
+    clock.advance(0.2 * 86_400)
+    assert reconcile.forget(farm) == 1
+    assert submit(farm, key="k").id not in (first.id, second.id)
+    clock.advance(31 * 86_400)
+    assert reconcile.forget(farm) == 2
+    assert second.id in [m.id for m in sent(farm, hook)]
+    assert first.id not in [m.id for m in sent(farm, hook)]
