@@ -39,7 +39,10 @@ def quick_leases(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("quick_leases")
 def test_whatever_is_killed_the_job_ends_and_the_bill_is_exact(cli: Cli, farm_up: Up) -> None:
-    """kill -9 of each process twice while a job renders: every frame once, nothing twice."""
+    """kill -9 of each process twice while a job renders: every frame once, nothing twice.
+
+    Its frames are, byte for byte, those of the same job undisturbed.
+    """
     farm_up()
     job = _submit(cli, seconds=40)
     until(lambda: _job(cli, job)["frames_done"] > 0)
@@ -55,6 +58,11 @@ def test_whatever_is_killed_the_job_ends_and_the_bill_is_exact(cli: Cli, farm_up
     charged = sum(line["gpu_seconds"] for line in receipt["lines"])
     assert charged == pytest.approx(receipt["gpu_seconds"])
     assert cli.json("session", "show", "default")["held_gpu_seconds"] == 0
+    calm = _submit(cli, seconds=40)
+    until(lambda: _job(cli, calm)["state"] == "succeeded", 120)
+    frames = _frames(cli, job)
+    assert sorted(frames) == list(range(ended["frames_total"]))
+    assert frames == _frames(cli, calm)
     farm = farm_from(Settings(home=cli.home, fake_model=True), upgrade=False)
     assert check.violations(farm) == []
     farm.store.close()  # type: ignore[attr-defined]
@@ -86,11 +94,20 @@ def _submit(cli: Cli, *, seconds: int) -> str:
     key = cli.json("keys", "create", "--kind", "user", "--name", "chaos")["token"]
     answer = httpx.post(
         f"{running['url']}/api/v1/jobs",
-        json={"prompt": "a rocket rises", "model": "fake", "seconds": seconds},
+        json={"prompt": "a rocket rises", "model": "fake", "seconds": seconds, "seed": 7},
         headers={"Authorization": f"Bearer {key}"},
     )
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
+
+
+def _frames(cli: Cli, job_id: str) -> dict[int, str]:
+    """Return the digest of every frame that was accepted, by its number."""
+    return {
+        line["first_frame"] + place: digest
+        for line in cli.json("jobs", "receipt", job_id)["lines"]
+        for place, digest in enumerate(line["frame_sha256"])
+    }
 
 
 def _job(cli: Cli, job_id: str) -> dict[str, Any]:
