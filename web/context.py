@@ -1,17 +1,21 @@
 """What every view may ask for: the farm, its files and its settings."""
 
+from dataclasses import replace
 from typing import cast
 
-from flask import current_app
+from flask import current_app, g, request
 
-from orchestrator.farm import Farm
+from orchestrator.farm import Actor, Farm
 from orchestrator.settings import Settings
 from web.artifacts import Artifacts
 
 
 def farm() -> Farm:
-    """Return the farm this application serves."""
-    return cast(Farm, current_app.extensions["farm"])
+    """Return the farm this application serves, on behalf of whoever asks."""
+    served = cast(Farm, current_app.extensions["farm"])
+    key = g.get("key")
+    source = request.remote_addr or ""
+    return replace(served, actor=Actor(key_id=key.id if key else None, source=source))
 
 
 def artifacts() -> Artifacts:

@@ -28,6 +28,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
     "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),
+    "audit": ("audit", "Show what administrators did: who, what, when, from where."),
+    "freeze": ("audit", "Stop all spending at once, or let it go on."),
     "doctor": ("doctor", "Check this machine, and say how to mend what is broken."),
     "bench": ("bench", "Measure this machine with the benches of tools/bench."),
     "test": ("test", "Run the project's tests."),

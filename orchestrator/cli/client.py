@@ -57,6 +57,10 @@ class Client:
         content = {} if body is None else {"json": body}
         return self._answer("POST", path, headers=headers, **content, **more)
 
+    def put(self, path: str, body: Json) -> Any:
+        """Set something."""
+        return self._answer("PUT", path, json=body)
+
     def delete(self, path: str) -> Any:
         """Delete something."""
         return self._answer("DELETE", path)

@@ -88,6 +88,17 @@ def topup(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) 
 
 @session.command()
 @SESSION
+@server
+@output.as_json
+def close(session_id: str, server: str | None, as_json: bool) -> None:
+    """Take no more jobs in a session; what runs finishes within its hold."""
+    with connected(server) as client:
+        row = client.post(f"sessions/{session_id}/close")
+    _print(row, as_json=as_json)
+
+
+@session.command()
+@SESSION
 @click.option("-n", "--limit", type=click.IntRange(1, 1_000_000), help="Default: all.")
 @server
 @output.as_json

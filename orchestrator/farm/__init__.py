@@ -46,6 +46,16 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who is using the farm, as the audit log names them."""
+
+    key_id: str | None = None
+    """The key that asked; None: a browser, or a process of the farm."""
+    source: str = "farm"
+    """From where: a network address, or `farm`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Farm:
     """What every verb needs: the truth, the models, the time and the house's numbers."""
 
@@ -57,6 +67,8 @@ class Farm:
     rates: Rates = field(default_factory=shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
+    actor: Actor = Actor()
+    """On whose behalf the verbs are called; a front end replaces it for each request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

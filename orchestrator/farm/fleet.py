@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator import scheduler
 from orchestrator.errors import NotFound
-from orchestrator.farm import Farm, hooks
+from orchestrator.farm import Farm, deeds, grants, hooks
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Worker
 from orchestrator.states import LeaseState, UnitState, WorkerState
@@ -68,6 +68,13 @@ def freeze(farm: Farm, *, frozen: bool) -> None:
     """Stop (or allow again) all spending at once: no grants, and running units pause."""
     with farm.store.write() as tx:
         tx.set_fact("frozen", frozen)
+        deeds.note(farm, tx, "farm.freeze" if frozen else "farm.thaw", "farm", None)
+
+
+def is_frozen(farm: Farm) -> bool:
+    """Tell whether all spending is stopped."""
+    with farm.store.read() as tx:
+        return grants.is_frozen(tx)
 
 
 def tell_trouble(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> None:
@@ -82,4 +89,6 @@ def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
         if worker is None:
             raise NotFound(f"There is no worker {worker_id}.", next="See `farm worker ls`.")
         blamed = () if state is WorkerState.ACTIVE else worker.blamed
+        verb = "worker.admit" if state is WorkerState.ACTIVE else "worker.drain"
+        deeds.note(farm, tx, verb, worker.id, None, name=worker.name, was=worker.state.value)
         return tx.save(worker, replace(worker, state=state, blamed=blamed))

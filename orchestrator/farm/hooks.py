@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page
+from orchestrator.farm import Farm, Idempotency, Page, deeds
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
@@ -75,6 +75,7 @@ def create(
         hook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
         tx.add(hook)
         remember(tx, account_id, idempotency, hook.id, now)
+        deeds.note(farm, tx, "webhook.create", hook.id, account_id, url=url)
     return hook
 
 
@@ -115,6 +116,7 @@ def rotate(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
+        deeds.note(farm, tx, "webhook.rotate", hook.id, hook.account_id)
         rotated = replace(
             hook,
             secret=_secret(),
@@ -128,6 +130,7 @@ def enable(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
     """Send to a disabled endpoint again; what failed meanwhile can be replayed."""
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
+        deeds.note(farm, tx, "webhook.enable", hook.id, hook.account_id)
         return tx.save(hook, replace(hook, state=HookState.ACTIVE, why=""))
 
 
@@ -136,6 +139,7 @@ def delete(farm: Farm, account_id: str | None, hook_id: str) -> None:
     now = farm.clock()
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
+        deeds.note(farm, tx, "webhook.delete", hook.id, hook.account_id, url=hook.url)
         forgotten = replace(hook, secret="", old_secret=None, old_until_ms=None)
         tx.save(hook, replace(forgotten, state=HookState.DELETED))
         _drop(tx, hook, now)

@@ -14,7 +14,7 @@ from orchestrator.farm.costs import cost_model
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
-from orchestrator.farm.sessions import find_in
+from orchestrator.farm.sessions import check_open, find_in
 from orchestrator.model import (
     Brief,
     Event,
@@ -112,6 +112,7 @@ def submit(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
+        check_open(session)
         costs = cost_model(farm, tx, card)
         plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
         quote = pricing.quote(plan, costs)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import NotFound, Unauthorized
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, deeds
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Account, Key
 from orchestrator.states import KeyKind
@@ -49,6 +49,7 @@ def issue(
         expires_at_ms=None if ttl_seconds is None else now + round(ttl_seconds * 1000),
     )
     tx.add(key)
+    deeds.note(farm, tx, "key.create", key.id, account_id, kind=kind.value, name=name)
     return key, token
 
 
@@ -79,16 +80,16 @@ def admit(farm: Farm, token: str, *, name: str) -> None:
     with farm.store.write() as tx:
         if not tx.find(Key, secret_sha256=digest(token)):
             now = farm.clock()
-            tx.add(
-                Key(
-                    id=farm.new_id("key", now),
-                    account_id=None,
-                    kind=KeyKind.JOIN,
-                    name=name,
-                    secret_sha256=digest(token),
-                    created_at_ms=now,
-                )
+            key = Key(
+                id=farm.new_id("key", now),
+                account_id=None,
+                kind=KeyKind.JOIN,
+                name=name,
+                secret_sha256=digest(token),
+                created_at_ms=now,
             )
+            tx.add(key)
+            deeds.note(farm, tx, "key.create", key.id, None, kind=key.kind.value, name=name)
 
 
 def resolve(farm: Farm, token: str) -> Key:
@@ -129,6 +130,7 @@ def redeem_signin(farm: Farm, token: str) -> Account:
         tx.save(found[0], replace(found[0], used_at_ms=now, revoked_at_ms=now))
         account = tx.get(Account, found[0].account_id)
         assert account, "a sign-in link names an account"
+        deeds.note(farm, tx, "account.sign_in", account.id, account.id, link=found[0].id)
         return account
 
 
@@ -141,7 +143,13 @@ def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
             raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
         if key.revoked_at_ms is not None:
             return key
-        return tx.save(key, replace(key, revoked_at_ms=farm.clock()))
+        return end(farm, tx, key)
+
+
+def end(farm: Farm, tx: Transaction, key: Key) -> Key:
+    """Revoke a key within an open transaction."""
+    deeds.note(farm, tx, "key.revoke", key.id, key.account_id, kind=key.kind.value, name=key.name)
+    return tx.save(key, replace(key, revoked_at_ms=farm.clock()))
 
 
 def listing(farm: Farm, account_id: str | None) -> list[Key]:

@@ -1,7 +1,5 @@
 """The first start of a home: one account, one session, one admin key; budgets are real at once."""
 
-from dataclasses import replace
-
 from orchestrator.farm import DEFAULT_SESSION, Farm, keys, sessions
 from orchestrator.model import Account, Key
 from orchestrator.states import KeyKind
@@ -31,10 +29,9 @@ def replace_key(farm: Farm, *, account_id: str, kind: KeyKind, name: str) -> str
 
     For keys that a start of the farm makes for itself: its CLI's, its sign-in link.
     """
-    now = farm.clock()
     with farm.store.write() as tx:
         for key in tx.find(Key, account_id=account_id, kind=kind, name=name, revoked_at_ms=None):
-            tx.save(key, replace(key, revoked_at_ms=now))
+            keys.end(farm, tx, key)
         ttl = SIGN_IN_SECONDS if kind is KeyKind.SIGNIN else None
         _, token = keys.issue(
             farm, tx, kind=kind, name=name, account_id=account_id, ttl_seconds=ttl

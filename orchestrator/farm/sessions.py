@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator import ledger
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page
+from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, deeds
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
@@ -43,6 +43,7 @@ def create(
             )
         session = open_session(farm, tx, account_id, name, budget_gpu_ms)
         remember(tx, account_id, idempotency, session.id, now)
+        deeds.note(farm, tx, "session.create", session.id, account_id, gpu_ms=budget_gpu_ms)
     return session
 
 
@@ -131,8 +132,7 @@ def top_up(
         session = _own(tx, account_id, session_id, lock=True)
         if answered(tx, session.account_id, idempotency):
             return session
-        if session.state is not SessionState.OPEN:
-            raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
+        check_open(session)
         _check_amount(session.limit_gpu_ms + gpu_ms, zero=False)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
@@ -140,6 +140,7 @@ def top_up(
         tx.save(session, movement.session)
         tx.add(movement.entry)
         remember(tx, session.account_id, idempotency, session.id, now)
+        deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
         return _own(tx, account_id, session_id)
 
@@ -148,6 +149,9 @@ def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
     """Take no more jobs in this session; what runs finishes within its hold."""
     with farm.store.write() as tx:
         session = _own(tx, account_id, session_id, lock=True)
+        if session.state is SessionState.CLOSED:
+            return session
+        deeds.note(farm, tx, "session.close", session.id, session.account_id, name=session.name)
         return tx.save(session, replace(session, state=SessionState.CLOSED))
 
 
@@ -163,6 +167,16 @@ def ledger_page(
     with farm.store.read() as tx:
         session = _own(tx, account_id, session_id)
         return page(tx, Entry, limit, after, session_id=session.id)
+
+
+def check_open(session: Session) -> None:
+    """Refuse what only an open session takes.
+
+    Raises:
+        Conflict: it is closed.
+    """
+    if session.state is not SessionState.OPEN:
+        raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
 
 
 def _own(

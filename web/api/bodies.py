@@ -128,6 +128,12 @@ class ModelPath(BaseModel):
     model_id: str
 
 
+class FreezeBody(Body):
+    """Whether all spending is stopped."""
+
+    frozen: bool
+
+
 class HookPath(BaseModel):
     """Which webhook."""
 
@@ -166,6 +172,12 @@ class JobsQuery(PageQuery):
 
     state: JobState | None = None
     session_id: str | None = Field(None, max_length=100)
+
+
+class DeedsQuery(PageQuery):
+    """Which deeds."""
+
+    verb: str | None = Field(None, max_length=40)
 
 
 class UsageQuery(BaseModel):

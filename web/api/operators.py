@@ -4,11 +4,19 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import fleet, keys
+from orchestrator.farm import deeds, fleet, keys
 from orchestrator.model import Json
 from orchestrator.states import KeyKind
 from web.api import views
-from web.api.bodies import KeyBody, KeyPath, ModelPath, UsageQuery, WorkerPath
+from web.api.bodies import (
+    DeedsQuery,
+    FreezeBody,
+    KeyBody,
+    KeyPath,
+    ModelPath,
+    UsageQuery,
+    WorkerPath,
+)
 from web.api.responses import SECURITY, Listed, Problem, View
 from web.auth import account_scope, only_admin, own_account, requires
 from web.context import farm
@@ -58,6 +66,28 @@ def set_worker(path: WorkerPath) -> Response:
 def queues() -> Response:
     """List the queues and the devices idle beside them."""
     return jsonify(data=[views.queue(depth) for depth in off_hub(fleet.queues, farm())])
+
+
+@bp.get("/freeze", responses={200: View})
+def show_freeze() -> Response:
+    """Say whether all spending is stopped."""
+    return jsonify(frozen=off_hub(fleet.is_frozen, farm()))
+
+
+@bp.put("/freeze", responses={200: View})
+def set_freeze(body: FreezeBody) -> Response:
+    """Stop all spending at once (running units pause), or let it go on."""
+    only_admin()
+    off_hub(fleet.freeze, farm(), frozen=body.frozen)
+    return jsonify(frozen=body.frozen)
+
+
+@bp.get("/audit", responses={200: Listed})
+def audit(query: DeedsQuery) -> Response:
+    """List what was done by administrators, newest first: who, what, when, from where."""
+    only_admin()
+    page = off_hub(deeds.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
+    return jsonify(views.listed(page, views.deed))
 
 
 @bp.get("/usage", responses={200: Listed})

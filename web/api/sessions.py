@@ -72,6 +72,13 @@ def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
     return views.session(session), 201
 
 
+@bp.post("/<session_id>/close", responses={200: SessionView})
+def close(path: SessionPath) -> Response:
+    """Take no more jobs in a session; what runs finishes within its hold."""
+    found = _look(path)
+    return jsonify(views.session(off_hub(sessions.close, farm(), account_scope(), found.id)))
+
+
 @bp.get("/<session_id>/ledger", responses={200: Listed})
 def ledger(path: SessionPath, query: PageQuery) -> Response:
     """List a session's entries, newest first."""

@@ -9,7 +9,7 @@ from orchestrator.catalog import ModelCard
 from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Alternative, Estimate
-from orchestrator.model import Brief, Entry, Job, Json, Key, Quote, Session, Worker
+from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -256,6 +256,21 @@ def key(row: Key, token: str | None = None) -> Json:
         "used_at": when(row.used_at_ms),
     }
     return shown | {"token": token} if token else shown
+
+
+def deed(row: Deed) -> Json:
+    """Return a line of the audit log."""
+    return {
+        "id": row.id,
+        "object": "deed",
+        "at": when(row.at_ms),
+        "verb": row.verb,
+        "target": row.target,
+        "account_id": row.account_id,
+        "key_id": row.key_id,
+        "source": row.source,
+        "data": _in_seconds(row.data),
+    }
 
 
 def problem_data(data: Json) -> Json:

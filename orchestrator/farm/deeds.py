@@ -1,0 +1,36 @@
+"""The audit log: every administrative action, written in the transaction that does it."""
+
+from typing import Any
+
+from orchestrator.farm import Farm, Page
+from orchestrator.farm.paging import page
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Deed
+
+
+def note(
+    farm: Farm, tx: Transaction, verb: str, target: str, account_id: str | None, **data: Any
+) -> None:
+    """Write down that the farm's actor did this: `verb` as `key.create`, to what, whose."""
+    now = farm.clock()
+    tx.add(
+        Deed(
+            id=farm.new_id("ded", now),
+            at_ms=now,
+            verb=verb,
+            target=target,
+            account_id=account_id,
+            key_id=farm.actor.key_id,
+            source=farm.actor.source[:100],
+            data=data,
+        )
+    )
+
+
+def listing(
+    farm: Farm, *, limit: int = 50, after: str | None = None, kind: str | None = None
+) -> Page[Deed]:
+    """Return deeds, newest first; `kind`: with that verb alone."""
+    equal: dict[str, Any] = {} if kind is None else {"verb": kind}
+    with farm.store.read() as tx:
+        return page(tx, Deed, limit, after, **equal)

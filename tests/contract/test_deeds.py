@@ -1,0 +1,85 @@
+"""The audit log: no administrative action without its line, and no line changed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import Conflict
+from orchestrator.farm import Actor, Farm, deeds, fleet, hooks, keys, opening, sessions
+from orchestrator.states import KeyKind
+from orchestrator.store import Store
+from tests.factories import Clock, Hand, account_id, submit
+
+
+def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> None:
+    """Who, what, to what, when and from where; in the transaction that does it."""
+    hand = Hand(farm, clock)
+    owner = account_id(farm)
+    key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
+    session = sessions.create(farm, account_id=owner, name="s", budget_gpu_ms=1000)
+    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/")
+    theirs = replace(farm, actor=Actor(key_id="key_a", source="192.0.2.7"))
+    verbs: dict[str, tuple[str, Callable[[], object]]] = {
+        "key.revoke": (key.id, lambda: keys.revoke(theirs, None, key.id)),
+        "session.top_up": (session.id, lambda: sessions.top_up(theirs, None, session.id, 500)),
+        "session.close": (session.id, lambda: sessions.close(theirs, None, session.id)),
+        "worker.drain": (hand.id, lambda: fleet.drain(theirs, hand.id)),
+        "worker.admit": (hand.id, lambda: fleet.admit(theirs, hand.id)),
+        "farm.freeze": ("farm", lambda: fleet.freeze(theirs, frozen=True)),
+        "farm.thaw": ("farm", lambda: fleet.freeze(theirs, frozen=False)),
+        "webhook.rotate": (hook.id, lambda: hooks.rotate(theirs, None, hook.id)),
+        "webhook.delete": (hook.id, lambda: hooks.delete(theirs, None, hook.id)),
+    }
+    for verb, (target, act) in verbs.items():
+        clock.advance(1)
+        act()
+        newest = deeds.listing(farm, limit=1).items[0]
+        assert (newest.verb, newest.target) == (verb, target)
+        assert (newest.key_id, newest.source, newest.at_ms) == ("key_a", "192.0.2.7", clock())
+    made = {deed.verb for deed in deeds.listing(farm, limit=200).items}
+    assert made >= {"key.create", "session.create", "webhook.create"}
+    (top_up,) = deeds.listing(farm, kind="session.top_up").items
+    assert top_up.data == {"gpu_ms": 500}
+
+
+def test_what_was_not_done_is_not_written_down(farm: Farm) -> None:
+    """A refused action, a repeated one and one that changes nothing leave no line."""
+    owner = account_id(farm)
+    key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
+    keys.revoke(farm, None, key.id)
+    before = deeds.listing(farm, limit=200).items
+    keys.revoke(farm, None, key.id)
+    with pytest.raises(Conflict):
+        sessions.create(farm, account_id=owner, name="default", budget_gpu_ms=1)
+    assert deeds.listing(farm, limit=200).items == before
+
+
+def test_the_farms_own_keys_are_written_down(farm: Farm) -> None:
+    """A start makes keys for itself, and its log says so."""
+    token = opening.replace_key(
+        farm, account_id=account_id(farm), kind=KeyKind.SIGNIN, name="browser"
+    )
+    assert deeds.listing(farm).items[0].source == "farm"
+    keys.redeem_signin(farm, token)
+    assert deeds.listing(farm).items[0].verb == "account.sign_in"
+    assert token not in repr(deeds.listing(farm, limit=200).items)
+
+
+@pytest.mark.parametrize("change", ["UPDATE deeds SET verb = 'x'", "DELETE FROM deeds"])
+def test_a_deed_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:
+    """A trigger refuses to change or delete what the log says."""
+    assert deeds.listing(farm).items
+    with pytest.raises(DBAPIError, match="never changed"), store.engine.begin() as connection:
+        connection.execute(text(change))
+
+
+def test_a_closed_session_takes_no_jobs(farm: Farm) -> None:
+    """What is closed refuses a new job, and closing again changes nothing."""
+    session = sessions.create(farm, account_id=account_id(farm), name="s", budget_gpu_ms=10**6)
+    closed = sessions.close(farm, None, session.id)
+    assert sessions.close(farm, None, session.id) == closed
+    with pytest.raises(Conflict):
+        submit(farm, session="s")
