@@ -367,6 +367,11 @@ class Unit:
     last_worker_id: str | None = None
     """Who failed it last; another one is preferred."""
     accepted_lease_id: str | None = None
+    checkpoint: Json | None = None
+    """Where its first micro-batch goes on: key, sha256, step, fingerprint, and the gpu_ms that
+    the session paid for the steps done."""
+    prepaid_gpu_ms: int = 0
+    """Paid for steps that have to be done again; the next charges are less by it."""
     rung_at_ms: int | None = None
     """When the dispatcher last published it; the ready units are the outbox."""
     created_at_ms: int

@@ -30,6 +30,8 @@ ENOUGH: Final = 5
 """Fewer samples than this say less than the prior."""
 PRIOR_SPREAD: Final = 1.6
 """p90 / p50 while nothing is measured."""
+LEAST_STEPS: Final = 2
+"""Of a micro-batch, with a decode: fewer are not worth a lease, its texts and its checkpoint."""
 MIN_SPREAD: Final = 1.15
 """p90 / p50 at least: a quiet afternoon of equal receipts promises nothing."""
 PLAN_MS: Final = 10.0
@@ -47,7 +49,7 @@ class UnitCost:
     p50_gpu_ms: int
     p90_gpu_ms: int
     floor_gpu_ms: int
-    """Less than this cannot finish anything that is kept."""
+    """Less than this brings nothing on that is worth keeping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +123,8 @@ def unit_cost(
     if kind is UnitKind.RENDER:
         assert batch, "a render unit has frames"
         step, decode = _micro_batch_ms(costs, plan)
-        least = plan.steps * step + decode
-        predicted = _micro_batches(plan, batch.frames) * least
+        least = min(plan.steps, LEAST_STEPS) * step + decode
+        predicted = _micro_batches(plan, batch.frames) * (plan.steps * step + decode)
     else:
         work = work_of(kind, plan, plan.frames_total)
         least = predicted = _small_ms(kind, work)

@@ -29,6 +29,8 @@ MASTER: Final = "master.mkv"
 STRIP: Final = "strip.jpg"
 """The unit's frames side by side, for the eyes of whoever waits."""
 VIDEO: Final = "video.mp4"
+CHECKPOINT: Final = "checkpoint.safetensors"
+"""An unfinished micro-batch between two steps: its latents and all that goes on with them."""
 POSTER: Final = "poster.jpg"
 SHEET: Final = "sheet.jpg"
 
@@ -102,6 +104,15 @@ class PlanWork(Message):
     """The job's, fixed at submission, so that the plan is the one that was quoted."""
 
 
+class CheckpointRef(Message):
+    """An accepted checkpoint, to be continued under the fingerprint it was made with."""
+
+    key: str
+    sha256: str
+    step: int
+    """Steps that are done of the work's first micro-batch."""
+
+
 class RenderWork(Message):
     """Work of a render unit. Self-contained: nothing else decides a pixel."""
 
@@ -123,6 +134,8 @@ class RenderWork(Message):
     """What one denoising step of one micro-batch should cost, until the meter has seen one."""
     decode_gpu_ms_prior: int
     """What decoding one micro-batch should cost."""
+    checkpoint: CheckpointRef | None = None
+    """Where the first micro-batch goes on; None: from its noise."""
 
 
 class SegmentRef(Message):
@@ -222,6 +235,11 @@ class Receipt(Message):
     energy_mj: int | None = None
     """Millijoules by NVML; None where there is no meter."""
     fingerprint: str = ""
+    checkpoint_step: int = Field(default=0, ge=0, le=MOST_BEATS)
+    """Steps done of the micro-batch after the kept frames, which the artifact
+    `checkpoint.safetensors` continues; 0: there is none."""
+    checkpoint_gpu_ms: int = Field(default=0, ge=0, le=MOST_MS)
+    """Part of `gpu_ms`: what those steps cost under this lease."""
 
 
 class CompleteRequest(Message):

@@ -9,6 +9,7 @@ from orchestrator.model import Brief, Job
 from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.wire import (
+    CHECKPOINT,
     MASTER,
     POSTER,
     SEGMENT,
@@ -108,6 +109,7 @@ class Hand:
     kinds: tuple[UnitKind, ...] = tuple(UnitKind)
     models: tuple[str, ...] = ("fake",)
     polls: bool = False
+    fingerprint: str = "f"
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ class Hand:
             kinds=self.kinds,
             models=self.models,
             polls=self.polls,
-            fingerprint="f",
+            fingerprint=self.fingerprint,
         )
 
     def claim(self, hint: str | None = None) -> Order | None:
@@ -157,28 +159,34 @@ class Hand:
         *,
         gpu_ms: int = 100,
         frames: int | None = None,
+        step: int = 0,
         cause: Cause | None = None,
+        message: str = "said by hand",
         claim_next: bool = False,
         **receipt: Any,
     ) -> CompleteAnswer:
-        """Report an outcome."""
+        """Report an outcome; with `step`, a checkpoint after so many steps."""
         w = order.work
         total = len(w.frames) if isinstance(w, RenderWork) else 0
         kept = frames if frames is not None else total if outcome is Outcome.DONE else 0
         has_files = outcome is Outcome.DONE or kept
+        point = (Artifact(name=CHECKPOINT, sha256="cd" * 32, bytes=9),) if step else ()
+        facts = {
+            "gpu_ms": gpu_ms,
+            "by_stage": {"work": gpu_ms},
+            "frames_done": kept,
+            "artifacts": (files(w.kind) if has_files else ()) + point,
+            "checkpoint_step": step,
+            "checkpoint_gpu_ms": gpu_ms if step and not kept else 0,
+            "fingerprint": self.fingerprint,
+        }
         request = CompleteRequest(
             lease_id=order.lease_id,
             fence=order.fence,
             outcome=outcome,
             cause=cause,
-            message="said by hand",
-            receipt=Receipt(
-                gpu_ms=gpu_ms,
-                by_stage={"work": gpu_ms},
-                frames_done=kept,
-                artifacts=files(w.kind) if has_files else (),
-                **receipt,
-            ),
+            message=message,
+            receipt=Receipt.model_validate(facts | receipt),
             plan=self.plan(order) if isinstance(w, PlanWork) and has_files else None,
             claim_next=claim_next,
         )

@@ -156,8 +156,11 @@ class Agent:
         """Return local copies of what the order names, by key."""
         work = held.order.work
         wanted: dict[str, str | None] = {}
-        if isinstance(work, RenderWork) and work.image:
-            wanted[work.image] = None
+        if isinstance(work, RenderWork):
+            if work.image:
+                wanted[work.image] = None
+            if work.checkpoint:
+                wanted[work.checkpoint.key] = work.checkpoint.sha256
         elif isinstance(work, EncodeWork):
             wanted = {segment.key: segment.sha256 for segment in work.segments}
         return {

@@ -28,8 +28,8 @@ from orchestrator.catalog import Catalog, ModelCard
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import EncodeWork, Order, PlanWork, RenderWork
-from workers import devices
+from orchestrator.wire import CHECKPOINT, EncodeWork, Order, PlanWork, RenderWork
+from workers import checkpoint, devices
 from workers.encode import encode
 from workers.engines import Engine, engine_for, timer_for
 from workers.ffmpeg import SegmentWriter
@@ -266,6 +266,12 @@ class Crew:
             timer=timer_for(setup.device.name),
         )
         engine = self._engine(card, meter)
+        fingerprint = setup.device.fingerprint(setup.threads)
+        resume = None
+        if work.checkpoint:
+            with meter.stage(LOAD):
+                file = assignment.inputs[work.checkpoint.key]
+                resume = checkpoint.load(file, checkpoint.identity(work, fingerprint))
         tell(Progress(0, 0))
         writer = SegmentWriter(
             assignment.folder,
@@ -280,9 +286,15 @@ class Crew:
             meter=meter,
             writer=writer,
             image=assignment.inputs[work.image] if work.image else None,
+            resume=resume,
+            save=lambda point, kept: checkpoint.save(
+                point,
+                assignment.folder / CHECKPOINT,
+                checkpoint.identity(_rest(work, kept), fingerprint),
+            ),
             progress=lambda gpu_ms, frames: tell(Progress(gpu_ms, frames)),
             energy=devices.energy_counter(setup.device),
-            fingerprint=setup.device.fingerprint(setup.threads),
+            fingerprint=fingerprint,
         )
 
     def _engine(self, card: ModelCard, meter: Meter) -> Engine:
@@ -303,6 +315,10 @@ class Crew:
 
     def _used_mb(self) -> int:
         return sum(engine.card.memory_mb for engine in self._engines.values())
+
+
+def _rest(work: RenderWork, kept: int) -> RenderWork:
+    return work.model_copy(update={"frames": work.frames[kept:]})
 
 
 def _die_with(parent: int) -> None:

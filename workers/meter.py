@@ -15,9 +15,11 @@ from typing import Any, Final, Literal, Protocol
 
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import Receipt
+from workers.checkpoint import Checkpoint
 
 LOAD: Final = "load"
-"""Model load and warm-up: measured, never charged, not part of the limit."""
+"""Model load and warm-up, making and taking up checkpoints: measured, never charged, not part
+of the limit."""
 TEXT_ENCODE: Final = "text_encode"
 IMAGE_ENCODE: Final = "image_encode"
 DENOISE: Final = "denoise"
@@ -37,6 +39,8 @@ class Stopped(Exception):
 
     def __init__(self, reason: StopReason) -> None:
         self.reason: StopReason = reason
+        self.checkpoint: Checkpoint | None = None
+        """Where the micro-batch can go on, if it was begun and the engine knows how."""
         super().__init__(reason)
 
 
@@ -182,6 +186,12 @@ class Meter:
         self._kept_ms = self._spent_ms
         self._kept_batches += 1
 
+    def keep_steps(self) -> int:
+        """Everything spent is worth its price: a checkpoint has it. Return what was added."""
+        before = self.kept_gpu_ms
+        self._kept_ms = self._spent_ms
+        return self.kept_gpu_ms - before
+
     def _lap(self, *, step: bool = False) -> None:
         assert self._stage is not None, "no stage is running"
         now = self._timer.mark()
@@ -210,7 +220,7 @@ class Meter:
 
     @property
     def kept_gpu_ms(self) -> int:
-        """Device time of the finished micro-batches, at most the limit."""
+        """Device time of the finished micro-batches and kept steps, at most the limit."""
         return min(math.ceil(self._kept_ms), self._limit_ms)
 
     @property
@@ -230,8 +240,8 @@ class Meter:
     def receipt(self, outcome: Outcome, cause: Cause | None = None, **facts: Any) -> Receipt:
         """Return what was measured, with what the session may be charged for `outcome`.
 
-        Done, or failed by the request: everything up to the limit. Stopped: the finished
-        micro-batches. Failed by the worker or the farm: nothing.
+        Done, or failed by the request: everything up to the limit. Stopped: what was kept.
+        Failed by the worker or the farm: nothing.
         """
         if outcome is Outcome.STOPPED:
             charged = self.kept_gpu_ms

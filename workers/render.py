@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -12,6 +13,7 @@ import structlog
 
 from orchestrator.states import Outcome
 from orchestrator.wire import RenderWork
+from workers.checkpoint import Checkpoint
 from workers.engines import Engine, Pixels
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of, message_of
@@ -46,6 +48,8 @@ def render(
     meter: Meter,
     writer: Writer,
     image: Path | None = None,
+    resume: Checkpoint | None = None,
+    save: Callable[[Checkpoint, int], Path] | None = None,
     progress: Progress,
     energy: Callable[[], int | None] = lambda: None,
     fingerprint: str = "",
@@ -53,20 +57,24 @@ def render(
     """Paint the frames of `work` with a loaded engine and return what became of them.
 
     Never raises for an error of the engine or of the files: that is a failed result.
+    `resume`: where the first micro-batch goes on. `save` writes the checkpoint of a stopped
+    unit, whose first micro-batch comes after so many kept frames, and returns its file.
     `energy` reads the device's millijoule counter.
     """
     energy_before = energy()
     film = Film(writer)
     meter.on_step = _every(PROGRESS_SECONDS, lambda: progress(meter.spent_gpu_ms, film.frames))
     outcome, message = Outcome.DONE, ""
+    left = Left()
     try:
         try:
-            for pixels in engine.paint(work, work.frames, meter, image):
+            for pixels in engine.paint(work, work.frames, meter, image, resume):
                 film.add(pixels)
                 meter.keep()
                 progress(meter.spent_gpu_ms, film.frames)
         except Stopped as stopped:
             outcome, message = Outcome.STOPPED, stopped.reason
+            left = _left(stopped, meter, film.frames, save)
         files = film.finish()
     except Exception as error:  # the unit boundary: whatever it is, it is reported
         film.abort()
@@ -90,9 +98,44 @@ def render(
             if energy_before is None or energy_after is None
             else energy_after - energy_before,
             fingerprint=fingerprint,
+            checkpoint_step=left.step,
+            checkpoint_gpu_ms=left.gpu_ms,
         ),
-        files=files,
+        files=(*files, *left.files),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a stop leaves of the micro-batch it interrupted."""
+
+    step: int = 0
+    gpu_ms: int = 0
+    files: tuple[Path, ...] = ()
+
+
+def _left(
+    stopped: Stopped,
+    meter: Meter,
+    frames: int,
+    save: Callable[[Checkpoint, int], Path] | None,
+) -> Left:
+    """Keep the steps of the interrupted micro-batch, where they can be continued.
+
+    A cancelled unit keeps nothing, yet its owner pays for the steps that were done.
+    """
+    if stopped.reason == "cancel":
+        meter.keep_steps()
+        return Left()
+    point = stopped.checkpoint
+    if point is None or save is None or stopped.reason == "gone":
+        return Left()
+    try:
+        file = save(point, frames)
+    except OSError as error:
+        log.warning("checkpoint not written", error=str(error))
+        return Left()
+    return Left(step=point.step, gpu_ms=meter.keep_steps(), files=(file,))
 
 
 class Film:

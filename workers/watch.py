@@ -22,12 +22,14 @@ LOAD_SECONDS: Final = 900.0
 """How long a child may say nothing before its first word: it may be loading a model."""
 ENCODE_SECONDS: Final = 180.0
 """How long an encode may take beyond its limit; FFmpeg has timeouts of its own below that."""
+LEAVE_SECONDS: Final = 6.0
+"""How long a worker that is to go waits for its unit to stop at the next step."""
 MARGIN: Final = 0.2
 """Of a lease: unanswered for longer than the rest, a unit is stopped while it can be reported."""
 
 
 class Leaving(Exception):
-    """The worker is to go; the child was killed and its unit is to be handed back."""
+    """The worker is to go and its unit did not stop in time: it is to be handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,22 @@ class Watch:
         patience = LOAD_SECONDS
         heard_at = monotonic()
         stopped_at: float | None = None
+        leaving_at: float | None = None
         while True:
             message = self.child.receive(LISTEN_SECONDS)
             now = monotonic()
             if isinstance(message, Result):
-                return _wanted(held, message, stopped=stopped_at is not None)
+                return _wanted(
+                    held, message, leaving=leaving_at is not None, stopped=bool(stopped_at)
+                )
             if isinstance(message, Progress):
                 held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
                 heard_at, patience = now, self._patience(held.order)
             if self.leaving.is_set():
-                self.child.kill()
-                raise Leaving
+                leaving_at = leaving_at or now
+                if now - leaving_at > LEAVE_SECONDS:
+                    self.child.kill()
+                    raise Leaving
             if stopped_at is None and (verdict := self._stop_for(held, now)):
                 self.child.stop(verdict)
                 stopped_at = now
@@ -75,9 +82,11 @@ class Watch:
                 raise ChildDied(f"The engine said nothing for {now - heard_at:.0f} s: killed.")
 
     def _stop_for(self, held: Held, now: float) -> Verdict | None:
-        """Return why the child should stop: the farm says so, or has been silent for too long."""
+        """Return why the child should stop: the farm says so, is silent, or the worker goes."""
         if held.verdict is not Verdict.GO:
             return held.verdict
+        if self.leaving.is_set():
+            return Verdict.PAUSE
         if now > held.deadline - MARGIN * self.lease_seconds:
             log.warning("lease about to end", lease=held.order.lease_id)
             return Verdict.PAUSE
@@ -89,10 +98,10 @@ class Watch:
         return order.gpu_ms_limit / 1000 + self.lease_seconds + extra
 
 
-def _wanted(held: Held, result: Result, *, stopped: bool) -> Result | None:
+def _wanted(held: Held, result: Result, *, leaving: bool, stopped: bool) -> Result | None:
     if held.verdict is Verdict.GONE:
         return None
-    silent = stopped and held.verdict is Verdict.GO
-    if silent and result.outcome is Outcome.STOPPED:
-        return replace(result, message="The farm did not answer in time.")
+    if stopped and held.verdict is Verdict.GO and result.outcome is Outcome.STOPPED:
+        why = "The worker had to go." if leaving else "The farm did not answer in time."
+        return replace(result, message=why)
     return result

@@ -19,7 +19,8 @@ def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
     """Remember what a done unit cost, for the next quotes."""
     receipt = lease.receipt or {}
     work = pricing.work_of(unit.kind, case.plan, unit.frames)
-    if work > 0 and receipt.get("gpu_ms"):
+    whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
+    if whole and work > 0 and receipt.get("gpu_ms"):
         case.tx.add(
             Sample(
                 id=case.farm.new_id("smp", case.now_ms),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator import ledger, scheduler
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, checkpoints
 from orchestrator.farm.case import Case
 from orchestrator.farm.orders import order
 from orchestrator.farm.ports import Transaction
@@ -45,13 +45,25 @@ def waiting_for(tx: Transaction, worker: Worker, hint: str | None) -> Iterator[U
         units = tx.ready_units(session.id, queues, UNITS)
         failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
         alone = not failed or _is_alone(tx, worker, failed)
-        yield from scheduler.in_order(units, worker, hint=hint, alone=alone)
+        for unit in scheduler.in_order(units, worker, hint=hint, alone=alone):
+            if checkpoints.fits(unit, worker) or not _is_awaited(tx, unit):
+                yield unit
 
 
 def _is_alone(tx: Transaction, worker: Worker, queues: set[str]) -> bool:
     """Tell whether no other active worker serves any of these queues."""
     return not any(
         other.id != worker.id and queues & set(scheduler.queues_of(other.kinds, other.models))
+        for other in tx.find(Worker, state=WorkerState.ACTIVE)
+    )
+
+
+def _is_awaited(tx: Transaction, unit: Unit) -> bool:
+    """Tell whether an active worker could go on with the unit where it stopped."""
+    return any(
+        checkpoints.fits(unit, other)
+        and other.id != unit.last_worker_id
+        and unit.queue in scheduler.queues_of(other.kinds, other.models)
         for other in tx.find(Worker, state=WorkerState.ACTIVE)
     )
 
@@ -76,7 +88,7 @@ def grant(
             case.close()
             continue
         case.close()
-        return (order(case, fresh, lease),)
+        return (order(case, checkpoints.begun(fresh, worker), lease),)
     return ()
 
 
@@ -111,7 +123,7 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
         open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,
-        floor_gpu_ms=unit.floor_gpu_ms,
+        floor_gpu_ms=_floor(case, unit, shared=bool(open_leases)),
         margin=_margin(case),
     )
     if not limit.gpu_ms:
@@ -134,7 +146,8 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
         expires_at_ms=case.now_ms + case.farm.terms.lease_ms,
     )
     try:
-        case.tx.save(unit, replace(unit, state=UnitState.LEASED, fence=lease.fence))
+        begun = checkpoints.begun(unit, worker)
+        case.tx.save(unit, replace(begun, state=UnitState.LEASED, fence=lease.fence))
     except Conflict:
         return None
     case.tx.add(lease)
@@ -144,6 +157,17 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease
+
+
+def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
+    """Return the least that is worth a lease: a few steps for the last of a hold.
+
+    While others have a part of it (`shared`) their slack comes back: a whole micro-batch.
+    """
+    if not shared or unit.kind is not UnitKind.RENDER:
+        return unit.floor_gpu_ms
+    micro_batches = -(-unit.frames // case.plan.micro_batch)
+    return max(unit.floor_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
 
 
 def _margin(case: Case) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from orchestrator import planner
+from orchestrator.farm import checkpoints
 from orchestrator.farm.case import Case
 from orchestrator.farm.jobs import artifact_key
 from orchestrator.model import Lease, Unit
@@ -34,7 +35,8 @@ def order(table: Case, unit: Unit, lease: Lease) -> Order:
         job_id=unit.job_id,
         fence=lease.fence,
         epoch=lease.epoch,
-        gpu_ms_limit=lease.gpu_ms_limit,
+        # What was paid for steps that have to be done again may be used for them.
+        gpu_ms_limit=lease.gpu_ms_limit + unit.prepaid_gpu_ms,
         expires_in_ms=max(0, lease.expires_at_ms - table.now_ms),
         work=work,
     )
@@ -60,6 +62,7 @@ def _render(table: Case, unit: Unit) -> RenderWork:
         image=job.brief.get("image"),
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
+        checkpoint=checkpoints.ref(unit),
     )
 
 

@@ -1,12 +1,11 @@
 """How a lease ends: its result accepted, charged, or given back, and its job moved on."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
-from orchestrator import ledger, planner, pricing
+from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, fleet, grants
+from orchestrator.farm import Farm, charges, checkpoints, fleet, grants
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.jobs import artifact_key, digest_of
@@ -22,6 +21,7 @@ from orchestrator.states import (
     WorkerState,
 )
 from orchestrator.wire import (
+    CHECKPOINT,
     ENCODE_QUEUE,
     LIMIT,
     MASTER,
@@ -124,7 +124,9 @@ def _resolve(
     unit = _unit(tx, lease)
     receipt = request.receipt
     measured = receipt.gpu_ms + receipt.wasted_gpu_ms
-    charged = _charge(lease, request, now_ms)
+    charge = charges.charge(
+        case.job, unit, lease, request, seen_gpu_ms=now_ms - lease.granted_at_ms
+    )
     plan = _checked(case, unit, request)
     lease = tx.save(
         lease,
@@ -134,43 +136,25 @@ def _resolve(
             outcome=request.outcome,
             used_gpu_ms=max(lease.used_gpu_ms, measured),
             frames_done=receipt.frames_done,
-            settled_gpu_ms=charged,
-            lost_gpu_ms=measured - charged + receipt.load_gpu_ms,
+            settled_gpu_ms=charge.settled_gpu_ms,
+            lost_gpu_ms=charge.lost_gpu_ms,
             receipt=receipt.model_dump(mode="json") | {"message": request.message},
             resolved_at_ms=now_ms,
         ),
     )
-    case.settle(lease, charged, worker.device_class)
-    for gpu_ms, why in _lost(request, charged):
+    case.settle(lease, charge.settled_gpu_ms, worker.device_class)
+    for gpu_ms, why in charge.losses:
         case.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:
-        _apply(case, unit, lease, worker, request, plan)
+        owed = unit.prepaid_gpu_ms - charge.credit_gpu_ms
+        unit = tx.save(unit, replace(unit, prepaid_gpu_ms=owed))
+        point = checkpoints.reached(unit, lease, receipt, charge.paid_gpu_ms)
+        _apply(case, unit, lease, worker, request, plan, point)
     _judge(case, lease, worker, request)
     case.tell("usage", **grants.usage(case))
     case.grant_wish()
     case.close()
     return lease
-
-
-def _charge(lease: Lease, request: CompleteRequest, now_ms: int) -> int:
-    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
-        return 0
-    return ledger.charge(
-        reported_gpu_ms=request.receipt.gpu_ms,
-        limit_gpu_ms=lease.gpu_ms_limit,
-        seen_gpu_ms=now_ms - lease.granted_at_ms,
-    )
-
-
-def _lost(request: CompleteRequest, charged_gpu_ms: int) -> Iterator[tuple[int, str]]:
-    """Yield what was measured and is not charged, each with the reason."""
-    receipt = request.receipt
-    yield receipt.load_gpu_ms, "model load"
-    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
-        yield receipt.gpu_ms + receipt.wasted_gpu_ms, f"failed: {request.cause}"
-    else:
-        yield receipt.wasted_gpu_ms, "stopped micro-batch"
-        yield receipt.gpu_ms - charged_gpu_ms, "over the lease's limit or unseen by the farm"
 
 
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
@@ -186,9 +170,8 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
             raise BadRequest(
                 f"{receipt.frames_done} of {unit.frames} frames is not {request.outcome}."
             )
-    kept = request.outcome is Outcome.DONE or receipt.frames_done
-    missing = _FILES[unit.kind] - {file.name for file in receipt.artifacts}
-    if kept and missing:
+    missing = _wanted(unit, request) - {file.name for file in receipt.artifacts}
+    if missing:
         raise BadRequest(f"The result lacks {', '.join(sorted(missing))}.")
     if unit.kind is not UnitKind.PLAN or request.outcome is not Outcome.DONE:
         return None
@@ -201,6 +184,18 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
     return plan
 
 
+def _wanted(unit: Unit, request: CompleteRequest) -> frozenset[str]:
+    """Return the names of the files that the result must have."""
+    receipt = request.receipt
+    kept = request.outcome is Outcome.DONE or receipt.frames_done
+    files = _FILES[unit.kind] if kept else frozenset[str]()
+    if not receipt.checkpoint_step:
+        return files
+    if unit.kind is not UnitKind.RENDER or request.outcome is not Outcome.STOPPED:
+        raise BadRequest("Only a stopped render unit has a checkpoint.")
+    return files | {CHECKPOINT}
+
+
 def _apply(
     case: Case,
     unit: Unit,
@@ -208,6 +203,7 @@ def _apply(
     worker: Worker,
     request: CompleteRequest,
     plan: Plan | None,
+    point: Json | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
     kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
@@ -215,19 +211,21 @@ def _apply(
         case Outcome.FAILED:
             _failed(case, unit, lease, request)
         case Outcome.STOPPED if kept and kept < unit.frames:
-            _split(case, unit, lease, worker, kept)
+            _split(case, unit, lease, worker, kept, point)
         case Outcome.STOPPED if not kept:
             floor = unit.floor_gpu_ms
-            if request.message == LIMIT:  # it was too low to keep anything
-                floor = max(floor, 2 * lease.gpu_ms_limit)
-            ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, rung_at_ms=None)
-            case.tx.save(unit, ready)
+            if request.message == LIMIT and not request.receipt.checkpoint_step:
+                floor = max(floor, 2 * lease.gpu_ms_limit)  # it was too low to keep anything
+            ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, checkpoint=point)
+            case.tx.save(unit, replace(ready, rung_at_ms=None))
         case _:
             _done(case, unit, lease, worker, plan)
 
 
 def _failed(table: Case, unit: Unit, lease: Lease, request: CompleteRequest) -> None:
     message = request.message or "The worker gave no reason."
+    # Should it have failed because of where it went on, it starts again.
+    unit = table.tx.save(unit, checkpoints.forgotten(unit))
     if request.cause is Cause.REQUEST:
         _try_again(table, unit, lease, count=False, why=message)
         table.fail(
@@ -265,7 +263,9 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
         )
 
 
-def _split(case: Case, unit: Unit, lease: Lease, worker: Worker, kept: int) -> None:
+def _split(
+    case: Case, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Json | None
+) -> None:
     """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
     rest = unit.frames - kept
     share = rest / unit.frames
@@ -280,16 +280,17 @@ def _split(case: Case, unit: Unit, lease: Lease, worker: Worker, kept: int) -> N
             p90_gpu_ms=math.ceil(unit.p90_gpu_ms * share),
             fence=0,
             attempts=0,
+            checkpoint=point,
             rung_at_ms=None,
         )
     )
-    smaller = replace(unit, frames=kept)
-    case.tx.save(unit, smaller)
+    smaller = case.tx.save(unit, replace(unit, frames=kept, prepaid_gpu_ms=0))
     _done(case, smaller, lease, worker, None)
 
 
 def _done(case: Case, unit: Unit, lease: Lease, worker: Worker, plan: Plan | None) -> None:
-    case.tx.save(unit, replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id))
+    done = replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id, checkpoint=None)
+    case.tx.save(unit, done)
     sample(case, unit, lease, worker)
     if unit.kind is UnitKind.PLAN:
         assert plan, "a done plan unit was checked to bring one"

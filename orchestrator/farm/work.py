@@ -142,7 +142,7 @@ def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
 
 
 def may_read(farm: Farm, worker_id: str, key: str) -> None:
-    """Let a worker read the files that its open leases name: its jobs' inputs and segments.
+    """Let a worker read the files that its open leases name: inputs, segments, checkpoints.
 
     Raises:
         NotFound: it holds no lease that names this file.
@@ -150,7 +150,9 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
     with farm.store.read() as tx:
         for lease in tx.find(Lease, worker_id=worker_id, state=LeaseState.OPEN):
             job = tx.get(Job, lease.job_id)
-            if job and key == job.brief.get("image"):
+            own = tx.get(Unit, lease.unit_id)
+            goes_on = own.checkpoint if own else None
+            if key in (job and job.brief.get("image"), goes_on and goes_on["key"]):
                 return
             parts = key.split("/")
             if len(parts) == 4 and parts[0] == "units":

@@ -199,6 +199,8 @@ units: Final = Table(
     _count("attempts"),
     Column("last_worker_id", String(64), nullable=True),
     Column("accepted_lease_id", String(64), nullable=True),
+    _json("checkpoint", null=True),
+    _ms("prepaid_gpu_ms"),
     _ms("rung_at_ms", null=True),
     _ms("created_at_ms"),
     CheckConstraint("(state = 'done') = (accepted_lease_id IS NOT NULL)", name="accepted"),

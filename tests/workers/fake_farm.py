@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
@@ -135,3 +135,23 @@ def serving(farm: FakeFarm) -> Iterator[FakeFarm]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def when(condition: Callable[[], object], act: Callable[[], None]) -> threading.Thread:
+    """Do `act` on a thread of its own as soon as `condition` holds."""
+
+    def watch() -> None:
+        until = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < until, "it never came to that"
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def busy(farm: FakeFarm) -> Callable[[], bool]:
+    """Tell whether the farm has heard of device time."""
+    return lambda: any(use.gpu_ms for beat in farm.beats for use in beat.leases)

@@ -1,73 +1,17 @@
 """The agent against a farm over HTTP, with a real child, the fake engine and the real FFmpeg."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from orchestrator.catalog import FAKE, Catalog
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import SEGMENT
-from tests.workers.fake_farm import KEY, FakeFarm, serving
+from tests.workers.fake_farm import FakeFarm, busy, when
 from tests.workers.orders import encode_order, plan_order, render_order
-from workers import devices
 from workers import watch as watching
 from workers.agent import Agent
-from workers.child import Child, Setup
-from workers.client import Client, Refused
-
-
-@pytest.fixture
-def farm() -> Iterator[FakeFarm]:
-    """A farm with short leases."""
-    with serving(FakeFarm()) as farm:
-        yield farm
-
-
-@pytest.fixture
-def agent(farm: FakeFarm, tmp_path: Path) -> Iterator[Agent]:
-    """An agent with its child, which are gone afterwards, with all they started."""
-    client = Client(farm.url, KEY, read_seconds=1)
-    child = Child(
-        Setup(device=devices.discover("cpu"), threads=1, catalog=Catalog({FAKE.id: FAKE}))
-    )
-    home = tmp_path / "worker"
-    with Agent(client, child, home, farm.terms(), grace_seconds=0.5) as agent:
-        yield agent
-    client.close()
-    engines = [p for p in psutil.Process().children() if "multiprocessing.spawn" in _argv(p)]
-    assert engines == []
-    assert not (home / "scratch").exists()
-
-
-def _argv(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def when(condition: Callable[[], object], act: Callable[[], None]) -> threading.Thread:
-    """Do `act` on a thread of its own as soon as `condition` holds."""
-
-    def watch() -> None:
-        until = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < until, "it never came to that"
-            time.sleep(0.01)
-        act()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def busy(farm: FakeFarm) -> Callable[[], bool]:
-    """Tell whether the farm has heard of device time."""
-    return lambda: any(use.gpu_ms for beat in farm.beats for use in beat.leases)
+from workers.client import Refused
 
 
 def test_one_claim_does_all_that_the_answers_bring(farm: FakeFarm, agent: Agent) -> None:
@@ -116,25 +60,6 @@ def test_heartbeats_carry_growing_use(farm: FakeFarm, agent: Agent) -> None:
     assert [use.gpu_ms for use in uses] == sorted(use.gpu_ms for use in uses)
     assert uses[-1].gpu_ms <= farm.completed[0].receipt.gpu_ms
     assert uses[-1].frames_done <= 24
-
-
-@pytest.mark.parametrize("verdict", [Verdict.PAUSE, Verdict.CANCEL])
-def test_a_verdict_stops_the_unit_and_keeps_whole_micro_batches(
-    farm: FakeFarm, agent: Agent, verdict: Verdict
-) -> None:
-    """Paused or cancelled in the middle: reported as stopped, with the files of what is kept."""
-    farm.ready.append(render_order(400, steps=2))
-    watch = when(
-        lambda: any(use.frames_done for beat in farm.beats for use in beat.leases),
-        lambda: setattr(farm, "verdict", verdict),
-    )
-    agent.run()
-    watch.join()
-    (report,) = farm.completed
-    assert (report.outcome, report.message) == (Outcome.STOPPED, verdict.value)
-    assert 0 < report.receipt.frames_done < 400
-    assert report.receipt.frames_done % 4 == 0
-    assert len(report.receipt.artifacts) == 3
 
 
 def test_a_lease_that_is_gone_is_dropped_in_silence(farm: FakeFarm, agent: Agent) -> None:
@@ -226,18 +151,6 @@ def test_a_refused_worker_stops_with_a_clear_message(farm: FakeFarm, agent: Agen
         agent.run()
     watch.join()
     assert agent.leaving
-
-
-def test_leaving_hands_the_unit_back(farm: FakeFarm, agent: Agent) -> None:
-    """Told to go in the middle of a unit: released within a second, the engine is gone."""
-    farm.ready.extend([render_order(2000), render_order(4)])
-    watch = when(busy(farm), agent.leave)
-    agent.run()
-    watch.join()
-    assert [r.lease_id for r in farm.released] == [farm.beats[-1].leases[0].lease_id]
-    assert farm.completed == []
-    assert len(farm.ready) == 1
-    assert agent.run() == 0
 
 
 def test_a_killed_engine_fails_its_unit_and_is_started_again(farm: FakeFarm, agent: Agent) -> None:

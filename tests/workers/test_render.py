@@ -13,6 +13,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, shot, work
+from workers.checkpoint import Checkpoint
 from workers.engines import Pixels, engine_for
 from workers.engines.fake import MISHAPS, FakeEngine
 from workers.meter import Meter
@@ -123,6 +124,49 @@ def test_a_pause_in_the_middle_of_a_micro_batch_wastes_that_one() -> None:
     assert receipt.frames_done == 4
     assert receipt.gpu_ms >= 5 * 3
     assert receipt.wasted_gpu_ms >= 4 * 3
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PAUSE, Verdict.CANCEL])
+def test_the_steps_of_a_stopped_micro_batch_are_charged(verdict: Verdict, tmp_path: Path) -> None:
+    """Paused, they are kept in a checkpoint; cancelled, they were asked for until then."""
+    asked: list[None] = []
+    saved: list[tuple[int, int]] = []
+
+    def stop() -> Verdict:
+        asked.append(None)
+        return verdict if len(asked) == 10 else Verdict.GO
+
+    def save(point: Checkpoint, kept: int) -> Path:
+        saved.append((point.step, kept))
+        return tmp_path / "point"
+
+    meter = Meter(limit_gpu_ms=10**6, stop=stop)
+    result = run(work(shot(8), steps=5), reel=Reel(), meter=meter, step_ms=3, save=save)
+    receipt = result.receipt
+    assert (receipt.frames_done, receipt.wasted_gpu_ms) == (4, 0)
+    assert receipt.gpu_ms >= 9 * 3
+    assert saved == ([(4, 4)] if verdict is Verdict.PAUSE else [])
+    assert receipt.checkpoint_step == (4 if saved else 0)
+    assert (receipt.checkpoint_gpu_ms >= 4 * 3) == bool(saved)
+    assert len(result.files) == 1 + bool(saved)
+
+
+def test_without_room_for_a_checkpoint_the_frames_are_kept(tmp_path: Path) -> None:
+    """A full disk at the stop costs the interrupted micro-batch, not the finished ones."""
+    asked: list[None] = []
+
+    def stop() -> Verdict:
+        asked.append(None)
+        return Verdict.PAUSE if len(asked) == 10 else Verdict.GO
+
+    def save(point: Checkpoint, kept: int) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    meter = Meter(limit_gpu_ms=10**6, stop=stop)
+    result = run(work(shot(8), steps=5), reel=Reel(), meter=meter, step_ms=3, save=save)
+    assert (result.outcome, result.receipt.frames_done) == (Outcome.STOPPED, 4)
+    assert result.receipt.checkpoint_step == 0
+    assert result.receipt.wasted_gpu_ms >= 3 * 3
 
 
 def test_a_unit_stopped_before_its_first_step_leaves_no_files() -> None:

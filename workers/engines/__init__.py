@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from orchestrator.catalog import ModelCard
 from orchestrator.wire import FrameSpec, RenderWork
+from workers.checkpoint import Checkpoint
 from workers.meter import HostTimer, Meter, Timer
 
 Pixels = NDArray[np.uint8]
@@ -30,12 +31,20 @@ class Engine(Protocol):
         """Give the device's memory back."""
 
     def paint(
-        self, work: RenderWork, frames: Sequence[FrameSpec], meter: Meter, image: Path | None
+        self,
+        work: RenderWork,
+        frames: Sequence[FrameSpec],
+        meter: Meter,
+        image: Path | None,
+        resume: Checkpoint | None = None,
     ) -> Iterator[Pixels]:
         """Yield the frames in order, one fresh array per micro-batch, without its padding.
 
+        With `resume` the first micro-batch goes on at the step where another call stopped; its
+        pixels are those it would have had without the stop.
+
         Raises:
-            Stopped: the meter refused a step.
+            Stopped: the meter refused a step; with a checkpoint, where that can be continued.
             BadRequest: the model cannot paint what is asked.
         """
 

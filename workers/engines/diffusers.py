@@ -16,12 +16,22 @@ from transformers.utils import logging as transformers_logging
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.wire import FrameSpec, RenderWork
-from workers.engines import Pixels
+from workers.checkpoint import Checkpoint
+from workers.engines import Pixels, latents
 from workers.engines import image as reference
 from workers.engines.noise import TRAVEL, denoiser_of, latent_shape, shot_noise
 from workers.engines.recipes import pipeline_class, recipe
 from workers.engines.text import Texts
-from workers.meter import DECODE, DENOISE, IMAGE_ENCODE, TEXT_ENCODE, TRANSFER, Meter
+from workers.meter import (
+    DECODE,
+    DENOISE,
+    IMAGE_ENCODE,
+    LOAD,
+    TEXT_ENCODE,
+    TRANSFER,
+    Meter,
+    Stopped,
+)
 
 
 class DiffusersEngine:
@@ -67,7 +77,12 @@ class DiffusersEngine:
             torch.cuda.empty_cache()
 
     def paint(
-        self, work: RenderWork, frames: Sequence[FrameSpec], meter: Meter, image: Path | None
+        self,
+        work: RenderWork,
+        frames: Sequence[FrameSpec],
+        meter: Meter,
+        image: Path | None,
+        resume: Checkpoint | None = None,
     ) -> Iterator[Pixels]:
         """Yield the frames, one micro-batch at a time."""
         if image is not None and not self.card.takes_image:
@@ -80,6 +95,10 @@ class DiffusersEngine:
             batch = frames[first : first + work.micro_batch]
             padding = [batch[-1]] * (work.micro_batch - len(batch))
             meter.before_batch()
+            if resume is not None:
+                yield self._go_on(work, [*batch, *padding], meter, resume)[: len(batch)]
+                resume = None
+                continue
             if image is not None and start is None:
                 with meter.stage(IMAGE_ENCODE):
                     picture = reference.read(image, work.width, work.height)
@@ -105,8 +124,28 @@ class DiffusersEngine:
             call = self._call(work, batch) | texts
             if start is not None:
                 call["latents"] = self._from_picture(work, batch, start, left_out)
-            with reference.late_start(self._pipe.scheduler, left_out):
-                images = self._denoise_and_decode(call, meter)
+            scheduler = self._pipe.scheduler
+            with reference.late_start(scheduler, left_out):
+                images = self._denoise_and_decode(call, meter, left_out * scheduler.order)
+        with meter.stage(TRANSFER):
+            return _to_bytes(images)
+
+    @torch.no_grad()
+    def _go_on(
+        self, work: RenderWork, batch: Sequence[FrameSpec], meter: Meter, point: Checkpoint
+    ) -> Pixels:
+        """Finish a micro-batch that was begun elsewhere; its texts were paid for there."""
+        device = self._pipe._execution_device
+        with meter.stage(LOAD):
+            call = self._call(work, batch) | self._texts.of(batch, guided=work.guidance_scale > 1)
+            reached = latents.latents_of(point, device)
+            # tiny_world reads more than a beginning out of the noise.
+            call["resume_latents" if "resume_latents" in self._accepted else "latents"] = reached
+        meter.before_step()
+        with meter.stage(DENOISE):
+            generators = call.get("generator", ())
+            with latents.resumed(self._pipe.scheduler, point, generators, device):
+                images = self._denoise_and_decode(call, meter, point.step)
         with meter.stage(TRANSFER):
             return _to_bytes(images)
 
@@ -150,9 +189,10 @@ class DiffusersEngine:
         )
         return latents.to(self._pipe._execution_device, denoiser_of(self._pipe).dtype)
 
-    def _denoise_and_decode(self, call: dict[str, Any], meter: Meter) -> torch.Tensor:
+    def _denoise_and_decode(self, call: dict[str, Any], meter: Meter, already: int) -> torch.Tensor:
+        """Call the pipeline, whose loop begins after `already` steps of its schedule."""
         try:
-            with _metered(self._pipe.scheduler, meter):
+            with _metered(self._pipe.scheduler, meter, call, already):
                 images: torch.Tensor = self._pipe(**call).images
                 return images
         except BaseException as error:
@@ -189,8 +229,10 @@ class DiffusersEngine:
 
 
 @contextmanager
-def _metered(scheduler: Any, meter: Meter) -> Iterator[None]:
+def _metered(scheduler: Any, meter: Meter, call: dict[str, Any], already: int) -> Iterator[None]:
     """Let the meter see and allow every step; after the last one the decode is running.
+
+    A stop takes the state of the loop with it, where going on would be exact.
 
     Every pipeline calls `scheduler.step` once per step of its loop; only some have
     `callback_on_step_end`. `wraps` keeps the signature that pipelines look into.
@@ -206,7 +248,16 @@ def _metered(scheduler: Any, meter: Meter) -> Iterator[None]:
         done += 1
         meter.step_done()
         if done < total:
-            meter.before_step()
+            try:
+                meter.before_step()
+            except Stopped as stopped:
+                meter.switch(LOAD)
+                if (reached := stepped[0]).dtype == call["latents"].dtype:
+                    generators = call.get("generator", ())
+                    stopped.checkpoint = latents.taken(
+                        scheduler, reached, generators, already + done
+                    )
+                raise
         else:
             meter.switch(DECODE)
         return stepped

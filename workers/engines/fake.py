@@ -15,8 +15,9 @@ import numpy as np
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.wire import FrameSpec, RenderWork
+from workers.checkpoint import Checkpoint
 from workers.engines import Pixels
-from workers.meter import DECODE, DENOISE, Meter
+from workers.meter import DECODE, DENOISE, Meter, Stopped
 
 
 def _refuse() -> Never:
@@ -58,17 +59,23 @@ class FakeEngine:
         """There is nothing to give back."""
 
     def paint(
-        self, work: RenderWork, frames: Sequence[FrameSpec], meter: Meter, image: Path | None
+        self,
+        work: RenderWork,
+        frames: Sequence[FrameSpec],
+        meter: Meter,
+        image: Path | None,
+        resume: Checkpoint | None = None,
     ) -> Iterator[Pixels]:
         """Yield the frames, asking the meter before every sleep that stands for a step."""
         for first in range(0, len(frames), work.micro_batch):
             batch = frames[first : first + work.micro_batch]
+            done = resume.step if resume and not first else 0
             meter.before_batch()
             with meter.stage(DENOISE):
                 _mishap(batch)
-                for step in range(work.steps):
-                    if step:
-                        meter.before_step()
+                for step in range(done, work.steps):
+                    if step > done:
+                        _gate(meter, step)
                     time.sleep(self._step_seconds(work))
                     meter.step_done()
                 meter.switch(DECODE)
@@ -80,6 +87,14 @@ class FakeEngine:
             return self._step_ms / 1000
         megapixels = work.micro_batch * work.width * work.height / 1e6
         return self.card.priors["cpu"].ms_per_frame_step_megapixel * megapixels / 1000
+
+
+def _gate(meter: Meter, step: int) -> None:
+    try:
+        meter.before_step()
+    except Stopped as stopped:
+        stopped.checkpoint = Checkpoint(step=step, arrays={"latents": np.array([step])})
+        raise
 
 
 def _mishap(batch: Sequence[FrameSpec]) -> None:

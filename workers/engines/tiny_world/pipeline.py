@@ -151,6 +151,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         generator: Generators = None,
+        resume_latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -158,12 +159,12 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> ImagePipelineOutput | tuple[Any]:
         """Paint one picture per prompt, layout and starting noise.
 
+        A loop that was stopped goes on with its `resume_latents`; `latents` are still its noise.
+
         Raises:
             ValueError: a size the latents cannot have, an unknown subject, rows that differ.
         """
-        if height % self.vae_scale_factor or width % self.vae_scale_factor:
-            msg = f"height and width must be multiples of {self.vae_scale_factor}"
-            raise ValueError(msg)
+        _check_size(height, width, self.vae_scale_factor)
         guided = guidance_scale > 1
         texts, against = self.encode_prompt(
             prompt,
@@ -184,6 +185,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         summary = embeds[:, 0] + (torch.cat([views, views]) if guided else views)
         plan = _laid_out(self.layout_encoder, layout, latents, summary)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        latents = latents if resume_latents is None else resume_latents.to(latents)
         for index, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
             doubled = torch.cat([latents, latents]) if guided else latents
             velocity = self.unet(
@@ -199,9 +201,8 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
             if callback_on_step_end is not None:
                 known: Mapping[str, Any] = {"latents": latents}
                 named = {name: known[name] for name in callback_on_step_end_tensor_inputs}
-                latents = (callback_on_step_end(self, index, time, named) or named).get(
-                    "latents", latents
-                )
+                named = callback_on_step_end(self, index, time, named) or named
+                latents = named.get("latents", latents)
         images = self._finish(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
@@ -214,6 +215,12 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
             return pictures
         arrays = self.image_processor.pt_to_numpy(pictures)
         return arrays if output_type == "np" else self.image_processor.numpy_to_pil(arrays)
+
+
+def _check_size(height: int, width: int, multiple: int) -> None:
+    if height % multiple or width % multiple:
+        msg = f"height and width must be multiples of {multiple}"
+        raise ValueError(msg)
 
 
 def _laid_out(

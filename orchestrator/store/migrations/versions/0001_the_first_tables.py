@@ -178,6 +178,8 @@ def upgrade() -> None:
     sa.Column('attempts', sa.Integer(), nullable=False),
     sa.Column('last_worker_id', sa.String(length=64), nullable=True),
     sa.Column('accepted_lease_id', sa.String(length=64), nullable=True),
+    sa.Column('checkpoint', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('prepaid_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('rung_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.CheckConstraint("(state = 'done') = (accepted_lease_id IS NOT NULL)", name=op.f('ck_units_accepted')),

@@ -1,0 +1,70 @@
+"""What a reported lease costs its session, and what of it nobody pays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator import ledger
+from orchestrator.model import Job, Lease, Unit
+from orchestrator.states import Cause, Outcome, Wish
+from orchestrator.wire import CompleteRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """A report, split into who bears it."""
+
+    settled_gpu_ms: int
+    credit_gpu_ms: int
+    """What the session had paid before, for steps that were done again."""
+    losses: tuple[tuple[int, str], ...]
+    """GPU-ms that nobody is charged for, each with the reason."""
+
+    @property
+    def lost_gpu_ms(self) -> int:
+        """All losses together."""
+        return sum(gpu_ms for gpu_ms, _ in self.losses)
+
+    @property
+    def paid_gpu_ms(self) -> int:
+        """What the session paid, now or before, for what this lease did."""
+        return self.settled_gpu_ms + self.credit_gpu_ms
+
+
+def charge(
+    job: Job, unit: Unit, lease: Lease, request: CompleteRequest, *, seen_gpu_ms: int
+) -> Charge:
+    """Return min(reported, limit, device time the farm saw) for work that counts.
+
+    Work counts when it is kept: frames, or the steps of a checkpoint. A cancelled unit keeps
+    nothing, and its owner pays for the steps done until the wish was heard.
+    """
+    due = _due(job, request)
+    credit = min(unit.prepaid_gpu_ms, due)
+    settled = ledger.charge(
+        reported_gpu_ms=due - credit, limit_gpu_ms=lease.gpu_ms_limit, seen_gpu_ms=seen_gpu_ms
+    )
+    losses = tuple(each for each in _losses(request, due, credit, settled) if each[0])
+    return Charge(settled_gpu_ms=settled, credit_gpu_ms=credit, losses=losses)
+
+
+def _due(job: Job, request: CompleteRequest) -> int:
+    receipt = request.receipt
+    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
+        return 0
+    kept = receipt.frames_done or receipt.checkpoint_step or job.wish is Wish.CANCEL
+    if request.outcome is Outcome.STOPPED and not kept:
+        return 0
+    return receipt.gpu_ms
+
+
+def _losses(
+    request: CompleteRequest, due: int, credit: int, settled: int
+) -> Iterator[tuple[int, str]]:
+    receipt = request.receipt
+    yield receipt.load_gpu_ms, "model load and checkpoints"
+    if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
+        yield receipt.gpu_ms + receipt.wasted_gpu_ms, f"failed: {request.cause}"
+        return
+    yield receipt.wasted_gpu_ms + receipt.gpu_ms - due, "stopped and not kept"
+    yield credit, "steps done again, paid before"
+    yield due - credit - settled, "over the lease's limit or unseen by the farm"

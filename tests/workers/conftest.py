@@ -1,0 +1,44 @@
+"""A farm that is made up, and an agent that works for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.catalog import FAKE, Catalog
+from tests.workers.fake_farm import KEY, FakeFarm, serving
+from workers import devices
+from workers.agent import Agent
+from workers.child import Child, Setup
+from workers.client import Client
+
+
+@pytest.fixture
+def farm() -> Iterator[FakeFarm]:
+    """A farm with short leases."""
+    with serving(FakeFarm()) as farm:
+        yield farm
+
+
+@pytest.fixture
+def agent(farm: FakeFarm, tmp_path: Path) -> Iterator[Agent]:
+    """An agent with its child, which are gone afterwards, with all they started."""
+    client = Client(farm.url, KEY, read_seconds=1)
+    child = Child(
+        Setup(device=devices.discover("cpu"), threads=1, catalog=Catalog({FAKE.id: FAKE}))
+    )
+    home = tmp_path / "worker"
+    with Agent(client, child, home, farm.terms(), grace_seconds=0.5) as agent:
+        yield agent
+    client.close()
+    engines = [p for p in psutil.Process().children() if "multiprocessing.spawn" in _argv(p)]
+    assert engines == []
+    assert not (home / "scratch").exists()
+
+
+def _argv(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
