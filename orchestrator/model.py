@@ -250,6 +250,8 @@ class Quote:
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
+    startup_gpu_ms: int
+    """Model load and warm-up where no worker has it loaded; the farm's, never charged."""
     rates: str
     """Version of the rate card."""
     basis: str
@@ -529,6 +531,27 @@ class Sample:
     gpu_ms: int
     work: float
     """render: frames·steps·native megapixels; encode: frames·output megapixels; plan: 1."""
+    steps: int = 0
+    """Of a render unit; work / steps is what was decoded."""
+    load_gpu_ms: int = 0
+    """Model load and warm-up before it; 0 on a warm worker."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSample:
+    """A job that ended, against its quote."""
+
+    id: str
+    job_id: str
+    model: str
+    device_class: str
+    """That the quote was for."""
+    p50_gpu_ms: int
+    p90_gpu_ms: int
+    spent_gpu_ms: int
+    measured: bool
+    """The quote rested on receipts, not on the card's prior."""
     at_ms: int
 
 

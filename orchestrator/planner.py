@@ -29,7 +29,6 @@ from orchestrator.model import (
 from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
 
 __all__ = [
-    "alternatives",
     "brief_from_json",
     "brief_json",
     "frames",
@@ -107,22 +106,6 @@ def frames(plan: Plan, first: int, count: int, card: ModelCard) -> tuple[Frame, 
         _frame(index, plan.shots[bisect_right(starts, index) - 1], plan.fps, card)
         for index in range(first, first + count)
     )
-
-
-def alternatives(brief: Brief, plan: Plan, card: ModelCard) -> tuple[tuple[str, Brief], ...]:
-    """Return (label, brief) of variants, best quality first, each less work than the one before.
-
-    First fewer steps, then a smaller picture, then a shorter video at the fewest steps.
-    """
-    found: list[tuple[str, Brief]] = []
-    least = _work(plan, plan.steps, plan.frames_total, plan.output)
-    for label, steps, seconds, output in _variants(plan, card):
-        count = max(len(plan.shots), round(seconds * plan.fps))
-        work = _work(plan, steps, count, output)
-        if work[0] < least[0] or (work[0] == least[0] and work[1] < least[1]):
-            least = work
-            found.append((label, replace(brief, steps=steps, seconds=seconds, size=output)))
-    return tuple(found)
 
 
 # --- wishes that cannot be met ------------------------------------------------------------
@@ -292,33 +275,6 @@ def _batches(total: int, steps: int, native: Size, card: ModelCard) -> tuple[Fra
 def _micro_batch_ms(prior: CostPrior, steps: int, native: Size, card: ModelCard) -> float:
     frame = steps * native.megapixels * prior.ms_per_frame_step_megapixel
     return card.micro_batch * (frame + prior.decode_ms_per_frame)
-
-
-def _work(plan: Plan, steps: int, count: int, output: Size) -> tuple[int, float]:
-    """Return (denoised frames · steps, encoded megapixels) of a variant of a plan."""
-    padded = -(-count // plan.micro_batch) * plan.micro_batch
-    return padded * steps, count * output.megapixels
-
-
-def _variants(plan: Plan, card: ModelCard) -> Iterator[tuple[str, int, float, Size]]:
-    """Yield (label, steps, seconds, output) from good to cheap."""
-    few = card.min_steps
-    for steps in sorted({plan.steps * 3 // 4, plan.steps // 2, few}, reverse=True):
-        if few <= steps < plan.steps:
-            yield f"{_steps(steps)} instead of {plan.steps}", steps, plan.seconds, plan.output
-    half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
-    if min(half.width, half.height) >= 2 * MIN_SIDE_PX:
-        yield f"{_steps(few)}, {half} pixels", few, plan.seconds, half
-    else:
-        half = plan.output
-    for part in (2, 4, 8):
-        seconds = round(plan.seconds / part, 3)
-        if seconds * plan.fps >= len(plan.shots):
-            yield f"{_steps(few)}, {half} pixels, {seconds:g} s", few, seconds, half
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
 
 
 # --- one frame ----------------------------------------------------------------------------

@@ -10,8 +10,11 @@ factor the farm differs from it::
     plan unit     PLAN_MS
     p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples
 
-All results are rounded up. A quote's p90 is the sum of its units' p90s: more than the p90 of
-the sum, and never less than the leases of the units need.
+All results are rounded up. A quote's p50 is the sum of its units' p50s. The sum of their p90s
+is more than the p90 of the sum, since not all are late at once; so once ENOUGH_JOBS quoted jobs
+have ended, its p90 is p50 times the 0.9 quantile of what those spent over what their p50 was
+(split conformal prediction: of jobs like them, nine in ten stay under it, whatever the shape of
+the noise). It is never less than the encode reserve and a first render unit need.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +23,7 @@ from math import ceil
 from typing import Final
 
 from orchestrator.catalog import ModelCard
-from orchestrator.model import FrameBatch, Plan, Quote, Sample, StageCost
+from orchestrator.model import FrameBatch, JobSample, Plan, Quote, Sample, StageCost
 from orchestrator.rates import RateCard
 from orchestrator.states import UnitKind
 
@@ -28,6 +31,10 @@ NEWEST: Final = 200
 """Samples of a kind that count; older ones knew another farm."""
 ENOUGH: Final = 5
 """Fewer samples than this say less than the prior."""
+ENOUGH_JOBS: Final = 20
+"""Fewer jobs against their quotes say less than the sum of the units' p90s."""
+LOADS: Final = 3
+"""Fewer model loads than this say less than the card's prior."""
 PRIOR_SPREAD: Final = 1.6
 """p90 / p50 while nothing is measured."""
 LEAST_STEPS: Final = 2
@@ -69,6 +76,12 @@ class CostModel:
     rates: RateCard
     device_class: str = "cpu"
     factors: Mapping[UnitKind, Factor] = field(default_factory=dict)
+    whole: float | None = None
+    """A job's p90 over its p50; None: too few jobs have ended."""
+    startup_gpu_ms: int = 0
+    """Model load and warm-up."""
+    jobs: int = 0
+    """That `whole` rests on."""
 
     @classmethod
     def fit(
@@ -77,6 +90,7 @@ class CostModel:
         card: ModelCard,
         rates: RateCard,
         device_class: str | None = None,
+        jobs: Sequence[JobSample] = (),
     ) -> "CostModel":
         """Fit to the newest samples of the card's model on one device class.
 
@@ -91,7 +105,20 @@ class CostModel:
             kind: _factor([s for s in here if s.kind is kind], card, device_class)
             for kind in UnitKind
         }
-        return cls(card=card, rates=rates, device_class=device_class, factors=factors)
+        ended = [
+            job
+            for job in jobs
+            if job.measured and (job.model, job.device_class) == (card.id, device_class)
+        ]
+        return cls(
+            card=card,
+            rates=rates,
+            device_class=device_class,
+            factors=factors,
+            whole=_whole_p90(ended),
+            startup_gpu_ms=_startup(here, card, device_class),
+            jobs=len(ended),
+        )
 
     def factor(self, kind: UnitKind) -> Factor:
         """Return the factor of a kind of unit; the prior's where nothing was fitted."""
@@ -102,7 +129,8 @@ class CostModel:
         """Where the figures come from, for people."""
         count = self.factor(UnitKind.RENDER).samples
         if count:
-            return f"{count} receipts of {self.card.id} on {self.device_class}"
+            ended = f" and {self.jobs} ended jobs" if self.whole else ""
+            return f"{count} receipts{ended} of {self.card.id} on {self.device_class}"
         return f"the card's prior of {self.card.id} on {self.device_class}"
 
 
@@ -150,11 +178,17 @@ def quote(plan: Plan, costs: CostModel) -> Quote:
         _stage(costs, UnitKind.RENDER, render),
         _stage(costs, UnitKind.ENCODE, [unit_cost(costs, UnitKind.ENCODE, plan)]),
     )
+    p50 = sum(stage.p50_gpu_ms for stage in stages)
+    p90 = sum(stage.p90_gpu_ms for stage in stages)
+    if costs.whole:
+        least = stages[0].p90_gpu_ms + max(u.floor_gpu_ms for u in render) + stages[2].p90_gpu_ms
+        p90 = max(_whole(p50 * costs.whole), p50, least)
     return Quote(
-        p50_gpu_ms=sum(stage.p50_gpu_ms for stage in stages),
-        p90_gpu_ms=sum(stage.p90_gpu_ms for stage in stages),
+        p50_gpu_ms=p50,
+        p90_gpu_ms=p90,
         price_microusd=sum(stage.price_microusd for stage in stages),
         stages=stages,
+        startup_gpu_ms=costs.startup_gpu_ms,
         rates=costs.rates.version,
         basis=costs.basis,
     )
@@ -193,11 +227,12 @@ def _small_ms(kind: UnitKind, work: float) -> float:
 
 
 def _predicted_ms(sample: Sample, card: ModelCard, device_class: str) -> float:
-    """Return what the prior says of a sample; a render is taken to have had the default steps."""
+    """Return what the prior says of a sample."""
     if sample.kind is not UnitKind.RENDER:
         return _small_ms(sample.kind, sample.work)
     prior = card.prior(device_class)
-    decode_share = prior.decode_ms_per_frame / (card.default_steps * card.native.megapixels)
+    steps = sample.steps or card.default_steps
+    decode_share = prior.decode_ms_per_frame / (steps * card.native.megapixels)
     return sample.work * (prior.ms_per_frame_step_megapixel + decode_share)
 
 
@@ -209,6 +244,27 @@ def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Fa
     p50 = _quantile(ratios, 0.5)
     p90 = max(_quantile(ratios, 0.9), p50 * MIN_SPREAD)
     return Factor(p50=p50, p90=p90, samples=len(ratios))
+
+
+def _whole_p90(jobs: Sequence[JobSample]) -> float | None:
+    """Return the 0.9 quantile of spent / p50 with the correction for a finite sample.
+
+    Lei et al. 2018, Distribution-free predictive inference for regression: of n residuals
+    take the ceil(0.9·(n + 1))-th smallest.
+    """
+    newest = sorted(jobs, key=lambda j: (j.at_ms, j.id))[-NEWEST:]
+    if len(newest) < ENOUGH_JOBS:
+        return None
+    ratios = sorted(job.spent_gpu_ms / job.p50_gpu_ms for job in newest)
+    return ratios[min(len(ratios), ceil(0.9 * (len(ratios) + 1))) - 1]
+
+
+def _startup(samples: Sequence[Sample], card: ModelCard, device_class: str) -> int:
+    """Return the median model load, which has no part in what units cost."""
+    loads = sorted(sample.load_gpu_ms for sample in samples if sample.load_gpu_ms)
+    if len(loads) < LOADS:
+        return card.prior(device_class).startup_ms
+    return _whole(_quantile(loads, 0.5))
 
 
 def _cheapest_known(samples: Sequence[Sample], card: ModelCard, rates: RateCard) -> str:

@@ -66,6 +66,7 @@ def _asked(command: Any) -> Any:
             click.option("--image", type=file, help="A picture to start from."),
             click.option("--storyboard", type=file, help="Scenes, as JSON, YAML or CSV."),
             click.option("--max-gpu-seconds", metavar="N", callback=budget, help="Never more."),
+            click.option("--fit", is_flag=True, help="Take the best variant that fits the budget."),
             click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
             server,
             output.as_json,
@@ -98,6 +99,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
         line = progress.Progress()
         try:
             job = client.post("jobs", promise=promise, **request)
+            say_fitted(job["quote"])
             with line:
                 job = progress.follow(client, job["id"], line, progress.has_ended)
             if job["state"] != "succeeded":
@@ -130,7 +132,9 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
         {
             "GPU-seconds": f"{output.seconds(told['gpu_seconds_p50'])} likely, "
             f"{output.seconds(told['gpu_seconds_p90'])} at most in nine of ten cases",
-            "price": f"{told['price']['usd']:.6f} USD",
+            "price": f"{told['price']['usd']:.6f} USD by rate card {told['rates']}",
+            "start-up": f"{output.seconds(told['startup']['gpu_seconds'])} GPU-seconds where no "
+            "worker has the model loaded; not charged",
             "based on": told["basis"],
             "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
             f"{told['fps']} a second, {told['steps']} steps, model {told['model']}",
@@ -138,12 +142,19 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             f"{output.seconds(told['available_gpu_seconds'])} available in the session",
         }
     )
+    say_fitted(told)
     for note in told["notes"]:
         output.say(f"note: {note}")
     for other in told["alternatives"]:
         cost = output.seconds(other["gpu_seconds_p90"])
         click.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
     return 0
+
+
+def say_fitted(quoted: Json) -> None:
+    """Say what gave, where --fit changed the wish."""
+    if quoted.get("fitted"):
+        output.say(f"To fit the budget: {quoted['fitted']}.")
 
 
 def charged(job: Json) -> str:
@@ -166,6 +177,7 @@ def _request(wish: Json) -> dict[str, Any]:
         "session_id": wish["session"],
         **{name: wish[name] for name in ("seconds", "fps", "size", "steps", "seed", "model")},
         "max_gpu_seconds": wish["max_gpu_seconds"],
+        "fit": wish["fit"] or None,
     }
     body = {name: value for name, value in body.items() if value is not None}
     files = {}

@@ -8,7 +8,7 @@ from orchestrator import ledger, planner
 from orchestrator.farm import Farm, hooks
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
-from orchestrator.model import Entry, Job, Json, Lease, Plan, Session, Unit
+from orchestrator.model import Entry, Job, JobSample, Json, Lease, Plan, Session, Unit
 from orchestrator.states import (
     EntryKind,
     JobEvent,
@@ -183,8 +183,10 @@ class Case:
         One that the farm could not finish costs nothing, whatever it was charged on its way.
         """
         self.release()
+        spent = self.job.spent_gpu_ms
         if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
             self.refund()
+        self._sample(event, spent)
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
         self.step(
@@ -194,6 +196,24 @@ class Case:
             error=error or self.job.error,
             finished_at_ms=self.now_ms,
         )
+
+    def _sample(self, event: JobEvent, spent: int) -> None:
+        """Hold the job against its quote, for the quotes to come."""
+        quote = self.job.quote
+        if event is JobEvent.FINISH or spent > quote["p90_gpu_ms"]:
+            self.tx.add(
+                JobSample(
+                    id=self.farm.new_id("jsm", self.now_ms),
+                    job_id=self.job.id,
+                    model=self.job.model,
+                    device_class=quote["device_class"],
+                    p50_gpu_ms=quote["p50_gpu_ms"],
+                    p90_gpu_ms=quote["p90_gpu_ms"],
+                    spent_gpu_ms=spent,
+                    measured=quote["measured"],
+                    at_ms=self.now_ms,
+                )
+            )
 
     def fail(self, error: Json) -> None:
         """End the job with an error as soon as no lease is open.

@@ -5,14 +5,15 @@ from orchestrator.catalog import ModelCard
 from orchestrator.farm import Farm
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Lease, Sample, Unit, Worker
+from orchestrator.model import JobSample, Lease, Sample, Unit, Worker
 from orchestrator.states import UnitKind
 
 
 def cost_model(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostModel:
     """Fit the model's costs to this farm's own receipts, at the prices of now."""
     samples = [s for kind in UnitKind for s in tx.newest_samples(card.id, kind, pricing.NEWEST)]
-    return pricing.CostModel.fit(samples, card, farm.rates.at(farm.clock()))
+    jobs = tx.find(JobSample, order="-id", limit=pricing.NEWEST, model=card.id)
+    return pricing.CostModel.fit(samples, card, farm.rates.at(farm.clock()), jobs=jobs)
 
 
 def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
@@ -29,6 +30,8 @@ def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
                 kind=unit.kind,
                 gpu_ms=receipt["gpu_ms"],
                 work=work,
+                steps=case.job.steps if unit.kind is UnitKind.RENDER else 0,
+                load_gpu_ms=receipt.get("load_gpu_ms", 0),
                 at_ms=case.now_ms,
             )
         )

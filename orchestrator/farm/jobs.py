@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator import ledger, planner, pricing, prompt
-from orchestrator.catalog import ModelCard
+from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page, Repeat, hooks, pausing, scheduling
+from orchestrator.farm import Farm, Idempotency, Page, Repeat, hooks, pausing, quoting, scheduling
 from orchestrator.farm.case import Case
-from orchestrator.farm.costs import cost_model
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
+from orchestrator.farm.quoting import Alternative, Offer
 from orchestrator.farm.sessions import check_open, find_in
 from orchestrator.model import (
     Brief,
@@ -32,15 +31,6 @@ from orchestrator.wire import PLAN_QUEUE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
-    """A cheaper variant of a job that fits what is left."""
-
-    label: str
-    brief: Brief
-    quote: Quote
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What a job would be and cost; nothing was written."""
 
@@ -49,6 +39,8 @@ class Estimate:
     session: Session
     fits: bool
     alternatives: tuple[Alternative, ...]
+    fitted: str | None = None
+    """What gave so that it fits, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +62,31 @@ class UnitView:
 
 
 def estimate(
-    farm: Farm, *, account_id: str, session_id: str | None, brief: Brief, seed: int | None = None
+    farm: Farm,
+    *,
+    account_id: str,
+    session_id: str | None,
+    brief: Brief,
+    seed: int | None = None,
+    fit: bool = False,
 ) -> Estimate:
-    """Plan and price a brief. No side effect."""
+    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         session = find_in(tx, account_id, session_id)
-        card = farm.catalog.card(brief.model)
-        costs = cost_model(farm, tx, card)
-        plan = make_plan(farm, brief, card, seed=seed)
-        quote = pricing.quote(plan, costs)
-        room = session.available_gpu_ms
-        if brief.max_gpu_ms is not None:
-            room = min(room, brief.max_gpu_ms)
-        fits = _fits(quote, session, brief)
-        others = () if fits else _alternatives(farm, card, costs, brief, plan, room)
-    return Estimate(plan=plan, quote=quote, session=session, fits=fits, alternatives=others)
+        asked = quoting.offer(farm, tx, brief, seed=seed)
+        room = quoting.room_for(session, brief)
+        if fit:
+            asked = quoting.fitted(farm, tx, asked, room)
+        fits = quoting.fits(asked, session.available_gpu_ms)
+        others = () if fits else quoting.alternatives(farm, tx, asked, room)
+    return Estimate(
+        plan=asked.plan,
+        quote=asked.quote,
+        session=session,
+        fits=fits,
+        alternatives=others,
+        fitted=asked.fitted,
+    )
 
 
 def submit(
@@ -95,16 +97,17 @@ def submit(
     brief: Brief,
     idempotency: Idempotency | Repeat | None = None,
     webhook_url: str | None = None,
+    fit: bool = False,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
-    `webhook_url`, checked by the caller, is told of the job's states.
+    `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
+    fit, take the best variant that does.
 
     Raises:
         BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
     """
     now = farm.clock()
-    card = farm.catalog.card(brief.model)
     job_id = farm.new_id("job", now)
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
@@ -113,10 +116,11 @@ def submit(
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
         check_open(session)
-        costs = cost_model(farm, tx, card)
-        plan = make_plan(farm, brief, card, seed=_chance_seed(job_id))
-        quote = pricing.quote(plan, costs)
-        job = _new_job(job_id, session, brief, plan, quote, costs, now)
+        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
+        if fit:
+            asked = quoting.fitted(farm, tx, asked, quoting.room_for(session, brief))
+        quote = asked.quote
+        job = _new_job(job_id, session, asked, now)
         secret = None
         if webhook_url:
             hook, new = hooks.for_url(farm, tx, account_id, webhook_url, now)
@@ -128,9 +132,9 @@ def submit(
             amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
             case.hold(amount, first=True)
         except BudgetExceeded as refused:
-            refused.data |= _explain(farm, tx, case, card, costs, plan)
+            refused.data |= _explain(farm, tx, case, asked)
             raise
-        tx.add(_plan_unit(farm, case, plan, costs))
+        tx.add(_plan_unit(case, asked))
         remember(tx, account_id, idempotency, job_id, now)
         case.tell("state", state=job.state.value, pause_reason=None, error=None)
         return Submission(job=case.close(), created=True, hook_secret=secret)
@@ -242,18 +246,6 @@ def artifact_key(lease: Lease, name: str) -> str:
     return f"units/{lease.unit_id}/{lease.fence}/{name}"
 
 
-def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
-    """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
-    screenplay = prompt.parse(
-        brief.prompt,
-        vocabulary=card.vocabulary,
-        scenes=brief.scenes,
-        max_chars=farm.terms.max_prompt_chars,
-    )
-    chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
-    return planner.plan(brief, screenplay, card, seed=chosen)
-
-
 # --- inside -------------------------------------------------------------------------------
 
 
@@ -283,28 +275,23 @@ def _chance_seed(job_id: str) -> int:
     return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
 
 
-def _new_job(
-    job_id: str,
-    session: Session,
-    brief: Brief,
-    plan: Plan,
-    quote: Quote,
-    costs: pricing.CostModel,
-    now_ms: int,
-) -> Job:
+def _new_job(job_id: str, session: Session, asked: Offer, now_ms: int) -> Job:
+    plan, quote = asked.plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
     return Job(
         id=job_id,
         account_id=session.account_id,
         session_id=session.id,
         state=JobState.QUEUED,
-        brief=planner.brief_json(brief),
+        brief=planner.brief_json(asked.brief),
         plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
-        quote=quote_json(quote)
+        quote=quoting.quote_json(quote)
         | {
             "plan_sha256": digest_of(plan),
-            "step_prior": pricing.step_prior(costs, plan),
-            "measured": costs.factor(UnitKind.RENDER).samples > 0,
+            "step_prior": pricing.step_prior(asked.costs, plan),
+            "measured": asked.costs.factor(UnitKind.RENDER).samples > 0,
+            "device_class": asked.costs.device_class,
+            "fitted": asked.fitted,
         },
         model=plan.model,
         width=plan.output.width,
@@ -313,7 +300,7 @@ def _new_job(
         steps=plan.steps,
         seed=plan.seed,
         frames_total=plan.frames_total,
-        cap_gpu_ms=brief.max_gpu_ms,
+        cap_gpu_ms=asked.brief.max_gpu_ms,
         encode_reserve_gpu_ms=stages[UnitKind.ENCODE].p90_gpu_ms,
         created_at_ms=now_ms,
     )
@@ -330,15 +317,10 @@ def _one_run(plan: Plan) -> tuple[FrameBatch, ...]:
     return (FrameBatch(first_frame=0, frames=plan.frames_total),)
 
 
-def quote_json(quote: Quote) -> Json:
-    """Return a quote as JSON, in GPU-ms."""
-    return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
-
-
-def _plan_unit(farm: Farm, case: Case, plan: Plan, costs: pricing.CostModel) -> Unit:
-    cost = pricing.unit_cost(costs, UnitKind.PLAN, plan, None)
+def _plan_unit(case: Case, asked: Offer) -> Unit:
+    cost = pricing.unit_cost(asked.costs, UnitKind.PLAN, asked.plan, None)
     return Unit(
-        id=farm.new_id("unt", case.now_ms),
+        id=case.farm.new_id("unt", case.now_ms),
         job_id=case.job.id,
         session_id=case.session.id,
         kind=UnitKind.PLAN,
@@ -351,44 +333,12 @@ def _plan_unit(farm: Farm, case: Case, plan: Plan, costs: pricing.CostModel) -> 
     )
 
 
-def _fits(quote: Quote, session: Session, brief: Brief) -> bool:
-    try:
-        amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
-    except BudgetExceeded:
-        return False
-    return amount <= session.available_gpu_ms
-
-
-def _alternatives(
-    farm: Farm,
-    card: ModelCard,
-    costs: pricing.CostModel,
-    brief: Brief,
-    plan: Plan,
-    room_gpu_ms: int,
-) -> tuple[Alternative, ...]:
-    found = []
-    for label, variant in planner.alternatives(brief, plan, card):
-        quote = pricing.quote(make_plan(farm, variant, card, seed=plan.seed), costs)
-        if quote.p90_gpu_ms <= room_gpu_ms:
-            found.append(Alternative(label=label, brief=variant, quote=quote))
-    return tuple(found)
-
-
-def _explain(
-    farm: Farm,
-    tx: Transaction,
-    case: Case,
-    card: ModelCard,
-    costs: pricing.CostModel,
-    plan: Plan,
-) -> Json:
+def _explain(farm: Farm, tx: Transaction, case: Case, asked: Offer) -> Json:
     holders = tx.find(
         Job, session_id=case.session.id, state=tuple(s for s in JobState if not s.is_terminal)
     )
     room = ledger.extendable_gpu_ms(case.session, case.job)
-    brief = planner.brief_from_json(case.job.brief)
     return {
         "held_by": [{"job_id": j.id, "gpu_ms": j.held_gpu_ms} for j in holders if j.held_gpu_ms],
-        "alternatives": _alternatives(farm, card, costs, brief, plan, room),
+        "alternatives": quoting.alternatives(farm, tx, asked, room),
     }

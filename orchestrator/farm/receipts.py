@@ -31,7 +31,8 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
     not_charged: Counter[str] = Counter()
     for line in lines:
         by_kind[line["kind"]] += line["gpu_ms"]
-        not_charged.update({lost["why"]: lost["gpu_ms"] for lost in line["not_charged"]})
+        for lost in line["not_charged"]:
+            not_charged[lost["why"]] += lost["gpu_ms"]
     return {
         "job_id": job.id,
         "session_id": job.session_id,

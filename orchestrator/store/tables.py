@@ -309,8 +309,25 @@ samples: Final = Table(
     _word("kind", UnitKind),
     _ms("gpu_ms"),
     Column("work", Float, nullable=False),
+    _count("steps"),
+    _ms("load_gpu_ms"),
     _ms("at_ms"),
     Index(None, "model", "kind", "id"),
+)
+
+job_samples: Final = Table(
+    "job_samples",
+    metadata,
+    _id(),
+    _id("jobs.id", name="job_id"),
+    Column("model", String(100), nullable=False),
+    Column("device_class", String(50), nullable=False),
+    _ms("p50_gpu_ms"),
+    _ms("p90_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    Column("measured", Boolean, nullable=False),
+    _ms("at_ms"),
+    Index(None, "model", "id"),
 )
 
 idempotency: Final = Table(
@@ -425,4 +442,5 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Hook: hooks,
     model.Delivery: deliveries,
     model.Deed: deeds,
+    model.JobSample: job_samples,
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, pricing, prompt, rates
+from orchestrator import planner, pricing, prompt, rates, variants
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
@@ -193,9 +193,11 @@ def test_alternatives_are_each_cheaper_than_the_one_before() -> None:
         brief = Brief(prompt=text)
         made = planner.plan(brief, parse(text, card), card, seed=1)
         prices = [pricing.quote(made, costs).p50_gpu_ms]
-        for label, variant in planner.alternatives(brief, made, card):
-            assert label
-            other = planner.plan(variant, parse(text, card), card, seed=1)
+        found = variants.variants(brief, made, card)
+        assert [each.change for each in found] == sorted(each.change for each in found)
+        for each in found:
+            assert each.label
+            other = planner.plan(each.brief, parse(text, card), card, seed=1)
             prices.append(pricing.quote(other, costs).p50_gpu_ms)
         assert prices == sorted(set(prices), reverse=True)
         assert prices[-1] < prices[0] / 4
@@ -204,7 +206,7 @@ def test_alternatives_are_each_cheaper_than_the_one_before() -> None:
 def test_there_is_nothing_cheaper_than_one_step_of_one_frame() -> None:
     """The smallest plan has no alternative."""
     made = plan(seconds=0.05, steps=1, size=Size(width=16, height=16))
-    assert planner.alternatives(Brief(prompt="a dog"), made, FAKE) == ()
+    assert variants.variants(Brief(prompt="a dog"), made, FAKE) == ()
 
 
 @given(scenes=SCENES, seed=st.integers(0, 2**31 - 1))

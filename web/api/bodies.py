@@ -80,6 +80,8 @@ class JobBody(Body):
     max_gpu_seconds: GpuSeconds | None = None
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
+    fit: bool = False
+    """Where it does not fit what is left, take the best variant that does."""
 
 
 class HookBody(Body):
@@ -185,6 +187,12 @@ class UsageQuery(BaseModel):
 
     by: Literal["user", "session", "model", "worker", "stage"] = "session"
     since_seconds: float = Field(7 * 86_400, gt=0, le=10**9)
+
+
+class CalibrationQuery(BaseModel):
+    """Over how many jobs."""
+
+    jobs: int = Field(200, ge=1, le=10_000)
 
 
 class EventsQuery(BaseModel):

@@ -14,8 +14,13 @@ def submit(
     session_id: str | None,
     promise: Idempotency | Repeat | None,
     hook_url: str | None = None,
+    fit: bool = False,
 ) -> Submission:
     """Submit a job for the account of this request's key.
+
+    `fit`: where it does not fit the budget, the best variant that does.
+
+    `fit`: where it does not fit the budget, the best variant that does.
 
     Raises:
         BudgetExceeded: it does not fit.
@@ -30,4 +35,5 @@ def submit(
         brief=brief,
         idempotency=promise,
         webhook_url=hook_url,
+        fit=fit,
     )

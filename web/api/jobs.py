@@ -76,6 +76,7 @@ def quote() -> Response:
         account_id=own_account(),
         session_id=body.session_id,
         brief=brief_of(body, keep_files=False),
+        fit=body.fit,
     )
     return jsonify(views.quote(estimate))
 
@@ -92,6 +93,7 @@ def submit() -> Response:
         session_id=body.session_id,
         promise=promise,
         hook_url=webhook_url(body.webhook_url),
+        fit=body.fit,
     )
     job = submission.job
     answer = _shown(job, webhook_secret=submission.hook_secret)

@@ -4,11 +4,12 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import deeds, fleet, keys
+from orchestrator.farm import calibration, deeds, fleet, keys
 from orchestrator.model import Json
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import (
+    CalibrationQuery,
     DeedsQuery,
     FreezeBody,
     KeyBody,
@@ -17,7 +18,7 @@ from web.api.bodies import (
     UsageQuery,
     WorkerPath,
 )
-from web.api.responses import SECURITY, Listed, Problem, View
+from web.api.responses import SECURITY, CalibrationView, Listed, Problem, View
 from web.auth import account_scope, only_admin, own_account, requires
 from web.context import farm
 from web.hub import off_hub
@@ -96,6 +97,12 @@ def usage(query: UsageQuery) -> Response:
     since = farm().clock() - round(query.since_seconds * 1000)
     rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
     return jsonify(data=[views.usage(row) for row in rows])
+
+
+@bp.get("/usage/calibration", responses={200: CalibrationView})
+def quote_accuracy(query: CalibrationQuery) -> Response:
+    """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
+    return jsonify(off_hub(calibration.calibration, farm(), query.jobs))
 
 
 @bp.get("/keys", responses={200: Listed})

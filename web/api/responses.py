@@ -104,6 +104,17 @@ class AuditView(View):
     fault: dict[str, Any] | None
 
 
+class CalibrationView(View):
+    """How good quotes were, of all accounts together."""
+
+    jobs: int
+    under_p90: int
+    under_p90_percent: float | None
+    goal_percent: list[int]
+    rows: list[dict[str, Any]]
+    next: str | None
+
+
 class Listed(View):
     """Part of a list."""
 

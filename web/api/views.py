@@ -8,7 +8,8 @@ from orchestrator import planner
 from orchestrator.catalog import ModelCard
 from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
-from orchestrator.farm.jobs import Alternative, Estimate
+from orchestrator.farm.jobs import Estimate
+from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
 
 T = TypeVar("T")
@@ -105,6 +106,8 @@ def job(row: Job) -> Json:
             "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
             "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
             "price": price(quoted["price_microusd"]),
+            "rates": quoted["rates"],
+            "fitted": quoted["fitted"],
         },
         "usage": {
             "gpu_seconds": seconds(row.spent_gpu_ms),
@@ -127,6 +130,7 @@ def quote(estimate: Estimate) -> Json:
         **_quoted(estimate.quote),
         "basis": estimate.quote.basis,
         "fits": estimate.fits,
+        "fitted": estimate.fitted,
         "session_id": estimate.session.id,
         "available_gpu_seconds": seconds(estimate.session.available_gpu_ms),
         "model": estimate.plan.model,
@@ -287,6 +291,8 @@ def _quoted(cost: Quote) -> Json:
         "gpu_seconds_p50": seconds(cost.p50_gpu_ms),
         "gpu_seconds_p90": seconds(cost.p90_gpu_ms),
         "price": price(cost.price_microusd),
+        "rates": cost.rates,
+        "startup": {"gpu_seconds": seconds(cost.startup_gpu_ms), "charged": False},
         "stages": [
             {
                 "stage": line.stage.value,

@@ -119,9 +119,7 @@ def from_brief(asked: Brief) -> Form:
     values = {
         "prompt": asked.prompt,
         "negative_prompt": asked.negative_prompt,
-        "model": asked.model or "",
         **overrides(asked),
-        "fps": str(asked.fps or ""),
         "seed": "" if asked.seed is None else str(asked.seed),
         "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
     }
@@ -137,6 +135,8 @@ def overrides(asked: Brief) -> dict[str, str]:
         "steps": str(asked.steps or ""),
         "seconds": "" if asked.seconds is None else plain(asked.seconds),
         "size": str(asked.size or ""),
+        "fps": str(asked.fps or ""),
+        "model": asked.model or "",
     }
 
 

@@ -40,6 +40,8 @@ def upgrade() -> None:
     sa.Column('kind', sa.Enum('plan', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('work', sa.Float(), nullable=False),
+    sa.Column('steps', sa.Integer(), nullable=False),
+    sa.Column('load_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_samples'))
     )
@@ -148,6 +150,22 @@ def upgrade() -> None:
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
+
+    op.create_table('job_samples',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('model', sa.String(length=100), nullable=False),
+    sa.Column('device_class', sa.String(length=50), nullable=False),
+    sa.Column('p50_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('p90_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('measured', sa.Boolean(), nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_job_samples_job_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_job_samples'))
+    )
+    with op.batch_alter_table('job_samples', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_job_samples_model_id'), ['model', 'id'], unique=False)
 
     op.create_table('events',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -405,6 +423,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_units_job_id_first_frame'))
 
     op.drop_table('units')
+    with op.batch_alter_table('job_samples', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_job_samples_model_id'))
+
+    op.drop_table('job_samples')
     with op.batch_alter_table('events', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_events_job_id_id'))
 

@@ -1,0 +1,124 @@
+"""From a brief to its price, and to what would fit where it does not."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+from orchestrator import ledger, planner, pricing, prompt, variants
+from orchestrator.catalog import ModelCard
+from orchestrator.errors import BadRequest, BudgetExceeded
+from orchestrator.farm import Farm
+from orchestrator.farm.costs import cost_model
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Brief, Json, Plan, Quote, Session
+from orchestrator.variants import Variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A cheaper variant of a job that fits what is left."""
+
+    label: str
+    brief: Brief
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A brief, planned and priced."""
+
+    brief: Brief
+    card: ModelCard
+    costs: pricing.CostModel
+    plan: Plan
+    quote: Quote
+    fitted: str | None = None
+    """What gave so that it fits, in words; None: it is what was asked."""
+
+
+def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
+    """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
+    screenplay = prompt.parse(
+        brief.prompt,
+        vocabulary=card.vocabulary,
+        scenes=brief.scenes,
+        max_chars=farm.terms.max_prompt_chars,
+    )
+    chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
+    return planner.plan(brief, screenplay, card, seed=chosen)
+
+
+def offer(farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None) -> Offer:
+    """Plan and price a brief.
+
+    Raises:
+        BadRequest: it cannot be met.
+    """
+    card = farm.catalog.card(brief.model)
+    costs = cost_model(farm, tx, card)
+    plan = make_plan(farm, brief, card, seed=seed)
+    return Offer(brief=brief, card=card, costs=costs, plan=plan, quote=pricing.quote(plan, costs))
+
+
+def fits(asked: Offer, room_gpu_ms: int) -> bool:
+    """Tell whether a job may be submitted with so much available in its session."""
+    quote = asked.quote
+    try:
+        amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, asked.brief.max_gpu_ms)
+    except BudgetExceeded:
+        return False
+    return amount <= room_gpu_ms
+
+
+def room_for(session: Session, brief: Brief) -> int:
+    """Return what a job may hold at most: what is available, within its own cap."""
+    room = session.available_gpu_ms
+    return room if brief.max_gpu_ms is None else min(room, brief.max_gpu_ms)
+
+
+def alternatives(
+    farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int
+) -> tuple[Alternative, ...]:
+    """Return the variants whose p90 fits, best quality first."""
+    return tuple(
+        Alternative(label=variant.label, brief=variant.brief, quote=found.quote)
+        for variant, found in _cheaper(farm, tx, asked)
+        if found.quote.p90_gpu_ms <= room_gpu_ms
+    )
+
+
+def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer:
+    """Return the best variant that fits, or what was asked where it fits or nothing does."""
+    if fits(asked, room_gpu_ms):
+        return asked
+    for variant, found in _cheaper(farm, tx, asked):
+        if found.quote.p90_gpu_ms <= room_gpu_ms:
+            return replace(found, fitted=variant.label)
+    return asked
+
+
+def quote_json(quote: Quote) -> Json:
+    """Return a quote as JSON, in GPU-ms."""
+    return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
+
+
+def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Variant, Offer]]:
+    """Yield variants with their offers; another model's only where it is cheaper there."""
+    own = variants.variants(asked.brief, asked.plan, asked.card)
+    others = variants.on_other_models(asked.brief, asked.card, tuple(farm.catalog.cards.values()))
+    for variant in sorted((*own, *others), key=lambda v: v.change):
+        try:
+            found = _again(farm, tx, asked, variant.brief)
+        except BadRequest:
+            continue  # the other model cannot do that
+        cheaper = found.quote.price_microusd < asked.quote.price_microusd
+        if found.card.id == asked.card.id or cheaper:
+            yield variant, found
+
+
+def _again(farm: Farm, tx: Transaction, asked: Offer, brief: Brief) -> Offer:
+    """Plan and price a variant; on the same model with the same costs."""
+    if farm.catalog.card(brief.model).id != asked.card.id:
+        return offer(farm, tx, brief, seed=asked.plan.seed)
+    plan = make_plan(farm, brief, asked.card, seed=asked.plan.seed)
+    quote = pricing.quote(plan, asked.costs)
+    return replace(asked, brief=brief, plan=plan, quote=quote)
