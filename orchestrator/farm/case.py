@@ -186,7 +186,8 @@ class Case:
         spent = self.job.spent_gpu_ms
         if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
             self.refund()
-        self._sample(event, spent)
+        if event is JobEvent.FINISH or spent > self.job.quote["p90_gpu_ms"]:
+            self.tx.add(_against_quote(self, spent))
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
         self.step(
@@ -196,24 +197,6 @@ class Case:
             error=error or self.job.error,
             finished_at_ms=self.now_ms,
         )
-
-    def _sample(self, event: JobEvent, spent: int) -> None:
-        """Hold the job against its quote, for the quotes to come."""
-        quote = self.job.quote
-        if event is JobEvent.FINISH or spent > quote["p90_gpu_ms"]:
-            self.tx.add(
-                JobSample(
-                    id=self.farm.new_id("jsm", self.now_ms),
-                    job_id=self.job.id,
-                    model=self.job.model,
-                    device_class=quote["device_class"],
-                    p50_gpu_ms=quote["p50_gpu_ms"],
-                    p90_gpu_ms=quote["p90_gpu_ms"],
-                    spent_gpu_ms=spent,
-                    measured=quote["measured"],
-                    at_ms=self.now_ms,
-                )
-            )
 
     def fail(self, error: Json) -> None:
         """End the job with an error as soon as no lease is open.
@@ -243,3 +226,19 @@ class Case:
 
 def _reported(lease: Lease) -> str:
     return ledger.receipt_digest(lease.receipt) if lease.receipt else ""
+
+
+def _against_quote(case: Case, spent_gpu_ms: int) -> JobSample:
+    """Return the job beside what was quoted for it, for the quotes to come."""
+    quote = case.job.quote
+    return JobSample(
+        id=case.farm.new_id("jsm", case.now_ms),
+        job_id=case.job.id,
+        model=case.job.model,
+        device_class=quote["device_class"],
+        p50_gpu_ms=quote["p50_gpu_ms"],
+        p90_gpu_ms=quote["p90_gpu_ms"],
+        spent_gpu_ms=spent_gpu_ms,
+        measured=quote["measured"],
+        at_ms=case.now_ms,
+    )
