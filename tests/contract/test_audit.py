@@ -82,7 +82,7 @@ def test_a_receipt_says_what_was_not_charged_and_why(farm: Farm, clock: Clock) -
     """A failure, a unit handed back and a model load stand on the bill at nothing."""
     shown = receipts.receipt(farm, None, bill(farm, clock).id)
     assert {lost["why"]: lost["gpu_ms"] for lost in shown["not_charged"]} == {
-        "model load": 500,
+        "model load and checkpoints": 500,
         "failed: worker": 70,
         "handed back": 30,
     }
