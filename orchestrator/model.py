@@ -57,18 +57,6 @@ class SceneText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The finished job that another one is made from."""
-
-    job_id: str
-    how: Literal["remix", "edit", "extension"]
-    frames: int = 0
-    """Of its video, where an extension's come after them."""
-    shots: int = 0
-    """In its video; the first new shot goes on with the noise of the last one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
     """What the caller asked for, with nothing filled in.
 
@@ -88,7 +76,12 @@ class Brief:
     image: str | None = None
     """Artifact key of a reference image."""
     max_gpu_ms: int | None = None
-    origin: Origin | None = None
+    origin: "Origin | None" = None
+
+    @property
+    def before(self) -> "Scene | None":
+        """The scene that an extension goes on from."""
+        return self.origin.last.scene if self.origin and self.origin.last else None
 
 
 # --- what is understood (prompt) ---------------------------------------------------------
@@ -172,6 +165,18 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The finished job that another one is made from."""
+
+    job_id: str
+    how: Literal["remix", "edit", "extension"]
+    frames: int = 0
+    """Of its video, where an extension's own come after them."""
+    last: Shot | None = None
+    """What an extension goes on from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameBatch:
     """A run of frames that one worker renders in one go."""
 
@@ -198,10 +203,17 @@ class Plan:
     shots: tuple[Shot, ...]
     batches: tuple[FrameBatch, ...]
     notes: tuple[str, ...] = ()
+    lead: Origin | None = None
+    """Of an extension: what its frames come after."""
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames that are there already and only joined."""
+        return self.lead.frames if self.lead else 0
 
     @property
     def frames_total(self) -> int:
-        """Frames of the whole video."""
+        """Frames that are painted."""
         return sum(shot.frames for shot in self.shots)
 
     @property

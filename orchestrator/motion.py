@@ -170,6 +170,34 @@ def layout(scene: Scene, phase: float, seconds: float) -> tuple[Placement, ...]:
     )
 
 
+def from_there(
+    now: tuple[Placement, ...],
+    scene: Scene,
+    phase: float,
+    seconds: float,
+    there: tuple[Placement, ...],
+) -> tuple[Placement, ...]:
+    """Return a layout that begins where each subject was before, and ends where it would."""
+    begin = {each.subject: each for each in layout(scene, 0.0, seconds)}
+    before = {each.subject: each for each in there}
+    left = 1.0 - ease(phase)
+
+    def moved(each: Placement) -> Placement:
+        if each.subject not in begin or each.subject not in before:
+            return each
+        start, was = begin[each.subject], before[each.subject]
+        turn = (was.turn - start.turn + 180.0) % 360.0 - 180.0
+        return replace(
+            each,
+            x=round(each.x + left * (was.x - start.x), 5),
+            y=round(each.y + left * (was.y - start.y), 5),
+            scale=round(each.scale + left * (was.scale - start.scale), 5),
+            turn=round(each.turn + left * turn, 3),
+        )
+
+    return tuple(moved(each) for each in now)
+
+
 def _becomes(scene: Scene) -> bool:
     return len(scene.cast) == 2 and bool(split_becoming(scene.prompt)[1])
 

@@ -20,6 +20,7 @@ from orchestrator.model import (
     Cast,
     Frame,
     FrameBatch,
+    Origin,
     Plan,
     Scene,
     Screenplay,
@@ -64,6 +65,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     _check_steps(steps, card)
     _check_seed(seed)
     scenes = tuple(_with_negative(scene, brief.negative_prompt) for scene in screenplay.scenes)
+    lead = brief.origin if brief.origin and brief.origin.last else None
     asked = screenplay.seconds if brief.seconds is None else brief.seconds
     seconds = _lengths(scenes, asked, card)
     counts = _frame_counts(seconds, fps, card)
@@ -79,9 +81,10 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
         guidance_scale=card.guidance_scale,
         micro_batch=card.micro_batch,
         seed=seed,
-        shots=_shots(scenes, counts, seed),
+        shots=_shots(scenes, counts, seed, lead),
         batches=_batches(sum(counts), steps, native, card),
         notes=notes,
+        lead=lead,
     )
 
 
@@ -103,7 +106,7 @@ def frames(plan: Plan, first: int, count: int, card: ModelCard) -> tuple[Frame, 
         )
     starts = [shot.first_frame for shot in plan.shots]
     return tuple(
-        _frame(index, plan.shots[bisect_right(starts, index) - 1], plan.fps, card)
+        _frame(index, plan.shots[bisect_right(starts, index) - 1], plan, card)
         for index in range(first, first + count)
     )
 
@@ -249,13 +252,16 @@ def _with_negative(scene: Scene, more: str) -> Scene:
 # --- cutting ------------------------------------------------------------------------------
 
 
-def _shots(scenes: Sequence[Scene], counts: Sequence[int], seed: int) -> tuple[Shot, ...]:
+def _shots(
+    scenes: Sequence[Scene], counts: Sequence[int], seed: int, lead: Origin | None
+) -> tuple[Shot, ...]:
     shots: list[Shot] = []
     first = 0
     for index, (scene, count) in enumerate(zip(scenes, counts, strict=True)):
-        shots.append(
-            Shot(first_frame=first, frames=count, seed=shot_seed(seed, index), scene=scene)
-        )
+        noise = shot_seed(seed, index)
+        if lead and lead.last and index == 0:
+            noise = lead.last.seed  # the same noise: the same look
+        shots.append(Shot(first_frame=first, frames=count, seed=noise, scene=scene))
         first += count
     return tuple(shots)
 
@@ -280,14 +286,18 @@ def _micro_batch_ms(prior: CostPrior, steps: int, native: Size, card: ModelCard)
 # --- one frame ----------------------------------------------------------------------------
 
 
-def _frame(index: int, shot: Shot, fps: int, card: ModelCard) -> Frame:
+def _frame(index: int, shot: Shot, plan: Plan, card: ModelCard) -> Frame:
     offset = index - shot.first_frame
     phase = offset / (shot.frames - 1) if shot.frames > 1 else 0.0
     scene = shot.scene
     if card.uses_layout:
         cast, prompt_to = motion.on_stage(scene, phase), ""
         prompt = _caption(cast, scene.setting, card)
-        layout = motion.layout(scene, phase, shot.frames / fps)
+        layout = motion.layout(scene, phase, shot.frames / plan.fps)
+        if plan.lead and plan.lead.last and shot.first_frame == 0:
+            before = plan.lead.last
+            there = motion.layout(before.scene, 1.0, before.frames / plan.fps)
+            layout = motion.from_there(layout, scene, phase, shot.frames / plan.fps, there)
     else:
         prompt, prompt_to = split_becoming(scene.prompt)
         layout = ()

@@ -139,7 +139,7 @@ def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
     if kind is UnitKind.RENDER:
         return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
     if kind is UnitKind.ENCODE:
-        return plan.frames_total * plan.output.megapixels
+        return (plan.lead_frames + plan.frames_total) * plan.output.megapixels
     return 1.0
 
 

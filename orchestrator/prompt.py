@@ -54,8 +54,11 @@ def parse(
     vocabulary: Vocabulary,
     scenes: tuple[SceneText, ...] = (),
     max_chars: int = 10_000,
+    before: Scene | None = None,
 ) -> Screenplay:
     """Understand a prompt, or a storyboard whose title and style the prompt is.
+
+    `before`: the scene it goes on from; what is left unsaid is as it was there.
 
     Raises:
         BadRequest: there is nothing to show, it is no text, or it asks for what no video has.
@@ -73,7 +76,7 @@ def parse(
         )
     taken = [take(piece.text) for piece in pieces]
     every = [title_wishes, *(wishes for _, wishes in taken)]
-    built = _scenes(pieces, taken, title, title_wishes, Lexicon(vocabulary))
+    built = _scenes(pieces, taken, title, title_wishes, Lexicon(vocabulary), before)
     if not built:
         raise BadRequest(
             "The prompt has instructions, but nothing to show.",
@@ -193,6 +196,7 @@ def _scenes(
     title: str,
     common: Wishes,
     lexicon: Lexicon,
+    was: Scene | None,
 ) -> list[tuple[Scene, tuple[str, ...]]]:
     """Return each scene with its notes.
 
@@ -201,7 +205,10 @@ def _scenes(
     """
     built: list[tuple[Scene, tuple[str, ...]]] = []
     before = _of_title(title, lexicon)
-    earlier = ""
+    earlier = was.prompt if was else ""
+    if was and lexicon:
+        style = (before and before.style) or was.style
+        before = Understanding(cast=was.cast, setting=was.setting, style=style)
     for piece, (own, wishes) in zip(pieces, taken, strict=True):
         description = own or (earlier if wishes.camera else "")
         if not description:

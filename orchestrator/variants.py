@@ -42,7 +42,8 @@ def variants(brief: Brief, plan: Plan, card: ModelCard) -> tuple[Variant, ...]:
     """Return variants of a planned brief on its own model, each less work than the one before.
 
     First fewer steps, then fewer frames a second, then a smaller picture, then a shorter video;
-    whatever gave before keeps giving. Less than a megapixel to encode less is not worth a line.
+    whatever gave before keeps giving, but size and rate of an extension: it must be joined. Less
+    than a megapixel to encode less is not worth a line.
     """
     found: list[Variant] = []
     least = _work(plan, plan.steps, plan.frames_total, plan.output)
@@ -61,8 +62,11 @@ def on_other_models(
 ) -> tuple[Variant, ...]:
     """Return the same wish to each other model, the larger one first, at that model's steps.
 
-    Whether it can be met there, and for less, is for the planner and the prices to say.
+    Whether it can be met there, and for less, is for the planner and the prices to say. An
+    extension stays on the model of what it is joined to.
     """
+    if brief.before:
+        return ()
     others = sorted(
         (card for card in cards if card.id != own.id and card.kind == own.kind),
         key=lambda card: (-card.parameters, card.id),
@@ -92,13 +96,13 @@ def _asked(brief: Brief, plan: Plan, card: ModelCard) -> Iterator[tuple[Change, 
             yield Change.STEPS, f"{_steps(steps)} instead of {plan.steps}", asked
     said = _steps(few)
     for fps in (plan.fps * 2 // 3, plan.fps // 2):
-        if LEAST_FPS <= fps < plan.fps:
+        if LEAST_FPS <= fps < plan.fps and not plan.lead:
             asked = replace(asked, fps=fps)
             yield Change.FPS, f"{said}, {fps} frames a second instead of {plan.fps}", asked
     if asked.fps != plan.fps:
         said += f", {asked.fps} frames a second"
     half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
-    if min(half.width, half.height) >= LEAST_SIDE_PX:
+    if min(half.width, half.height) >= LEAST_SIDE_PX and not plan.lead:
         asked = replace(asked, size=half)
         yield Change.SIZE, f"{said}, {half} pixels", asked
     for part in (2, 4, 8):

@@ -197,7 +197,9 @@ class Hand:
         assert isinstance(order.work, PlanWork)
         asked = planner.brief_from_json(order.work.brief)
         card = self.farm.catalog.card(asked.model)
-        parsed = prompt.parse(asked.prompt, vocabulary=card.vocabulary, scenes=asked.scenes)
+        parsed = prompt.parse(
+            asked.prompt, vocabulary=card.vocabulary, scenes=asked.scenes, before=asked.before
+        )
         return planner.plan_json(planner.plan(asked, parsed, card, seed=order.work.seed))
 
     def release(self, order: Order, gpu_ms: int = 0) -> None:

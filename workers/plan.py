@@ -27,7 +27,12 @@ def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
         with meter.stage(PARSE):
             brief = planner.brief_from_json(work.brief)
             card = catalog.card(brief.model)
-            screenplay = prompt.parse(brief.prompt, vocabulary=card.vocabulary, scenes=brief.scenes)
+            screenplay = prompt.parse(
+                brief.prompt,
+                vocabulary=card.vocabulary,
+                scenes=brief.scenes,
+                before=brief.before,
+            )
             planned = planner.plan_json(planner.plan(brief, screenplay, card, seed=work.seed))
     except Stopped as stopped:
         return Result(

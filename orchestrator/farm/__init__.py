@@ -101,3 +101,7 @@ class Repeat:
     arrived_at_ms: int
     window_ms: int
     """How long ago the first try may have been."""
+
+
+Promise = Idempotency | Repeat
+"""How a repeated request is known to be one."""

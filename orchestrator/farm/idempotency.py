@@ -1,13 +1,11 @@
 """The same key and body is the same request: its first answer is its only effect."""
 
 from orchestrator.errors import IdempotencyMismatch
-from orchestrator.farm import Idempotency, Repeat, repeats
+from orchestrator.farm import Promise, Repeat, repeats
 from orchestrator.farm.ports import Transaction
 
 
-def answered(
-    tx: Transaction, account_id: str, idempotency: Idempotency | Repeat | None
-) -> str | None:
+def answered(tx: Transaction, account_id: str, idempotency: Promise | None) -> str | None:
     """Return the id that this request led to before, if it was made before.
 
     Raises:
@@ -29,7 +27,7 @@ def answered(
 def remember(
     tx: Transaction,
     account_id: str,
-    idempotency: Idempotency | Repeat | None,
+    idempotency: Promise | None,
     result_id: str,
     now_ms: int,
 ) -> None:

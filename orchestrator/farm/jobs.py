@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page, Repeat, hooks, pausing, quoting, scheduling
+from orchestrator.farm import Farm, Page, Promise, extensions, hooks, pausing, quoting, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
@@ -95,7 +95,7 @@ def submit(
     account_id: str,
     session_id: str | None,
     brief: Brief,
-    idempotency: Idempotency | Repeat | None = None,
+    idempotency: Promise | None = None,
     webhook_url: str | None = None,
     fit: bool = False,
 ) -> Submission:
@@ -119,6 +119,7 @@ def submit(
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
         if fit:
             asked = quoting.fitted(farm, tx, asked, quoting.room_for(session, brief))
+        extensions.check(tx, account_id, asked.brief, asked.plan)
         quote = asked.quote
         job = _new_job(job_id, session, asked, now)
         secret = None
@@ -197,6 +198,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         job = _own(tx, account_id, job_id)
         if not job.state.is_terminal:
             raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
+        extensions.check_unneeded(tx, job)
         case = Case(farm, tx, job_id, job.session_id, farm.clock())
         keys = [file["key"] for file in job.artifacts.values()]
         for lease in tx.find(Lease, job_id=job_id):

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from orchestrator import planner
-from orchestrator.farm import checkpoints
+from orchestrator.farm import checkpoints, extensions
 from orchestrator.farm.case import Case
 from orchestrator.farm.jobs import artifact_key
 from orchestrator.model import Lease, Unit
@@ -70,23 +70,27 @@ def _encode(case: Case) -> EncodeWork:
     job = case.job
     done = case.units(kind=UnitKind.RENDER, state=UnitState.DONE)
     leases = {lease.id: lease for lease in case.tx.find(Lease, job_id=job.id)}
-    segments = tuple(_segment(unit, leases[unit.accepted_lease_id or ""]) for unit in done)
-    assert sum(segment.frames for segment in segments) == job.frames_total
+    lead = extensions.lead(case.tx, job)
+    before = lead.frames if lead else 0
+    own = tuple(_segment(unit, leases[unit.accepted_lease_id or ""], before) for unit in done)
+    segments = (lead, *own) if lead else own
+    frames_total = extensions.video_frames(job)
+    assert sum(segment.frames for segment in segments) == frames_total
     return EncodeWork(
         width=job.width,
         height=job.height,
         fps=job.fps,
-        frames_total=job.frames_total,
+        frames_total=frames_total,
         title=str(job.brief["prompt"])[:200],
         segments=segments,
     )
 
 
-def _segment(unit: Unit, lease: Lease) -> SegmentRef:
+def _segment(unit: Unit, lease: Lease, before: int) -> SegmentRef:
     assert lease.receipt, "an accepted lease has a receipt"
     file = next(f for f in lease.receipt["artifacts"] if f["name"] == SEGMENT)
     return SegmentRef(
-        first_frame=unit.first_frame,
+        first_frame=before + unit.first_frame,
         frames=unit.frames,
         key=artifact_key(lease, SEGMENT),
         sha256=file["sha256"],

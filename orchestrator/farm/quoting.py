@@ -42,6 +42,7 @@ def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) ->
         vocabulary=card.vocabulary,
         scenes=brief.scenes,
         max_chars=farm.terms.max_prompt_chars,
+        before=brief.before,
     )
     chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
     return planner.plan(brief, screenplay, card, seed=chosen)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator import scheduler
 from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
-from orchestrator.farm import Farm, grants, keys
+from orchestrator.farm import Farm, extensions, grants, keys
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
@@ -153,6 +153,8 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
             own = tx.get(Unit, lease.unit_id)
             goes_on = own.checkpoint if own else None
             if key in (job and job.brief.get("image"), goes_on and goes_on["key"]):
+                return
+            if job and (lead := extensions.lead(tx, job)) and key == lead.key:
                 return
             parts = key.split("/")
             if len(parts) == 4 and parts[0] == "units":

@@ -6,6 +6,7 @@ A program of its own, so that `test_openai.py` can run it under each version of 
 
 import asyncio
 import base64
+import io
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ warnings.simplefilter("error")
 # The client's own notice that OpenAI's service ends: every call of `videos` gives it.
 warnings.filterwarnings("ignore", "The Sora API is scheduled", DeprecationWarning)
 
+import av  # noqa: E402
 import openai  # noqa: E402 - after the filters
 
 PNG = bytes.fromhex(
@@ -165,6 +167,20 @@ def a_remix_and_an_edit_are_new_videos(client: openai.OpenAI) -> None:
 def source(video: openai.types.Video) -> dict[str, Any]:
     """Return the arguments that name a source: the client refuses to send `video={"id": …}`."""
     return {"video": openai.omit, "extra_body": {"video": {"id": video.id}}}
+
+
+@check
+def an_extension_is_one_longer_video(client: openai.OpenAI) -> None:
+    """Its seconds are the total, its MP4 holds all frames, and it can be extended again."""
+    video = make(client)
+    for total in ("3", "5"):
+        longer = client.videos.extend(prompt="it falls", seconds="2", **source(video))
+        assert (longer.seconds, longer.size) == (total, video.size)
+        video = client.videos.poll(longer.id)
+        assert video.status == "completed", video
+    film = client.videos.download_content(video.id).content
+    with av.open(io.BytesIO(film)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5 * SMALL["fps"]
 
 
 @check

@@ -231,7 +231,7 @@ def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: 
 
 def test_an_upload_is_no_source(api: FlaskClient) -> None:
     """Only videos of this farm can be edited or extended, and the refusal says so."""
-    for call in ("edits",):
+    for call in ("edits", "extensions"):
         answer = api.post(
             f"{VIDEOS}/{call}",
             data={"prompt": "x", "seconds": "4", "video": (io.BytesIO(b"x"), "a.mp4")},
@@ -253,3 +253,17 @@ def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: F
     assert send(api, 0) != first, "a first try is meant"
     assert send(caller(), 1) not in {video.id for video in jobs.listing(house, None).items[1:]}
     assert len(jobs.listing(house, None).items) == 3, "another key, another client"
+
+
+def test_an_extension_is_the_whole_video(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """Its seconds are the stitched total; size and rate are the source's, and must be."""
+    video = create(api, seconds="2", size="128x64", seed="5")
+    Hand(house, clock).work_off()
+    asked = {"prompt": "it falls", "seconds": "4", "video[id]": video["id"]}
+    longer = api.post(f"{VIDEOS}/extensions", data=asked).get_json()
+    assert (longer["seconds"], longer["size"], longer["seed"]) == ("6", "128x64", 5)
+    assert longer["remixed_from_video_id"] == video["id"]
+    assert longer["frames_total"] == 48, "what is painted, and paid for"
+    for odd in ({"size": "64x64"}, {"fps": "8"}, {"seconds": ""}, {"video[id]": ""}):
+        answer = api.post(f"{VIDEOS}/extensions", data=asked | odd)
+        assert answer.status_code == 400, answer.text

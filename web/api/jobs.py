@@ -24,7 +24,6 @@ from web.api.bodies import (
     brief_of,
     idempotency,
     job_body,
-    webhook_url,
 )
 from web.api.events import stream
 from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
@@ -84,17 +83,9 @@ def quote() -> Response:
 @bp.post("/jobs", request_body=BODY, responses={202: JobView})
 def submit() -> Response:
     """Submit a job: its budget is held at once, and it runs when a device is free."""
-    artifacts().check_room()
     body = _body()
     promise = idempotency()
-    brief = brief_of(body, keep_files=True)
-    submission = intake.submit(
-        brief,
-        session_id=body.session_id,
-        promise=promise,
-        hook_url=webhook_url(body.webhook_url),
-        fit=body.fit,
-    )
+    submission = intake.submit(brief_of(body, keep_files=True), body, promise)
     job = submission.job
     answer = _shown(job, webhook_secret=submission.hook_secret)
     answer.status_code = 202

@@ -102,6 +102,7 @@ def job(row: Job) -> Json:
         "progress": _progress(row),
         "shots": [_shot(shot) for shot in row.plan["shots"]],
         "notes": row.plan["notes"],
+        "origin": _origin(row),
         "quote": {
             "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
             "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
@@ -315,6 +316,12 @@ def _shot(shot: Json) -> Json:
         "understood": scene["understood"],
         "camera": scene["camera"],
     }
+
+
+def _origin(row: Job) -> Json | None:
+    """Return which job this one is made from, and how."""
+    made_from = row.brief.get("origin")
+    return made_from and {name: made_from[name] for name in ("job_id", "how", "frames")}
 
 
 def _progress(row: Job) -> int:

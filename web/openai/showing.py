@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from orchestrator.farm.extensions import video_frames
 from orchestrator.model import Job, Json
 from orchestrator.states import JobState, PauseReason
 from web.api import views
@@ -26,8 +27,7 @@ POLLS: Final = 20
 def video(job: Job) -> Json:
     """Return a job in OpenAI's form."""
     shown = views.job(job)
-    origin = job.brief.get("origin") or {}
-    frames = job.frames_total + origin.get("frames", 0)
+    origin = shown["origin"] or {}
     return {
         "id": job.id,
         "object": "video",
@@ -35,7 +35,7 @@ def video(job: Job) -> Json:
         "progress": shown["progress"],
         "model": job.model,
         "prompt": shown["prompt"],
-        "seconds": f"{round(frames / job.fps, 3):g}",
+        "seconds": f"{round(video_frames(job) / job.fps, 3):g}",
         "size": f"{job.width}x{job.height}",
         "created_at": job.created_at_ms // 1000,
         "completed_at": job.finished_at_ms // 1000 if job.finished_at_ms else None,

@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import request
 
-from orchestrator.farm import Idempotency, Repeat
+from orchestrator.farm import Promise, Repeat
 from orchestrator.farm.keys import digest
 from web.api.bodies import idempotency, request_digest
 from web.auth import current_key
@@ -20,7 +20,7 @@ DELAY_SECONDS: Final = 120.0
 MOST_TRIES: Final = 99
 
 
-def promise() -> Idempotency | Repeat:
+def promise() -> Promise:
     """Return what this request promises: its key, or which try of what it is."""
     if keyed := idempotency():
         return keyed

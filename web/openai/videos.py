@@ -7,10 +7,11 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import jobs
+from orchestrator.farm import extensions, jobs
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.states import JobState, KeyKind
 from web.api import intake
+from web.api.bodies import JobBody
 from web.auth import account_scope, csrf, own_account, requires
 from web.context import artifacts, farm
 from web.hub import off_hub, pause
@@ -41,7 +42,7 @@ def create() -> Response:
     picture = asking.picture(asked, kept_image)
     asked["prompt"] = asking.need(asked, "prompt")
     body = asking.body_of(asked)
-    return _submitted(asking.brief_with(body, picture), body.session_id)
+    return _submitted(asking.brief_with(body, picture), body)
 
 
 @bp.get("")
@@ -73,6 +74,17 @@ def edit() -> Response:
     change = asking.need(asked, "prompt")
     asked["prompt"] = ", ".join(part for part in (source.brief["prompt"], change) if part)
     return _made_from(source, asked, Origin(job_id=source.id, how="edit"))
+
+
+@bp.post("/extensions")
+def extend() -> Response:
+    """Make a video longer: its frames as they are, and new ones from where the last one ends."""
+    asked = asking.fields()
+    source = _source(asking.video_id(asked))
+    asked["prompt"] = asking.need(asked, "prompt")
+    if asked.get("seconds") is None:
+        raise asking.missing("seconds")
+    return _made_from(source, asked, extensions.origin(source))
 
 
 @bp.get("/<video_id>")
@@ -152,15 +164,16 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         brief = replace(brief, image=was.image)
     if origin.how == "edit":
         brief = replace(brief, scenes=brief.scenes or was.scenes)
-    return _submitted(replace(brief, origin=origin), body.session_id)
+    return _submitted(replace(brief, origin=origin), body)
 
 
-def _submitted(brief: Brief, session_id: str | None) -> Response:
-    return _shown(intake.submit(brief, session_id=session_id, promise=promise()).job)
+def _submitted(brief: Brief, body: JobBody) -> Response:
+    made = intake.submit(brief, body, promise())
+    return _shown(made.job, {"webhook_secret": made.hook_secret} if made.hook_secret else {})
 
 
-def _shown(job: Job) -> Response:
-    shown = showing.video(job)
+def _shown(job: Job, beside: Json | None = None) -> Response:
+    shown = showing.video(job) | (beside or {})
     answer = jsonify(shown)
     if shown["status"] in showing.UNFINISHED:
         answer.headers["openai-poll-after-ms"] = str(showing.poll_after_ms(job))

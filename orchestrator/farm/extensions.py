@@ -1,0 +1,73 @@
+"""Extensions: a finished video, and new frames that go on from its last ones.
+
+The finished video is joined as it is, as one more segment before the new ones, so an extension of
+an extension needs nothing but the video before it.
+"""
+
+from orchestrator import planner
+from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Brief, Job, Origin, Plan
+from orchestrator.states import JobState
+from orchestrator.wire import SegmentRef
+
+
+def video_frames(job: Job) -> int:
+    """Return how many frames a job's video has: an extension's own come after others."""
+    return job.frames_total + ((job.brief.get("origin") or {}).get("frames") or 0)
+
+
+def origin(source: Job) -> Origin:
+    """Return what an extension of a finished job goes on from."""
+    last = planner.plan_from_json(source.plan).shots[-1]
+    return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
+
+
+def check(tx: Transaction, account_id: str, brief: Brief, plan: Plan) -> None:
+    """Refuse an extension that cannot be joined; its source stays until the transaction ends.
+
+    Raises:
+        NotFound: the account has no such video.
+        BadRequest: it would have another model, size or frame rate.
+    """
+    if brief.origin is None or brief.origin.how != "extension":
+        return
+    source = tx.get(Job, brief.origin.job_id, lock=True)
+    gone = source is None or source.account_id != account_id or "video" not in source.artifacts
+    if source is None or gone or brief.origin != origin(source):
+        raise NotFound("The video to extend is not there any more.")
+    alike = (plan.model, plan.output.width, plan.output.height, plan.fps)
+    if alike != (source.model, source.width, source.height, source.fps):
+        raise BadRequest(
+            "An extension has the model, size and frame rate of the video it extends.",
+            next="Leave model, size and fps out.",
+        )
+
+
+def lead(tx: Transaction, job: Job) -> SegmentRef | None:
+    """Return the finished video that a job's own segments are joined to."""
+    made_from = job.brief.get("origin") or {}
+    if made_from.get("how") != "extension":
+        return None
+    source = tx.get(Job, made_from["job_id"])
+    assert source, "rows are never deleted"
+    video = source.artifacts["video"]
+    return SegmentRef(
+        first_frame=0, frames=made_from["frames"], key=video["key"], sha256=video["sha256"]
+    )
+
+
+def check_unneeded(tx: Transaction, job: Job) -> None:
+    """Refuse to delete a video that an extension in the making is joined to.
+
+    Raises:
+        Conflict: there is such an extension.
+    """
+    busy = tuple(state for state in JobState if not state.is_terminal)
+    for other in tx.find(Job, account_id=job.account_id, state=busy):
+        made_from = other.brief.get("origin") or {}
+        if made_from.get("how") == "extension" and made_from["job_id"] == job.id:
+            raise Conflict(
+                f"The extension {other.id} still needs this video.",
+                next="Delete it when the extension has ended, or cancel that first.",
+            )

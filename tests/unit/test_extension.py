@@ -1,0 +1,62 @@
+"""The plan of an extension: where the video before it ended, it begins."""
+
+from dataclasses import replace
+
+from orchestrator import planner, pricing, prompt, variants
+from orchestrator.model import Brief, Origin, Plan
+from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+from tests.unit.test_planner import plan
+from tests.unit.words import LAYOUT
+
+
+def after(source: Plan, text: str) -> Plan:
+    """Return the plan of two more seconds behind a video."""
+    lead = Origin(
+        job_id="job_1", how="extension", frames=source.frames_total, last=source.shots[-1]
+    )
+    brief = Brief(prompt=text, seconds=2.0, origin=lead)
+    assert brief_from_json(brief_json(brief)) == brief
+    screenplay = prompt.parse(text, vocabulary=LAYOUT.vocabulary, before=brief.before)
+    made = planner.plan(brief, screenplay, LAYOUT, seed=99)
+    assert plan_from_json(plan_json(made)) == made
+    return made
+
+
+def test_a_subject_begins_where_it_was() -> None:
+    """The first new frame has the last one's place, and the last new frame its own path's."""
+    source = plan("a dog runs on the beach", LAYOUT)
+    longer = after(source, "the dog bounces")
+    was = planner.frames(source, source.frames_total - 1, 1, LAYOUT)[0].layout
+    begins, *_, ends = planner.frames(longer, 0, longer.frames_total, LAYOUT)
+    assert begins.layout == was
+    plain = replace(longer, lead=None)
+    assert ends.layout == planner.frames(plain, longer.frames_total - 1, 1, LAYOUT)[0].layout
+    assert begins.layout != planner.frames(plain, 0, 1, LAYOUT)[0].layout
+
+
+def test_what_is_left_unsaid_stays() -> None:
+    """Setting and subject are the last shot's where the new words name none; so is the noise."""
+    source = plan("a cat sleeps in space. Then a dog runs on the beach", LAYOUT)
+    longer = after(source, "it jumps")
+    scene, last = longer.shots[0].scene, source.shots[-1]
+    assert (scene.setting, scene.cast[0].subject) == ("beach", "dog")
+    assert longer.shots[0].seed == last.seed
+    named = after(source, "a robot spins in a meadow").shots[0].scene
+    assert (named.setting, named.cast[0].subject) == ("meadow", "robot")
+
+
+def test_joining_what_is_there_is_priced() -> None:
+    """The encode unit decodes the whole video for its sheet, so it counts the whole video."""
+    source = plan("a dog runs", LAYOUT)
+    longer = after(source, "it jumps")
+    work = pricing.work_of(pricing.UnitKind.ENCODE, longer, longer.frames_total)
+    frames = source.frames_total + longer.frames_total
+    assert work == frames * longer.output.megapixels
+
+
+def test_alternatives_of_an_extension_keep_its_size() -> None:
+    """What would fit a small budget must still be joined: fewer steps, fewer seconds, no less."""
+    longer = after(plan("a dog runs", LAYOUT), "it jumps")
+    brief = Brief(prompt="it jumps", seconds=2.0)
+    found = [each.brief for each in variants.variants(brief, longer, LAYOUT)]
+    assert {(each.size, each.fps) for each in found} == {(longer.output, longer.fps)}
