@@ -1,14 +1,14 @@
 """Train tiny_world from nothing: `python -m tools.tiny_world.train --folder … --seed 0`.
 
 Fetches the sprites with npm, draws the pictures, trains the autoencoder, then the U-Net
-with text encoder and subject codes. Every stage leaves its result in the folder and is
-skipped when it is there, so the same command resumes. `export.py` makes the model folder.
+with text encoder and subject codes. Every stage starts from the seed, leaves its result in
+the folder and is skipped when it is there, so the same command resumes, and to the same weights.
+`export.py` makes the model folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    torch.manual_seed(asked.seed)
-    random.seed(asked.seed)
     store = pictures(asked.folder, asked.seed, asked.pictures)
     vae = train_autoencoder.train(asked.folder, store, asked.seed, asked.autoencoder_steps)
     latents = train_autoencoder.latents(asked.folder, vae, store[: asked.scenes])
@@ -73,6 +71,7 @@ def main() -> None:
     train_denoiser.train(
         asked.folder,
         data,
+        asked.seed,
         len(tokenizer),
         asked.steps,
         lambda model, step: sample_sheet(model, vae, asked.folder / f"sheet-{step}.png"),

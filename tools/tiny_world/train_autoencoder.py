@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import as_batch, pose_table, to_batch
 from workers.engines.tiny_world.autoencoder import TinyWorldAutoencoder
 
@@ -18,6 +19,7 @@ CROP = 128
 """Most steps see crops around subjects, where all the detail is; the last see whole pictures."""
 WHOLE_STEPS, WHOLE_BATCH = 60, 12
 PEAK_RATE = 1.5e-3
+SAVE_EVERY = 300
 
 
 def _crops(store: np.ndarray, subjects: Tensor, poses: Tensor) -> Tensor:
@@ -55,7 +57,10 @@ def _normalise(model: TinyWorldAutoencoder, store: np.ndarray) -> None:
     """Set the buffers so that latents have mean 0 and deviation 1 in every channel."""
     with torch.inference_mode():
         latents = torch.cat(
-            [model.encoder(as_batch(store, torch.arange(k, k + 32))) for k in range(0, 1024, 32)]
+            [
+                model.encoder(as_batch(store, torch.arange(k, min(k + 32, len(store)))))
+                for k in range(0, min(1024, len(store)), 32)
+            ]
         )
     model.mean.copy_(latents.mean((0, 2, 3), keepdim=True))
     model.deviation.copy_(latents.std((0, 2, 3), keepdim=True))
@@ -71,20 +76,19 @@ def sheet(model: TinyWorldAutoencoder, store: np.ndarray, path: Path) -> None:
 
 
 def train(folder: Path, store: np.ndarray, seed: int, steps: int) -> TinyWorldAutoencoder:
-    """Train (or load) the autoencoder; it lies in `folder`/vae afterwards."""
+    """Train (or load) the autoencoder; it lies in `folder`/vae afterwards.
+
+    As with the denoiser, an interrupted training ends with the weights of an uninterrupted one.
+    """
     done = folder / "vae"
     if (done / "config.json").exists():
         return TinyWorldAutoencoder.from_pretrained(done).eval()
+    torch.manual_seed(seed)
     model = TinyWorldAutoencoder().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.95))
     _, _, subjects, poses = pose_table(seed, len(store))
-    start, first = time.time(), 0
-    checkpoint = folder / "autoencoder.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+    checkpoint, start = folder / "autoencoder.pt", time.time()
+    first = load_checkpoint(checkpoint, model=model, optimiser=optimiser)
     for step in range(first, steps):
         rate = PEAK_RATE * min(1, (step + 1) / 50) * max(0.02, min(1, 1.3 * (1 - step / steps)))
         for group in optimiser.param_groups:
@@ -102,9 +106,8 @@ def train(folder: Path, store: np.ndarray, seed: int, steps: int) -> TinyWorldAu
             print(
                 f"autoencoder {step} {time.time() - start:.0f} s L1 {pixel.item():.4f}", flush=True
             )
-        if step % 300 == 299:
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save(state | {"step": step + 1}, checkpoint)
+        if (step + 1) % SAVE_EVERY == 0:
+            save_checkpoint(checkpoint, step + 1, model=model, optimiser=optimiser)
             sheet(model, store, folder / f"autoencoder-{step + 1}.png")
     _normalise(model.eval(), store)
     sheet(model, store, folder / "autoencoder.png")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tools.tiny_world.captions import LENGTH, caption
+from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import SUBJECTS, pose_table, scene
 from tools.tiny_world.world import SETTINGS, VIEWS, fetch_sprites, sprite
 from workers.engines.tiny_world.layout import SUB, TinyWorldLayoutEncoder
@@ -34,6 +34,8 @@ CAPTIONS_EACH = 4
 DROP_ALL, DROP_TEXT = 0.08, 0.03
 SUBJECT_WEIGHT = 3.0
 """How much more a cell inside a subject's square counts."""
+SAVE_EVERY, SHOW_EVERY = 100, 500
+"""Steps between checkpoints, and between sheets of samples."""
 
 
 class Denoiser(nn.Module):
@@ -181,14 +183,17 @@ def _average(ema: nn.Module, model: nn.Module, step: int) -> None:
 def train(
     folder: Path,
     data: Data,
+    seed: int,
     words: int,
     steps: int,
     sample: Callable[[Denoiser, int], None],
 ) -> Denoiser:
-    """Train to `steps` (resuming from the last checkpoint); return the averaged weights.
+    """Train to `steps` and return the averaged weights.
 
-    A file `steps` in the folder, holding a number, moves the end of a running training.
+    A checkpoint holds all that the next step depends on, the state of the random numbers
+    included: a training that was interrupted ends with the weights of one that was not.
     """
+    torch.manual_seed(seed)  # whatever the stages before drew
     model = Denoiser(words)
     model.layout.codes.data[:, :4] = starting_codes(fetch_sprites(folder))
     # Fused attention is slow backwards in bfloat16 on a CPU: 140 ms a layer, plain 45 ms.
@@ -200,16 +205,9 @@ def train(
         [{"params": rest, "peak": PEAK_RATE}, {"params": codes, "peak": CODE_RATE}],
         PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0,
     )  # fmt: skip
-    checkpoint, first = folder / "denoiser.pt", 0
-    if checkpoint.exists():
-        state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
-        torch.manual_seed(torch.initial_seed() + first)  # not the first batches once more
+    checkpoint = folder / "denoiser.pt"
+    step = load_checkpoint(checkpoint, model=model, ema=ema, optimiser=optimiser)
     scheduler, start, running = make_scheduler(), time.time(), 0.0
-    step = first
     while step < steps:
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _rate(step, steps)
@@ -224,13 +222,8 @@ def train(
         if step % 50 == 0:
             spent = time.time() - start
             print(f"denoiser {step} {spent:.0f} s loss {running:.4f} text {right:.2f}", flush=True)
-        if step % 100 == 0 or step == steps:
-            parts = {"model": model, "ema": ema, "optimiser": optimiser}
-            state = {name: part.state_dict() for name, part in parts.items()} | {"step": step}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").rename(checkpoint)
-            if (folder / "steps").exists():
-                steps = int((folder / "steps").read_text())
-        if step == 250 or step % 500 == 0 or step == steps:
+        if step % SAVE_EVERY == 0 or step == steps:
+            save_checkpoint(checkpoint, step, model=model, ema=ema, optimiser=optimiser)
+        if step % SHOW_EVERY == 0 or step == steps:
             sample(ema, step)
     return ema.eval()
