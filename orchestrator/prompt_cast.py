@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
@@ -15,8 +16,10 @@ from orchestrator.becoming import split_becoming
 from orchestrator.model import Cast, Vocabulary
 from orchestrator.prompt_defaults import (
     BARE_VERBS,
+    COUNTS,
     DEFAULT_MOTIONS,
     MORE_MOTIONS,
+    MORE_SETTINGS,
     NEAREST,
     SETTING_SUBJECTS,
     SMALL_WORDS,
@@ -30,6 +33,13 @@ MAX_UNKNOWN: Final = 8
 GENTLE: Final = "floats"
 WEAK: Final = frozenset({"up", "down", "still", "upward", "downward"})
 """Words that move a subject only when nothing else does."""
+WEAK_SETTINGS: Final = frozenset({"dark", "water", "winter"})
+"""Words that are a setting only when no other is named: a dark forest is a forest."""
+SIDES: Final = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards"})
+TYPO_MIN: Final = 6
+TYPO_MAX: Final = 16
+"""Unknown words of this many letters may be misspelt subjects; shorter ones may be anything."""
+TYPO_LIKENESS: Final = 0.8
 _WORD: Final = re.compile(r"[^\W_]+")
 _JOINTS: Final = frozenset({"and", "with", "plus", "a", "an", "the", "another", "one", "two"})
 
@@ -59,6 +69,7 @@ class Understanding:
 class _Role:
     subject: str
     motions: list[Match] = field(default_factory=list)
+    count: int = 1
 
 
 class Lexicon:
@@ -72,9 +83,20 @@ class Lexicon:
         for phrase, kind, id_ in _variants(vocabulary):
             self._phrases.setdefault(phrase, (kind, id_))
         self._longest = max((len(phrase) for phrase in self._phrases), default=0)
+        self._names: dict[str, list[str]] = {}
+        for phrase, (kind, _) in self._phrases.items():
+            if kind == "subject" and len(phrase) == 1:
+                self._names.setdefault(phrase[0][0], []).append(phrase[0])
 
     def __bool__(self) -> bool:
         return bool(self.vocabulary.subjects)
+
+    def misspelt(self, word: str) -> str | None:
+        """Return the subject whose name, of one word, a longer word nearly is."""
+        if not TYPO_MIN <= len(word) <= TYPO_MAX:
+            return None
+        close = get_close_matches(word, self._names.get(word[0], ()), 1, TYPO_LIKENESS)
+        return self._phrases[(close[0],)][1] if close else None
 
     def matches(self, words: Sequence[str]) -> Iterator[Match]:
         """Yield the phrases in the words, from left to right, longest first, never overlapping."""
@@ -101,7 +123,7 @@ def understand(text: str, lexicon: Lexicon, before: Understanding | None) -> Und
     """Find cast, setting and style of a description; what is not said comes from `before`."""
     first, later = split_becoming(text)
     words = words_of(first)
-    matches = list(lexicon.matches(words))
+    matches = [m for m in lexicon.matches(words) if not _is_a_place(m, words)]
     after = list(lexicon.matches(words_of(later)))
     notes: list[str] = []
     roles = _roles(words, matches, notes)
@@ -109,16 +131,22 @@ def understand(text: str, lexicon: Lexicon, before: Understanding | None) -> Und
         _setting(matches, notes) or _setting(after, notes) or (before.setting if before else None)
     )
     style = next((m.id for m in matches if m.kind == "style"), before.style if before else None)
+    read: str | None = None
     if not roles:
         motions = [m for m in matches if m.kind == "motion"]
-        roles = _stand_ins(words, motions, setting, lexicon, before, notes)
+        roles, read = _stand_ins(words, matches, motions, setting, lexicon, before, notes)
     target = next((m.id for m in after if m.kind == "subject"), None)
     cast = tuple(_with_motion(role, lexicon, before, notes) for role in roles)
     if target:
         cast = (cast[0], Cast(subject=target, motion=cast[0].motion))
     if setting is None:
         setting = _default_setting(cast, lexicon, notes)
-    notes += _unknown(words, matches)
+    odd = [word for word in _unknown(words, matches) if word != read]
+    if odd:
+        more = " …" if len(odd) > MAX_UNKNOWN else ""
+        notes.append(
+            f"Words without a picture in this model: {', '.join(odd[:MAX_UNKNOWN])}{more}."
+        )
     return Understanding(
         cast=cast,
         setting=setting,
@@ -152,9 +180,18 @@ def _variants(vocabulary: Vocabulary) -> Iterator[tuple[tuple[str, ...], Kind, s
         elif kind == "motion" and (base := _base(phrase[0])) in BARE_VERBS:
             yield (base, *phrase[1:]), kind, id_
             yield (base.removesuffix("e") + "ing", *phrase[1:]), kind, id_
-    for word, id_ in MORE_MOTIONS.items():
+    for phrase_, id_ in MORE_MOTIONS.items():
         if id_ in vocabulary.motions:
-            yield (word,), "motion", id_
+            yield tuple(phrase_.split()), "motion", id_
+    for phrase_, id_ in MORE_SETTINGS.items():
+        if id_ in vocabulary.settings:
+            yield tuple(phrase_.split()), "setting", id_
+
+
+def _is_a_place(match: Match, words: Sequence[str]) -> bool:
+    """Whether left or right says where somebody is ("on the left"), not where they go."""
+    before = tuple(words[max(0, match.start - 2) : match.start])
+    return match.phrase in (("left",), ("right",)) and before == ("on", "the")
 
 
 def _plural(word: str) -> str:
@@ -205,6 +242,8 @@ def _roles(words: Sequence[str], matches: Sequence[Match], notes: list[str]) -> 
             else:
                 left_out.append(match.id)
         role.motions += coming
+        nearby = words[max(group_end, match.start - 3) : match.start]
+        role.count = max([role.count, *(COUNTS.get(word, 1) for word in nearby)])
         joined = group and not group_moves and _joined(words[group_end : match.start])
         group = [*group, role] if joined else [role]
         group_moves, group_end = bool(coming), match.end
@@ -214,7 +253,18 @@ def _roles(words: Sequence[str], matches: Sequence[Match], notes: list[str]) -> 
         notes.append(
             f"A shot shows two subjects: {shown}; left out: {', '.join(dict.fromkeys(left_out))}."
         )
-    return list(roles.values())
+    return _counted(list(roles.values()), notes)
+
+
+def _counted(roles: list[_Role], notes: list[str]) -> list[_Role]:
+    """Show one subject twice where several are wanted and nobody else is."""
+    wanted = sum(role.count for role in roles)
+    if len(roles) == 1 and wanted > 1:
+        roles = [*roles, *roles]
+    if wanted > MAX_SUBJECTS:
+        shown = " and ".join(f"one {role.subject}" for role in roles)
+        notes.append(f"A shot shows at most two subjects: {shown}.")
+    return roles
 
 
 def _joined(between: Sequence[str]) -> bool:
@@ -224,29 +274,36 @@ def _joined(between: Sequence[str]) -> bool:
 
 def _stand_ins(
     words: Sequence[str],
+    matches: Sequence[Match],
     motions: list[Match],
     setting: str | None,
     lexicon: Lexicon,
     before: Understanding | None,
     notes: list[str],
-) -> list[_Role]:
-    """Return who is shown where no known subject is named: the last shot's, a near one, or one
-    that fits the setting."""
+) -> tuple[list[_Role], str | None]:
+    """Return who is shown where no known subject is named, and the word that was read as one.
+
+    It is the last shot's subject, a near or misspelt one, or one that fits the setting.
+    """
     if before and before.cast:
-        return [_Role(each.subject, list(motions)) for each in before.cast]
+        return [_Role(each.subject, list(motions)) for each in before.cast], None
     subjects = lexicon.vocabulary.subjects
     for word in words:
         near = NEAREST.get(word) or NEAREST.get(word.removesuffix("s"), "")
         if near in subjects:
             notes.append(f"This model does not know {word!r}; a {near} is shown in its place.")
-            return [_Role(near, list(motions))]
+            return [_Role(near, list(motions))], word
+    for word in _unknown(words, matches)[:MAX_UNKNOWN]:
+        if meant := lexicon.misspelt(word):
+            notes.append(f"{word!r} is read as {meant}.")
+            return [_Role(meant, list(motions))], word
     wished = SETTING_SUBJECTS.get(setting or "", "balloon")
     chosen = wished if wished in subjects else next(iter(subjects))
     notes.append(
         f"No subject that this model knows was named; a {chosen} is shown. "
         f"It knows {len(subjects)}: {', '.join(list(subjects)[:8])} …"
     )
-    return [_Role(chosen, list(motions))]
+    return [_Role(chosen, list(motions))], None
 
 
 def _with_motion(
@@ -265,12 +322,14 @@ def _with_motion(
 
 
 def _chosen(motions: Sequence[Match]) -> str:
-    """Return the motion that says most: an own way of moving, else the most exact direction."""
-    strong = [m for m in motions if m.phrase[0] not in WEAK or len(m.phrase) > 1]
+    """Return the motion that says most: an own way of moving, else one to the side named."""
+    strong = [m for m in motions if m.phrase[0] not in WEAK or len(m.phrase) > 1] or motions
     own = [m for m in strong if not m.id.endswith(("_left", "_right"))]
     if own:
         return own[0].id
-    return max(strong or motions, key=lambda m: len(m.phrase)).id
+    sides = [m.id.rpartition("_")[2] for m in strong if SIDES.intersection(m.phrase)]
+    ways = [m for m in strong if not sides or m.id.endswith(sides[0])]
+    return ways[0].id
 
 
 # --- setting, notes -----------------------------------------------------------------------
@@ -278,7 +337,8 @@ def _chosen(motions: Sequence[Match]) -> str:
 
 def _setting(matches: Sequence[Match], notes: list[str]) -> str | None:
     """Return the first setting named; others are noted, but not the rest of a compound."""
-    found = [m for m in matches if m.kind == "setting"]
+    named = [m for m in matches if m.kind == "setting"]
+    found = [m for m in named if m.phrase[0] not in WEAK_SETTINGS or len(m.phrase) > 1] or named
     if not found:
         return None
     end, others = found[0].end, []
@@ -303,26 +363,22 @@ def _default_setting(cast: Sequence[Cast], lexicon: Lexicon, notes: list[str]) -
 
 
 def _unknown(words: Sequence[str], matches: Sequence[Match]) -> list[str]:
+    """Return the words, each once, that are neither in the vocabulary nor small."""
     known = {at for m in matches for at in range(m.start, m.end)}
-    odd = [
+    odd = (
         word
         for at, word in enumerate(words)
-        if at not in known
-        and word not in SMALL_WORDS
-        and word.removesuffix("s") not in NEAREST
-        and len(word) > 2
-    ]
-    if not odd:
-        return []
-    named = list(dict.fromkeys(odd))
-    more = " …" if len(named) > MAX_UNKNOWN else ""
-    return [f"Words without a picture in this model: {', '.join(named[:MAX_UNKNOWN])}{more}."]
+        if at not in known and word not in SMALL_WORDS and len(word) > 2
+    )
+    return list(dict.fromkeys(odd))
 
 
 def _line(cast: Sequence[Cast], setting: str | None, style: str | None, *, becomes: bool) -> str:
     parts: list[str] = []
     if becomes and len(cast) == MAX_SUBJECTS:
         parts = [f"{cast[0].subject} becomes {cast[1].subject}", _spaced(cast[0].motion)]
+    elif len(cast) == MAX_SUBJECTS and cast[0] == cast[1]:
+        parts = [f"two {_plural(cast[0].subject)}", _spaced(cast[0].motion)]
     elif len(cast) == MAX_SUBJECTS and cast[0].motion == cast[1].motion:
         parts = [f"{cast[0].subject} and {cast[1].subject}", _spaced(cast[0].motion)]
     else:

@@ -56,9 +56,18 @@ SETTING_SUBJECTS: Final[Mapping[str, str]] = {
 }
 """Setting -> who is there when no known subject is named."""
 NEAREST: Final[Mapping[str, str]] = {
-    **_each("wolf coyote animal pet husky corgi poodle", "dog"),
+    **_each("wolf wolves coyote animal pet husky corgi poodle terrier", "dog"),
+    **_each("pig piglet goat sheep lamb monkey", "dog"),
     **_each("leopard panther cheetah jaguar", "tiger"),
-    **_each("donkey zebra mule deer cow", "horse"),
+    **_each("bear teddy panda koala gorilla", "lion"),
+    **_each("hippo rhino mammoth", "elephant"),
+    **_each("donkey zebra mule deer cow bull camel moose", "horse"),
+    **_each("mouse mice hamster squirrel hedgehog kangaroo", "rabbit"),
+    **_each("frog toad", "turtle"),
+    **_each("crab lobster jellyfish", "octopus"),
+    **_each("seal walrus otter", "dolphin"),
+    **_each("ladybug ladybird beetle insect bug", "bee"),
+    **_each("chicken hen rooster turkey", "duck"),
     **_each("person man woman boy girl child people human astronaut knight wizard", "robot"),
     **_each("shark salmon", "fish"),
     **_each("seagull gull parrot crow pigeon owlet swan goose", "bird"),
@@ -77,6 +86,11 @@ NEAREST: Final[Mapping[str, str]] = {
     **_each("violin piano drum instrument", "guitar"),
 }
 """A word -> the subject that looks most like it."""
+COUNTS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(_set("two 2 pair couple both"), 2),
+    **dict.fromkeys(_set("three 3 four 4 five 5 six 6 several many group herd flock"), 3),
+}
+"""A word before a subject -> how many are wanted; a shot shows two at most."""
 BARE_VERBS: Final = _set(
     """run walk drive move fly swim race sail cross lift take go launch climb ascend soar drop
     land descend sink float turn rotate twirl whirl roll tumble get come approach swell inflate
@@ -106,8 +120,28 @@ MORE_MOTIONS: Final[Mapping[str, str]] = {
     **_each("speeds speeding rushes rushing slides sliding goes going passes", "moves_right"),
     **_each("passing drive drove ran swam flew gliding glides cruises cruising", "moves_right"),
     **_each("explodes exploding expands expanding", "grows"),
+    **_each("left leftwards", "moves_left"),
+    **_each("right rightwards", "moves_right"),
+    "from the left": "moves_right",
+    "from the right": "moves_left",
+    "toward the camera": "grows",
+    "towards the camera": "grows",
+    "toward us": "grows",
+    "towards us": "grows",
 }
-"""Everyday verbs that a vocabulary need not list -> the motion they come closest to."""
+"""Everyday words that a vocabulary need not list -> the motion they come closest to."""
+MORE_SETTINGS: Final[Mapping[str, str]] = {
+    **_each("island coastline lake pond river pool bay lagoon", "beach"),
+    **_each("savanna savannah canyon", "desert"),
+    **_each("farm prairie pasture backyard yard", "meadow"),
+    **_each("village highway avenue", "city"),
+    **_each("rainforest woodlands wood", "forest"),
+    **_each("glacier blizzard tundra antarctica", "snow"),
+    **_each("volcano cliff cliffs", "mountains"),
+    **_each("nebula mars cosmic", "space"),
+    "milky way": "space",
+}
+"""Everyday words that a vocabulary need not list -> the setting that comes closest."""
 NEGATIVE_ENDS: Final = _set(
     """on in at through across over under near beside by while as during against from toward
     towards into onto above below behind then that who which is are runs running walks walking

@@ -130,6 +130,16 @@ def test_negatives_go_where_they_belong(text: str, description: str, negative: s
         ("🚀 floating in the clouds", "rocket · floats · sky"),
         ("a dog turns into a cat on the beach", "dog becomes cat · moves right · beach"),
         ("a rocket rises. The rocket spins in space", "rocket · rises · space"),
+        ("a dog running left on the beach", "dog · moves left · beach"),
+        ("a dog moves leftwards on the beach", "dog · moves left · beach"),
+        ("a dog comes from the left on the beach", "dog · moves right · beach"),
+        ("a dog jumps on the left of the beach", "dog · bounces · beach"),
+        ("two kittens jump on the beach", "two cats · bounces · beach"),
+        ("a pair of small dogs and a cat jump on the beach", "dog and cat · bounces · beach"),
+        ("a robot walks towards the camera in the grass", "robot · moves right · meadow"),
+        ("a bird floats over the dark grass", "bird · floats · meadow"),
+        ("a balloom floats by a pond", "balloon · floats · beach"),
+        ("a pupppy jumps in the milky way", "dog · bounces · space"),
     ],
 )
 def test_phrases_become_a_cast(text: str, understood: str) -> None:
@@ -151,6 +161,11 @@ def test_what_is_not_understood_is_said() -> None:
         assert part in notes
     assert "left out: bird" in " ".join(parse("a dog, a cat and a bird", VOCABULARY).notes)
     assert "two subjects" not in " ".join(parse("a dog and a cat", VOCABULARY).notes)
+    assert "two subjects: one cat and one cat" in " ".join(parse("six cats", VOCABULARY).notes)
+    assert "read as balloon" in " ".join(parse("a ballon floats", VOCABULARY).notes)
+    assert "picture in this model: wizard" in " ".join(
+        parse("a wizard and a dog", VOCABULARY).notes
+    )
 
 
 def test_without_a_vocabulary_nothing_is_said_about_one() -> None:

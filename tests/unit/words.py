@@ -16,7 +16,7 @@ VOCABULARY = Vocabulary(
         "balloon": ("balloon",),
     },
     settings={
-        "night": ("night", "starry night"),
+        "night": ("night", "starry night", "dark"),
         "sky": ("sky", "clouds"),
         "beach": ("beach",),
         "space": ("space",),
