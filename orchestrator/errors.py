@@ -49,6 +49,20 @@ class Unauthorized(FarmError):
     next = "Send `Authorization: Bearer farm_…`; `farm keys create` makes a key."
 
 
+class PolicyRefused(FarmError):
+    """The operator's policy refused this."""
+
+    code = "policy_refused"
+    next = "Ask for something else; the operator of this farm sets its policy."
+
+
+class PolicyUnavailable(FarmError):
+    """The operator's policy could not be asked, and nothing is made without it."""
+
+    code = "policy_unavailable"
+    next = "Try again shortly; nothing was started or charged."
+
+
 class Conflict(FarmError):
     """The thing is not in a state for that."""
 

@@ -611,6 +611,17 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What the operator's policy said of a prompt or of frames."""
+
+    allowed: bool
+    reason: str = ""
+    error: str = ""
+    """Why it said nothing; `allowed` is then what the operator chose for that case."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deed:
     """One administrative action: who, what, when, from where. Never changed."""
 

@@ -82,6 +82,15 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = 512
     """Below this nothing new starts."""
 
+    policy_prompt: str = ""
+    """Who judges prompts: `package.module:function` or a URL; empty: nobody."""
+    policy_frames: str = ""
+    """Who judges frames before a video is published; likewise."""
+    policy_seconds: float = Field(default=5.0, gt=0, le=8)
+    """How long either may take; a worker waits for the answer about its frames."""
+    policy_fail_closed: bool = True
+    """A policy that cannot be asked refuses; False: it allows."""
+
     webhook_http: bool = False
     """Let webhooks go to http:// URLs too."""
     webhook_networks: str = ""
@@ -117,6 +126,16 @@ class Settings(BaseSettings):
             msg = "FARM_LEASE_SECONDS must be at least three FARM_HEARTBEAT_SECONDS"
             raise ValueError(msg)
         return self
+
+    @property
+    def judges_prompts(self) -> bool:
+        """There is a policy for prompts."""
+        return bool(self.policy_prompt)
+
+    @property
+    def judges_frames(self) -> bool:
+        """There is a policy for frames."""
+        return bool(self.policy_frames)
 
     @property
     def sql_url(self) -> str:

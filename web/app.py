@@ -17,6 +17,7 @@ from web import auth, errors, pages, protocol
 from web.api import health, jobs, operators, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import references, videos
+from web.policy import Policies
 
 MEGABYTE = 1 << 20
 POLICY = (
@@ -60,6 +61,7 @@ def create_app(
     app.extensions["settings"] = config
     root, low = config.artifacts_root, config.min_free_disk_mb
     app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
+    app.extensions["policies"] = Policies(config)
     auth.init_app(app)
     errors.init_app(app)
     app.register_blueprint(pages.bp)

@@ -23,6 +23,8 @@ STATUS: Final = {
     "budget_exceeded": 402,
     "not_allowed": 403,
     "not_found": 404,
+    "policy_refused": 422,
+    "policy_unavailable": 503,
     "conflict": 409,
     "not_possible": 501,
     "stale_lease": 409,

@@ -25,6 +25,7 @@ from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, requires
 from web.context import artifacts, farm, settings
 from web.hub import off_hub, pause
+from web.policy import rule_on_frames
 
 LOOK_SECONDS = 0.25
 """Between two looks for work within one long poll."""
@@ -73,6 +74,7 @@ def complete() -> Response:
         key = f"units/{_unit_of(report)}/{report.fence}/{file.name}"
         if not off_hub(artifacts().exists, key):
             raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
+    rule_on_frames(worker, report)
     return _answer(off_hub(work.complete, farm(), worker, report))
 
 

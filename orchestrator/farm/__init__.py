@@ -33,6 +33,10 @@ class Terms:
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     webhook_log_days: float = 30.0
+    judges_prompts: bool = False
+    """The operator's policy is asked about every prompt."""
+    judges_frames: bool = False
+    """And about every video's frames."""
 
     @property
     def lease_ms(self) -> int:

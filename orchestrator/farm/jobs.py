@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import Farm, Page, Promise, extensions, hooks, pausing, quoting, scheduling
+from orchestrator.farm.admission import admitted
 from orchestrator.farm.case import Case
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
@@ -23,6 +24,7 @@ from orchestrator.model import (
     Lease,
     Plan,
     Quote,
+    Ruling,
     Session,
     Unit,
 )
@@ -98,13 +100,15 @@ def submit(
     idempotency: Promise | None = None,
     webhook_url: str | None = None,
     fit: bool = False,
+    ruling: Ruling | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
     `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
-    fit, take the best variant that does.
+    fit, take the best variant that does. `ruling`: the policy's, on its prompt.
 
     Raises:
+        PolicyRefused: the operator's policy does not want it.
         BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
     """
     now = farm.clock()
@@ -116,12 +120,13 @@ def submit(
         if earlier:
             return Submission(job=_own(tx, account_id, earlier), created=False)
         check_open(session)
+        rulings = admitted(farm, ruling)
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
         if fit:
             asked = quoting.fitted(farm, tx, asked, quoting.room_for(session, brief))
         extensions.check(tx, account_id, asked.brief, asked.plan)
         quote = asked.quote
-        job = _new_job(job_id, session, asked, now)
+        job = replace(_new_job(job_id, session, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
             hook, new = hooks.for_url(farm, tx, account_id, webhook_url, now)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, charges, checkpoints, fleet, grants
+from orchestrator.farm import Farm, charges, checkpoints, fleet, grants, policy
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.jobs import artifact_key, digest_of
@@ -370,8 +370,9 @@ def _encoded(case: Case, lease: Lease) -> None:
         for file in lease.receipt["artifacts"]
         if file["name"] in names
     }
-    case.change(artifacts=files, wish=None)
-    case.end(JobEvent.FINISH)
+    if policy.publishes(case, lease):
+        case.change(artifacts=files, wish=None)
+        case.end(JobEvent.FINISH)
 
 
 def _judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) -> None:

@@ -116,6 +116,7 @@ def job(row: Job) -> Json:
             "max_gpu_seconds": seconds(row.cap_gpu_ms),
         },
         "webhook_id": row.hook_id,
+        "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
         "error": row.error,
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),
@@ -304,6 +305,11 @@ def _quoted(cost: Quote) -> Json:
             for line in cost.stages
         ],
     }
+
+
+def _ruling(ruling: Json) -> Json:
+    shown = {name: ruling[name] for name in ("allowed", "reason")}
+    return shown | {"judged": not ruling["error"], "at": when(ruling["at_ms"])}
 
 
 def _shot(shot: Json) -> Json:

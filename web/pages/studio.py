@@ -22,6 +22,7 @@ from web.pages import bp, forms, rooms
 from web.pages.forms import Form, Upload
 from web.pages.rooms import me
 from web.pages.views import budget_bar
+from web.policy import rule_on_prompt
 
 Answer = Response | tuple[str, int]
 MAX_STORYBOARD_BYTES = 1_000_000
@@ -66,6 +67,7 @@ def submit() -> Answer:
             account_id=me(),
             session_id=form["session"] or None,
             brief=asked,
+            ruling=rule_on_prompt(asked, me()),
             idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
         )
     except FarmError as error:

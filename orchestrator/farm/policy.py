@@ -1,0 +1,83 @@
+"""The operator's policy: what it ruled on a prompt and on a video's frames, kept on the job.
+
+Asking it takes a while and may fail, so that happens before these transactions, in the process
+that asks (`web.policy`). Here a ruling is kept and obeyed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Final
+
+from orchestrator.errors import PolicyRefused
+from orchestrator.farm import Farm
+from orchestrator.farm.case import Case
+from orchestrator.farm.jobs import UnitView
+from orchestrator.model import Job, Json, Lease, Ruling
+from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
+from orchestrator.wire import CompleteRequest
+
+FRAMES: Final = "frames"
+
+
+def to_judge(farm: Farm, worker_id: str, request: CompleteRequest) -> tuple[Job, Lease] | None:
+    """Return the job whose video this report brings, if its frames are to be judged first."""
+    if not farm.terms.judges_frames or request.outcome is not Outcome.DONE:
+        return None
+    with farm.store.read() as tx:
+        lease = tx.get(Lease, request.lease_id)
+        if lease is None or lease.worker_id != worker_id or lease.fence != request.fence:
+            return None
+        if lease.state is not LeaseState.OPEN or lease.kind is not UnitKind.ENCODE:
+            return None
+        job = tx.get(Job, lease.job_id)
+        assert job, "rows are never deleted"
+        return job, lease
+
+
+def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
+    """Keep what was ruled on the frames that a lease made; its completion obeys it."""
+    with farm.store.write() as tx:
+        case = Case(farm, tx, lease.job_id, lease.session_id, farm.clock())
+        kept = asdict(ruling) | {"lease_id": lease.id}
+        case.change(rulings=case.job.rulings | {FRAMES: kept})
+        case.close()
+
+
+def publishes(case: Case, lease: Lease) -> bool:
+    """Tell whether a finished video may be published; end its job if not.
+
+    What was rendered is charged as it is: the device did the work.
+    """
+    if not case.farm.terms.judges_frames:
+        return True
+    ruling = case.job.rulings.get(FRAMES)
+    assert ruling and ruling["lease_id"] == lease.id, "web judges before it completes"
+    if ruling["allowed"]:
+        return True
+    case.change(wish=None)
+    case.end(JobEvent.FAIL, error=_error(ruling))
+    return False
+
+
+def shows_frames(farm: Farm, job: Job) -> bool:
+    """Tell whether anybody may see a job's frames: not before they were judged."""
+    ruling = job.rulings.get(FRAMES)
+    return bool(ruling["allowed"]) if ruling else not farm.terms.judges_frames
+
+
+def visible(farm: Farm, job: Job, units: Sequence[UnitView]) -> tuple[UnitView, ...]:
+    """Return a job's units, without what they made while nobody may see it."""
+    if shows_frames(farm, job):
+        return tuple(units)
+    return tuple(replace(view, lease=None) for view in units)
+
+
+def _error(ruling: Json) -> Json:
+    if ruling["error"]:
+        return {
+            "code": "policy_unavailable",
+            "message": "The operator's policy could not judge the frames, so they are withheld.",
+            "next": "Ask the operator; `farm jobs rerun` makes the video again.",
+        }
+    refused = PolicyRefused(f"The operator's policy refused the frames: {ruling['reason']}")
+    return {"code": refused.code, "message": refused.message, "next": refused.next}

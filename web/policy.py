@@ -1,0 +1,146 @@
+"""Asking the operator's policy: a function by its dotted name, or a URL that is posted to.
+
+Both get one question, a JSON object, and say `{"allow": true}` or `{"allow": false, "reason":
+"…"}`. They are asked on threads of their own: neither a slow answer nor a hung one keeps a
+request from SQL, and after FARM_POLICY_SECONDS it counts as an error.
+"""
+
+import base64
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any, Final
+
+import gevent
+import httpx
+import structlog
+from gevent.threadpool import ThreadPool
+
+from orchestrator.errors import FarmError
+from orchestrator.farm import jobs, policy
+from orchestrator.model import Brief, Job, Json, Ruling
+from orchestrator.planner import brief_json
+from orchestrator.settings import Settings
+from orchestrator.wire import POSTER, SHEET, CompleteRequest
+from web.context import artifacts, farm, policies
+from web.hub import off_hub
+
+log = structlog.get_logger()
+
+Judge = Callable[[Json], Any]
+
+THREADS: Final = 16
+REASON_CHARS: Final = 300
+
+
+class Policies:
+    """The operator's policies; each may be absent."""
+
+    def __init__(self, config: Settings) -> None:
+        self.prompt = _judge(config.policy_prompt, config.policy_seconds)
+        self.frames = _judge(config.policy_frames, config.policy_seconds)
+        self.seconds, self.fail_closed = config.policy_seconds, config.policy_fail_closed
+        self._threads: ThreadPool | None = None
+
+    def ask(self, judge: Judge, question: Json) -> Ruling:
+        """Return what a policy says; an error refuses or allows, as the operator chose."""
+        said, error = self._within_time(judge, question)
+        allowed, reason = None, ""
+        if isinstance(said, bool):
+            allowed = said
+        elif isinstance(said, Mapping) and isinstance(said.get("allow"), bool):
+            allowed, reason = said["allow"], str(said.get("reason") or "")[:REASON_CHARS]
+        elif not error:
+            error = "it answered neither true nor false"
+        if error:
+            log.error("policy failed", stage=question["stage"], error=error)
+        elif not allowed:
+            log.warning("policy refused", stage=question["stage"], reason=reason)
+        return Ruling(
+            allowed=not self.fail_closed if allowed is None else allowed,
+            reason=reason or ("" if allowed else "no reason was given"),
+            error=error[:REASON_CHARS],
+            at_ms=farm().clock(),
+        )
+
+    def _within_time(self, judge: Judge, question: Json) -> tuple[Any, str]:
+        def run() -> tuple[Any, str]:
+            try:
+                return judge(question), ""
+            except Exception as error:  # noqa: BLE001 - the operator's code: any error is a ruling
+                return None, f"{type(error).__name__}: {error}"
+
+        if self._threads is None:  # after the fork
+            self._threads = ThreadPool(THREADS)
+        try:
+            with gevent.Timeout(self.seconds):
+                answer: tuple[Any, str] = self._threads.spawn(run).get()
+                return answer
+        except gevent.Timeout:
+            return None, f"no answer within {self.seconds:g} s"
+
+
+def rule_on_prompt(brief: Brief, account_id: str) -> Ruling | None:
+    """Return what the policy says of a brief, before anything is planned; None without one."""
+    judge = policies().prompt
+    if judge is None:
+        return None
+    facts = brief_json(brief)
+    pictures = [_picture(facts.pop("image"))] if brief.image else []
+    facts |= {"stage": "prompt", "account_id": account_id, "images": pictures}
+    return policies().ask(judge, facts)
+
+
+def rule_on_frames(worker_id: str, report: CompleteRequest) -> None:
+    """Have the frames of a finished video judged, and keep the ruling for its completion."""
+    judge = policies().frames
+    found = off_hub(policy.to_judge, farm(), worker_id, report) if judge else None
+    if judge is None or found is None:
+        return
+    job, lease = found
+    pictures = [_picture(jobs.artifact_key(lease, name)) for name in (POSTER, SHEET)]
+    ruling = policies().ask(judge, _of_job(job) | {"images": pictures})
+    off_hub(policy.keep, farm(), lease, ruling)
+
+
+def _of_job(job: Job) -> Json:
+    facts = {name: value for name, value in job.brief.items() if name != "image"}
+    about = {"stage": "frames", "job_id": job.id, "account_id": job.account_id}
+    return facts | about | {"model": job.model, "frames_total": job.frames_total}
+
+
+def _picture(key: str) -> Json:
+    with artifacts().open(key) as file:
+        data = file.read()
+    path = PurePath(key)
+    kind = {".png": "png", ".webp": "webp"}.get(path.suffix, "jpeg")
+    return {
+        "name": path.stem,
+        "content_type": f"image/{kind}",
+        "base64": base64.b64encode(data).decode(),
+    }
+
+
+def _judge(where: str, seconds: float) -> Judge | None:
+    if not where:
+        return None
+    if where.startswith(("https://", "http://")):
+        return lambda question: _post(where, question, seconds)
+    try:
+        found = pkgutil.resolve_name(where)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FarmError(
+            f"The policy {where} cannot be imported: {error}.",
+            next="FARM_POLICY_PROMPT and FARM_POLICY_FRAMES take package.module:function or a URL.",
+        ) from None
+    if not callable(found):
+        raise FarmError(f"The policy {where} is no function.", next="Name a function.")
+    judge: Judge = found
+    return judge
+
+
+def _post(url: str, question: Json, seconds: float) -> Any:
+    answer = httpx.post(url, json=question, timeout=seconds)
+    if answer.status_code != 200:
+        raise FarmError(f"it answered {answer.status_code}")
+    return answer.json()
