@@ -12,6 +12,15 @@ import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MIN_SECRET_CHARS = 32
+MIN_DISTINCT_CHARS = 8
+MAKE_ONE = "make one with `openssl rand -hex 32`"
+
+
+def is_guessable(secret: str) -> bool:
+    """Tell whether a secret that an operator chose is short or repetitive."""
+    return len(secret) < MIN_SECRET_CHARS or len(set(secret)) < MIN_DISTINCT_CHARS
+
 
 def default_home() -> Path:
     """Return the XDG data folder of this user."""
@@ -21,7 +30,9 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """One frozen object; an unknown `FARM_*` name is an error in `farm doctor`."""
 
-    model_config = SettingsConfigDict(env_prefix="FARM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="FARM_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     home: Path = Field(default_factory=default_home)
     """Data of the embedded parts: farm.sqlite, artifacts/, logs/, run/."""
@@ -44,6 +55,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr = SecretStr("")
     """Signs browser cookies; empty: made once and kept under `home`, mode 0600."""
     secret_key_file: Path | None = None
+    secure_cookies: bool = False
+    """Browsers send cookies over HTTPS alone: for a farm behind a proxy with TLS."""
     models_path: Path | None = None
     """Folder of model folders beside the bundled ones."""
     fake_model: bool = False
@@ -124,6 +137,13 @@ class Settings(BaseSettings):
     def _heartbeat_fits_lease(self) -> Self:
         if self.heartbeat_seconds * 3 > self.lease_seconds:
             msg = "FARM_LEASE_SECONDS must be at least three FARM_HEARTBEAT_SECONDS"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _secret_is_none_to_guess(self) -> Self:
+        if (given := self.secret_key.get_secret_value()) and is_guessable(given):
+            msg = f"FARM_SECRET_KEY can be guessed; {MAKE_ONE}"
             raise ValueError(msg)
         return self
 

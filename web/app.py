@@ -3,8 +3,10 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from flask import Response
 from flask_openapi import Info, OpenAPI
@@ -20,6 +22,7 @@ from web.openai import references, videos
 from web.policy import Policies
 
 MEGABYTE = 1 << 20
+MAX_FORM_PARTS = 100
 POLICY = (
     "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -54,6 +57,8 @@ def create_app(
         MAX_FORM_MEMORY_SIZE=MEGABYTE,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.secure_cookies,
+        MAX_FORM_PARTS=MAX_FORM_PARTS,
         WTF_CSRF_TIME_LIMIT=None,
         **(overrides or {}),
     )
@@ -80,7 +85,11 @@ def secret_key(config: Settings) -> str:
         return given
     file = config.home / "secret_key"
     if not file.exists():
-        _write_private(file, secrets.token_hex(32))
+        part = file.with_name(f".secret_key.{uuid4().hex}")
+        _write_private(part, secrets.token_hex(32))
+        with suppress(FileExistsError):  # a process beside this one was first: its key counts
+            os.link(part, file)
+        part.unlink()
     return file.read_text(encoding="ascii")
 
 
@@ -98,4 +107,6 @@ def _harden(answer: Response) -> Response:
     answer.headers.setdefault("X-Content-Type-Options", "nosniff")
     answer.headers.setdefault("Referrer-Policy", "same-origin")
     answer.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    answer.headers.setdefault("X-Frame-Options", "DENY")
     return answer

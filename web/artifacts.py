@@ -10,14 +10,14 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 from uuid import uuid4
 
 import fsspec
-from flask import Response, send_file
+from flask import Response, request, send_file
 
 from orchestrator.errors import BadRequest, DiskFull, NotFound
-from web.pictures import check_picture
+from web import ranges
 
 PIECE_BYTES: Final = 1 << 20
 RESERVE: Final = 8
@@ -70,15 +70,8 @@ class Artifacts:
                 self._fs.rm(part)
         return size
 
-    def keep_input(self, name: str, data: bytes) -> str:
-        """Store a reference image or storyboard and return its key.
-
-        Raises:
-            BadRequest: an image is none by its content, or too large.
-        """
-        ending = Path(name).suffix.lower()
-        if ending not in (".json", ".yaml", ".yml", ".csv"):
-            ending = check_picture(data)
+    def keep_input(self, ending: str, data: bytes) -> str:
+        """Store a cleaned reference image or a storyboard and return its key."""
         digest = hashlib.sha256(data).hexdigest()
         key = f"inputs/{digest}/input{ending}"
         if not self.exists(key):
@@ -121,16 +114,23 @@ class Artifacts:
         max_age: int | None = None,
     ) -> Response:
         """Answer with a file; a Range gets its part."""
-        source: Any = self._place(key) if self._local and self.exists(key) else self.open(key)
+        place = self._place(key)
+        if not self.exists(key):
+            raise NotFound("That file is not here any more.")
+        size = int(self._fs.size(place))
+        ranges.keep_plain(size)
         answer = send_file(
-            source,
+            place if self._local else self.open(key),
             mimetype=mimetype,
             download_name=download_name or key.rpartition("/")[2],
             as_attachment=as_attachment,
             max_age=max_age,
-            conditional=True,
+            conditional=self._local,
             etag=hashlib.sha256(key.encode()).hexdigest()[:32],
         )
+        if not self._local:  # a stream has no size of its own; the store knows it
+            answer.content_length = size
+            answer.make_conditional(request, accept_ranges=True, complete_length=size)
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
 

@@ -1,17 +1,67 @@
 """Reference images, looked at by their content: PNG, JPEG or WebP of a sane size.
 
-Only headers are read here; pixels are decoded by the worker.
+Only headers are read in this process. Pixels are decoded by `web.decode` in a child process
+with little memory and time, and what the farm keeps is the picture that the child made anew.
 """
 
 import struct
+import subprocess
+import sys
+from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Final
 
-from orchestrator.errors import BadRequest
+from orchestrator.errors import BadRequest, Unavailable
 
 MAX_PIXELS: Final = 25_000_000
+AT_ONCE: Final = 2
+"""Children that decode beside each other: what bounds the memory of all uploads together."""
+WAIT_SECONDS: Final = 30
+DECODER: Final = Path(__file__).with_name("decode.py")
+REFUSED: Final = 2
+"""The exit code with which the child says why, for the sender."""
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that carry the frame's size (ITU T.81, table B.1)."""
+
+
+_children = BoundedSemaphore(AT_ONCE)
+
+
+def clean(data: bytes) -> tuple[str, bytes]:
+    """Return a picture made anew, without metadata or anything behind it, and its file ending.
+
+    Call it where the request is served, not off the hub: gevent waits for children only there.
+
+    Raises:
+        BadRequest: it is no still PNG, JPEG or WebP of at most 25 megapixels, or is damaged.
+        Unavailable: the machine has too much to do to decode it in time.
+    """
+    check_picture(data)
+    argv = [sys.executable, "-I", str(DECODER)]
+    with _children:
+        try:
+            child = subprocess.run(
+                argv,
+                input=data,
+                capture_output=True,
+                env={},
+                cwd="/",
+                timeout=WAIT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(
+                "The reference image could not be decoded in time.",
+                next="Send a smaller one, or wait a little and send it again.",
+            ) from None
+    if child.returncode:
+        said = child.stderr.decode(errors="replace") if child.returncode == REFUSED else ""
+        raise BadRequest(
+            said or "The reference image cannot be decoded.",
+            next="Save it anew as PNG or JPEG; nothing was started or charged.",
+        )
+    return check_picture(child.stdout), child.stdout
 
 
 def check_picture(data: bytes) -> str:

@@ -9,10 +9,11 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.errors import NotFound, Unauthorized
+from orchestrator.errors import BadRequest, NotFound, Unauthorized
 from orchestrator.farm import Farm, deeds
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Account, Key
+from orchestrator.settings import MAKE_ONE, is_guessable
 from orchestrator.states import KeyKind
 
 USED_RESOLUTION_MS = 60_000
@@ -76,7 +77,13 @@ def create(
 
 
 def admit(farm: Farm, token: str, *, name: str) -> None:
-    """Accept a join token that the operator chose (a secret file); safe to repeat."""
+    """Accept a join token that the operator chose (a secret file); safe to repeat.
+
+    Raises:
+        BadRequest: it can be guessed.
+    """
+    if is_guessable(token):
+        raise BadRequest(f"{name} can be guessed.", next=f"Instead, {MAKE_ONE}.")
     with farm.store.write() as tx:
         if not tx.find(Key, secret_sha256=digest(token)):
             now = farm.clock()

@@ -18,6 +18,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
 from tests.factories import brief
+from tests.web import evil
 
 STREAMS = 30
 
@@ -78,6 +79,23 @@ def test_open_streams_keep_nobody_waiting(served: tuple[str, str, str]) -> None:
         assert [s.result(30) for s in streams] == ["event: state"] * STREAMS
     assert health.is_success
     assert accepted.status_code == 202
+
+
+@pytest.mark.slow
+def test_pictures_are_decoded_beside_the_server(served: tuple[str, str, str]) -> None:
+    """Several uploads at once are cleaned in children of the real web process; bad ones refused."""
+    url, token, _ = served
+
+    def upload(data: bytes) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        files = {"file": ("a.png", data)}
+        sent = {"purpose": "vision"}
+        address = f"{url}/v1/files"
+        return httpx.post(address, files=files, data=sent, headers=headers, timeout=60).status_code
+
+    good, bad = evil.picture("JPEG", (1500, 1000)), evil.moving("WEBP")
+    with ThreadPoolExecutor(6) as crowd:
+        assert list(crowd.map(upload, [good, bad] * 3)) == [200, 400] * 3
 
 
 def _until(ready: object, seconds: float = 60) -> None:

@@ -15,8 +15,8 @@ from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
 from orchestrator.states import JobState
 from orchestrator.wiring import webhook_rules
-from web.context import artifacts, farm, settings
-from web.hub import off_hub
+from web import uploads
+from web.context import farm, settings
 
 
 def _three_places(value: Decimal) -> Decimal:
@@ -249,7 +249,7 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         # One that is not taken is not stored either: the planner refuses it by name.
         image = UNSTORED
         if keep_files and taken:
-            image = off_hub(artifacts().keep_input, "image", picture.read())
+            image = uploads.keep_picture(picture.read())
     width, _, height = (body.size or "").partition("x")
     return Brief(
         prompt=body.prompt,

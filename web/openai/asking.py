@@ -18,10 +18,9 @@ from werkzeug.datastructures import FileStorage
 
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Json
-from web import errors
+from web import errors, uploads
 from web.api.bodies import UNSTORED, JobBody, brief_of, read_json
-from web.context import artifacts, farm, settings
-from web.hub import off_hub
+from web.context import farm, settings
 
 OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
 BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
@@ -140,18 +139,14 @@ def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:
 
 def keep_upload(upload: FileStorage) -> str:
     """Store an uploaded picture; its content says what it is, not its name."""
-    return _keep(upload.read())
-
-
-def _keep(data: bytes) -> str:
-    return off_hub(artifacts().keep_input, "image", data)
+    return uploads.keep_picture(upload.read())
 
 
 def _referred(reference: Any, kept: Callable[[str, str], str]) -> Picture:
     facts = reference if isinstance(reference, Mapping) else {"image_url": reference}
     url, file_id = facts.get("image_url"), facts.get("file_id")
     if isinstance(url, str) and url.startswith("data:"):
-        return partial(_keep, _data(url))
+        return partial(uploads.keep_picture, _data(url))
     if isinstance(file_id, str):
         return partial(kept, "file", file_id)
     raise BadRequest(

@@ -15,6 +15,7 @@ from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.ids import new_id
 from orchestrator.model import Size
 from orchestrator.plan_json import brief_from_json, brief_json
+from web import uploads
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.hub import off_hub
@@ -94,7 +95,7 @@ def _received(*, keep_files: bool) -> Form:
     elif story is not None:
         form = forms.with_storyboard(form, story)
         if keep_files and "storyboard" not in form.wrong:
-            form = replace(form, storyboard=_keep(story))
+            form = replace(form, storyboard=uploads.keep_storyboard(story.name, story.data))
     elif form.storyboard:
         data = off_hub(artifacts().read, form.storyboard)
         form = forms.with_storyboard(
@@ -102,7 +103,7 @@ def _received(*, keep_files: bool) -> Form:
         )
     if picture is not None and keep_files:
         try:
-            form = replace(form, image=_keep(picture))
+            form = replace(form, image=uploads.keep_picture(picture.data))
         except BadRequest as error:
             form = form.found_wrong("image", error.message)
     return form
@@ -113,10 +114,6 @@ def _upload(name: str) -> Upload | None:
     if sent is None or not sent.filename:
         return None
     return Upload(name=sent.filename, data=sent.read())
-
-
-def _keep(upload: Upload) -> str:
-    return off_hub(artifacts().keep_input, upload.name, upload.data)
 
 
 def _priced(form: Form) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""The child process that decodes one uploaded picture: pixels out, and nothing else.
+
+Run as a program by `web.pictures`. It reads the upload from stdin, may use no more memory and
+CPU than given here, writes no file, and answers with a picture made anew: no metadata, no
+trailing bytes, one frame. Its exit code 2 means that its one line of stderr is for the user.
+"""
+
+import contextlib
+import io
+import resource
+import sys
+import warnings
+from typing import Final
+
+from PIL import Image, ImageOps
+
+MEMORY_BYTES: Final = 768 << 20
+CPU_SECONDS: Final = 20
+MAX_PIXELS: Final = 25_000_000
+REFUSED: Final = 2
+LIMITS: Final = {
+    resource.RLIMIT_AS: MEMORY_BYTES,
+    resource.RLIMIT_CPU: CPU_SECONDS,
+    resource.RLIMIT_FSIZE: 0,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_NOFILE: 16,
+}
+
+
+class RefusedPicture(Exception):
+    """A picture that is not taken; the message is for whoever sent it."""
+
+
+def main() -> int:
+    """Decode stdin's picture and write it anew to stdout."""
+    for limit, value in LIMITS.items():
+        with contextlib.suppress(ValueError, OSError):  # macOS knows no RLIMIT_AS
+            resource.setrlimit(limit, (value, value))
+    warnings.simplefilter("ignore")
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        picture = remade(sys.stdin.buffer.read())
+    except RefusedPicture as refusal:
+        sys.stderr.write(str(refusal))
+        return REFUSED
+    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, MemoryError):
+        sys.stderr.write("The reference image is damaged.")
+        return REFUSED
+    except Image.DecompressionBombError:
+        sys.stderr.write("The reference image has more than 25 megapixels.")
+        return REFUSED
+    sys.stdout.buffer.write(picture)
+    return 0
+
+
+def remade(data: bytes) -> bytes:
+    """Return the same picture, upright, as a JPEG if it was one and else as a PNG.
+
+    Raises:
+        RefusedPicture: it moves, or is too large.
+    """
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as file:
+        if file.width * file.height > MAX_PIXELS:
+            raise RefusedPicture("The reference image has more than 25 megapixels.")
+        if file.format in ("PNG", "WEBP") and getattr(file, "n_frames", 1) > 1:
+            raise RefusedPicture("The reference image moves; send a still one.")
+        is_jpeg = file.format in ("JPEG", "MPO")
+        file.load()
+        upright = ImageOps.exif_transpose(file)
+    if upright.mode.startswith("I"):  # 16 bits a channel
+        upright = upright.point(lambda value: value * (1 / 257)).convert("L")
+    plain = upright.convert("RGBA" if upright.has_transparency_data and not is_jpeg else "RGB")
+    bare = Image.frombytes(plain.mode, plain.size, plain.tobytes())
+    out = io.BytesIO()
+    if is_jpeg:
+        bare.save(out, "JPEG", quality=95)
+    else:
+        bare.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
