@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.farm import accounts, jobs, keys, opening
-from orchestrator.farm.jobs import Idempotency
+from orchestrator.farm import Idempotency, accounts, jobs, keys, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
