@@ -324,6 +324,8 @@ class Job:
     planned: bool = False
     """The plan unit is done: there are render units."""
     quote: Json
+    image: str | None = None
+    """Artifact key of its reference image; other jobs may have started from the same."""
     model: str
     width: int
     height: int

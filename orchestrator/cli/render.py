@@ -121,7 +121,10 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
 @click.command()
 @_asked
 def quote(server: str | None, as_json: bool, **wish: Any) -> int:
-    """Say what PROMPT would cost; nothing is started and nothing is charged."""
+    """Say what PROMPT would cost; no job is made and nothing is charged.
+
+    Without a running farm one is started for the answer, without workers, and stopped after.
+    """
     request = _request(wish)
     with connected(server, embed=0) as client:
         told = client.post("quotes", **request)

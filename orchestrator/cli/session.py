@@ -74,7 +74,8 @@ def show(session_id: str, server: str | None, as_json: bool) -> None:
     _print(row, as_json=as_json)
 
 
-@session.command()
+# Unknown options pass: -5 is an amount that the callback refuses, in its own words.
+@session.command(context_settings={"ignore_unknown_options": True})
 @SESSION
 @click.argument("gpu_seconds", callback=budget)
 @server

@@ -118,7 +118,7 @@ def submit(
         session = find_in(tx, account_id, session_id, lock=True)
         earlier = answered(tx, account_id, idempotency)
         if earlier:
-            return Submission(job=_own(tx, account_id, earlier), created=False)
+            return Submission(job=own(tx, account_id, earlier), created=False)
         check_open(session)
         rulings = admitted(farm, ruling)
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
@@ -149,7 +149,7 @@ def submit(
 def get(farm: Farm, account_id: str | None, job_id: str) -> Job:
     """Return a job. `account_id` None: of any account."""
     with farm.store.read() as tx:
-        return _own(tx, account_id, job_id)
+        return own(tx, account_id, job_id)
 
 
 def listing(
@@ -182,7 +182,7 @@ def cancel(farm: Farm, account_id: str | None, job_id: str) -> Job:
 def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
     """Let a paused job go on, or take back a pause that has not come about yet."""
     with farm.store.write() as tx:
-        job = _own(tx, account_id, job_id)
+        job = own(tx, account_id, job_id)
         case = Case(farm, tx, job_id, job.session_id, farm.clock())
         if case.job.wish is Wish.PAUSE:
             case.change(wish=None)
@@ -191,34 +191,10 @@ def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
         return case.close()
 
 
-def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
-    """Hide an ended job and return the keys of its files, for the caller to delete.
-
-    Its ledger entries and receipts stay: a bill outlives the picture.
-
-    Raises:
-        Conflict: the job has not ended.
-    """
-    with farm.store.write() as tx:
-        job = _own(tx, account_id, job_id)
-        if not job.state.is_terminal:
-            raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
-        extensions.check_unneeded(tx, job)
-        case = Case(farm, tx, job_id, job.session_id, farm.clock())
-        keys = [file["key"] for file in job.artifacts.values()]
-        for lease in tx.find(Lease, job_id=job_id):
-            files = lease.receipt["artifacts"] if lease.receipt else []
-            keys += [artifact_key(lease, file["name"]) for file in files]
-        case.change(deleted_at_ms=farm.clock(), artifacts={})
-        case.close()
-        tx.forget_job(job_id)
-        return tuple(dict.fromkeys(keys))
-
-
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
     """Return a job's units in frame order, each with its accepted lease."""
     with farm.store.read() as tx:
-        _own(tx, account_id, job_id)
+        own(tx, account_id, job_id)
         accepted = {lease.id: lease for lease in tx.find(Lease, job_id=job_id)}
         return tuple(
             UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))
@@ -256,7 +232,8 @@ def artifact_key(lease: Lease, name: str) -> str:
 # --- inside -------------------------------------------------------------------------------
 
 
-def _own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
+def own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
+    """Return a job of this account that was not deleted, within an open transaction."""
     job = tx.get(Job, job_id)
     hidden = job is None or job.deleted_at_ms is not None
     if job is None or hidden or account_id not in (None, job.account_id):
@@ -266,7 +243,7 @@ def _own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
 
 def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
     with farm.store.write() as tx:
-        job = _own(tx, account_id, job_id)
+        job = own(tx, account_id, job_id)
         case = Case(farm, tx, job_id, job.session_id, farm.clock())
         if case.job.state.is_terminal or (
             wish is Wish.PAUSE and (case.job.state is JobState.PAUSED or case.job.wish)
@@ -300,6 +277,7 @@ def _new_job(job_id: str, session: Session, asked: Offer, now_ms: int) -> Job:
             "device_class": asked.costs.device_class,
             "fitted": asked.fitted,
         },
+        image=asked.brief.image,
         model=plan.model,
         width=plan.output.width,
         height=plan.output.height,

@@ -128,6 +128,7 @@ jobs: Final = Table(
     _json("plan"),
     Column("planned", Boolean, nullable=False),
     _json("quote"),
+    Column("image", String(200)),
     Column("model", String(100), nullable=False),
     _count("width"),
     _count("height"),
@@ -159,6 +160,7 @@ jobs: Final = Table(
     CheckConstraint("frames_done <= frames_total", name="frames"),
     Index(None, "account_id", "id"),
     Index(None, "session_id", "state"),
+    Index(None, "image"),
 )
 
 workers: Final = Table(

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Farm, extensions, jobs
+from orchestrator.farm import Farm, deleting, extensions, jobs
 from orchestrator.model import Brief, Job, Size
 from orchestrator.wire import EncodeWork
 from tests.factories import Clock, Hand, brief, submit
@@ -81,8 +81,8 @@ def test_a_source_stays_while_it_is_needed(farm: Farm, clock: Clock) -> None:
     asked = extension(source)
     longer = submit(farm, asked)
     with pytest.raises(Conflict):
-        jobs.delete(farm, None, source.id)
+        deleting.delete(farm, None, source.id)
     jobs.cancel(farm, None, longer.id)
-    jobs.delete(farm, None, source.id)
+    deleting.delete(farm, None, source.id)
     with pytest.raises(NotFound):
         submit(farm, asked)

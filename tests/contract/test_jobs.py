@@ -3,9 +3,9 @@
 import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict, IdempotencyMismatch, NotFound
-from orchestrator.farm import Farm, Idempotency, check, jobs, receipts, sessions
+from orchestrator.farm import Farm, Idempotency, check, deleting, jobs, receipts, sessions
 from orchestrator.states import JobState, Outcome, PauseReason, UnitKind, UnitState
-from tests.factories import Clock, Hand, account_id, brief, submit
+from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
 
 def test_a_job_goes_from_prompt_to_video(farm: Farm, clock: Clock) -> None:
@@ -212,7 +212,7 @@ def test_pausing_again_and_again_asks_for_no_more_budget(farm: Farm, clock: Cloc
 def test_another_tenant_sees_nothing(farm: Farm) -> None:
     """A job of another account is not found, whatever is asked of it."""
     job = submit(farm)
-    for verb in (jobs.get, jobs.pause, jobs.resume, jobs.cancel, jobs.delete, jobs.units):
+    for verb in (jobs.get, jobs.pause, jobs.resume, jobs.cancel, deleting.delete, jobs.units):
         with pytest.raises(NotFound):
             verb(farm, "acc_other", job.id)
     assert jobs.listing(farm, "acc_other").items == ()
@@ -222,9 +222,9 @@ def test_only_an_ended_job_can_be_deleted(farm: Farm, clock: Clock) -> None:
     """Deleting names the files to remove, hides the job and leaves its ledger entries."""
     job = submit(farm)
     with pytest.raises(Conflict):
-        jobs.delete(farm, None, job.id)
+        deleting.delete(farm, None, job.id)
     Hand(farm, clock).work_off()
-    keys = jobs.delete(farm, None, job.id)
+    keys = deleting.delete(farm, None, job.id)
     assert any(key.endswith("video.mp4") for key in keys)
     with pytest.raises(NotFound):
         jobs.get(farm, None, job.id)
@@ -238,3 +238,14 @@ def test_jobs_are_listed_newest_first_by_cursor(farm: Farm) -> None:
     second = jobs.listing(farm, None, limit=3, after=first.next_cursor)
     assert [job.id for job in (*first.items, *second.items)] == made[::-1]
     assert second.next_cursor is None
+
+
+def test_the_last_job_of_a_reference_image_takes_it_along(farm: Farm, clock: Clock) -> None:
+    """A picture goes with the last deleted job that started from it, and not before."""
+    with_painter(farm)
+    picture = f"inputs/{'a' * 64}/input.png"
+    first, second = (submit(farm, brief(model="painter", image=picture)) for _ in "12")
+    for job in (first, second):
+        jobs.cancel(farm, None, job.id)
+    assert picture not in deleting.delete(farm, None, first.id)
+    assert picture in deleting.delete(farm, None, second.id)

@@ -7,7 +7,7 @@ from flask_openapi import APIBlueprint
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import audit, jobs, policy, receipts
+from orchestrator.farm import audit, deleting, jobs, policy, receipts
 from orchestrator.model import Job
 from orchestrator.states import KeyKind, UnitKind
 from orchestrator.wire import STRIP
@@ -119,7 +119,7 @@ def show(path: JobPath) -> Response:
 @bp.delete("/jobs/<job_id>", responses={204: None})
 def delete(path: JobPath) -> tuple[str, int]:
     """Delete an ended job and its files; its ledger entries stay."""
-    off_hub(artifacts().delete, off_hub(jobs.delete, farm(), account_scope(), path.job_id))
+    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), account_scope(), path.job_id))
     return "", 204
 
 

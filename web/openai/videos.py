@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import extensions, jobs
+from orchestrator.farm import deleting, extensions, jobs
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.states import JobState, KeyKind
 from web.api import intake
@@ -105,7 +105,7 @@ def delete(video_id: str) -> Response:
         pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
         job = off_hub(jobs.get, farm(), scope, video_id)
-    off_hub(artifacts().delete, off_hub(jobs.delete, farm(), scope, video_id))
+    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), scope, video_id))
     return jsonify(id=video_id, object="video.deleted", deleted=True)
 
 

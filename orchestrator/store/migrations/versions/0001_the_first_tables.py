@@ -116,6 +116,7 @@ def upgrade() -> None:
     sa.Column('plan', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('planned', sa.Boolean(), nullable=False),
     sa.Column('quote', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('image', sa.String(length=200), nullable=True),
     sa.Column('model', sa.String(length=100), nullable=False),
     sa.Column('width', sa.Integer(), nullable=False),
     sa.Column('height', sa.Integer(), nullable=False),
@@ -150,6 +151,7 @@ def upgrade() -> None:
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
 
     op.create_table('job_samples',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -432,6 +434,7 @@ def downgrade() -> None:
 
     op.drop_table('events')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_jobs_image'))
         batch_op.drop_index(batch_op.f('ix_jobs_session_id_state'))
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
 

@@ -1,0 +1,40 @@
+"""Deleting an ended job: its files go, its bill stays."""
+
+from orchestrator.errors import Conflict
+from orchestrator.farm import Farm, extensions
+from orchestrator.farm.case import Case
+from orchestrator.farm.jobs import artifact_key, own
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Job, Lease, Reference
+
+
+def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
+    """Hide an ended job and return the keys of its files, for the caller to delete.
+
+    Its ledger entries and receipts stay: a bill outlives the picture.
+
+    Raises:
+        Conflict: the job has not ended.
+    """
+    with farm.store.write() as tx:
+        job = own(tx, account_id, job_id)
+        if not job.state.is_terminal:
+            raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
+        extensions.check_unneeded(tx, job)
+        case = Case(farm, tx, job_id, job.session_id, farm.clock())
+        keys = [file["key"] for file in job.artifacts.values()]
+        for lease in tx.find(Lease, job_id=job_id):
+            files = lease.receipt["artifacts"] if lease.receipt else []
+            keys += [artifact_key(lease, file["name"]) for file in files]
+        if job.image and not _others_use(tx, job):
+            keys.append(job.image)
+        case.change(deleted_at_ms=farm.clock(), artifacts={})
+        case.close()
+        tx.forget_job(job_id)
+        return tuple(dict.fromkeys(keys))
+
+
+def _others_use(tx: Transaction, job: Job) -> bool:
+    """Tell whether its reference image is another job's too, or is kept by name."""
+    jobs = tx.find(Job, image=job.image, deleted_at_ms=None, limit=2)
+    return len(jobs) > 1 or bool(tx.find(Reference, image=job.image, limit=1))
