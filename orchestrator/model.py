@@ -16,6 +16,7 @@ from orchestrator.states import (
     JobState,
     KeyKind,
     LeaseState,
+    OnExhausted,
     Outcome,
     PauseReason,
     SessionState,
@@ -76,6 +77,7 @@ class Brief:
     image: str | None = None
     """Artifact key of a reference image."""
     max_gpu_ms: int | None = None
+    on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None
 
     @property
@@ -178,10 +180,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameBatch:
-    """A run of frames that one worker renders in one go."""
+    """Frames that one worker renders in one go: a run, or every so many of the video."""
 
     first_frame: int
     frames: int
+    stride: int = 1
+
+    @property
+    def indices(self) -> range:
+        """Which frames of the video these are."""
+        return _indices(self.first_frame, self.frames, self.stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +342,8 @@ class Job:
     seed: int
     frames_total: int
     frames_done: int = 0
+    truncated: bool = False
+    """The budget ran out and its video is of what was finished then."""
     held_gpu_ms: int = 0
     """What its open hold still has."""
     spent_gpu_ms: int = 0
@@ -353,6 +363,12 @@ class Job:
     finished_at_ms: int | None = None
     deleted_at_ms: int | None = None
     """Its owner deleted it: hidden and its files are gone; the ledger still names it."""
+
+    @property
+    def on_exhausted(self) -> OnExhausted:
+        """What it does when the budget runs out."""
+        return OnExhausted(self.brief["on_exhausted"])
+
     hook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
     rulings: Json = field(default_factory=dict)
@@ -372,6 +388,8 @@ class Unit:
     """`plan`, `encode` or `render.<model>`; see `orchestrator.wire`."""
     first_frame: int = 0
     frames: int = 0
+    stride: int = 1
+    """Its frames are every so many of the video, from the first one on."""
     p50_gpu_ms: int
     p90_gpu_ms: int
     floor_gpu_ms: int
@@ -391,6 +409,11 @@ class Unit:
     rung_at_ms: int | None = None
     """When the dispatcher last published it; the ready units are the outbox."""
     created_at_ms: int
+
+    @property
+    def indices(self) -> range:
+        """Which frames of the video its frames are."""
+        return _indices(self.first_frame, self.frames, self.stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -640,3 +663,7 @@ class Deed:
     source: str
     """From where: an address, or `farm` for what a process did on its own machine."""
     data: Json = field(default_factory=dict)
+
+
+def _indices(first: int, count: int, stride: int) -> range:
+    return range(first, first + count * stride, stride)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,9 @@ from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, FrameBatch, Json, Plan, Shot
 
 T = TypeVar("T")
+
+MOST_FRAMES: Final = 10**6
+"""What a plan may have before anybody counts them one by one."""
 
 
 def plan_json(plan: Plan) -> Json:
@@ -97,9 +100,10 @@ def _listed(value: Any) -> Any:
 
 
 def _faults(plan: Plan) -> Iterator[str]:
-    for noun, runs in (("shots", plan.shots), ("batches", plan.batches)):
-        if _end(runs) != plan.frames_total or not runs:
-            yield f"its {noun} do not cover every frame once"
+    if _end(plan.shots) != plan.frames_total or not plan.shots:
+        yield "its shots do not cover every frame once"
+    if not _cover(plan.batches, plan.frames_total):
+        yield "its batches do not cover every frame once"
     if min(plan.fps, plan.steps, plan.micro_batch) < 1:
         yield "fps, steps and micro_batch must be at least 1"
     sides = (plan.native.width, plan.native.height, plan.output.width, plan.output.height)
@@ -109,10 +113,18 @@ def _faults(plan: Plan) -> Iterator[str]:
         yield "its guidance_scale must be a number"
 
 
-def _end(runs: tuple[Shot, ...] | tuple[FrameBatch, ...]) -> int:
-    """Return the frame after consecutive runs, or -1 where they are not."""
+def _cover(batches: tuple[FrameBatch, ...], total: int) -> bool:
+    if min((min(b.first_frame + 1, b.frames, b.stride) for b in batches), default=0) < 1:
+        return False
+    if sum(batch.frames for batch in batches) != total or total > MOST_FRAMES:
+        return False
+    return {index for batch in batches for index in batch.indices} == set(range(total))
+
+
+def _end(shots: tuple[Shot, ...]) -> int:
+    """Return the frame after consecutive shots, or -1 where they are not."""
     end = 0
-    for run in runs:
+    for run in shots:
         if run.first_frame != end or run.frames < 1:
             return -1
         end += run.frames

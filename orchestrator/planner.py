@@ -28,6 +28,7 @@ from orchestrator.model import (
     Size,
 )
 from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+from orchestrator.states import OnExhausted
 
 __all__ = [
     "brief_from_json",
@@ -46,6 +47,8 @@ MAX_SEED: Final = 2**31 - 1
 BATCH_MS: Final = 1000.0
 """A batch lasts at least this on the fastest device the card knows: under it, the overhead of
 a unit (claim, upload, settle) shows; see performance.md, row a."""
+KEY_FRAMES_FIRST: Final = ((0, 4), (2, 4), (1, 2))
+"""Every fourth frame, those half-way between them, the rest: rate doubles with each pass."""
 BATCH_CPU_MS: Final = 10_000.0
 """… but no longer than this on a CPU, so that a lost unit is a small loss."""
 
@@ -82,7 +85,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
         micro_batch=card.micro_batch,
         seed=seed,
         shots=_shots(scenes, counts, seed, lead),
-        batches=_batches(sum(counts), steps, native, card),
+        batches=_batches(sum(counts), steps, native, card, _passes(brief, card)),
         notes=notes,
         lead=lead,
     )
@@ -94,20 +97,21 @@ def shot_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:4], "big") & MAX_SEED
 
 
-def frames(plan: Plan, first: int, count: int, card: ModelCard) -> tuple[Frame, ...]:
+def frames(
+    plan: Plan, first: int, count: int, card: ModelCard, stride: int = 1
+) -> tuple[Frame, ...]:
     """Return `count` frames from `first` on, each complete in itself.
 
     Raises:
         BadRequest: the plan has no such frames.
     """
-    if first < 0 or count < 0 or first + count > plan.frames_total:
-        raise BadRequest(
-            f"Frames {first} to {first + count} are not in a plan of {plan.frames_total}."
-        )
+    end = first + (count - 1) * stride + 1 if count else first
+    if first < 0 or count < 0 or end > plan.frames_total:
+        raise BadRequest(f"Frames {first} to {end} are not in a plan of {plan.frames_total}.")
     starts = [shot.first_frame for shot in plan.shots]
     return tuple(
         _frame(index, plan.shots[bisect_right(starts, index) - 1], plan, card)
-        for index in range(first, first + count)
+        for index in range(first, end, stride)
     )
 
 
@@ -266,15 +270,30 @@ def _shots(
     return tuple(shots)
 
 
-def _batches(total: int, steps: int, native: Size, card: ModelCard) -> tuple[FrameBatch, ...]:
+def _passes(brief: Brief, card: ModelCard) -> Sequence[tuple[int, int]]:
+    """Return (first frame, stride) of the passes over the video, in the order they are made.
+
+    A job that may end early with what is finished makes the whole story first, at a quarter of
+    its frame rate, then fills in; where frames can be painted in any order.
+    """
+    if brief.on_exhausted is OnExhausted.FINISH and card.kind == "frames":
+        return KEY_FRAMES_FIRST
+    return ((0, 1),)
+
+
+def _batches(
+    total: int, steps: int, native: Size, card: ModelCard, passes: Sequence[tuple[int, int]]
+) -> tuple[FrameBatch, ...]:
     """Cut the frames into batches of whole micro-batches; they may cross a cut between shots."""
     costs = [_micro_batch_ms(prior, steps, native, card) for prior in card.priors.values()]
     long_enough = ceil(BATCH_MS / min(costs))
     short_enough = int(BATCH_CPU_MS / _micro_batch_ms(card.priors["cpu"], steps, native, card))
     size = card.micro_batch * max(1, min(long_enough, short_enough))
     return tuple(
-        FrameBatch(first_frame=first, frames=min(size, total - first))
-        for first in range(0, total, size)
+        FrameBatch(first_frame=part[0], frames=len(part), stride=stride)
+        for offset, stride in passes
+        for first in range(offset, total, size * stride)
+        if (part := range(first, min(total, first + size * stride), stride))
     )
 
 

@@ -31,7 +31,14 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
     fit = [unit for unit in units if alone or unit.last_worker_id != worker.id]
     return sorted(
         fit,
-        key=lambda u: (_RANK[u.kind], u.created_at_ms, u.job_id, u.id != hint, u.first_frame),
+        key=lambda u: (
+            _RANK[u.kind],
+            u.created_at_ms,
+            u.job_id,
+            (-u.stride, u.first_frame % u.stride),  # key frames first, then what lies between
+            u.id != hint,
+            u.first_frame,
+        ),
     )
 
 

@@ -48,6 +48,17 @@ class PauseReason(StrEnum):
     """It waits for somebody's yes."""
 
 
+class OnExhausted(StrEnum):
+    """What a job does when the budget runs out before it is done."""
+
+    PAUSE = "pause"
+    """Wait for a top-up, which lets it go on where it stopped."""
+    FINISH = "finish"
+    """Make a video of the frames that are finished; without one, pause."""
+    CANCEL = "cancel"
+    """End without a video."""
+
+
 class Wish(StrEnum):
     """What the owner wants of a job whose leases are still open."""
 

@@ -128,6 +128,8 @@ class RenderWork(Message):
     guidance_scale: float
     micro_batch: int
     frames: tuple[FrameSpec, ...]
+    stride: int = 1
+    """How far its frames lie apart; over 1 each is a key frame, to lie between others'."""
     image: str | None = None
     """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
     step_gpu_ms_prior: int
@@ -143,6 +145,7 @@ class SegmentRef(Message):
 
     first_frame: int
     frames: int
+    stride: int = 1
     key: str
     sha256: str
 
@@ -155,6 +158,8 @@ class EncodeWork(Message):
     height: int
     fps: int
     frames_total: int
+    truncated: bool = False
+    """Frames are missing, and those before them are to be shown for longer."""
     title: str
     segments: tuple[SegmentRef, ...]
 

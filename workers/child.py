@@ -279,6 +279,7 @@ class Crew:
             output=Size(width=work.output_width, height=work.output_height),
             fps=work.fps,
             frames=len(work.frames),
+            apart=work.stride > 1,
         )
         return render(
             work,

@@ -8,8 +8,8 @@ import structlog
 
 from orchestrator.model import Size
 from orchestrator.states import Cause, Outcome
-from orchestrator.wire import EncodeWork
-from workers.ffmpeg import assemble
+from orchestrator.wire import EncodeWork, SegmentRef
+from workers.assembly import assemble
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
 
@@ -33,6 +33,8 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
                 fps=work.fps,
                 frames_total=work.frames_total,
                 title=work.title,
+                frames=[_frames(segment) for segment in work.segments],
+                truncated=work.truncated,
             )
     except Stopped as stopped:
         return Result(
@@ -50,3 +52,8 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
             receipt=meter.receipt(Outcome.FAILED, cause),
         )
     return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), files=files)
+
+
+def _frames(segment: SegmentRef) -> range:
+    first, stride = segment.first_frame, segment.stride
+    return range(first, first + segment.frames * stride, stride)

@@ -1,7 +1,7 @@
-"""FFmpeg: frames into segments, segments into a video.
+"""FFmpeg: its processes, and frames into segments.
 
 ffmpeg-python only spells the command lines; the processes are run here, in a group of their
-own that dies with an abort. `workers.footage` reads what FFmpeg wrote.
+own that dies with an abort. `workers.assembly` joins segments, `workers.footage` reads them.
 """
 
 import math
@@ -9,8 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import unicodedata
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,15 +22,12 @@ from PIL import Image
 from orchestrator.errors import Unavailable
 from orchestrator.model import Size
 from orchestrator.settings import settings
-from orchestrator.wire import MASTER, POSTER, SEGMENT, SHEET, STRIP, VIDEO
-from workers import footage
+from orchestrator.wire import MASTER, SEGMENT, STRIP
+from workers.weave import TIME_BASE_PER_FRAME
 
 STRIP_HEIGHT: Final = 96
 STRIP_MAX_WIDTH: Final = 16_000
 """Wider strips are cut into rows: a JPEG ends at 65,535 pixels, browsers' canvases earlier."""
-TITLE_CHARS: Final = 200
-TIME_BASE_PER_FRAME: Final = 512
-"""Ticks of a frame: every segment of a job counts in 1/(512 fps), so pts add up exactly."""
 FINISH_SECONDS: Final = 120
 ERROR_CHARS: Final = 800
 
@@ -165,11 +160,22 @@ class SegmentWriter:
     However early it is finished, the files hold exactly the frames that were written.
     """
 
-    def __init__(self, folder: Path, *, native: Size, output: Size, fps: int, frames: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        native: Size,
+        output: Size,
+        fps: int,
+        frames: int,
+        apart: bool = False,
+    ) -> None:
+        """`apart`: other segments' frames will lie between these, so each is a key frame."""
         self._shape = (native.height, native.width, 3)
         self._segment, self._master, self._strip = (folder / n for n in (SEGMENT, MASTER, STRIP))
         self._tile = _tile(native, frames)
-        self._spec = _segment_spec(folder, native, output, fps, self._tile)
+        keys_every = 1 if apart else 2 * fps
+        self._spec = _segment_spec(folder, native, output, fps, self._tile, keys_every)
         self._process: Process | None = None
         self._written = 0
 
@@ -233,7 +239,9 @@ def _tile(native: Size, frames: int) -> _Tile:
     return _Tile(width, columns, math.ceil(frames / columns))
 
 
-def _segment_spec(folder: Path, native: Size, output: Size, fps: int, tile: _Tile) -> Any:
+def _segment_spec(
+    folder: Path, native: Size, output: Size, fps: int, tile: _Tile, keys_every: int
+) -> Any:
     """Spell the command: one raw input, three outputs."""
     raw = ffmpeg.input(
         "pipe:0",
@@ -261,7 +269,7 @@ def _segment_spec(folder: Path, native: Size, output: Size, fps: int, tile: _Til
         delivered.output(
             str(folder / SEGMENT),
             **X264,
-            g=2 * fps,
+            g=keys_every,
             video_track_timescale=TIME_BASE_PER_FRAME * fps,
             map_metadata=-1,
             fflags="+bitexact",
@@ -290,56 +298,3 @@ def _segment_spec(folder: Path, native: Size, output: Size, fps: int, tile: _Til
             **{"frames:v": 1, "q:v": 3, "flags:v": "+bitexact"},
         ),
     )
-
-
-def assemble(
-    segments: Sequence[Path], folder: Path, *, size: Size, fps: int, frames_total: int, title: str
-) -> tuple[Path, ...]:
-    """Join the segments and return the video, its poster and its contact sheet.
-
-    Packets are copied; only segments whose encoders disagree are encoded again.
-
-    Raises:
-        FFmpegError: FFmpeg failed.
-        NotTheVideo: frames are missing or doubled, or the format is not what was ordered.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    listing = _listing(segments, folder / "segments")
-    alike = len({footage.head(segment) for segment in segments}) == 1
-    codec = {"vcodec": "copy"} if alike else {**X264, "g": 2 * fps}
-    video = folder / VIDEO
-    joined = ffmpeg.input(str(listing), format="concat", safe=1)
-    spec = joined["v"].output(
-        str(video),
-        **codec,
-        movflags="+faststart",
-        video_track_timescale=TIME_BASE_PER_FRAME * fps,
-        map_metadata=-1,
-        fflags="+bitexact",
-        metadata=f"title={_plain(title)}",
-    )
-    Process(spec).wait(FINISH_SECONDS)
-    shutil.rmtree(listing.parent)
-    footage.verify(video, size=size, fps=fps, frames_total=frames_total)
-    poster, sheet = folder / POSTER, folder / SHEET
-    footage.pictures(video, fps, [frames_total // 3])[0].save(poster, quality=90)
-    footage.contact_sheet(video, fps, frames_total).save(sheet, quality=88)
-    return video, poster, sheet
-
-
-def _listing(segments: Sequence[Path], folder: Path) -> Path:
-    """Write the list for the concat demuxer, in plain relative names."""
-    folder.mkdir()
-    names = [f"{number:06}.mp4" for number in range(len(segments))]
-    for name, segment in zip(names, segments, strict=True):
-        (folder / name).symlink_to(segment.resolve())
-    listing = folder / "list.txt"
-    listing.write_text("".join(f"file {name}\n" for name in names), encoding="ascii")
-    return listing
-
-
-def _plain(title: str) -> str:
-    """Return a title without control characters and of a bounded length, in valid UTF-8."""
-    valid = title.encode(errors="replace").decode()
-    seen = "".join(c if unicodedata.category(c) != "Cc" else " " for c in valid)
-    return " ".join(seen.split())[:TITLE_CHARS]

@@ -24,8 +24,10 @@ class NotTheVideo(FarmError):
     next = "Nothing is charged; the unit is tried again. `farm logs` has the details."
 
 
-def verify(video: Path, *, size: Size, fps: int, frames_total: int) -> None:
+def verify(video: Path, *, size: Size, fps: int, shown: Sequence[int]) -> None:
     """Look at a finished video: H.264, yuv420p, every frame once and at its time.
+
+    `shown`: when each of its frames is shown, counted in frames.
 
     Raises:
         NotTheVideo: says what is wrong.
@@ -39,9 +41,9 @@ def verify(video: Path, *, size: Size, fps: int, frames_total: int) -> None:
         base = stream.time_base
         assert base is not None
         times = [p.pts * base * fps for p in container.demux(stream) if p.pts is not None]
-    if len(times) != frames_total:
-        raise NotTheVideo(f"The video has {len(times)} frames, ordered were {frames_total}.")
-    for index, time in enumerate(times):
+    if len(times) != len(shown):
+        raise NotTheVideo(f"The video has {len(times)} frames, ordered were {len(shown)}.")
+    for index, time in zip(shown, times, strict=True):
         if time != index:
             raise NotTheVideo(f"Frame {index} is shown at the time of frame {float(time):.2f}.")
 
@@ -74,9 +76,9 @@ def pictures(video: Path, fps: int, wanted: Sequence[int]) -> list[Image.Image]:
     return found
 
 
-def contact_sheet(video: Path, fps: int, frames_total: int) -> Image.Image:
+def contact_sheet(video: Path, fps: int, shown: Sequence[int]) -> Image.Image:
     """Return up to `SHEET_FRAMES` frames, first to last, as tiles of one picture."""
-    frames = pictures(video, fps, _spread(frames_total))
+    frames = pictures(video, fps, [shown[place] for place in _spread(len(shown))])
     columns = min(4, len(frames))
     width, height = frames[0].size
     tile_width = min(width, SHEET_TILE_WIDTH)

@@ -15,6 +15,7 @@ import rich_click as click
 from orchestrator.cli import output, progress
 from orchestrator.cli.client import Client, Json, connected, server
 from orchestrator.errors import BadRequest
+from orchestrator.states import OnExhausted
 
 INTERRUPTED: Final = 130
 CANCEL_SECONDS: Final = 10.0
@@ -67,6 +68,12 @@ def _asked(command: Any) -> Any:
             click.option("--storyboard", type=file, help="Scenes, as JSON, YAML or CSV."),
             click.option("--max-gpu-seconds", metavar="N", callback=budget, help="Never more."),
             click.option("--fit", is_flag=True, help="Take the best variant that fits the budget."),
+            click.option(
+                "--on-exhausted",
+                type=click.Choice([each.value for each in OnExhausted]),
+                help="When the budget runs out: wait for more, make a video of what is "
+                "finished, or end.  [default: pause]",
+            ),
             click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
             server,
             output.as_json,
@@ -181,6 +188,7 @@ def _request(wish: Json) -> dict[str, Any]:
         **{name: wish[name] for name in ("seconds", "fps", "size", "steps", "seed", "model")},
         "max_gpu_seconds": wish["max_gpu_seconds"],
         "fit": wish["fit"] or None,
+        "on_exhausted": wish["on_exhausted"],
     }
     body = {name: value for name, value in body.items() if value is not None}
     files = {}
@@ -294,7 +302,7 @@ def cancelled(client: Client, job: Json) -> Json:
 def rerun_body(job: Json) -> Json:
     """Return the request that asks for a job's video again, same seed."""
     size = f"{job['width']}x{job['height']}"
-    kept = ("session_id", "model", "seconds", "fps", "seed", "steps")
+    kept = ("session_id", "model", "seconds", "fps", "seed", "steps", "on_exhausted")
     body = {"size": size, **{name: job[name] for name in kept}}
     if job["negative_prompt"]:
         body["negative_prompt"] = job["negative_prompt"]

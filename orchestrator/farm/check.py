@@ -100,16 +100,14 @@ def _jobs(tx: Transaction) -> Iterator[str]:
     for job in tx.find(Job):
         units = by_job[job.id]
         done = [u for u in units if u.state is UnitState.DONE]
-        frames = [
-            index
-            for unit in done
-            if unit.kind is UnitKind.RENDER
-            for index in range(unit.first_frame, unit.first_frame + unit.frames)
-        ]
+        frames = [index for unit in done if unit.kind is UnitKind.RENDER for index in unit.indices]
         if len(frames) != len(set(frames)) or len(frames) != job.frames_done:
             yield f"I10: job {job.id} has a frame twice, or counts others than it has"
-        if job.state is JobState.SUCCEEDED and sorted(frames) != list(range(job.frames_total)):
+        whole = sorted(frames) == list(range(job.frames_total))
+        if job.state is JobState.SUCCEEDED and not (whole or (job.truncated and frames)):
             yield f"I10: job {job.id} succeeded without some frame"
+        if job.truncated and whole:
+            yield f"I10: job {job.id} has all its frames and says that it was cut off"
         for unit in done:
             accepted = leases[unit.accepted_lease_id or ""]
             newest = max(le.fence for le in leases.values() if le.unit_id == unit.id)

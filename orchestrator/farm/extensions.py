@@ -36,6 +36,11 @@ def check(tx: Transaction, account_id: str, brief: Brief, plan: Plan) -> None:
     gone = source is None or source.account_id != account_id or "video" not in source.artifacts
     if source is None or gone or brief.origin != origin(source):
         raise NotFound("The video to extend is not there any more.")
+    if source.truncated:
+        raise BadRequest(
+            "That video was cut off when its budget ran out; its frames have no even pace.",
+            next="Render it whole first: `farm jobs rerun`.",
+        )
     alike = (plan.model, plan.output.width, plan.output.height, plan.fps)
     if alike != (source.model, source.width, source.height, source.fps):
         raise BadRequest(

@@ -7,6 +7,7 @@ from orchestrator import ledger, scheduler
 from orchestrator.errors import Conflict
 from orchestrator.farm import Farm, checkpoints
 from orchestrator.farm.case import Case
+from orchestrator.farm.exhaustion import exhausted
 from orchestrator.farm.orders import order
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Lease, Unit, Worker
@@ -14,7 +15,7 @@ from orchestrator.states import (
     RUNNABLE,
     JobEvent,
     LeaseState,
-    PauseReason,
+    OnExhausted,
     UnitKind,
     UnitState,
     WorkerState,
@@ -128,7 +129,7 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
     )
     if not limit.gpu_ms:
         if not open_leases:  # nothing will come back by itself
-            case.pause(PauseReason.BUDGET)
+            exhausted(case, unit)
         return None
     if limit.extend_gpu_ms:
         case.hold(limit.extend_gpu_ms)
@@ -162,9 +163,11 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
 def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
     """Return the least that is worth a lease: a few steps for the last of a hold.
 
-    While others have a part of it (`shared`) their slack comes back: a whole micro-batch.
+    While others have a part of it (`shared`) their slack comes back, and a job that is to end
+    with its finished frames has no use for steps: a whole micro-batch.
     """
-    if not shared or unit.kind is not UnitKind.RENDER:
+    wait = shared or case.job.on_exhausted is OnExhausted.FINISH
+    if not wait or unit.kind is not UnitKind.RENDER:
         return unit.floor_gpu_ms
     micro_batches = -(-unit.frames // case.plan.micro_batch)
     return max(unit.floor_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))

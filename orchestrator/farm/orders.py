@@ -46,7 +46,7 @@ def _render(table: Case, unit: Unit) -> RenderWork:
     job, plan = table.job, table.plan
     card = table.farm.catalog.card(job.model)
     step_ms, decode_ms = job.quote["step_prior"]
-    frames = planner.frames(plan, unit.first_frame, unit.frames, card)
+    frames = planner.frames(plan, unit.first_frame, unit.frames, card, unit.stride)
     return RenderWork(
         model=plan.model,
         model_version=plan.model_version,
@@ -59,6 +59,7 @@ def _render(table: Case, unit: Unit) -> RenderWork:
         guidance_scale=plan.guidance_scale,
         micro_batch=plan.micro_batch,
         frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
+        stride=unit.stride,
         image=job.brief.get("image"),
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
@@ -75,12 +76,13 @@ def _encode(case: Case) -> EncodeWork:
     own = tuple(_segment(unit, leases[unit.accepted_lease_id or ""], before) for unit in done)
     segments = (lead, *own) if lead else own
     frames_total = extensions.video_frames(job)
-    assert sum(segment.frames for segment in segments) == frames_total
+    assert job.truncated or sum(segment.frames for segment in segments) == frames_total
     return EncodeWork(
         width=job.width,
         height=job.height,
         fps=job.fps,
         frames_total=frames_total,
+        truncated=job.truncated,
         title=str(job.brief["prompt"])[:200],
         segments=segments,
     )
@@ -92,6 +94,7 @@ def _segment(unit: Unit, lease: Lease, before: int) -> SegmentRef:
     return SegmentRef(
         first_frame=before + unit.first_frame,
         frames=unit.frames,
+        stride=unit.stride,
         key=artifact_key(lease, SEGMENT),
         sha256=file["sha256"],
     )

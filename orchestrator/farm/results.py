@@ -8,6 +8,7 @@ from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm import Farm, charges, checkpoints, fleet, grants, policy
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
+from orchestrator.farm.exhaustion import assemble
 from orchestrator.farm.jobs import artifact_key, digest_of
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Plan, Unit, Worker
@@ -22,7 +23,6 @@ from orchestrator.states import (
 )
 from orchestrator.wire import (
     CHECKPOINT,
-    ENCODE_QUEUE,
     LIMIT,
     MASTER,
     POSTER,
@@ -274,7 +274,7 @@ def _split(
             unit,
             id=case.farm.new_id("unt", case.now_ms),
             state=UnitState.READY,
-            first_frame=unit.first_frame + kept,
+            first_frame=unit.indices[kept],
             frames=rest,
             p50_gpu_ms=math.ceil(unit.p50_gpu_ms * share),
             p90_gpu_ms=math.ceil(unit.p90_gpu_ms * share),
@@ -314,6 +314,7 @@ def _planned(case: Case, plan: Plan) -> None:
                 queue=render_queue(plan.model),
                 first_frame=batch.first_frame,
                 frames=batch.frames,
+                stride=batch.stride,
                 p50_gpu_ms=cost.p50_gpu_ms,
                 p90_gpu_ms=cost.p90_gpu_ms,
                 floor_gpu_ms=cost.floor_gpu_ms,
@@ -329,6 +330,7 @@ def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
         "frame",
         first_frame=unit.first_frame,
         frames=unit.frames,
+        stride=unit.stride,
         unit_id=unit.id,
         strip=artifact_key(lease, STRIP),
     )
@@ -338,24 +340,8 @@ def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
         frames_total=case.job.frames_total,
         stage=UnitKind.RENDER.value,
     )
-    if case.job.frames_done < case.job.frames_total:
-        return
-    reserve = case.job.encode_reserve_gpu_ms
-    case.tx.add(
-        Unit(
-            id=case.farm.new_id("unt", case.now_ms),
-            job_id=case.job.id,
-            session_id=case.session.id,
-            kind=UnitKind.ENCODE,
-            queue=ENCODE_QUEUE,
-            p50_gpu_ms=reserve,
-            p90_gpu_ms=reserve,
-            floor_gpu_ms=max(1, reserve // 4),
-            created_at_ms=case.now_ms,
-        )
-    )
-    if case.job.wish is None:
-        case.step(JobEvent.ENCODE)
+    if case.job.frames_done == case.job.frames_total:
+        assemble(case)
 
 
 def _encoded(case: Case, lease: Lease) -> None:

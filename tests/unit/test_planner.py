@@ -13,6 +13,7 @@ from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
 from orchestrator.motion import PATHS, layout
+from orchestrator.states import OnExhausted
 from tests.unit.words import LAYOUT, VOCABULARY
 
 
@@ -123,6 +124,27 @@ def test_batches_cover_every_frame_once(frames: int, steps: int, ms: float) -> N
         assert (batch.frames - card.micro_batch) * cost < 1000
 
 
+@given(frames=st.integers(1, 2000))
+def test_a_job_that_may_be_cut_off_has_its_key_frames_first(frames: int) -> None:
+    """Each pass covers the whole story, and together they have every frame once."""
+    made = plan(seconds=frames / 12, on_exhausted=OnExhausted.FINISH)
+    indices = [index for batch in made.batches for index in batch.indices]
+    assert sorted(indices) == list(range(frames))
+    keys = -(-frames // 4)
+    assert indices[:keys] == list(range(0, frames, 4))
+    assert indices[keys : -(-frames // 2)] == list(range(2, frames, 4))
+    assert planner.plan_from_json(planner.plan_json(made)) == made
+
+
+def test_frames_may_lie_apart() -> None:
+    """Every fourth frame is what it is in the whole video."""
+    made = plan(seconds=2.0)
+    whole = planner.frames(made, 0, 24, FAKE)
+    assert planner.frames(made, 2, 6, FAKE, 4) == whole[2::4]
+    with pytest.raises(BadRequest, match="not in a plan"):
+        planner.frames(made, 2, 7, FAKE, 4)
+
+
 SCENES = st.lists(
     st.tuples(
         st.sampled_from(
@@ -229,8 +251,10 @@ def test_plans_survive_json(scenes: list[tuple[str, float | None]], seed: int) -
         {"steps": 0},
         {"extra": 1},
         {"shots": []},
-        {"batches": [{"first_frame": 0, "frames": 23}]},
-        {"batches": [{"first_frame": 1, "frames": 23}]},
+        {"batches": [{"first_frame": 0, "frames": 23, "stride": 1}]},
+        {"batches": [{"first_frame": 1, "frames": 24, "stride": 1}]},
+        {"batches": [{"first_frame": 0, "frames": 24, "stride": 0}]},
+        {"batches": [{"first_frame": 0, "frames": 12, "stride": 2}] * 2},
         {"guidance_scale": float("nan")},
         {"guidance_scale": float("inf")},
         {"native": {"width": 0, "height": 64}},

@@ -14,7 +14,8 @@ from orchestrator.errors import Unavailable
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from workers import ffmpeg, footage
-from workers.ffmpeg import FFmpegError, Frames, SegmentWriter, assemble
+from workers.assembly import assemble
+from workers.ffmpeg import FFmpegError, Frames, SegmentWriter
 
 NATIVE = Size(width=64, height=48)
 OUTPUT = Size(width=128, height=96)

@@ -26,7 +26,9 @@ from PIL import Image
 from orchestrator.model import Size
 from orchestrator.wire import SEGMENT
 from tools.bench.pairing import paired
-from workers.ffmpeg import TIME_BASE_PER_FRAME, X264, Frames, Process, SegmentWriter, assemble
+from workers.assembly import assemble
+from workers.ffmpeg import X264, Frames, Process, SegmentWriter
+from workers.weave import TIME_BASE_PER_FRAME
 
 FPS = 24
 MICRO_BATCH = 4

@@ -13,7 +13,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
 from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
-from orchestrator.states import JobState
+from orchestrator.states import JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
 from web.context import farm, settings
@@ -78,6 +78,9 @@ class JobBody(Body):
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
     max_gpu_seconds: GpuSeconds | None = None
+    on_exhausted: OnExhausted = OnExhausted.PAUSE
+    """What to do when the budget runs out: wait for more, make a video of the frames that are
+    finished (the whole story at a lower frame rate, if need be), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
     fit: bool = False
@@ -263,6 +266,7 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         seed=body.seed,
         image=image,
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
+        on_exhausted=body.on_exhausted,
     )
 
 

@@ -11,6 +11,7 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
+from orchestrator.states import OnExhausted
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -115,6 +116,8 @@ def job(row: Job) -> Json:
             "held_gpu_seconds": seconds(row.held_gpu_ms),
             "max_gpu_seconds": seconds(row.cap_gpu_ms),
         },
+        "on_exhausted": row.on_exhausted.value,
+        "truncated": row.truncated,
         "webhook_id": row.hook_id,
         "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
         "error": row.error,
@@ -165,6 +168,7 @@ def request(brief: Brief) -> Json:
         "steps": brief.steps,
         "seed": brief.seed,
         "max_gpu_seconds": seconds(brief.max_gpu_ms),
+        "on_exhausted": None if brief.on_exhausted is OnExhausted.PAUSE else brief.on_exhausted,
     }
     return {name: value for name, value in asked.items() if value is not None}
 

@@ -1,0 +1,125 @@
+"""Videos woven of frames that were painted in passes, whole and cut off."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.workers.test_ffmpeg import FPS, NATIVE, OUTPUT, film, read
+from workers import ffmpeg, footage
+from workers.assembly import assemble
+from workers.ffmpeg import SegmentWriter
+
+KEY, HALF, REST = range(0, 24, 4), range(2, 24, 4), range(1, 24, 2)
+
+
+def strand(folder: Path, frames: range) -> Path:
+    """Write the segment of a pass: key frames only."""
+    size = len(frames)
+    reel = SegmentWriter(folder, native=NATIVE, output=OUTPUT, fps=FPS, frames=size, apart=True)
+    reel.write(film(24)[list(frames)])
+    return reel.finish()[0]
+
+
+def woven(folder: Path, passes: Sequence[range]) -> Path:
+    """Return the video of these passes out of 24 frames."""
+    parts = [strand(folder / str(number), part) for number, part in enumerate(passes)]
+    return assemble(
+        parts,
+        folder / "out",
+        size=OUTPUT,
+        fps=FPS,
+        frames_total=24,
+        title="a film",
+        frames=passes,
+        truncated=sum(len(part) for part in passes) < 24,
+    )[0]
+
+
+def times(video: Path) -> list[int]:
+    """Return when each frame is shown, in frames, and the end of the last one."""
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        base = stream.time_base
+        assert base is not None
+        packets = [p for p in container.demux(stream) if p.pts is not None]
+        starts = [round(p.pts * base * FPS) for p in packets if p.pts is not None]
+        last = packets[-1]
+        assert last.pts is not None
+        return [*starts, round((last.pts + (last.duration or 0)) * base * FPS)]
+
+
+def test_all_passes_together_are_the_whole_video(tmp_path: Path) -> None:
+    """Key frames, half-way frames and the rest: each frame at its place, none encoded again."""
+    passes = (KEY, HALF, REST)
+    video = woven(tmp_path, passes)
+    assert times(video) == list(range(25))
+    single = {
+        index: frame
+        for number, part in enumerate(passes)
+        for index, frame in zip(part, read(tmp_path / str(number) / "segment.mp4"), strict=True)
+    }
+    np.testing.assert_array_equal(read(video), [single[index] for index in range(24)])
+    with av.open(str(video)) as container:
+        assert container.metadata["title"] == "a film"
+    assert video.read_bytes().index(b"moov") < video.read_bytes().index(b"mdat")
+
+
+def test_key_frames_alone_tell_the_whole_story(tmp_path: Path) -> None:
+    """A quarter of the frames, each shown four times as long: the length of the whole video."""
+    video = woven(tmp_path, (KEY,))
+    assert times(video) == [0, 4, 8, 12, 16, 20, 24]
+    footage.verify(video, size=OUTPUT, fps=FPS, shown=list(KEY))
+
+
+def test_a_pass_that_was_cut_off_fills_in_what_it_has(tmp_path: Path) -> None:
+    """Where there are more frames the motion is finer; the rest keeps its pace."""
+    video = woven(tmp_path, (KEY, range(2, 14, 4)))
+    assert times(video) == [0, 2, 4, 6, 8, 10, 12, 16, 20, 24]
+
+
+def test_a_story_without_its_beginning_starts_with_what_it_has(tmp_path: Path) -> None:
+    """Frames that were finished out of order: the first one stands for those before it."""
+    video = woven(tmp_path, (range(8, 24, 4),))
+    assert times(video) == [0, 12, 16, 20, 24]
+
+
+def test_strands_of_other_encoders_are_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part from a worker with other settings does not break the video."""
+    first = strand(tmp_path / "0", KEY)
+    monkeypatch.setitem(ffmpeg.X264, "profile:v", "baseline")
+    second = strand(tmp_path / "1", HALF)
+    video, *_ = assemble(
+        [first, second],
+        tmp_path / "out",
+        size=OUTPUT,
+        fps=FPS,
+        frames_total=24,
+        title="",
+        frames=(KEY, HALF),
+        truncated=True,
+    )
+    means = [int(frame.mean()) for frame in read(video)]
+    assert means == sorted(means)
+    assert len(means) == 12
+
+
+def test_a_whole_video_lacks_no_frame_and_has_none_twice(tmp_path: Path) -> None:
+    """Only a job that was cut off may leave some out."""
+    part = strand(tmp_path / "0", KEY)
+    for parts, frames in (([part], [KEY]), ([part, part], [KEY, KEY])):
+        with pytest.raises(footage.NotTheVideo, match=r"twice|ordered"):
+            assemble(
+                parts,
+                tmp_path / "out",
+                size=OUTPUT,
+                fps=FPS,
+                frames_total=24,
+                title="",
+                frames=frames,
+                truncated=len(parts) == 2,
+            )

@@ -1,0 +1,122 @@
+"""Segments into the video, its poster and its contact sheet."""
+
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import ffmpeg
+
+from orchestrator.model import Size
+from orchestrator.wire import POSTER, SHEET, VIDEO
+from workers import footage
+from workers.ffmpeg import FINISH_SECONDS, X264, Process
+from workers.weave import TIME_BASE_PER_FRAME, Strand, weave
+from workers.weave import shown as woven
+
+TITLE_CHARS: Final = 200
+
+
+def assemble(
+    segments: Sequence[Path],
+    folder: Path,
+    *,
+    size: Size,
+    fps: int,
+    frames_total: int,
+    title: str,
+    frames: Sequence[range] | None = None,
+    truncated: bool = False,
+) -> tuple[Path, ...]:
+    """Join the segments and return the video, its poster and its contact sheet.
+
+    Packets are copied; only segments whose encoders disagree are encoded again. `frames` says
+    which frames of the video each segment has; None: one segment follows the other. Only a
+    `truncated` video may lack some.
+
+    Raises:
+        FFmpegError: FFmpeg failed.
+        NotTheVideo: frames are missing or doubled, or the format is not what was ordered.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = frames or [range(frames_total)]
+    _check(frames, frames_total, truncated=truncated)
+    alike = len({footage.head(segment) for segment in segments}) == 1
+    video = folder / VIDEO
+    shown: Sequence[int] = range(frames_total)
+    if [index for part in frames for index in part] == list(shown):
+        _join(segments, video, fps=fps, title=_plain(title), again=not alike)
+    else:
+        if not alike:
+            segments = [
+                _again(segment, folder / f"again{n}.mp4", fps) for n, segment in enumerate(segments)
+            ]
+        strands = [Strand(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
+        weave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
+        shown = woven(strands)
+    footage.verify(video, size=size, fps=fps, shown=shown)
+    poster, sheet = folder / POSTER, folder / SHEET
+    footage.pictures(video, fps, [shown[len(shown) // 3]])[0].save(poster, quality=90)
+    footage.contact_sheet(video, fps, shown).save(sheet, quality=88)
+    return video, poster, sheet
+
+
+def _check(frames: Sequence[range], frames_total: int, *, truncated: bool) -> None:
+    found = [index for part in frames for index in part]
+    if len(found) > len(set(found)):
+        raise footage.NotTheVideo("Some frames of the video come twice.")
+    if len(found) < frames_total and not truncated:
+        raise footage.NotTheVideo(
+            f"The video has {len(found)} frames, ordered were {frames_total}."
+        )
+
+
+def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again: bool) -> None:
+    """Put one segment after the other."""
+    listing = _listing(segments, video.parent / "segments")
+    codec = {**X264, "g": 2 * fps} if again else {"vcodec": "copy"}
+    joined = ffmpeg.input(str(listing), format="concat", safe=1)
+    spec = joined["v"].output(
+        str(video),
+        **codec,
+        movflags="+faststart",
+        video_track_timescale=TIME_BASE_PER_FRAME * fps,
+        map_metadata=-1,
+        fflags="+bitexact",
+        metadata=f"title={title}",
+    )
+    Process(spec).wait(FINISH_SECONDS)
+    shutil.rmtree(listing.parent)
+
+
+def _again(segment: Path, place: Path, fps: int) -> Path:
+    """Encode a segment as this machine does, every frame a key frame."""
+    spec = ffmpeg.input(str(segment))["v"].output(
+        str(place),
+        **X264,
+        g=1,
+        video_track_timescale=TIME_BASE_PER_FRAME * fps,
+        map_metadata=-1,
+        fflags="+bitexact",
+    )
+    Process(spec).wait(FINISH_SECONDS)
+    return place
+
+
+def _listing(segments: Sequence[Path], folder: Path) -> Path:
+    """Write the list for the concat demuxer, in plain relative names."""
+    folder.mkdir()
+    names = [f"{number:06}.mp4" for number in range(len(segments))]
+    for name, segment in zip(names, segments, strict=True):
+        (folder / name).symlink_to(segment.resolve())
+    listing = folder / "list.txt"
+    listing.write_text("".join(f"file {name}\n" for name in names), encoding="ascii")
+    return listing
+
+
+def _plain(title: str) -> str:
+    """Return a title without control characters and of a bounded length, in valid UTF-8."""
+    valid = title.encode(errors="replace").decode()
+    seen = "".join(c if unicodedata.category(c) != "Cc" else " " for c in valid)
+    return " ".join(seen.split())[:TITLE_CHARS]
