@@ -26,6 +26,7 @@ JOB = {
     "fps": 12,
     "width": 64,
     "height": 32,
+    "on_exhausted": "pause",
     "seed": 7,
     "steps": 4,
     "frames_total": 24,
