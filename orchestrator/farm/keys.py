@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import BadRequest, NotFound, Unauthorized
-from orchestrator.farm import Farm, deeds
+from orchestrator.farm import Farm, Idempotency, deeds
+from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Account, Key
 from orchestrator.settings import MAKE_ONE, is_guessable
@@ -74,6 +75,21 @@ def create(
             worker_id=worker_id,
             ttl_seconds=ttl_seconds,
         )
+
+
+def create_once(
+    farm: Farm, idempotency: Idempotency | None, *, account_id: str, **facts: Any
+) -> tuple[Key, str | None]:
+    """Make a key like `create`; a repeated request finds it, but its token is not kept."""
+    with farm.store.write() as tx:
+        tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
+        if earlier := answered(tx, account_id, idempotency):
+            key = tx.get(Key, earlier)
+            assert key, "keys are never deleted"
+            return key, None
+        made = issue(farm, tx, account_id=account_id, **facts)
+        remember(tx, account_id, idempotency, made[0].id, farm.clock())
+    return made
 
 
 def admit(farm: Farm, token: str, *, name: str) -> None:

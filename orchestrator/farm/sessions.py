@@ -10,7 +10,7 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Entry, Session
+from orchestrator.model import Account, Entry, Session
 from orchestrator.states import SessionState
 
 MAX_GPU_MS = 10**12
@@ -33,6 +33,7 @@ def create(
     _check_amount(budget_gpu_ms, zero=True)
     now = farm.clock()
     with farm.store.write() as tx:
+        tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return _own(tx, account_id, earlier)

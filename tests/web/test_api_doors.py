@@ -85,6 +85,18 @@ def test_only_an_operator_handles_keys_and_workers(
     assert token not in admin.get("/api/v1/keys").text
 
 
+def test_a_repeated_key_request_makes_one_key(caller: Caller) -> None:
+    """An Idempotency-Key is kept for keys too; the second answer has no token."""
+    admin, headers = caller(KeyKind.ADMIN), {"Idempotency-Key": "k"}
+    first = admin.post("/api/v1/keys", json={"name": "n"}, headers=headers).get_json()
+    again = admin.post("/api/v1/keys", json={"name": "n"}, headers=headers)
+    assert (again.status_code, again.get_json()["id"]) == (201, first["id"])
+    assert first["token"]
+    assert "token" not in again.get_json()
+    other = admin.post("/api/v1/keys", json={"name": "m"}, headers=headers)
+    assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_mismatch")
+
+
 def test_a_session_is_opened_topped_up_and_audited(api: FlaskClient) -> None:
     """Budgets are decimals of GPU-seconds, found by name or id, with a ledger of their entries."""
     made = api.post("/api/v1/sessions", json={"name": "s", "budget_gpu_seconds": 1.5})

@@ -17,6 +17,7 @@ from web.api.bodies import (
     ModelPath,
     UsageQuery,
     WorkerPath,
+    idempotency,
 )
 from web.api.responses import SECURITY, CalibrationView, Listed, Problem, View
 from web.auth import account_scope, only_admin, own_account, requires
@@ -113,11 +114,12 @@ def list_keys() -> Response:
 
 @bp.post("/keys", responses={201: View})
 def create_key(body: KeyBody) -> tuple[Json, int]:
-    """Make a key; its token is shown this once."""
+    """Make a key; its token is shown this once, and a repeated request is answered without it."""
     only_admin()
     row, token = off_hub(
-        keys.create,
+        keys.create_once,
         farm(),
+        idempotency(),
         account_id=own_account(),
         kind=KeyKind(body.kind),
         name=body.name,

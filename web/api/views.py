@@ -253,7 +253,7 @@ def usage(row: Json) -> Json:
 
 
 def key(row: Key, token: str | None = None) -> Json:
-    """Return a key; `token` only when it was just made."""
+    """Return a key; `token` only when it was just made: it is not kept."""
     shown = {
         "id": row.id,
         "object": "key",
