@@ -469,8 +469,21 @@ class Worker:
     """Claims by itself; the dispatcher need not ring it."""
     blamed: tuple[str, ...] = ()
     """Sessions whose units it failed since its last success."""
+    since_ms: int
+    """When its present shift began: it was there from then until it was last seen."""
     seen_at_ms: int
     created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """A time in which a worker was there; the present one stands on the worker."""
+
+    id: str
+    worker_id: str
+    device_class: str
+    from_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

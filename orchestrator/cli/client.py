@@ -51,6 +51,12 @@ class Client:
         asked = {name: value for name, value in query.items() if value is not None}
         return self._answer("GET", path, params=asked)
 
+    def sheet(self, path: str, **query: Any) -> str:
+        """Return what a call answers as CSV."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        answer = self._send("GET", f"{API}/{path}", params={**asked, "format": "csv"})
+        return _checked(answer).text
+
     def post(self, path: str, body: Json | None = None, **more: Any) -> Any:
         """Send something once, however often the connection breaks."""
         headers = {"Idempotency-Key": more.pop("promise", None) or uuid.uuid4().hex}

@@ -151,11 +151,15 @@ def download(
 @jobs.command()
 @JOB
 @click.option("--verify", "check", is_flag=True, help="Compute it anew from the ledger.")
+@click.option("--csv", "as_csv", is_flag=True, help="Its lines, comma-separated, with a header.")
 @server
 @output.as_json
-def receipt(job_id: str, check: bool, server: str | None, as_json: bool) -> int:
+def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json: bool) -> int:
     """Show what each unit measured and cost, and what was not charged."""
     with connected(server) as client:
+        if as_csv:
+            click.echo(client.sheet(f"jobs/{job_id}/receipt"), nl=False)
+            return 0
         if check:
             return _verified(client.get(f"jobs/{job_id}/receipt/audit"), as_json=as_json)
         told = client.get(f"jobs/{job_id}/receipt")

@@ -101,11 +101,17 @@ def close(session_id: str, server: str | None, as_json: bool) -> None:
 @session.command()
 @SESSION
 @click.option("-n", "--limit", type=click.IntRange(1, 1_000_000), help="Default: all.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, with a header; all of it.")
 @server
 @output.as_json
-def ledger(session_id: str, limit: int | None, server: str | None, as_json: bool) -> None:
+def ledger(
+    session_id: str, limit: int | None, as_csv: bool, server: str | None, as_json: bool
+) -> None:
     """Show every movement of a session's GPU-seconds."""
     with connected(server) as client:
+        if as_csv:
+            click.echo(client.sheet(f"sessions/{session_id}/ledger"), nl=False)
+            return
         rows = client.every(f"sessions/{session_id}/ledger", limit=limit)
     if as_json:
         output.document({"data": rows})

@@ -1,8 +1,7 @@
 """`farm usage`: what was spent, and what was lost, by whom."""
 
-import csv
 import re
-import sys
+from collections.abc import Callable
 from typing import Final
 
 import rich_click as click
@@ -12,6 +11,7 @@ from orchestrator.cli.client import Json, connected, server
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BY: Final = ("session", "user", "model", "worker", "stage")
+BOOKS: Final = ("plan", "user", "model", "month")
 
 
 def span(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -23,8 +23,15 @@ def span(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 
 
 @click.command()
-@click.option("--by", type=click.Choice(BY), default="session", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice((*BY, *(name for name in BOOKS if name not in BY))),
+    help="Default: session; with --money: plan.",
+)
 @click.option("--since", metavar="SPAN", default="7d", show_default=True, callback=span)
+@click.option(
+    "--money", is_flag=True, help="Cost, revenue and margin; by plan, user, model, month."
+)
 @click.option("--calibration", is_flag=True, help="How many jobs came in under their p90.")
 @click.option(
     "--jobs", type=click.IntRange(1, 10_000), default=200, show_default=True, help="For it."
@@ -33,44 +40,101 @@ def span(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 @server
 @output.as_json
 def usage(
-    by: str,
+    by: str | None,
     since: float,
+    money: bool,
     calibration: bool,
     jobs: int,
     as_csv: bool,
     server: str | None,
     as_json: bool,
 ) -> None:
-    """Sum GPU-seconds charged, and lost by the farm; or say how good its quotes are."""
+    """Sum GPU-seconds charged, and lost by the farm; or its books, or how good its quotes are."""
+    if money and calibration:
+        raise click.UsageError("--money and --calibration are two reports; ask for one.")
+    path, query = "usage", {"by": by or BY[0], "since_seconds": since}
+    show: Callable[[Json, str], None] = _used
+    if calibration:
+        path, query, show = "usage/calibration", {"jobs": jobs}, _calibrated
+    elif money:
+        path, query, show = "usage/economics", {**query, "by": by or BOOKS[0]}, _books
+    if not calibration and query["by"] not in (BOOKS if money else BY):
+        other = "leave --money out" if money else "add --money"
+        raise click.UsageError(f"The books are by {', '.join(BOOKS)}; for the other sums {other}.")
     with connected(server) as client:
-        if calibration:
-            _calibrated(client.get("usage/calibration", jobs=jobs), as_json=as_json)
+        if as_csv:
+            click.echo(client.sheet(path, **query), nl=False)
             return
-        rows = client.get("usage", by=by, since_seconds=since)["data"]
+        told = client.get(path, **query)
     if as_json:
-        output.document({"data": rows})
-        return
-    names = ("key", "units", "gpu_seconds", "lost_gpu_seconds")
-    if as_csv:
-        lines = csv.writer(sys.stdout, lineterminator="\n")
-        lines.writerow((by, *names[1:]))
-        lines.writerows([row.get(name) for name in names] for row in rows)
-        return
+        output.document(told)
+    else:
+        show(told, by or "")
+
+
+def _used(told: Json, by: str) -> None:
+    """Show what was charged and what was lost."""
     output.table(
-        (by.upper(), "#UNITS", "#GPU-S", "#LOST"),
+        (by.upper() or BY[0].upper(), "#UNITS", "#GPU-S", "#LOST"),
         (
-            (row["key"], row["units"], *(output.seconds(row[name]) for name in names[2:]))
-            for row in rows
+            (
+                row["key"],
+                row["units"],
+                output.seconds(row["gpu_seconds"]),
+                output.seconds(row["lost_gpu_seconds"]),
+            )
+            for row in told["data"]
         ),
         empty="Nothing was settled in that time.",
     )
 
 
-def _calibrated(told: Json, *, as_json: bool) -> None:
+def _books(told: Json, by: str) -> None:
+    """Show the operator's books, and the time of the devices they rest on."""
+    output.table(
+        (
+            (by or BOOKS[0]).upper(),
+            *("#USERS", "#UNITS", "#GPU-S", "#LOST"),
+            *("#REVENUE", "#COST", "#MARGIN", "#COST/USER", "#CAP HITS"),
+        ),
+        (_book(row) for row in (*told["rows"], {"key": "total", **told["total"]})),
+        empty="",
+    )
+    output.table(
+        ("DEVICE", "#PRESENT", "#BUSY", "#LOST", "#IDLE", "#IDLE COST"),
+        (
+            (
+                row["device_class"],
+                *(output.seconds(row[f"{name}_seconds"]) for name in ("present", "busy")),
+                *(output.seconds(row[name]) for name in ("lost_gpu_seconds", "idle_seconds")),
+                _usd(row["idle_cost_microusd"]),
+            )
+            for row in told["devices"]
+        ),
+        empty="No worker was there in that time. Next: farm worker ls",
+    )
+    click.echo(
+        "in USD; the total's margin is after "
+        f"{_usd(told['total']['idle_cost_microusd'])} for time in which nothing ran"
+    )
+
+
+def _book(row: Json) -> tuple[object, ...]:
+    return (
+        *(row[name] for name in ("key", "users", "units")),
+        *(output.seconds(row[name]) for name in ("gpu_seconds", "lost_gpu_seconds")),
+        *(_usd(row[f"{name}_microusd"]) for name in ("revenue", "cost", "margin")),
+        _usd(row["cost_per_user_microusd"]),
+        row["cap_hits"],
+    )
+
+
+def _usd(microusd: int | None) -> str | None:
+    return None if microusd is None else f"{microusd / 1e6:.6f}"
+
+
+def _calibrated(told: Json, _: str) -> None:
     """Show how many jobs came in under their quotes."""
-    if as_json:
-        output.document(told)
-        return
     output.table(
         ("MODEL", "DEVICE", "QUOTED BY", "#JOBS", "#UNDER P50", "#UNDER P90", "#%"),
         (

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator import ledger, planner
-from orchestrator.farm import Farm, hooks
+from orchestrator.farm import Farm, caps, hooks
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, JobSample, Json, Lease, Plan, Session, Unit
@@ -208,6 +208,8 @@ class Case:
 
     def pause(self, reason: PauseReason) -> None:
         """Pause: finished frames and the encode reserve are kept, the rest is released."""
+        if reason is PauseReason.BUDGET:
+            caps.hit(self.tx, self.job.account_id, self.job.model, caps.PAUSED, self.now_ms)
         keep = self.job.encode_reserve_gpu_ms if self.job.frames_done else 0
         self.release(keep_gpu_ms=keep)
         self.step(JobEvent.PAUSE, wish=None, pause_reason=reason)

@@ -7,7 +7,17 @@ from typing import Any
 
 from orchestrator import ledger, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, Page, Promise, extensions, hooks, pausing, quoting, scheduling
+from orchestrator.farm import (
+    Farm,
+    Page,
+    Promise,
+    caps,
+    extensions,
+    hooks,
+    pausing,
+    quoting,
+    scheduling,
+)
 from orchestrator.farm.admission import admitted
 from orchestrator.farm.case import Case
 from orchestrator.farm.idempotency import answered, remember
@@ -91,6 +101,7 @@ def estimate(
     )
 
 
+@caps.counted
 def submit(
     farm: Farm,
     *,

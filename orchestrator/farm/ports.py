@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
+from orchestrator.model import Delivery, Json, Lease, Sample, Session, Shift, Unit
 
 T = TypeVar("T")
 
@@ -81,6 +81,18 @@ class Transaction(Protocol):
 
     def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
         """Return the newest measured units."""
+
+    def movements(self, from_ms: int, until_ms: int) -> list[Json]:
+        """Return sums of measured entries by account, plan, model, device class and kind."""
+
+    def shifts(self, from_ms: int, until_ms: int) -> list[Shift]:
+        """Return the ended shifts that overlap this time."""
+
+    def count_cap_hit(self, account_id: str, model: str, day_ms: int, reason: str) -> None:
+        """Add one to a day's count."""
+
+    def cap_hits(self, from_ms: int, until_ms: int) -> list[Json]:
+        """Return the caps that were hit on the days that begin in this time."""
 
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""

@@ -180,6 +180,13 @@ def check_open(session: Session) -> None:
         raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
 
 
+def entries(farm: Farm, account_id: str | None, session_id: str) -> list[Entry]:
+    """Return all of a session's entries, newest first."""
+    with farm.store.read() as tx:
+        session = _own(tx, account_id, session_id)
+        return tx.find(Entry, order="-number", session_id=session.id)
+
+
 def _own(
     tx: Transaction, account_id: str | None, session_id: str, *, lock: bool = False
 ) -> Session:

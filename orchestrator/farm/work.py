@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator import scheduler
 from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
-from orchestrator.farm import Farm, extensions, grants, keys
+from orchestrator.farm import Farm, extensions, grants, keys, shifts
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
@@ -61,7 +61,7 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
             )
         worker = _described(farm, known, request, now)
         if known:
-            tx.save(known, worker)
+            tx.save(known, replace(worker, since_ms=shifts.begin(farm, tx, known, now).since_ms))
             for lease in tx.find(Lease, worker_id=worker.id, state=LeaseState.OPEN):
                 give_back(farm, tx, lease, now, lapsed=True)
         else:
@@ -90,7 +90,7 @@ def claim(farm: Farm, worker_id: str, hint: str | None) -> tuple[Order, ...]:
         if idle and seen_lately and next(grants.waiting_for(tx, worker, hint), None) is None:
             return ()
     with farm.store.write() as tx:
-        worker = _seen(tx, worker_id, now)
+        worker = _seen(farm, tx, worker_id, now)
         again = grants.redeliver(farm, tx, worker, now)
         return grants.grant(farm, tx, worker, hint, now) if again is None else again
 
@@ -99,7 +99,7 @@ def heartbeat(farm: Farm, worker_id: str, request: HeartbeatRequest) -> Heartbea
     """Renew leases and say, for each, whether to go on."""
     now = farm.clock()
     with farm.store.write() as tx:
-        _seen(tx, worker_id, now)
+        _seen(farm, tx, worker_id, now)
         verdicts = tuple(_renew(farm, tx, worker_id, use, now) for use in request.leases)
     return HeartbeatAnswer(leases=verdicts)
 
@@ -108,7 +108,7 @@ def release(farm: Farm, worker_id: str, request: ReleaseRequest) -> ReleaseAnswe
     """Take a unit back that its worker hands over unfinished; nothing is charged."""
     now = farm.clock()
     with farm.store.write() as tx:
-        _seen(tx, worker_id, now)
+        _seen(farm, tx, worker_id, now)
         lease = own_lease(tx, worker_id, request.lease_id, request.fence)
         lease = tx.save(lease, replace(lease, used_gpu_ms=max(lease.used_gpu_ms, request.gpu_ms)))
         give_back(farm, tx, lease, now, lapsed=False)
@@ -226,10 +226,9 @@ def _worker(tx: Transaction, worker_id: str) -> Worker:
     return worker
 
 
-def _seen(tx: Transaction, worker_id: str, now_ms: int) -> Worker:
+def _seen(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> Worker:
     worker = tx.get(Worker, worker_id, lock=True) or _worker(tx, worker_id)
-    state = WorkerState.ACTIVE if worker.state is WorkerState.GONE else worker.state
-    return tx.save(worker, replace(worker, seen_at_ms=max(worker.seen_at_ms, now_ms), state=state))
+    return tx.save(worker, shifts.seen(farm, tx, worker, now_ms))
 
 
 def _described(farm: Farm, known: Worker | None, request: HelloRequest, now_ms: int) -> Worker:
@@ -246,4 +245,4 @@ def _described(farm: Farm, known: Worker | None, request: HelloRequest, now_ms: 
         back = known.state is WorkerState.QUARANTINED
         state = WorkerState.QUARANTINED if back else WorkerState.ACTIVE
         return replace(known, **described, state=state)
-    return Worker(id=farm.new_id("wrk", now_ms), created_at_ms=now_ms, **described)
+    return Worker(id=farm.new_id("wrk", now_ms), created_at_ms=now_ms, since_ms=now_ms, **described)

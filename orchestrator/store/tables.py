@@ -180,6 +180,7 @@ workers: Final = Table(
     _word("state", WorkerState),
     Column("polls", Boolean, nullable=False),
     _json("blamed"),
+    _ms("since_ms"),
     _ms("seen_at_ms"),
     _ms("created_at_ms"),
 )
@@ -319,6 +320,28 @@ samples: Final = Table(
     Index(None, "model", "kind", "id"),
 )
 
+shifts: Final = Table(
+    "shifts",
+    metadata,
+    _id(),
+    _id("workers.id", name="worker_id"),
+    Column("device_class", String(50), nullable=False),
+    _ms("from_ms"),
+    _ms("until_ms"),
+    Index(None, "until_ms"),
+)
+
+cap_hits: Final = Table(
+    "cap_hits",
+    metadata,
+    Column("account_id", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("reason", String(20), primary_key=True),
+    _count("hits"),
+)
+"""How often a day's budgets said no; `reason` is one of `farm.caps`."""
+
 job_samples: Final = Table(
     "job_samples",
     metadata,
@@ -447,4 +470,5 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Delivery: deliveries,
     model.Deed: deeds,
     model.JobSample: job_samples,
+    model.Shift: shifts,
 }

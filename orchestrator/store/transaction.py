@@ -23,6 +23,7 @@ from orchestrator.errors import Conflict
 from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
 from orchestrator.states import RUNNABLE, DeliveryState, HookState, LeaseState, UnitState
 from orchestrator.store import tables
+from orchestrator.store.books import Books
 from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def _changing(table: Table, guards: tuple[str, ...], changed: tuple[str, ...]) -
     )
 
 
-class Transaction:
+class Transaction(Books):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:

@@ -16,6 +16,7 @@ from orchestrator.model import Brief, SceneText, Size
 from orchestrator.states import JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
+from web.api.sheets import FormatQuery
 from web.context import farm, settings
 
 
@@ -185,14 +186,25 @@ class DeedsQuery(PageQuery):
     verb: str | None = Field(None, max_length=40)
 
 
-class UsageQuery(BaseModel):
+class LedgerQuery(PageQuery, FormatQuery):
+    """Which part of a ledger; CSV is all of it."""
+
+
+class EconomicsQuery(FormatQuery):
+    """The books by what, since when."""
+
+    by: Literal["plan", "user", "model", "month"] = "plan"
+    since_seconds: float = Field(30 * 86_400, gt=0, le=10**9)
+
+
+class UsageQuery(FormatQuery):
     """Usage of what, since when."""
 
     by: Literal["user", "session", "model", "worker", "stage"] = "session"
     since_seconds: float = Field(7 * 86_400, gt=0, le=10**9)
 
 
-class CalibrationQuery(BaseModel):
+class CalibrationQuery(FormatQuery):
     """Over how many jobs."""
 
     jobs: int = Field(200, ge=1, le=10_000)

@@ -12,7 +12,7 @@ from orchestrator.model import Job
 from orchestrator.states import KeyKind, UnitKind
 from orchestrator.wire import STRIP
 from web import errors
-from web.api import intake, views
+from web.api import intake, sheets, views
 from web.api.bodies import (
     MAX_ID,
     EventsQuery,
@@ -27,6 +27,7 @@ from web.api.bodies import (
 )
 from web.api.events import stream
 from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
+from web.api.sheets import FormatQuery
 from web.auth import account_scope, own_account, requires
 from web.context import artifacts, farm
 from web.hub import off_hub
@@ -173,9 +174,12 @@ def preview(path: JobPath) -> Response:
 
 
 @bp.get("/jobs/<job_id>/receipt", responses={200: ReceiptView})
-def receipt(path: JobPath) -> Response:
-    """Show what each unit measured and cost, and what was not charged."""
-    return jsonify(views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id)))
+def receipt(path: JobPath, query: FormatQuery) -> Response:
+    """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
+    told = views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))
+    if sheets.wanted():
+        return sheets.answer("receipt", sheets.LINE, told["lines"])
+    return jsonify(told)
 
 
 @bp.get("/jobs/<job_id>/receipt/audit", responses={200: AuditView})

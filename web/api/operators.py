@@ -4,13 +4,14 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import calibration, deeds, fleet, keys
+from orchestrator.farm import calibration, deeds, economics, fleet, keys
 from orchestrator.model import Json
 from orchestrator.states import KeyKind
-from web.api import views
+from web.api import sheets, views
 from web.api.bodies import (
     CalibrationQuery,
     DeedsQuery,
+    EconomicsQuery,
     FreezeBody,
     KeyBody,
     KeyPath,
@@ -19,7 +20,7 @@ from web.api.bodies import (
     WorkerPath,
     idempotency,
 )
-from web.api.responses import SECURITY, CalibrationView, Listed, Problem, View
+from web.api.responses import SECURITY, CalibrationView, EconomicsView, Listed, Problem, View
 from web.auth import account_scope, only_admin, own_account, requires
 from web.context import farm
 from web.hub import off_hub
@@ -97,13 +98,32 @@ def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""
     since = farm().clock() - round(query.since_seconds * 1000)
     rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
-    return jsonify(data=[views.usage(row) for row in rows])
+    shown = [views.usage(row) for row in rows]
+    if sheets.wanted():
+        return sheets.answer("usage", sheets.USAGE, shown, key=query.by)
+    return jsonify(data=shown)
+
+
+@bp.get("/usage/economics", responses={200: EconomicsView})
+def books(query: EconomicsQuery) -> Response:
+    """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
+    only_admin()
+    since = farm().clock() - round(query.since_seconds * 1000)
+    told = views.economics(off_hub(economics.economics, farm(), query.by, since))
+    if sheets.wanted():
+        rows = [*told["rows"], {"key": "total", **told["total"]}]
+        idle = {"key": "idle", "cost_microusd": told["total"]["idle_cost_microusd"]}
+        return sheets.answer("economics", sheets.BOOKS, [*rows[:-1], idle, rows[-1]], key=query.by)
+    return jsonify(told)
 
 
 @bp.get("/usage/calibration", responses={200: CalibrationView})
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
-    return jsonify(off_hub(calibration.calibration, farm(), query.jobs))
+    told = off_hub(calibration.calibration, farm(), query.jobs)
+    if sheets.wanted():
+        return sheets.answer("calibration", sheets.JUDGED, told["rows"])
+    return jsonify(told)
 
 
 @bp.get("/keys", responses={200: Listed})

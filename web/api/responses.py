@@ -115,6 +115,15 @@ class CalibrationView(View):
     next: str | None
 
 
+class EconomicsView(View):
+    """The operator's books."""
+
+    by: str
+    rows: list[dict[str, Any]]
+    total: dict[str, Any]
+    devices: list[dict[str, Any]]
+
+
 class Listed(View):
     """Part of a list."""
 

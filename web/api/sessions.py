@@ -6,8 +6,9 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm import sessions
 from orchestrator.model import Json, Session
 from orchestrator.states import KeyKind
-from web.api import views
+from web.api import sheets, views
 from web.api.bodies import (
+    LedgerQuery,
     PageQuery,
     SessionBody,
     SessionPath,
@@ -80,9 +81,12 @@ def close(path: SessionPath) -> Response:
 
 
 @bp.get("/<session_id>/ledger", responses={200: Listed})
-def ledger(path: SessionPath, query: PageQuery) -> Response:
-    """List a session's entries, newest first."""
+def ledger(path: SessionPath, query: LedgerQuery) -> Response:
+    """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)
+    if sheets.wanted():
+        rows = off_hub(sessions.entries, farm(), account_scope(), found.id)
+        return sheets.answer("ledger", sheets.ENTRY, map(views.entry, rows))
     page = off_hub(
         sessions.ledger_page,
         farm(),

@@ -252,6 +252,18 @@ def usage(row: Json) -> Json:
     return shown
 
 
+def economics(row: Json) -> Json:
+    """Return the operator's books; device time in seconds."""
+    shown: Json = _in_seconds(row)
+    shown["since"] = when(shown.pop("since_ms"))
+    shown["devices"] = [
+        {name.replace("_ms", "_seconds"): each[name] / 1000 for name in each if name[-3:] == "_ms"}
+        | {name: each[name] for name in each if name[-3:] != "_ms"}
+        for each in shown["devices"]
+    ]
+    return shown
+
+
 def key(row: Key, token: str | None = None) -> Json:
     """Return a key; `token` only when it was just made: it is not kept."""
     shown = {

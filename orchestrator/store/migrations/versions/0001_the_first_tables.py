@@ -62,6 +62,7 @@ def upgrade() -> None:
     sa.Column('state', sa.Enum('active', 'draining', 'quarantined', 'gone', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('polls', sa.Boolean(), nullable=False),
     sa.Column('blamed', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('since_ms', sa.BigInteger(), nullable=False),
     sa.Column('seen_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_workers'))
@@ -154,6 +155,27 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
 
+    op.create_table('shifts',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('worker_id', sa.String(length=64), nullable=False),
+    sa.Column('device_class', sa.String(length=50), nullable=False),
+    sa.Column('from_ms', sa.BigInteger(), nullable=False),
+    sa.Column('until_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_shifts_worker_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_shifts'))
+    )
+    with op.batch_alter_table('shifts', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_shifts_until_ms'), ['until_ms'], unique=False)
+
+    op.create_table('cap_hits',
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('model', sa.String(length=100), nullable=False),
+    sa.Column('day_ms', sa.BigInteger(), nullable=False),
+    sa.Column('reason', sa.String(length=20), nullable=False),
+    sa.Column('hits', sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_cap_hits_account_id')),
+    sa.PrimaryKeyConstraint('account_id', 'model', 'day_ms', 'reason', name=op.f('pk_cap_hits'))
+    )
     op.create_table('job_samples',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('job_id', sa.String(length=64), nullable=False),
@@ -431,6 +453,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_job_samples_model_id'))
 
     op.drop_table('job_samples')
+    op.drop_table('cap_hits')
+    with op.batch_alter_table('shifts', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_shifts_until_ms'))
+
+    op.drop_table('shifts')
     with op.batch_alter_table('events', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_events_job_id_id'))
 

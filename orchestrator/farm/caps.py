@@ -1,0 +1,43 @@
+"""How often a budget said no: refusals and pauses, counted by day."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from orchestrator.errors import BudgetExceeded
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DAY_MS: Final = 86_400_000
+REFUSED: Final = "refused"
+"""A submission that did not fit."""
+PAUSED: Final = "paused"
+"""A job that had to stop for want of budget."""
+
+
+def hit(tx: Transaction, account_id: str, model: str, reason: str, now_ms: int) -> None:
+    """Count one."""
+    tx.count_cap_hit(account_id, model, now_ms // DAY_MS * DAY_MS, reason)
+
+
+def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Farm, P], T]:
+    """Count the refusals of a verb that takes an account and a brief.
+
+    In a transaction of its own: the one that was refused leaves no trace.
+    """
+
+    @wraps(verb)
+    def counting(farm: Farm, *args: P.args, **asked: P.kwargs) -> T:
+        wish: dict[str, Any] = asked
+        try:
+            return verb(farm, *args, **asked)
+        except BudgetExceeded:
+            model = farm.catalog.card(wish["brief"].model).id
+            with farm.store.write() as tx:
+                hit(tx, wish["account_id"], model, REFUSED, farm.clock())
+            raise
+
+    return counting

@@ -1,0 +1,180 @@
+"""The operator's books: what device time cost, what it brought in, and what stood idle.
+
+Device time, charges and prices are sums over the ledger; presence comes from the workers'
+shifts. Time that nobody was charged for is in the cost of whoever's job it was; time in which
+nothing ran is in no row, but in the farm's total.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Final
+
+from orchestrator.farm import Farm, caps, shifts
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Account, Json
+from orchestrator.rates import RateCard
+from orchestrator.states import EntryKind
+
+BY: Final = ("plan", "user", "model", "month")
+
+
+@dataclass(slots=True)
+class Sums:
+    """What one row of the books adds up."""
+
+    users: set[str] = field(default_factory=set)
+    units: int = 0
+    gpu_ms: int = 0
+    """Charged."""
+    lost_gpu_ms: int = 0
+    """Measured, and charged to nobody."""
+    cost_microusd: int = 0
+    """Of both."""
+    revenue_microusd: int = 0
+    cap_hits: int = 0
+
+    def add(self, other: "Sums") -> None:
+        """Take another row in."""
+        self.users |= other.users
+        for name in [each.name for each in fields(self) if each.name != "users"]:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def shown(self) -> Json:
+        """Return the row with what follows from its sums."""
+        users = len(self.users)
+        return {
+            "users": users,
+            "units": self.units,
+            "gpu_ms": self.gpu_ms,
+            "lost_gpu_ms": self.lost_gpu_ms,
+            "revenue_microusd": self.revenue_microusd,
+            "cost_microusd": self.cost_microusd,
+            "margin_microusd": self.revenue_microusd - self.cost_microusd,
+            "cost_per_user_microusd": self.cost_microusd // users if users else None,
+            "cap_hits": self.cap_hits,
+        }
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The time of all devices of one class."""
+
+    present_ms: int = 0
+    busy_ms: int = 0
+    lost_gpu_ms: int = 0
+    idle_ms: int = 0
+    idle_cost_microusd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A time within one month under one rate card."""
+
+    from_ms: int
+    until_ms: int
+    month: str
+    card: RateCard
+
+
+def economics(farm: Farm, by: str, since_ms: int) -> Json:
+    """Return {rows, total, devices} since a moment, grouped `by` plan, user, model or month."""
+    assert by in BY
+    rows: defaultdict[str, Sums] = defaultdict(Sums)
+    fleet: defaultdict[str, Fleet] = defaultdict(Fleet)
+    with farm.store.read() as tx:
+        opened = min((account.created_at_ms for account in tx.find(Account)), default=0)
+        since_ms = max(since_ms, opened)
+        for span in spans(farm, since_ms, farm.clock() + 1):
+            for place, sums in (*_used(tx, span, fleet), *_hit(tx, span)):
+                rows[place[by]].add(sums)
+            _stood(tx, span, fleet)
+    total = Sums()
+    for sums in rows.values():
+        total.add(sums)
+    idle = sum(devices.idle_cost_microusd for devices in fleet.values())
+    shown = total.shown()
+    return {
+        "by": by,
+        "since_ms": since_ms,
+        "rows": [{"key": key, **rows[key].shown()} for key in _ordered(rows, by)],
+        "total": shown
+        | {
+            "idle_cost_microusd": idle,
+            "margin_microusd": shown["margin_microusd"] - idle,
+        },
+        "devices": [
+            {"device_class": name}
+            | {each.name: getattr(fleet[name], each.name) for each in fields(Fleet)}
+            for name in sorted(fleet)
+        ],
+    }
+
+
+def spans(farm: Farm, from_ms: int, until_ms: int) -> Iterator[Span]:
+    """Cut a time at the beginnings of months and of rate cards."""
+    begins = [card.from_ms for card in farm.rates.cards]
+    while from_ms < until_ms:
+        day = datetime.fromtimestamp(from_ms / 1000, UTC)
+        later = day.replace(day=28, hour=12).timestamp() + 6 * 86_400
+        month = datetime.fromtimestamp(later, UTC).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0
+        )
+        ends = [round(month.timestamp() * 1000), until_ms, *begins]
+        end = min(moment for moment in ends if moment > from_ms)
+        yield Span(from_ms=from_ms, until_ms=end, month=f"{day:%Y-%m}", card=farm.rates.at(from_ms))
+        from_ms = end
+
+
+def _used(
+    tx: Transaction, span: Span, fleet: defaultdict[str, Fleet]
+) -> Iterator[tuple[dict[str, str], Sums]]:
+    """Yield what the ledger says of device time, and note how long each class was busy."""
+    for row in tx.movements(span.from_ms, span.until_ms):
+        kind, gpu_ms, device = row["kind"], row["gpu_ms"], row["device_class"]
+        sums = Sums(users={row["account_id"]}, revenue_microusd=row["price_microusd"])
+        if kind is EntryKind.REFUND:  # its time was counted when it was settled
+            sums.gpu_ms, sums.lost_gpu_ms = -gpu_ms, gpu_ms
+        else:
+            sums.cost_microusd = span.card.cost_microusd(gpu_ms, device)
+            fleet[device].busy_ms += gpu_ms
+        if kind is EntryKind.SETTLE:
+            sums.gpu_ms, sums.units = gpu_ms, row["entries"]
+        elif kind is EntryKind.LOSS:
+            sums.lost_gpu_ms = gpu_ms
+        fleet[device].lost_gpu_ms += sums.lost_gpu_ms
+        yield _place(row, span), sums
+
+
+def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:
+    first_day = span.from_ms // caps.DAY_MS * caps.DAY_MS
+    for row in tx.cap_hits(first_day, span.until_ms):
+        yield _place(row, span), Sums(users={row["account_id"]}, cap_hits=row["hits"])
+
+
+def _stood(tx: Transaction, span: Span, fleet: defaultdict[str, Fleet]) -> None:
+    """Add the time in which workers were there, and what of it nothing ran."""
+    for name, present in shifts.present_ms(tx, span.from_ms, span.until_ms).items():
+        devices = fleet[name]
+        devices.present_ms += present
+        idle = max(0, devices.present_ms - devices.busy_ms)
+        cost = span.card.cost_microusd(max(0, idle - devices.idle_ms), name)
+        devices.idle_cost_microusd += cost
+        devices.idle_ms = idle
+
+
+def _place(row: Json, span: Span) -> dict[str, str]:
+    return {
+        "plan": row["plan"],
+        "user": row["account_id"],
+        "model": row["model"],
+        "month": span.month,
+    }
+
+
+def _ordered(rows: dict[str, Sums], by: str) -> list[str]:
+    """Return the keys: months in order, else the dearest first."""
+    if by == "month":
+        return sorted(rows)
+    return sorted(rows, key=lambda key: (-rows[key].cost_microusd, key))
