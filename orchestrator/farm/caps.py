@@ -30,7 +30,7 @@ def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Far
     """
 
     @wraps(verb)
-    def counting(farm: Farm, *args: P.args, **asked: P.kwargs) -> T:
+    def counting(farm: Farm, /, *args: P.args, **asked: P.kwargs) -> T:
         wish: dict[str, Any] = asked
         try:
             return verb(farm, *args, **asked)
