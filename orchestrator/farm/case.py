@@ -65,9 +65,9 @@ class Case:
 
     # --- money ---------------------------------------------------------------------------
 
-    def entry_id(self) -> str:
-        """Return an id for a ledger entry."""
-        return self.farm.new_id("ent", self.now_ms)
+    def stamp(self) -> dict[str, Any]:
+        """Return a new entry's id and time."""
+        return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
 
     def move(self, movement: Movement) -> None:
         """Take over the balances of a movement and write its entry."""
@@ -83,8 +83,7 @@ class Case:
                 self.session,
                 self.job,
                 gpu_ms,
-                entry_id=self.entry_id(),
-                now_ms=self.now_ms,
+                **self.stamp(),
                 first=first,
             )
         )
@@ -96,8 +95,7 @@ class Case:
                 self.session,
                 self.job,
                 keep_gpu_ms=keep_gpu_ms,
-                entry_id=self.entry_id(),
-                now_ms=self.now_ms,
+                **self.stamp(),
             )
         )
 
@@ -110,8 +108,7 @@ class Case:
                 self.job,
                 gpu_ms,
                 lease_id=lease.id,
-                entry_id=self.entry_id(),
-                now_ms=self.now_ms,
+                **self.stamp(),
                 price_microusd=card.price_microusd(gpu_ms, device_class),
                 rates=card.version,
                 receipt_sha256=_reported(lease),
@@ -126,8 +123,7 @@ class Case:
                     self.session,
                     self.job,
                     settled,
-                    entry_id=self.entry_id(),
-                    now_ms=self.now_ms,
+                    **self.stamp(),
                 )
             )
 
@@ -139,8 +135,7 @@ class Case:
                 self.job,
                 gpu_ms,
                 lease_id=lease.id,
-                entry_id=self.entry_id(),
-                now_ms=self.now_ms,
+                **self.stamp(),
                 note=note,
                 receipt_sha256=_reported(lease),
             )
