@@ -8,8 +8,10 @@ import errno
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO, Final
 from uuid import uuid4
 
@@ -103,6 +105,21 @@ class Artifacts:
             raise NotFound("That file is not here any more.")
         file: IO[bytes] = self._fs.open(self._place(key), "rb")
         return file
+
+    @contextmanager
+    def as_file(self, key: str) -> Iterator[Path]:
+        """Lend a file by its path, for a program that must seek in it.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        if self._local and self.exists(key):
+            yield Path(self._place(key))
+            return
+        with self.open(key) as source, NamedTemporaryFile(prefix="farm-") as copy:
+            shutil.copyfileobj(source, copy, PIECE_BYTES)
+            copy.flush()
+            yield Path(copy.name)
 
     def send(
         self,

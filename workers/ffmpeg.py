@@ -6,10 +6,8 @@ own that dies with an abort. `workers.assembly` joins segments, `workers.footage
 
 import math
 import os
-import shutil
 import signal
 import subprocess
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Final
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from orchestrator.errors import Unavailable
+from orchestrator import programs
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.wire import MASTER, SEGMENT, STRIP
@@ -54,38 +52,17 @@ class FFmpegError(OSError):
     """FFmpeg could not do it; the message is its own last words."""
 
 
-@cache
-def executable(wanted: str = "") -> str:
-    """Return the ffmpeg to run: `wanted` (FARM_FFMPEG), the system's, or imageio-ffmpeg's.
-
-    Raises:
-        Unavailable: there is none.
-    """
-    if wanted:
-        if found := shutil.which(wanted):
-            return found
-        raise Unavailable(
-            f"FARM_FFMPEG names {wanted}, which is not a program.",
-            next="Correct FARM_FFMPEG, or unset it to use the bundled ffmpeg.",
-        )
-    if found := shutil.which("ffmpeg"):
-        return found
-    import imageio_ffmpeg
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError:
-        raise Unavailable(
-            "There is no ffmpeg here.",
-            next="Install ffmpeg or `pip install imageio-ffmpeg`, or set FARM_FFMPEG.",
-        ) from None
-
-
 class Process:
     """One ffmpeg process in its own group, its complaints kept in a file."""
 
     def __init__(self, spec: Any, *, stdin: int = subprocess.DEVNULL) -> None:
-        head = [executable(settings().ffmpeg), "-nostdin", "-hide_banner", "-loglevel", "error"]
+        head = [
+            programs.ffmpeg(settings().ffmpeg),
+            "-nostdin",
+            "-hide_banner",
+            "-loglevel",
+            "error",
+        ]
         argv = ffmpeg.compile(spec, cmd=head, overwrite_output=True)
         # A file never fills up and blocks FFmpeg as an undrained pipe would.
         self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115 - closed in `_close`

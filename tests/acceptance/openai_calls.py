@@ -11,7 +11,9 @@ import socket
 import sys
 import threading
 import time
+import urllib.request
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -181,6 +183,33 @@ def an_extension_is_one_longer_video(client: openai.OpenAI) -> None:
     film = client.videos.download_content(video.id).content
     with av.open(io.BytesIO(film)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 5 * SMALL["fps"]
+
+
+@check
+def a_character_is_kept_by_its_name(client: openai.OpenAI) -> None:
+    """create_character takes a video, get_character finds it, and create knows its id."""
+    film = client.videos.download_content(make(client).id).content
+    made = client.videos.create_character(name="Rex", video=film)
+    assert made.id and made.name == "Rex"
+    assert client.videos.get_character(made.id).created_at == made.created_at
+    asked = {"characters": [{"id": made.id}]}
+    error = refused(lambda: client.videos.create(prompt="a dog", extra_body=asked))
+    assert "takes no reference image" in error.message, error.message
+    lost = refused(lambda: client.videos.get_character("char_nobody"))
+    assert isinstance(lost, openai.NotFoundError)
+
+
+@check
+def the_frames_of_a_video_are_a_zip(client: openai.OpenAI) -> None:
+    """The native API gives the same job's frames, each a PNG under its number."""
+    video = make(client)
+    place = f"{str(client.base_url).removesuffix('/v1/')}/api/v1/jobs/{video.id}/frames.zip"
+    asked = urllib.request.Request(place, headers={"Authorization": f"Bearer {client.api_key}"})
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        archive = zipfile.ZipFile(io.BytesIO(answer.read()))
+    with archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [f"frame_{n:06}.png" for n in range(SMALL["fps"])]
 
 
 @check

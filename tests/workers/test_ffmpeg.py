@@ -10,6 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from orchestrator import programs
 from orchestrator.errors import Unavailable
 from orchestrator.model import Size
 from orchestrator.settings import settings
@@ -242,8 +243,8 @@ def test_the_ffmpeg_that_the_settings_name_is_used(
     fake = tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\n")
     fake.chmod(0o755)
-    assert ffmpeg.executable(str(fake)) == str(fake)
+    assert programs.ffmpeg(str(fake)) == str(fake)
     with pytest.raises(Unavailable, match="FARM_FFMPEG"):
-        ffmpeg.executable(str(tmp_path / "missing"))
+        programs.ffmpeg(str(tmp_path / "missing"))
     assert settings().ffmpeg == ""
-    assert Path(ffmpeg.executable("")).exists()
+    assert Path(programs.ffmpeg("")).exists()

@@ -12,7 +12,7 @@ from orchestrator.model import Job
 from orchestrator.states import KeyKind, UnitKind
 from orchestrator.wire import STRIP
 from web import errors
-from web.api import intake, sheets, views
+from web.api import archive, intake, sheets, views
 from web.api.bodies import (
     MAX_ID,
     EventsQuery,
@@ -154,6 +154,12 @@ def file(path: FilePath) -> Response:
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
     )
+
+
+@bp.get("/jobs/<job_id>/frames.zip", responses={200: None})
+def frames(path: JobPath) -> Response:
+    """Fetch the frames that are done as the model painted them, as PNGs in a ZIP."""
+    return archive.frames_zip(off_hub(jobs.get, farm(), account_scope(), path.job_id))
 
 
 @bp.get("/jobs/<job_id>/preview", responses={200: None})

@@ -1,12 +1,15 @@
 """Pictures to start videos from, kept as files (`client.files`) or under a character's name."""
 
+from typing import Final
+
 from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.farm import references
 from orchestrator.model import Json, Reference
 from orchestrator.states import KeyKind
+from web import film, uploads
 from web.auth import account_scope, csrf, own_account, requires
-from web.context import farm
+from web.context import farm, settings
 from web.hub import off_hub
 from web.openai import asking
 from web.openai.showing import timestamp
@@ -15,7 +18,9 @@ bp = Blueprint("references", __name__, url_prefix="/v1")
 csrf.exempt(bp)
 bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
 
-NAME_CHARS = 200
+NAME_CHARS: Final = 200
+PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+"""How PNG, JPEG and WebP begin; anything else must be a video."""
 
 
 @bp.post("/files")
@@ -40,6 +45,36 @@ def create_file() -> Response:
     return jsonify(_file(made))
 
 
+@bp.post("/videos/characters")
+def create_character() -> Response:
+    """Keep one frame of a short video, or a picture, under a name."""
+    asked = asking.fields()
+    name = asking.need(asked, "name")[:NAME_CHARS]
+    upload = request.files.get("video")
+    if upload is None:
+        raise asking.missing("video")
+    data = upload.read()
+    if not data.startswith(PICTURES):
+        data = film.portrait(data, settings().ffmpeg)
+    made = off_hub(
+        references.keep,
+        farm(),
+        account_id=own_account(),
+        kind="character",
+        name=name,
+        image=uploads.keep_picture(data),
+        size_bytes=len(data),
+    )
+    return jsonify(_character(made))
+
+
+@bp.get("/videos/characters/<character_id>")
+def show_character(character_id: str) -> Response:
+    """Show a character."""
+    found = off_hub(references.get, farm(), account_scope(), "character", character_id)
+    return jsonify(_character(found))
+
+
 @bp.get("/files/<file_id>")
 def show_file(file_id: str) -> Response:
     """Show a kept picture."""
@@ -50,6 +85,15 @@ def kept_image(kind: str, reference_id: str) -> str:
     """Return the key of a kept picture: of a `file`, or of one of the `characters`."""
     wanted: references.Kind = "file" if kind == "file" else "character"
     return off_hub(references.get, farm(), own_account(), wanted, reference_id).image
+
+
+def _character(row: Reference) -> Json:
+    return {
+        "id": row.id,
+        "object": "character",
+        "name": row.name,
+        "created_at": timestamp(row.created_at_ms),
+    }
 
 
 def _file(row: Reference) -> Json:

@@ -10,10 +10,11 @@ from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import deleting, extensions, jobs
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.states import JobState, KeyKind
-from web.api import intake
+from web import film, uploads
+from web.api import archive, intake
 from web.api.bodies import JobBody
 from web.auth import account_scope, csrf, own_account, requires
-from web.context import artifacts, farm
+from web.context import artifacts, farm, settings
 from web.hub import off_hub, pause
 from web.openai import asking, showing
 from web.openai.references import kept_image
@@ -162,9 +163,20 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     brief = asking.brief_with(body, picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
+    if origin.last and picture is None and farm().catalog.card(source.model).takes_image:
+        brief = replace(brief, image=_last_frame(source) or brief.image)
     if origin.how == "edit":
         brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
+
+
+def _last_frame(source: Job) -> str | None:
+    """Store the last frame of a video as the picture to go on from; None if it is not kept."""
+    key = archive.last_master(source)
+    if key is None:
+        return None
+    with artifacts().as_file(key) as master:
+        return uploads.keep_picture(film.last_frame(master, settings().ffmpeg))
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:

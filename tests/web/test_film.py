@@ -1,0 +1,190 @@
+"""Frames out of videos: masters without loss, uploads under limits, and what is no video."""
+
+import io
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from zipfile import ZipFile
+
+import psutil
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from orchestrator.errors import BadRequest
+from orchestrator.farm import Farm, jobs
+from orchestrator.programs import ffmpeg
+from orchestrator.states import UnitKind
+from orchestrator.wire import MASTER
+from tests.factories import Clock, Hand, with_painter
+from tests.web.test_api_jobs import PNG
+from web import film
+
+CHARACTERS = "/v1/videos/characters"
+
+
+def make(path: Path, *, source: str = "testsrc=size=64x48:rate=8:duration=1", **more: str) -> bytes:
+    """Make a real video with FFmpeg and return it."""
+    options = [word for name, value in more.items() for word in (f"-{name}", value)]
+    argv = [ffmpeg(), "-loglevel", "error", "-f", "lavfi", "-i", source, *options, str(path)]
+    subprocess.run(argv, check=True)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A master of eight frames, as workers write them."""
+    path = tmp_path_factory.mktemp("film") / "master.mkv"
+    return make(path, **{"c:v": "ffv1", "g": "1", "pix_fmt": "bgr0"})
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A short MP4, as people upload them."""
+    return make(tmp_path_factory.mktemp("film") / "clip.mp4", pix_fmt="yuv420p")
+
+
+def finished(api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes) -> str:
+    """Return a finished job of 24 frames whose every unit has the master of eight."""
+    job = api.post("/api/v1/jobs", json={"prompt": "a cat", "model": "painter"}).get_json()
+    Hand(house, clock, models=("fake", "painter")).work_off()
+    for view in jobs.units(house, None, job["id"]):
+        if view.unit.kind is UnitKind.RENDER:
+            assert view.lease
+            key = jobs.artifact_key(view.lease, MASTER)
+            digest = sha256(master).hexdigest()
+            app.extensions["artifacts"].put(key, [master], sha256=digest, max_bytes=10**6)
+    return str(job["id"])
+
+
+def test_frames_come_without_loss(tmp_path: Path, master: bytes) -> None:
+    """Every frame of a master is a PNG of its size, and no two of a moving picture are alike."""
+    file = tmp_path / "master.mkv"
+    file.write_bytes(master)
+    found = list(film.frames(file))
+    assert len(found) == len({sha256(png).digest() for png in found}) == 8
+    for png in found:
+        with Image.open(io.BytesIO(png)) as picture:
+            picture.load()
+            assert (picture.size, picture.mode) == ((64, 48), "RGB")
+    assert film.last_frame(file) == found[-1]
+
+
+def test_a_zip_has_every_frame_by_its_number(
+    api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes
+) -> None:
+    """frames.zip is a 404 before the first frame; then each is a PNG under its number."""
+    with_painter(house)
+    waiting = api.post("/api/v1/jobs", json={"prompt": "a dog"}).get_json()["id"]
+    assert api.get(f"/api/v1/jobs/{waiting}/frames.zip").status_code == 404
+    job = finished(api, app, house, clock, master)
+    answer = api.get(f"/api/v1/jobs/{job}/frames.zip")
+    assert (answer.status_code, answer.mimetype) == (200, "application/zip")
+    with ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert names[:2] == ["frame_000000.png", "frame_000001.png"]
+        assert archive.read(names[0]).startswith(b"\x89PNG")
+
+
+def test_an_extension_starts_from_the_last_frame(
+    api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes, tmp_path: Path
+) -> None:
+    """A model that takes a picture is given the last frame of the video it goes on from."""
+    with_painter(house)
+    job = finished(api, app, house, clock, master)
+    asked = {"prompt": "it sleeps", "seconds": "1", "video[id]": job}
+    longer = api.post("/v1/videos/extensions", data=asked).get_json()
+    file = tmp_path / "master.mkv"
+    file.write_bytes(master)
+    kept = app.extensions["artifacts"].read(jobs.get(house, None, longer["id"]).brief["image"])
+    pixels = [Image.open(io.BytesIO(png)).tobytes() for png in (kept, film.last_frame(file))]
+    assert pixels[0] == pixels[1]
+
+
+def test_a_character_is_a_named_picture(
+    api: FlaskClient, other: FlaskClient, house: Farm, clip: bytes
+) -> None:
+    """One frame of a video, or a picture, is kept under a name, and starts a video by its id."""
+    with_painter(house)
+    made = []
+    for upload in (clip, PNG):
+        form = {"name": "Rex", "video": (io.BytesIO(upload), "upload", "application/octet-stream")}
+        made.append(api.post(CHARACTERS, data=form).get_json())
+    assert [each["name"] for each in made] == ["Rex", "Rex"]
+    assert made[0]["id"] != made[1]["id"]
+    shown = api.get(f"{CHARACTERS}/{made[0]['id']}")
+    assert shown.get_json() == made[0]
+    assert other.get(f"{CHARACTERS}/{made[0]['id']}").status_code == 404
+    for body in (
+        {"json": {"prompt": "a dog", "model": "painter", "characters": [{"id": made[0]["id"]}]}},
+        {"data": {"prompt": "a dog", "model": "painter", "characters[][id]": made[0]["id"]}},
+    ):
+        video = api.post("/v1/videos", **body).get_json()
+        assert jobs.get(house, None, video["id"]).brief["image"].endswith("input.png")
+
+
+EVIL = {
+    "nothing": b"",
+    "text": b"a video, honestly",
+    "a playlist": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+    "a concat list": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "an SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "HTML": b"<html><script>alert(1)</script></html>",
+    "a shell script": b"#!/bin/sh\nrm -rf /\n",
+    "an ELF": b"\x7fELF" + bytes(200),
+    "a gzip": b"\x1f\x8b\x08" + bytes(200),
+    "a ZIP": b"PK\x03\x04" + bytes(200),
+    "a WAV": b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(200),
+    "an AVI": b"RIFF" + bytes(4) + b"AVI LIST" + bytes(200),
+    "an MPEG stream": b"\x00\x00\x01\xba" + bytes(2000),
+    "zeroes named MP4": b"\x00\x00\x00\x18ftypmp42" + bytes(5000),
+    "an MP4 of one endless box": b"\x00\x00\x00\x08ftyp" + b"\xff\xff\xff\xffmoov" + bytes(999),
+    "noise named WebM": b"\x1a\x45\xdf\xa3" + bytes(range(256)) * 20,
+    "an EBML of endless size": b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xff" + bytes(99),
+    "a PDF": b"%PDF-1.7\n" + bytes(200),
+    "a PNG that ends": PNG[:20],
+}
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_what_is_no_video_is_refused(api: FlaskClient, house: Farm, name: str) -> None:
+    """Files that are something else by their content make no character, and say so in a 400."""
+    form = {"name": "Rex", "video": (io.BytesIO(EVIL[name]), "a.mp4", "video/mp4")}
+    answer = api.post(CHARACTERS, data=form)
+    assert answer.status_code == 400, answer.text
+    assert answer.get_json()["error"]["message"]
+
+
+def test_media_that_lie_are_refused(clip: bytes, tmp_path: Path) -> None:
+    """Cut off, without a picture, or in a codec that is not on the list: none is decoded."""
+    sound = make(tmp_path / "sound.mp4", source="sine=duration=1")
+    strange = make(tmp_path / "strange.mkv", **{"c:v": "mjpeg"})
+    for upload in (clip[:400], sound, strange):
+        with pytest.raises(BadRequest):
+            film.portrait(upload)
+
+
+def test_a_huge_picture_ends_at_the_limits(tmp_path: Path) -> None:
+    """A clip of a few kilobytes whose one frame has 30 megapixels is refused."""
+    huge = make(
+        tmp_path / "huge.mkv",
+        source="color=size=6000x5000:rate=1:duration=1",
+        **{"c:v": "ffv1", "pix_fmt": "gray", "frames:v": "1"},
+    )
+    assert len(huge) < 10**6
+    with pytest.raises(BadRequest):
+        film.portrait(huge)
+
+
+def test_ffmpeg_ends_when_nobody_listens(tmp_path: Path) -> None:
+    """A download that is broken off takes its FFmpeg with it."""
+    file = tmp_path / "long.mkv"
+    make(file, source="testsrc=size=640x480:rate=25:duration=20", **{"c:v": "ffv1"})
+    found = film.frames(file)
+    next(found)
+    mine = [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
+    assert len(mine) == 1
+    found.close()
+    assert not mine[0].is_running()

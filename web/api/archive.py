@@ -1,0 +1,99 @@
+"""A job's frames as one ZIP, made while it is sent: nothing of it is ever whole in memory."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from flask import Response
+
+from orchestrator.errors import NotFound
+from orchestrator.farm import jobs
+from orchestrator.farm.extensions import video_frames
+from orchestrator.farm.jobs import UnitView
+from orchestrator.model import Job
+from orchestrator.states import UnitKind
+from orchestrator.wire import MASTER
+from web import film
+from web.auth import account_scope
+from web.context import artifacts, farm, settings
+from web.hub import off_hub
+
+
+def frames_zip(job: Job) -> Response:
+    """Return the frames that a job has painted, as PNGs named by their number in the video.
+
+    Raises:
+        NotFound: there is none yet, or they are not kept any more.
+    """
+    done = _masters(job)
+    if not done:
+        raise NotFound(
+            f"The job is {job.state} and has no frame yet.",
+            next="Ask again when frames_done is more than 0.",
+        )
+    files, program = artifacts(), settings().ffmpeg
+    if not all(_kept(key) for _, key in done):
+        raise NotFound("The frames are not kept any more; the video is.")
+    before = video_frames(job) - job.frames_total
+
+    def named() -> Iterator[tuple[str, bytes]]:
+        for first_frame, key in done:
+            with files.as_file(key) as master:
+                for number, png in enumerate(film.frames(master, program), start=first_frame):
+                    yield f"frame_{before + number:06}.png", png
+
+    answer = Response(_zipped(named(), job.created_at_ms), mimetype="application/zip")
+    answer.headers["Content-Disposition"] = f"attachment; filename={job.id}.zip"
+    return answer
+
+
+def last_master(job: Job) -> str | None:
+    """Return the key of the file with the last frame that a job has painted, if it is kept."""
+    done = _masters(job)
+    return done[-1][1] if done and _kept(done[-1][1]) else None
+
+
+def _kept(key: str) -> bool:
+    there: bool = off_hub(artifacts().exists, key)
+    return there
+
+
+def _masters(job: Job) -> list[tuple[int, str]]:
+    views: tuple[UnitView, ...] = off_hub(jobs.units, farm(), account_scope(), job.id)
+    return [
+        (view.unit.first_frame, jobs.artifact_key(view.lease, MASTER))
+        for view in views
+        if view.lease and view.unit.kind is UnitKind.RENDER
+    ]
+
+
+class _Pipe:
+    """What ZipFile writes into, and a response takes out of."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes, /) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits elsewhere."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _zipped(files: Iterator[tuple[str, bytes]], at_ms: int) -> Iterator[bytes]:
+    """Yield an archive of stored files piece by piece; PNGs are compressed already."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC).timetuple()[:6]
+    pipe = _Pipe()
+    with ZipFile(pipe, "w", ZIP_STORED) as archive:
+        for name, data in files:
+            archive.writestr(ZipInfo(name, at), data)
+            yield pipe.take()
+    yield pipe.take()
