@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import httpcore
@@ -45,6 +46,11 @@ class Answer:
 
     status: int
     milliseconds: int
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    return httpcore.default_ssl_context()
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -83,7 +89,7 @@ class Door:
             port=destination.port,
             target=destination.target.encode(),
         )
-        context = self.ssl_context or httpcore.default_ssl_context()
+        context = self.ssl_context or _authorities()
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout_seconds)
         try:
             with (

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Farm, Idempotency, Page, deeds
@@ -75,7 +76,7 @@ def create(
         hook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
         tx.add(hook)
         remember(tx, account_id, idempotency, hook.id, now)
-        deeds.note(farm, tx, "webhook.create", hook.id, account_id, url=url)
+        deeds.note(farm, tx, "webhook.create", hook.id, account_id, host=_host(url))
     return hook
 
 
@@ -139,7 +140,7 @@ def delete(farm: Farm, account_id: str | None, hook_id: str) -> None:
     now = farm.clock()
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
-        deeds.note(farm, tx, "webhook.delete", hook.id, hook.account_id, url=hook.url)
+        deeds.note(farm, tx, "webhook.delete", hook.id, hook.account_id, host=_host(hook.url))
         forgotten = replace(hook, secret="", old_secret=None, old_until_ms=None)
         tx.save(hook, replace(forgotten, state=HookState.DELETED))
         _drop(tx, hook, now)
@@ -313,6 +314,11 @@ def _new(farm: Farm, account_id: str, url: str, now_ms: int, **facts: Any) -> Ho
         created_at_ms=now_ms,
         **facts,
     )
+
+
+def _host(url: str) -> str | None:
+    """Return what of a URL may stand in a log for ever: its path may be a password."""
+    return urlsplit(url).hostname
 
 
 def _secret() -> str:

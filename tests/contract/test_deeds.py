@@ -20,7 +20,7 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
     owner = account_id(farm)
     key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
     session = sessions.create(farm, account_id=owner, name="s", budget_gpu_ms=1000)
-    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/")
+    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/s3cret")
     theirs = replace(farm, actor=Actor(key_id="key_a", source="192.0.2.7"))
     verbs: dict[str, tuple[str, Callable[[], object]]] = {
         "key.revoke": (key.id, lambda: keys.revoke(theirs, None, key.id)),
@@ -41,6 +41,7 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
         assert (newest.key_id, newest.source, newest.at_ms) == ("key_a", "192.0.2.7", clock())
     made = {deed.verb for deed in deeds.listing(farm, limit=200).items}
     assert made >= {"key.create", "session.create", "webhook.create"}
+    assert "s3cret" not in repr(deeds.listing(farm, limit=200).items)
     (top_up,) = deeds.listing(farm, kind="session.top_up").items
     assert top_up.data == {"gpu_ms": 500}
 
