@@ -528,6 +528,22 @@ class Key:
     expires_at_ms: int | None = None
     revoked_at_ms: int | None = None
     used_at_ms: int | None = None
+    successor_id: str | None = None
+    """The key made to take its place; both live until this one ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody of an account who signs in to the pages with a name and a password."""
+
+    id: str
+    account_id: str
+    name: str
+    """One of its kind in the whole farm, in lower case."""
+    password_hash: str = field(repr=False)
+    """Argon2id."""
+    created_at_ms: int
+    password_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -281,9 +281,35 @@ class KeyKind(StrEnum):
     """Everything."""
     USER = "user"
     """The jobs and sessions of its account."""
+    READ = "read"
+    """Looking at them, changing nothing."""
+    SUBMIT = "submit"
+    """Sending and steering jobs, seeing no more than the answers to that."""
     WORKER = "worker"
     """The worker protocol, for one worker."""
     JOIN = "join"
     """hello of a new worker, which then gets a worker key."""
     SIGNIN = "signin"
     """One browser sign-in, once."""
+
+
+class Scope(StrEnum):
+    """What a call asks of a key."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+    WORKER = "worker"
+    ENROL = "enrol"
+
+
+SCOPES: Final[dict[KeyKind, frozenset[Scope]]] = {
+    KeyKind.ADMIN: frozenset({Scope.READ, Scope.SUBMIT, Scope.ADMIN}),
+    KeyKind.USER: frozenset({Scope.READ, Scope.SUBMIT}),
+    KeyKind.READ: frozenset({Scope.READ}),
+    KeyKind.SUBMIT: frozenset({Scope.SUBMIT}),
+    KeyKind.WORKER: frozenset({Scope.WORKER, Scope.ENROL}),
+    KeyKind.JOIN: frozenset({Scope.ENROL}),
+    KeyKind.SIGNIN: frozenset(),
+}
+"""A key's kind is its set of scopes, and stands in its token for people to see."""

@@ -4,7 +4,6 @@ The APIs take keys alone and no cookie, so that no page of another site can use 
 take the cookie alone, and their forms carry a CSRF token.
 """
 
-from collections.abc import Callable
 from typing import cast
 
 from flask import Flask, Response, g, redirect, request, url_for
@@ -14,7 +13,7 @@ from flask_wtf import CSRFProtect
 from orchestrator.errors import NotAllowed, NotFound, Unauthorized
 from orchestrator.farm import accounts, keys
 from orchestrator.model import Key
-from orchestrator.states import KeyKind
+from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm
 from web.hub import off_hub
 
@@ -61,19 +60,21 @@ def current_key() -> Key:
     return cast(Key, g.key)
 
 
-def requires(*kinds: KeyKind) -> Callable[[], None]:
-    """Return a check for a blueprint's before_request: a live key of one of these kinds.
+def clients() -> None:
+    """For a blueprint's before_request: reading asks for one scope, everything else for another."""
+    needs(Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT)
+
+
+def needs(*scopes: Scope) -> None:
+    """Refuse a key that has none of these scopes.
 
     Raises:
-        NotAllowed: the key is of another kind.
+        NotAllowed: it has not.
     """
-
-    def check() -> None:
-        if current_key().kind not in kinds:
-            allowed = " or ".join(kinds)
-            raise NotAllowed(f"This takes a key of kind {allowed}, not {current_key().kind}.")
-
-    return check
+    kind = current_key().kind
+    if SCOPES[kind].isdisjoint(scopes):
+        asked = " or ".join(scopes)
+        raise NotAllowed(f"This asks for a key with the scope {asked}; a {kind} key has it not.")
 
 
 def account_scope() -> str | None:
@@ -96,4 +97,4 @@ def only_admin() -> None:
     Raises:
         NotAllowed: the key is not an admin key.
     """
-    requires(KeyKind.ADMIN)()
+    needs(Scope.ADMIN)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
 from orchestrator.farm import work
-from orchestrator.states import KeyKind
+from orchestrator.states import Scope
 from orchestrator.wire import (
     PREFIX,
     ClaimAnswer,
@@ -22,7 +22,7 @@ from orchestrator.wire import (
 )
 from web import errors
 from web.artifacts import PIECE_BYTES
-from web.auth import csrf, current_key, requires
+from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
 from web.hub import off_hub, pause
 from web.policy import rule_on_frames
@@ -34,7 +34,12 @@ FENCE_DIGITS = 9
 
 bp = Blueprint("worker", __name__, url_prefix=PREFIX)
 csrf.exempt(bp)
-bp.before_request(requires(KeyKind.JOIN, KeyKind.WORKER))
+
+
+@bp.before_request
+def _workers_alone() -> None:
+    needs(Scope.WORKER, Scope.ENROL)
+
 
 M = TypeVar("M", bound=Message)
 

@@ -32,7 +32,10 @@ def ls(server: str | None, as_json: bool) -> None:
 
 @keys.command()
 @click.option(
-    "--kind", type=click.Choice(["user", "admin", "join"]), default="user", show_default=True
+    "--kind",
+    type=click.Choice(["user", "read", "submit", "admin", "join"]),
+    default="user",
+    show_default=True,
 )
 @click.option("--name", default="made by farm keys create", help="What it is for.")
 @click.option("--ttl", metavar="SPAN", callback=lambda c, p, v: v and span(c, p, v), help="As 30d.")
@@ -48,6 +51,29 @@ def create(kind: str, name: str, ttl: float | None, server: str | None, as_json:
         return
     click.echo(row["token"])
     output.say(f"Keep it; it is not shown again. `farm keys revoke {row['id']}` ends it.")
+
+
+@keys.command()
+@click.argument("key_id", metavar="KEY")
+@click.option(
+    "--keep",
+    metavar="SPAN",
+    default="24h",
+    show_default=True,
+    callback=lambda c, p, v: 0.0 if v == "0" else span(c, p, v),
+    help="How long the old key lives on.",
+)
+@server
+@output.as_json
+def rotate(key_id: str, keep: float, server: str | None, as_json: bool) -> None:
+    """Make a key that takes another one's place, and print it, this once."""
+    with connected(server) as client:
+        row = client.post(f"keys/{key_id}/rotate", {"keep_seconds": keep})
+    if as_json:
+        output.document(row)
+        return
+    click.echo(row["token"])
+    output.say("Keep it; it is not shown again. Put it where the old one is used.")
 
 
 @keys.command()

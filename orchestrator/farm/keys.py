@@ -9,13 +9,21 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.errors import BadRequest, NotFound, Unauthorized
+from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
 from orchestrator.farm import Farm, Idempotency, deeds
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Account, Key
 from orchestrator.settings import MAKE_ONE, is_guessable
 from orchestrator.states import KeyKind
+
+CLIENTS = frozenset({KeyKind.USER, KeyKind.READ, KeyKind.SUBMIT})
+"""Kinds whose keys an account handles without an operator."""
+
+ROTATED = CLIENTS | {KeyKind.ADMIN}
+"""Kinds that people carry somewhere by hand, and replace now and then."""
+
+FAR_MS = 10**15
 
 USED_RESOLUTION_MS = 60_000
 """`used_at_ms` is written at most this often, so that reading stays reading."""
@@ -161,12 +169,57 @@ def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
     """End a key at once. `account_id` None: any key; else a user key of that account."""
     with farm.store.write() as tx:
         key = tx.get(Key, key_id, lock=True)
-        own = key and key.account_id == account_id and key.kind is KeyKind.USER
+        own = key and key.account_id == account_id and key.kind in CLIENTS
         if key is None or (account_id is not None and not own):
             raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
         if key.revoked_at_ms is not None:
             return key
         return end(farm, tx, key)
+
+
+def rotate(
+    farm: Farm, account_id: str | None, key_id: str, *, keep_seconds: float
+) -> tuple[Key, str]:
+    """Make a key that takes another one's place; both live until the old one ends.
+
+    Of a line of keys at most two live: the one before the old one ends now. `account_id` None:
+    any key; else a key of that account that is not an operator's.
+
+    Raises:
+        Conflict: the key has ended, or has a successor already.
+    """
+    now = farm.clock()
+    with farm.store.write() as tx:
+        old = tx.get(Key, key_id, lock=True)
+        own = old and old.account_id == account_id and old.kind in CLIENTS
+        if old is None or (account_id is not None and not own):
+            raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
+        if old.kind not in ROTATED or not _live(old, now):
+            raise Conflict("This key has ended or is used once.", next="Make a new one.")
+        if old.successor_id:
+            raise Conflict("This key has a successor already.", next="Rotate that one.")
+        for earlier in tx.find(Key, successor_id=old.id, revoked_at_ms=None):
+            end(farm, tx, earlier)
+        lifetime = old.expires_at_ms and (old.expires_at_ms - old.created_at_ms) / 1000
+        new, token = issue(
+            farm,
+            tx,
+            kind=old.kind,
+            name=old.name,
+            account_id=old.account_id,
+            ttl_seconds=lifetime,
+        )
+        until = min(old.expires_at_ms or now + FAR_MS, now + round(keep_seconds * 1000))
+        tx.save(old, replace(old, successor_id=new.id, expires_at_ms=until))
+        deeds.note(farm, tx, "key.rotate", old.id, old.account_id, successor=new.id)
+        return new, token
+
+
+def is_live(farm: Farm, key_id: str) -> bool:
+    """Tell whether a key still opens anything."""
+    with farm.store.read() as tx:
+        key = tx.get(Key, key_id)
+    return key is not None and _live(key, farm.clock())
 
 
 def end(farm: Farm, tx: Transaction, key: Key) -> Key:

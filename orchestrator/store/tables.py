@@ -290,6 +290,19 @@ keys: Final = Table(
     _ms("expires_at_ms", null=True),
     _ms("revoked_at_ms", null=True),
     _ms("used_at_ms", null=True),
+    _id(name="successor_id", null=True),
+    Index(None, "account_id"),
+)
+
+people: Final = Table(
+    "people",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("password_hash", String(200), nullable=False),
+    _ms("created_at_ms"),
+    _ms("password_at_ms"),
     Index(None, "account_id"),
 )
 
@@ -462,6 +475,7 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Lease: leases,
     model.Entry: entries,
     model.Key: keys,
+    model.Person: people,
     model.Event: events,
     model.Sample: samples,
     model.Attempt: attempts,

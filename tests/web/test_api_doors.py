@@ -14,57 +14,6 @@ from tests.factories import Clock, Hand, account_id, submit
 from tests.web.conftest import Caller
 
 OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
-OPEN = {"/healthz", "/metrics"}
-
-
-def rules(app: Flask) -> list[tuple[str, str]]:
-    """Return every call of the machine-facing API as (method, path)."""
-    found = []
-    for rule in app.url_map.iter_rules():
-        if rule.rule.startswith(("/api/", "/worker/")):
-            path = rule.rule
-            for name, value in (
-                ("<any(pause, resume, cancel):verb>", "pause"),
-                ("<any(video, poster, sheet):name>", "video"),
-                ("<any(drain, admit):verb>", "drain"),
-            ):
-                path = path.replace(name, value)
-            for argument in rule.arguments:
-                path = path.replace(f"<path:{argument}>", "x").replace(f"<{argument}>", "x")
-            found += [(method, path) for method in rule.methods or () if method in METHODS]
-    return found
-
-
-METHODS = {"GET", "POST", "PUT", "DELETE"}
-
-
-@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer farm_user_x_y", "Basic abc"])
-def test_without_a_key_nothing_opens(app: Flask, token: str | None) -> None:
-    """Every call of the API and of the worker protocol is a 401 without a live key."""
-    headers = {} if token is None else {"Authorization": token}
-    client = app.test_client()
-    assert len(rules(app)) > 25
-    for method, path in rules(app):
-        answer = client.open(path, method=method, headers=headers)
-        assert answer.status_code == 401, (method, path)
-        assert answer.get_json()["next"]
-
-
-def test_a_revoked_key_opens_nothing_at_once(api: FlaskClient, house: Farm) -> None:
-    """A key that was revoked a moment ago is a 401."""
-    assert api.get("/api/v1/jobs").status_code == 200
-    for key in keys.listing(house, None):
-        keys.revoke(house, None, key.id)
-    assert api.get("/api/v1/jobs").status_code == 401
-
-
-def test_keys_open_only_their_own_door(app: Flask, caller: Caller) -> None:
-    """A worker key is no API key, and an API key is no worker key."""
-    worker = caller(KeyKind.JOIN)
-    user = caller(KeyKind.USER)
-    for method, path in rules(app):
-        stranger = worker if path.startswith("/api/") else user
-        assert stranger.open(path, method=method).status_code == 403, (method, path)
 
 
 def test_only_an_operator_handles_keys_and_workers(
@@ -248,3 +197,41 @@ def test_nesting_and_odd_names_are_refused_without_an_echo(api: FlaskClient) -> 
     odd = api.post("/api/v1/jobs", json={"prompt": "a cat", "<script>alert(1)": 1})
     assert odd.status_code == 422
     assert "script" not in odd.text
+
+
+def test_a_rotated_key_lives_on_for_a_while(
+    api: FlaskClient, app: Flask, house: Farm, clock: Clock
+) -> None:
+    """Two keys of a line live at most: the old one to its end, and none before it."""
+    own = api.get("/api/v1/keys").get_json()["data"][0]
+
+    def opens(token: str) -> bool:
+        headers = {"Authorization": f"Bearer {token}"}
+        return app.test_client().get("/api/v1/jobs", headers=headers).status_code == 200
+
+    rotate = f"/api/v1/keys/{own['id']}/rotate"
+    second = api.post(rotate, json={"keep_seconds": 60})
+    assert second.status_code == 201
+    assert second.get_json()["scopes"] == ["read", "submit"]
+    assert opens(second.get_json()["token"])
+    assert api.get("/api/v1/jobs").status_code == 200
+    assert api.post(rotate, json={}).status_code == 409
+    again = f"/api/v1/keys/{second.get_json()['id']}/rotate"
+    third = api.post(again, json={"keep_seconds": 60}).get_json()
+    assert api.get("/api/v1/jobs").status_code == 401
+    assert opens(second.get_json()["token"])
+    clock.advance(61)
+    assert not opens(second.get_json()["token"])
+    assert opens(third["token"])
+
+
+def test_a_keys_use_is_written_once_a_minute(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """Requests within a minute write nothing; the next minute's first one does."""
+    api.get("/api/v1/jobs")
+    first = keys.listing(house, account_id(house))[0].used_at_ms
+    clock.advance(59)
+    api.get("/api/v1/jobs")
+    assert keys.listing(house, account_id(house))[0].used_at_ms == first
+    clock.advance(2)
+    api.get("/api/v1/jobs")
+    assert keys.listing(house, account_id(house))[0].used_at_ms == clock.now_ms

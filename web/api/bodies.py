@@ -99,9 +99,16 @@ class HookBody(Body):
 class KeyBody(Body):
     """A new key."""
 
-    kind: Literal["admin", "user", "join"] = "user"
+    kind: Literal["admin", "user", "read", "submit", "join"] = "user"
     name: str = Field(min_length=1, max_length=200)
     ttl_seconds: float | None = Field(None, gt=0, le=10**9)
+
+
+class RotateBody(Body):
+    """How a key is replaced."""
+
+    keep_seconds: float = Field(86_400, ge=0, le=30 * 86_400)
+    """How long the old key lives on."""
 
 
 class SessionPath(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from orchestrator.errors import NotFound
 from orchestrator.farm import audit, deleting, jobs, policy, receipts
 from orchestrator.model import Job
-from orchestrator.states import KeyKind, UnitKind
+from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web import errors
 from web.api import archive, intake, sheets, views
@@ -27,8 +27,12 @@ from web.api.bodies import (
 )
 from web.api.events import stream
 from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
+<<<<<<< HEAD
 from web.api.sheets import FormatQuery
 from web.auth import account_scope, own_account, requires
+=======
+from web.auth import account_scope, clients, own_account
+>>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.context import artifacts, farm
 from web.hub import off_hub
 
@@ -39,7 +43,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     abp_responses={"4XX": Problem},
 )
-bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+bp.before_request(clients)
 
 VERBS = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
 FILES = {

@@ -6,8 +6,13 @@ from flask_openapi import APIBlueprint
 from orchestrator.errors import NotFound
 from orchestrator.farm import calibration, deeds, economics, fleet, keys
 from orchestrator.model import Json
+<<<<<<< HEAD
 from orchestrator.states import KeyKind
 from web.api import sheets, views
+=======
+from orchestrator.states import KeyKind, Scope
+from web.api import views
+>>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.api.bodies import (
     CalibrationQuery,
     DeedsQuery,
@@ -16,12 +21,18 @@ from web.api.bodies import (
     KeyBody,
     KeyPath,
     ModelPath,
+    RotateBody,
     UsageQuery,
     WorkerPath,
     idempotency,
 )
+<<<<<<< HEAD
 from web.api.responses import SECURITY, CalibrationView, EconomicsView, Listed, Problem, View
 from web.auth import account_scope, only_admin, own_account, requires
+=======
+from web.api.responses import SECURITY, CalibrationView, Listed, Problem, View
+from web.auth import account_scope, clients, needs, only_admin, own_account
+>>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.context import farm
 from web.hub import off_hub
 
@@ -32,7 +43,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     abp_responses={"4XX": Problem},
 )
-bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+bp.before_request(clients)
 
 VERBS = {"drain": fleet.drain, "admit": fleet.admit}
 
@@ -150,5 +161,15 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
 
 @bp.delete("/keys/<key_id>", responses={200: View})
 def revoke_key(path: KeyPath) -> Response:
-    """End a key at once. A user key ends user keys of its own account only."""
+    """End a key at once. A user key ends no operator's key, and none of another account."""
+    needs(Scope.READ)
     return jsonify(views.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
+
+
+@bp.post("/keys/<key_id>/rotate", responses={201: View})
+def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
+    """Make the key that takes this one's place; both live for a while. Its token is shown once."""
+    needs(Scope.READ)
+    scope, keep = account_scope(), body.keep_seconds
+    row, token = off_hub(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
+    return views.key(row, token), 201

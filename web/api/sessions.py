@@ -5,8 +5,12 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.farm import sessions
 from orchestrator.model import Json, Session
+<<<<<<< HEAD
 from orchestrator.states import KeyKind
 from web.api import sheets, views
+=======
+from web.api import views
+>>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.api.bodies import (
     LedgerQuery,
     PageQuery,
@@ -17,7 +21,7 @@ from web.api.bodies import (
     idempotency,
 )
 from web.api.responses import SECURITY, Listed, Problem, SessionView
-from web.auth import account_scope, own_account, requires
+from web.auth import account_scope, clients, own_account
 from web.context import farm
 from web.hub import off_hub
 
@@ -28,7 +32,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     abp_responses={"4XX": Problem},
 )
-bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+bp.before_request(clients)
 
 
 @bp.post("", responses={201: SessionView})

@@ -11,7 +11,11 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
+<<<<<<< HEAD
 from orchestrator.states import OnExhausted
+=======
+from orchestrator.states import SCOPES
+>>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -270,8 +274,10 @@ def key(row: Key, token: str | None = None) -> Json:
         "id": row.id,
         "object": "key",
         "kind": row.kind.value,
+        "scopes": sorted(SCOPES[row.kind]),
         "name": row.name,
         "account_id": row.account_id,
+        "successor_id": row.successor_id,
         "created_at": when(row.created_at_ms),
         "expires_at": when(row.expires_at_ms),
         "revoked_at": when(row.revoked_at_ms),

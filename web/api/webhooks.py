@@ -16,7 +16,7 @@ from web.api.bodies import (
     webhook_url,
 )
 from web.api.responses import SECURITY, Listed, Problem, View
-from web.auth import account_scope, current_key, own_account, requires
+from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
 from web.hub import off_hub
 
@@ -27,7 +27,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     abp_responses={"4XX": Problem},
 )
-bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+bp.before_request(clients)
 
 
 @bp.post("", responses={201: View})

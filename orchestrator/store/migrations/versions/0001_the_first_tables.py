@@ -71,13 +71,14 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=True),
     sa.Column('worker_id', sa.String(length=64), nullable=True),
-    sa.Column('kind', sa.Enum('admin', 'user', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('kind', sa.Enum('admin', 'user', 'read', 'submit', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('name', sa.String(length=200), nullable=False),
     sa.Column('secret_sha256', sa.String(length=64), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('revoked_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('used_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('successor_id', sa.String(length=64), nullable=True),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
     sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
@@ -85,6 +86,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('keys', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_keys_account_id'), ['account_id'], unique=False)
+
+    op.create_table('people',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=100), nullable=False),
+    sa.Column('password_hash', sa.String(length=200), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('password_at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_people_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_people')),
+    sa.UniqueConstraint('name', name=op.f('uq_people_name'))
+    )
+    with op.batch_alter_table('people', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_people_account_id'), ['account_id'], unique=False)
 
     op.create_table('sessions',
     sa.Column('id', sa.String(length=64), nullable=False),

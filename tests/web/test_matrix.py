@@ -1,0 +1,300 @@
+"""Every call against everybody who might make it; the table is held to the URL map."""
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from orchestrator.farm import Farm, keys
+from orchestrator.states import KeyKind
+from tests.factories import Clock, Hand, account_id, submit
+from tests.web import evil
+from tests.web.conftest import Caller
+
+READ = (
+    "GET /api/v1/freeze",
+    "GET /api/v1/jobs",
+    "GET /api/v1/jobs/{job_id}",
+    "GET /api/v1/jobs/{job_id}/events",
+    "GET /api/v1/jobs/{job_id}/preview",
+    "GET /api/v1/jobs/{job_id}/receipt",
+    "GET /api/v1/jobs/{job_id}/receipt/audit",
+    "GET /api/v1/jobs/{job_id}/{name}",
+    "GET /api/v1/keys",
+    "GET /api/v1/models",
+    "GET /api/v1/models/{model_id}",
+    "GET /api/v1/queues",
+    "GET /api/v1/sessions",
+    "GET /api/v1/sessions/{session_id}",
+    "GET /api/v1/sessions/{session_id}/ledger",
+    "GET /api/v1/usage",
+    "GET /api/v1/usage/calibration",
+    "GET /api/v1/webhooks",
+    "GET /api/v1/webhooks/{hook_id}",
+    "GET /api/v1/webhooks/{hook_id}/deliveries",
+    "GET /api/v1/workers",
+    "GET /v1/files/{file_id}",
+    "GET /v1/videos",
+    "GET /v1/videos/{video_id}",
+    "GET /v1/videos/{video_id}/content",
+)
+
+SUBMIT = (
+    "DELETE /api/v1/jobs/{job_id}",
+    "DELETE /api/v1/webhooks/{hook_id}",
+    "DELETE /v1/videos/{video_id}",
+    "POST /api/v1/jobs",
+    "POST /api/v1/jobs/{job_id}/{verb}",
+    "POST /api/v1/quotes",
+    "POST /api/v1/sessions",
+    "POST /api/v1/sessions/{session_id}/close",
+    "POST /api/v1/sessions/{session_id}/top-ups",
+    "POST /api/v1/webhooks",
+    "POST /api/v1/webhooks/{hook_id}/deliveries/{delivery_id}/replay",
+    "POST /api/v1/webhooks/{hook_id}/enable",
+    "POST /api/v1/webhooks/{hook_id}/rotate",
+    "POST /api/v1/webhooks/{hook_id}/test",
+    "POST /v1/files",
+    "POST /v1/videos",
+    "POST /v1/videos/edits",
+    "POST /v1/videos/extensions",
+    "POST /v1/videos/{video_id}/remix",
+)
+
+BOTH = (
+    "DELETE /api/v1/keys/{key_id}",
+    "POST /api/v1/keys/{key_id}/rotate",
+)
+"""Asks for reading and submitting."""
+
+ADMIN = (
+    "GET /api/v1/audit",
+    "POST /api/v1/keys",
+    "POST /api/v1/workers/{worker_id}/{verb}",
+    "PUT /api/v1/freeze",
+)
+
+WORKER = (
+    "GET /worker/v1/artifacts/{key}",
+    "POST /worker/v1/claim",
+    "POST /worker/v1/complete",
+    "POST /worker/v1/heartbeat",
+    "POST /worker/v1/hello",
+    "POST /worker/v1/release",
+    "PUT /worker/v1/artifacts/{lease_id}/{name}",
+)
+
+PAGES = (
+    "GET /",
+    "GET /jobs/{job_id}",
+    "GET /jobs/{job_id}/live",
+    "GET /jobs/{job_id}/receipt.json",
+    "GET /jobs/{job_id}/strips/{unit_id}",
+    "GET /jobs/{job_id}/{name}",
+    "GET /videos",
+    "POST /",
+    "POST /jobs/{job_id}/{verb}",
+    "POST /quote",
+    "POST /sign-out",
+)
+"""A signed-in browser's; everybody else is sent to the door."""
+
+OPEN = (
+    "GET /healthz",
+    "GET /metrics",
+    "GET /openapi/",
+    "GET /openapi/oauth2-redirect.html",
+    "GET /openapi/openapi.json",
+    "GET /openapi/static/{filename}",
+    "GET /openapi/swagger",
+    "GET /openapi/swagger/{filename}",
+    "GET /sign-in",
+    "GET /sign-in/{token}",
+    "GET /static/{filename}",
+    "POST /sign-in",
+)
+"""Need no key, and say nothing of any account."""
+
+KEYED = READ + SUBMIT + BOTH + ADMIN + WORKER
+OWNED = ("{job_id}", "{video_id}", "{session_id}", "{key_id}", "{hook_id}", "{file_id}")
+HOLDERS = {
+    "read": {KeyKind.READ, KeyKind.USER, KeyKind.ADMIN},
+    "submit": {KeyKind.SUBMIT, KeyKind.USER, KeyKind.ADMIN},
+    "both": {KeyKind.USER, KeyKind.ADMIN},
+    "admin": {KeyKind.ADMIN},
+    "worker": {KeyKind.WORKER, KeyKind.JOIN},
+}
+NO_FILES = ("/preview", "/{name}", "/content", "/replay")
+"""Calls that find the job, and then no file: a worker by hand paints none."""
+SCOPED = {
+    call: scope
+    for scope, calls in zip(HOLDERS, (READ, SUBMIT, BOTH, ADMIN, WORKER), strict=True)
+    for call in calls
+}
+BODIES: dict[str, Any] = {
+    "PUT /api/v1/freeze": {"frozen": False},
+    "POST /api/v1/keys": {"name": "another"},
+    "POST /api/v1/keys/{key_id}/rotate": {"keep_seconds": 0},
+    "POST /api/v1/sessions/{session_id}/top-ups": {"gpu_seconds": 1},
+    "POST /v1/videos/{video_id}/remix": {"prompt": "a cat"},
+}
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+def plain(rule: str) -> str:
+    """Return a rule's path in OpenAPI's spelling."""
+    return re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule)
+
+
+def test_every_route_is_placed(app: Flask) -> None:
+    """A call that is in none of these lists, or a list's call that is gone, fails here."""
+    found = {
+        f"{method} {plain(rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) & METHODS
+    }
+    placed = [*KEYED, *PAGES, *OPEN]
+    assert sorted(found) == sorted(placed)
+    assert len(placed) == len(set(placed))
+
+
+def test_every_call_of_the_description_is_placed(app: Flask) -> None:
+    """openapi.json describes no call that the matrix does not know."""
+    described = app.test_client().get("/openapi/openapi.json").get_json()["paths"]
+    calls = {f"{m.upper()} {plain(p)}" for p, way in described.items() for m in way}
+    known = {re.sub(r"\{\w+\}", "{}", call) for call in (*KEYED, *OPEN)}
+    assert {re.sub(r"\{[^}]*\}", "{}", call) for call in calls} <= known
+
+
+@pytest.fixture
+def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[str, str]:
+    """One of everything that the home account owns, by the name it has in an address."""
+    job, video = submit(house), submit(house)
+    hand = Hand(house, clock)
+    hand.work_off()
+    file = api.post("/v1/files", data={"file": (_file(), "a.png"), "purpose": "vision"}).get_json()
+    hook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
+    mine, _ = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="mine")
+    caller()  # other keys beside it
+    return {
+        "job_id": job.id,
+        "video_id": video.id,
+        "session_id": job.session_id,
+        "key_id": mine.id,
+        "hook_id": hook["id"],
+        "delivery_id": "dlv_none",
+        "file_id": file["id"],
+        "model_id": "fake",
+        "worker_id": hand.id,
+        "lease_id": "lse_none",
+        "unit_id": "unt_none",
+        "key": "units/unt_1/1/video.mp4",
+        "filename": "none.css",
+        "token": "farm_signin_none",
+    }
+
+
+def _file() -> Any:
+    import io
+
+    return io.BytesIO(evil.picture())
+
+
+def made(call: str, things: dict[str, str]) -> tuple[str, str]:
+    """Return the method and the address of a call on these things."""
+    method, path = call.split(" ")
+    verb = "drain" if "worker_id" in path else "cancel"
+    return method, path.format(**things, verb=verb, name="video")
+
+
+def send(client: FlaskClient, call: str, things: dict[str, str]) -> Any:
+    """Make a call without a body and return its answer, closed."""
+    method, path = made(call, things)
+    answer = client.open(path, method=method, json=BODIES.get(call))
+    answer.close()
+    return answer
+
+
+@pytest.mark.parametrize("token", [None, "Bearer", "Bearer farm_user_x_y", "Basic YTpi"])
+def test_without_a_key_nothing_opens(app: Flask, things: dict[str, str], token: str | None) -> None:
+    """Every call with a scope is a 401 without a live key, whatever it names."""
+    client = app.test_client()
+    if token:
+        client.environ_base["HTTP_AUTHORIZATION"] = token
+    for call in KEYED:
+        assert send(client, call, things).status_code == 401, call
+
+
+def test_a_revoked_or_expired_key_opens_nothing(
+    app: Flask, house: Farm, clock: Clock, things: dict[str, str]
+) -> None:
+    """A key that ended a moment ago is no key, on any call."""
+    owner = account_id(house)
+    row, revoked = keys.create(house, account_id=owner, kind=KeyKind.ADMIN, name="r")
+    keys.revoke(house, None, row.id)
+    _, expired = keys.create(house, account_id=owner, kind=KeyKind.ADMIN, name="e", ttl_seconds=5)
+    clock.advance(6)
+    for token in (revoked, expired):
+        client = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+        for call in KEYED:
+            assert send(client, call, things).status_code == 401, call
+
+
+@pytest.mark.parametrize("kind", list(KeyKind))
+def test_a_key_opens_what_its_scopes_say(
+    caller: Caller, things: dict[str, str], kind: KeyKind
+) -> None:
+    """Any other call is a 403, and names the scope it asks for."""
+    client = caller(kind)
+    for call, scope in SCOPED.items():
+        if kind in HOLDERS[scope]:
+            continue
+        answer = send(client, call, things)
+        assert answer.status_code == 403, (call, kind)
+        assert "scope" in answer.get_data(as_text=True)
+
+
+def test_the_owner_gets_in(caller: Caller, things: dict[str, str]) -> None:
+    """With its own key and its own things, no call is refused at the door."""
+    user = caller(KeyKind.USER)
+    last = ("DELETE", "POST /api/v1/sessions/{session_id}/close")
+    for call in sorted(READ + SUBMIT + BOTH, key=lambda c: c.startswith(last)):
+        allowed = {404} if call.endswith(NO_FILES) else set()
+        status = send(user, call, things).status_code
+        assert status not in {401, 403, 404, 405, 500} - allowed, (call, status)
+
+
+@pytest.mark.parametrize("call", [c for c in READ + SUBMIT + BOTH if any(o in c for o in OWNED)])
+def test_another_tenants_things_are_not_found(
+    other: FlaskClient, things: dict[str, str], call: str
+) -> None:
+    """Whatever belongs to another account is a 404, as if it were not there."""
+    method, path = made(call, things)
+    body = BODIES.get(call)
+    answer = other.open(path, method=method, json=body)
+    assert answer.status_code == 404, answer.text
+    ghost = {name: f"{value[:4]}ghost" for name, value in things.items()}
+    nothing = other.open(made(call, ghost)[1], method=method, json=body)
+    assert nothing.status_code == 404
+
+
+@pytest.mark.parametrize("call", [c for c in READ if "{" not in c])
+def test_another_tenants_lists_hold_nothing_of_mine(
+    other: FlaskClient, things: dict[str, str], call: str
+) -> None:
+    """No list shows a thing of another account."""
+    text = other.get(call.split(" ")[1]).text
+    for name in ("job_id", "session_id", "key_id", "hook_id", "file_id"):
+        assert things[name] not in text, (call, name)
+
+
+def test_pages_send_strangers_to_the_door(app: Flask, things: dict[str, str]) -> None:
+    """No page opens for a browser without a cookie, nor for an API key."""
+    app.config["WTF_CSRF_ENABLED"] = False
+    for call in PAGES:
+        answer = send(app.test_client(), call, things)
+        assert answer.status_code == 303, call
+        assert "/sign-in" in answer.headers["Location"]
