@@ -18,6 +18,7 @@ READ = (
     "GET /api/v1/jobs",
     "GET /api/v1/jobs/{job_id}",
     "GET /api/v1/jobs/{job_id}/events",
+    "GET /api/v1/jobs/{job_id}/frames.zip",
     "GET /api/v1/jobs/{job_id}/preview",
     "GET /api/v1/jobs/{job_id}/receipt",
     "GET /api/v1/jobs/{job_id}/receipt/audit",
@@ -37,6 +38,7 @@ READ = (
     "GET /api/v1/workers",
     "GET /v1/files/{file_id}",
     "GET /v1/videos",
+    "GET /v1/videos/characters/{character_id}",
     "GET /v1/videos/{video_id}",
     "GET /v1/videos/{video_id}/content",
 )
@@ -58,6 +60,7 @@ SUBMIT = (
     "POST /api/v1/webhooks/{hook_id}/test",
     "POST /v1/files",
     "POST /v1/videos",
+    "POST /v1/videos/characters",
     "POST /v1/videos/edits",
     "POST /v1/videos/extensions",
     "POST /v1/videos/{video_id}/remix",
@@ -71,6 +74,7 @@ BOTH = (
 
 ADMIN = (
     "GET /api/v1/audit",
+    "GET /api/v1/usage/economics",
     "POST /api/v1/keys",
     "POST /api/v1/workers/{worker_id}/{verb}",
     "PUT /api/v1/freeze",
@@ -118,7 +122,15 @@ OPEN = (
 """Need no key, and say nothing of any account."""
 
 KEYED = READ + SUBMIT + BOTH + ADMIN + WORKER
-OWNED = ("{job_id}", "{video_id}", "{session_id}", "{key_id}", "{hook_id}", "{file_id}")
+OWNED = (
+    "{job_id}",
+    "{video_id}",
+    "{session_id}",
+    "{key_id}",
+    "{hook_id}",
+    "{file_id}",
+    "{character_id}",
+)
 HOLDERS = {
     "read": {KeyKind.READ, KeyKind.USER, KeyKind.ADMIN},
     "submit": {KeyKind.SUBMIT, KeyKind.USER, KeyKind.ADMIN},
@@ -126,7 +138,7 @@ HOLDERS = {
     "admin": {KeyKind.ADMIN},
     "worker": {KeyKind.WORKER, KeyKind.JOIN},
 }
-NO_FILES = ("/preview", "/{name}", "/content", "/replay")
+NO_FILES = ("/preview", "/frames.zip", "{character_id}", "/{name}", "/content", "/replay")
 """Calls that find the job, and then no file: a worker by hand paints none."""
 SCOPED = {
     call: scope
@@ -156,7 +168,8 @@ def test_every_route_is_placed(app: Flask) -> None:
         for method in (rule.methods or set()) & METHODS
     }
     placed = [*KEYED, *PAGES, *OPEN]
-    assert sorted(found) == sorted(placed)
+    assert found - set(placed) == set(), "place them"
+    assert set(placed) - found == set(), "they are gone"
     assert len(placed) == len(set(placed))
 
 
@@ -186,6 +199,7 @@ def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[
         "hook_id": hook["id"],
         "delivery_id": "dlv_none",
         "file_id": file["id"],
+        "character_id": "char_none",
         "model_id": "fake",
         "worker_id": hand.id,
         "lease_id": "lse_none",

@@ -27,12 +27,8 @@ from web.api.bodies import (
 )
 from web.api.events import stream
 from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
-<<<<<<< HEAD
 from web.api.sheets import FormatQuery
-from web.auth import account_scope, own_account, requires
-=======
 from web.auth import account_scope, clients, own_account
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.context import artifacts, farm
 from web.hub import off_hub
 

@@ -6,13 +6,8 @@ from flask_openapi import APIBlueprint
 from orchestrator.errors import NotFound
 from orchestrator.farm import calibration, deeds, economics, fleet, keys
 from orchestrator.model import Json
-<<<<<<< HEAD
-from orchestrator.states import KeyKind
-from web.api import sheets, views
-=======
 from orchestrator.states import KeyKind, Scope
-from web.api import views
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
+from web.api import sheets, views
 from web.api.bodies import (
     CalibrationQuery,
     DeedsQuery,
@@ -26,13 +21,8 @@ from web.api.bodies import (
     WorkerPath,
     idempotency,
 )
-<<<<<<< HEAD
 from web.api.responses import SECURITY, CalibrationView, EconomicsView, Listed, Problem, View
-from web.auth import account_scope, only_admin, own_account, requires
-=======
-from web.api.responses import SECURITY, CalibrationView, Listed, Problem, View
 from web.auth import account_scope, clients, needs, only_admin, own_account
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.context import farm
 from web.hub import off_hub
 

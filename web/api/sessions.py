@@ -5,12 +5,7 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.farm import sessions
 from orchestrator.model import Json, Session
-<<<<<<< HEAD
-from orchestrator.states import KeyKind
 from web.api import sheets, views
-=======
-from web.api import views
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
 from web.api.bodies import (
     LedgerQuery,
     PageQuery,

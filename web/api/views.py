@@ -11,11 +11,7 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
-<<<<<<< HEAD
-from orchestrator.states import OnExhausted
-=======
-from orchestrator.states import SCOPES
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
+from orchestrator.states import SCOPES, OnExhausted
 
 T = TypeVar("T")
 BASE = "/api/v1"

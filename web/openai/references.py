@@ -6,15 +6,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.farm import references
 from orchestrator.model import Json, Reference
-<<<<<<< HEAD
-from orchestrator.states import KeyKind
 from web import film, uploads
-from web.auth import account_scope, csrf, own_account, requires
-from web.context import farm, settings
-=======
 from web.auth import account_scope, clients, csrf, own_account
-from web.context import farm
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
+from web.context import farm, settings
 from web.hub import off_hub
 from web.openai import asking
 from web.openai.showing import timestamp

@@ -9,20 +9,12 @@ from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import deleting, extensions, jobs
 from orchestrator.model import Brief, Job, Json, Origin
-<<<<<<< HEAD
-from orchestrator.states import JobState, KeyKind
+from orchestrator.states import JobState
 from web import film, uploads
 from web.api import archive, intake
 from web.api.bodies import JobBody
-from web.auth import account_scope, csrf, own_account, requires
-from web.context import artifacts, farm, settings
-=======
-from orchestrator.states import JobState
-from web.api import intake
-from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
-from web.context import artifacts, farm
->>>>>>> 73d4c93 (Give keys scopes and successors; place every route in one matrix of callers)
+from web.context import artifacts, farm, settings
 from web.hub import off_hub, pause
 from web.openai import asking, showing
 from web.openai.references import kept_image
