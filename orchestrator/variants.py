@@ -10,6 +10,8 @@ from orchestrator.model import Brief, Plan, Size
 
 LEAST_SIDE_PX: Final = 32
 """A smaller picture than this is no video anybody wants."""
+LEAST_MEGAPIXELS: Final = 1
+"""Less than this to encode less is not worth a smaller picture."""
 LEAST_FPS: Final = 6
 """Fewer frames a second are a slide show."""
 
@@ -42,8 +44,7 @@ def variants(brief: Brief, plan: Plan, card: ModelCard) -> tuple[Variant, ...]:
     """Return variants of a planned brief on its own model, each less work than the one before.
 
     First fewer steps, then fewer frames a second, then a smaller picture, then a shorter video;
-    whatever gave before keeps giving, but size and rate of an extension: it must be joined. Less
-    than a megapixel to encode less is not worth a line.
+    whatever gave before keeps giving, but size and rate of an extension: it must be joined.
     """
     found: list[Variant] = []
     least = _work(plan, plan.steps, plan.frames_total, plan.output)
@@ -51,7 +52,7 @@ def variants(brief: Brief, plan: Plan, card: ModelCard) -> tuple[Variant, ...]:
         assert asked.steps and asked.seconds and asked.fps and asked.size
         count = max(len(plan.shots), round(asked.seconds * asked.fps))
         work = _work(plan, asked.steps, count, asked.size)
-        if work[0] < least[0] or (work[0] == least[0] and work[1] < least[1] - 1):
+        if work[0] < least[0] or (work[0] == least[0] and work[1] < least[1] - LEAST_MEGAPIXELS):
             least = work
             found.append(Variant(change=change, label=label, brief=asked))
     return tuple(found)
@@ -102,7 +103,9 @@ def _asked(brief: Brief, plan: Plan, card: ModelCard) -> Iterator[tuple[Change, 
     if asked.fps != plan.fps:
         said += f", {asked.fps} frames a second"
     half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
-    if min(half.width, half.height) >= LEAST_SIDE_PX and not plan.lead:
+    saved = plan.seconds * (asked.fps or plan.fps) * (plan.output.megapixels - half.megapixels)
+    small = min(half.width, half.height) < LEAST_SIDE_PX
+    if saved > LEAST_MEGAPIXELS and not small and not plan.lead:
         asked = replace(asked, size=half)
         yield Change.SIZE, f"{said}, {half} pixels", asked
     for part in (2, 4, 8):

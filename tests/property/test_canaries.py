@@ -165,7 +165,7 @@ def nobody_looks_for_lapsed_leases(patch: Patch) -> None:
 def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:
     """The frames that a stopped unit did not finish are never rendered."""
 
-    def forgetful(case: Case, unit: Any, lease: Lease, worker: Any, kept: int) -> None:
+    def forgetful(case: Case, unit: Any, lease: Lease, worker: Any, kept: int, *_: Any) -> None:
         smaller = replace(unit, frames=kept)
         case.tx.save(unit, smaller)
         results._done(case, smaller, lease, worker, None)
@@ -177,8 +177,8 @@ def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
     """The new unit begins again at the first frame."""
     real = results._split
 
-    def doubled(case: Case, unit: Any, lease: Lease, worker: Any, kept: int) -> None:
-        real(case, unit, lease, worker, kept)
+    def doubled(case: Case, unit: Any, lease: Lease, worker: Any, kept: int, *more: Any) -> None:
+        real(case, unit, lease, worker, kept, *more)
         rest = next(u for u in case.units() if u.first_frame == unit.first_frame + kept)
         case.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
 

@@ -14,6 +14,17 @@ from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Session
 from orchestrator.states import EntryKind, JobState
 
+CHANGES: tuple[dict[str, object], ...] = (
+    {"gpu_ms": 1},
+    {"note": "changed"},
+    {"credit": "spent:other"},
+    {"job_id": "j999"},
+    {"at_ms": 1},
+    {"price_microusd": 1},
+    {"number": 1},
+    {"previous_sha256": ""},
+    {"sha256": "0" * 64},
+)
 amounts = st.integers(min_value=1, max_value=10_000)
 
 
@@ -183,6 +194,34 @@ class LedgerMachine(RuleBasedStateMachine):
         """I4: the open leases of a job never promise more than it holds."""
         for name, one in self.jobs.items():
             assert sum(ms for owner, ms in self.leases if owner == name) <= one.held_gpu_ms
+
+    @invariant()
+    def every_entry_balances(self) -> None:
+        """What one account gets another one gives, and it is more than nothing."""
+        for entry in self.entries:
+            assert entry.gpu_ms > 0
+            assert entry.debit != entry.credit
+
+    @invariant()
+    def entries_are_a_chain(self) -> None:
+        """I6: every entry follows the one before, and the session knows the last."""
+        assert ledger.chain_fault(self.session, self.entries[::-1]) is None
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data(), change=st.sampled_from(CHANGES))
+    def tamper(self, data: st.DataObject, change: dict[str, object]) -> None:
+        """A changed, missing or added entry is found, and none before it is accused."""
+        at = data.draw(st.integers(0, len(self.entries) - 1))
+        victim = self.entries[at]
+        changed = replace(victim, **change)  # type: ignore[arg-type]
+        if changed == victim:
+            return
+        forged = [*self.entries[:at], changed, *self.entries[at + 1 :]]
+        found = ledger.chain_fault(self.session, forged)
+        assert found
+        assert found.entry is None or found.entry.number >= min(victim.number, changed.number)
+        assert ledger.chain_fault(self.session, self.entries[:at] + self.entries[at + 1 :])
+        assert ledger.chain_fault(self.session, [*self.entries, victim])
 
     @invariant()
     def entries_are_the_balances(self) -> None:
