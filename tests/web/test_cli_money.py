@@ -1,0 +1,128 @@
+"""`farm jobs receipt`, `farm usage` and `farm session ledger` against a farm over HTTP."""
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from werkzeug.serving import make_server
+
+from orchestrator import cli
+from orchestrator.farm import Farm, keys
+from orchestrator.settings import settings
+from orchestrator.states import KeyKind
+from tests.factories import Clock, Hand, account_id, submit
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    app: Flask, house: Farm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run `farm` in this process with an admin key; returns exit code, stdout and stderr."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _, token = keys.create(
+        house, account_id=account_id(house), kind=KeyKind.ADMIN, name="command line"
+    )
+    monkeypatch.setenv("FARM_SERVER", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("FARM_API_KEY", token)
+    settings.cache_clear()
+
+    def farm(*args: str) -> tuple[int, str, str]:
+        code = cli._run(list(args))
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    yield farm
+    server.shutdown()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def done(house: Farm, clock: Clock) -> str:
+    """A finished job."""
+    job = submit(house)
+    Hand(house, clock).work_off(gpu_ms=10)
+    return job.id
+
+
+def test_a_bill_is_verified_and_a_forged_one_named(run: Run, done: str, house: Farm) -> None:
+    """`--verify` says what it checked; after a forgery it exits with 1 and names the entry."""
+    code, out, err = run("jobs", "receipt", "--verify", done)
+    assert code == 0
+    assert "entries of 4 leases" in out
+    assert "is what the ledger says" in err
+    store = house.store
+    with store.engine.begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("DROP TRIGGER entries_no_update"))
+        connection.execute(text("UPDATE entries SET price_microusd = 0 WHERE number = 3"))
+    code, out, err = run("jobs", "receipt", "--verify", done)
+    assert code == 1
+    assert "Entry 3 (ent_" in err
+    assert "Next:" in err
+    code, out, _ = run("jobs", "receipt", "--verify", done, "--json")
+    assert (code, json.loads(out)["fault"]["number"]) == (1, 3)
+
+
+def test_a_bill_says_its_rate_card_and_what_was_not_charged(
+    run: Run, house: Farm, clock: Clock
+) -> None:
+    """The receipt names the card, every attempt, and the reason of each GPU-ms at no charge."""
+    job = submit(house)
+    hand = Hand(house, clock)
+    order = hand.claim()
+    assert order
+    hand.release(order, gpu_ms=30)
+    hand.work_off(gpu_ms=10)
+    code, out, _ = run("jobs", "receipt", job.id)
+    assert code == 0
+    assert "by rate card 2026-11" in out
+    assert "not charged: 0.03 GPU-seconds, handed back" in out
+    code, out, _ = run("jobs", "receipt", job.id, "--csv")
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert [line["attempt"] for line in lines] == ["1", "2", "1", "1", "1"]
+
+
+def test_the_ledger_as_csv(run: Run, done: str) -> None:
+    """`session ledger --csv` prints every entry, the newest first."""
+    code, out, _ = run("session", "ledger", "default", "--csv")
+    numbers = [int(row["number"]) for row in csv.DictReader(io.StringIO(out))]
+    assert code == 0
+    assert numbers == list(range(len(numbers), 0, -1))
+
+
+def test_the_books_have_a_total_and_the_idle_time(run: Run, done: str) -> None:
+    """`usage --money` shows each row, the total, and the devices; by what no books are, it says."""
+    code, out, _ = run("usage", "--money", "--by", "user")
+    assert code == 0
+    assert "total" in out
+    assert "IDLE COST" in out
+    code, out, _ = run("usage", "--money", "--csv")
+    assert [row["plan"] for row in csv.DictReader(io.StringIO(out))][-2:] == ["idle", "total"]
+    assert run("usage", "--money", "--by", "worker")[0] == 2
+    assert run("usage", "--by", "plan")[0] == 2
+    assert run("usage", "--money", "--calibration")[0] == 2
+
+
+def test_calibration_without_a_job_says_what_to_do(run: Run, house: Farm, clock: Clock) -> None:
+    """An empty table has a next step; one job later there is a share."""
+    code, out, err = run("usage", "--calibration")
+    assert (code, out) == (0, "")
+    assert "farm render" in err
+    submit(house)
+    Hand(house, clock).work_off(gpu_ms=10)
+    code, out, _ = run("usage", "--calibration")
+    assert "1 of the last 1 jobs came in under their p90: 100 %" in out
+
+
+def test_usage_of_the_week_is_as_it_was(run: Run, done: str) -> None:
+    """Without options usage is by session, as a table, a document or CSV."""
+    assert "SESSION" in run("usage")[1]
+    assert json.loads(run("usage", "--json")[1])["data"][0]["units"] == 4
+    assert run("usage", "--csv")[1].startswith("session,units,gpu_seconds,lost_gpu_seconds\n")
