@@ -1,10 +1,13 @@
-"""At the door: a job that the operator's policy refused is not written."""
+"""What the policy's ruling lets in, and out: no job of a refused prompt, no refused frame."""
 
 from dataclasses import asdict
+from typing import Final
 
 from orchestrator.errors import PolicyRefused, PolicyUnavailable
 from orchestrator.farm import Farm
-from orchestrator.model import Json, Ruling
+from orchestrator.model import Job, Json, Ruling
+
+FRAMES: Final = "frames"
 
 
 def admitted(farm: Farm, ruling: Ruling | None) -> Json:
@@ -22,3 +25,9 @@ def admitted(farm: Farm, ruling: Ruling | None) -> Json:
             raise PolicyUnavailable
         raise PolicyRefused(f"The operator's policy refused this: {ruling.reason}")
     return {"prompt": asdict(ruling)}
+
+
+def shows_frames(farm: Farm, job: Job) -> bool:
+    """Tell whether anybody may see a job's frames: not before they were judged."""
+    ruling = job.rulings.get(FRAMES)
+    return bool(ruling["allowed"]) if ruling else not farm.terms.judges_frames

@@ -18,7 +18,7 @@ from orchestrator.farm import (
     quoting,
     scheduling,
 )
-from orchestrator.farm.admission import admitted
+from orchestrator.farm.admission import admitted, shows_frames
 from orchestrator.farm.case import Case
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
@@ -67,7 +67,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitView:
-    """A unit with the lease whose result was accepted."""
+    """A unit with the lease whose result was accepted and may be seen."""
 
     unit: Unit
     lease: Lease | None
@@ -203,10 +203,15 @@ def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
 
 
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
-    """Return a job's units in frame order, each with its accepted lease."""
+    """Return a job's units in frame order, each with its accepted lease.
+
+    Without it while nobody may see its frames: whoever serves pictures finds them by it.
+    """
     with farm.store.read() as tx:
-        own(tx, account_id, job_id)
-        accepted = {lease.id: lease for lease in tx.find(Lease, job_id=job_id)}
+        leases = (
+            tx.find(Lease, job_id=job_id) if shows_frames(farm, own(tx, account_id, job_id)) else ()
+        )
+        accepted = {lease.id: lease for lease in leases}
         return tuple(
             UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))
             for unit in tx.find(Unit, job_id=job_id, order="first_frame,id")

@@ -4,19 +4,15 @@ Asking it takes a while and may fail, so that happens before these transactions,
 that asks (`web.policy`). Here a ruling is kept and obeyed.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Final
+from dataclasses import asdict
 
 from orchestrator.errors import PolicyRefused
 from orchestrator.farm import Farm
+from orchestrator.farm.admission import FRAMES
 from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import UnitView
 from orchestrator.model import Job, Json, Lease, Ruling
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
-
-FRAMES: Final = "frames"
 
 
 def to_judge(farm: Farm, worker_id: str, request: CompleteRequest) -> tuple[Job, Lease] | None:
@@ -57,19 +53,6 @@ def publishes(case: Case, lease: Lease) -> bool:
     case.change(wish=None)
     case.end(JobEvent.FAIL, error=_error(ruling))
     return False
-
-
-def shows_frames(farm: Farm, job: Job) -> bool:
-    """Tell whether anybody may see a job's frames: not before they were judged."""
-    ruling = job.rulings.get(FRAMES)
-    return bool(ruling["allowed"]) if ruling else not farm.terms.judges_frames
-
-
-def visible(farm: Farm, job: Job, units: Sequence[UnitView]) -> tuple[UnitView, ...]:
-    """Return a job's units, without what they made while nobody may see it."""
-    if shows_frames(farm, job):
-        return tuple(units)
-    return tuple(replace(view, lease=None) for view in units)
 
 
 def _error(ruling: Json) -> Json:

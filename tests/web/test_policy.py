@@ -229,14 +229,15 @@ def test_refused_frames_are_never_shown_and_are_paid_for(house: House) -> None:
     job = studio.submit()
     path = f"{JOBS}/{job['id']}"
     order = studio.render()
-    assert studio.api.get(f"{path}/preview").status_code == 404
+    for name in ("preview", "frames.zip"):
+        assert studio.api.get(f"{path}/{name}").status_code == 404, name
     assert studio.finish(order) == 200
     ended = studio.api.get(path).get_json()
     assert (ended["state"], ended["error"]["code"]) == ("failed", "policy_refused")
     assert ended["rulings"]["frames"]["allowed"] is False
     assert ended["usage"]["gpu_seconds"] > 0
     assert ended["usage"]["held_gpu_seconds"] == 0
-    for name in ("video", "poster", "sheet", "preview"):
+    for name in ("video", "poster", "sheet", "preview", "frames.zip"):
         assert studio.api.get(f"{path}/{name}").status_code == 404, name
     assert check.violations(studio.farm) == []
     assert studio.finish(order) == 200
