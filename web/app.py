@@ -18,7 +18,7 @@ from orchestrator.wiring import farm_from
 from web import auth, errors, pages, protocol
 from web.api import health, jobs, operators, sessions, webhooks
 from web.artifacts import Artifacts
-from web.openai import references, videos
+from web.openai import models, references, videos
 from web.policy import Policies
 
 MEGABYTE = 1 << 20
@@ -70,7 +70,7 @@ def create_app(
     auth.init_app(app)
     errors.init_app(app)
     app.register_blueprint(pages.bp)
-    for room in (protocol, videos, references):
+    for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)
     for api in (sessions, jobs, webhooks, operators, health):
         auth.csrf.exempt(api.bp)

@@ -4,12 +4,18 @@ The finished video is joined as it is, as one more segment before the new ones, 
 an extension needs nothing but the video before it.
 """
 
+from typing import Final
+
 from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Brief, Job, Origin, Plan
 from orchestrator.states import JobState
 from orchestrator.wire import SegmentRef
+
+NEWEST: Final = 200
+"""Videos that are looked through for a file."""
 
 
 def video_frames(job: Job) -> int:
@@ -21,6 +27,20 @@ def origin(source: Job) -> Origin:
     """Return what an extension of a finished job goes on from."""
     last = planner.plan_from_json(source.plan).shots[-1]
     return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
+
+
+def find_video(farm: Farm, account_id: str, sha256: str) -> Job | None:
+    """Return the job whose finished video is this file, of the account's newest ones."""
+    with farm.store.read() as tx:
+        newest = tx.find(
+            Job,
+            account_id=account_id,
+            state=JobState.SUCCEEDED,
+            deleted_at_ms=None,
+            order="-id",
+            limit=NEWEST,
+        )
+    return next((job for job in newest if job.artifacts["video"]["sha256"] == sha256), None)
 
 
 def check(tx: Transaction, account_id: str, brief: Brief, plan: Plan) -> None:

@@ -156,7 +156,7 @@ def a_remix_and_an_edit_are_new_videos(client: openai.OpenAI) -> None:
     """remix takes another prompt, edit adds to it; both keep seed, size and length."""
     video = make(client, extra_body={"seed": 7})
     remix = client.videos.remix(video.id, prompt="a cat sleeps")
-    edited = client.videos.edit(prompt="at night", **source(video))
+    edited = client.videos.edit(prompt="at night", **source(client, video))
     for again in (remix, edited):
         assert again.remixed_from_video_id == video.id
         assert (again.seconds, again.size) == (video.seconds, video.size)
@@ -166,23 +166,36 @@ def a_remix_and_an_edit_are_new_videos(client: openai.OpenAI) -> None:
     assert edited.prompt == "a rocket rises, at night"
 
 
-def source(video: openai.types.Video) -> dict[str, Any]:
+def source(client: openai.OpenAI, video: openai.types.Video) -> dict[str, Any]:
     """Return the arguments that name a source: the client refuses to send `video={"id": …}`."""
     return {"video": openai.omit, "extra_body": {"video": {"id": video.id}}}
+
+
+def download(client: openai.OpenAI, video: openai.types.Video) -> dict[str, Any]:
+    """Return the arguments that send a source as it was downloaded, which the farm knows again."""
+    return {"video": ("dog.mp4", client.videos.download_content(video.id).content)}
 
 
 @check
 def an_extension_is_one_longer_video(client: openai.OpenAI) -> None:
     """Its seconds are the total, its MP4 holds all frames, and it can be extended again."""
     video = make(client)
-    for total in ("3", "5"):
-        longer = client.videos.extend(prompt="it falls", seconds="2", **source(video))
+    for total, how in (("3", source), ("5", download)):
+        longer = client.videos.extend(prompt="it falls", seconds="2", **how(client, video))
         assert (longer.seconds, longer.size) == (total, video.size)
         video = client.videos.poll(longer.id)
         assert video.status == "completed", video
     film = client.videos.download_content(video.id).content
     with av.open(io.BytesIO(film)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 5 * SMALL["fps"]
+
+
+@check
+def the_models_are_listed(client: openai.OpenAI) -> None:
+    """models.list and models.retrieve know what create takes."""
+    assert "fake" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("fake").owned_by == "framefarm"
+    assert isinstance(refused(lambda: client.models.retrieve("gpt-4")), openai.NotFoundError)
 
 
 @check

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -10,10 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm, jobs, sessions
+from orchestrator.states import JobState, PauseReason
 from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web.conftest import Caller
 from tests.web.test_api_jobs import PNG
 from web import pictures
+from web.openai import showing
 
 VIDEOS = "/v1/videos"
 
@@ -230,7 +233,29 @@ def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: 
     assert (remix["prompt"], edited["prompt"]) == ("a cat", "a rocket rises, at night")
 
 
-def test_an_upload_is_no_source(api: FlaskClient) -> None:
+@pytest.mark.parametrize("reason", list(PauseReason))
+def test_a_poll_of_a_paused_video_ends_if_nothing_will_happen(
+    api: FlaskClient, house: Farm, reason: PauseReason
+) -> None:
+    """Waiting for a top-up is `failed` with its reason; waiting for a person is `queued`."""
+    job = jobs.get(house, None, create(api)["id"])
+    shown = showing.video(replace(job, state=JobState.PAUSED, pause_reason=reason))
+    if reason is PauseReason.BUDGET:
+        assert (shown["status"], shown["error"]["code"]) == ("failed", "budget_exceeded")
+    else:
+        assert (shown["status"], shown["error"]) == ("queued", None)
+    assert (shown["state"], shown["pause_reason"]) == ("paused", reason)
+
+
+def test_a_cancelled_video_has_failed(api: FlaskClient) -> None:
+    """OpenAI has no word for it: `failed` with the code `cancelled`."""
+    video = create(api)
+    api.post(f"/api/v1/jobs/{video['id']}/cancel")
+    shown = api.get(f"{VIDEOS}/{video['id']}").get_json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "cancelled")
+
+
+def test_a_foreign_upload_is_no_source(api: FlaskClient) -> None:
     """Only videos of this farm can be edited or extended, and the refusal says so."""
     for call in ("edits", "extensions"):
         answer = api.post(

@@ -37,9 +37,9 @@ def frames_zip(job: Job) -> Response:
     before = video_frames(job) - job.frames_total
 
     def named() -> Iterator[tuple[str, bytes]]:
-        for first_frame, key in done:
+        for numbers, key in done:
             with files.as_file(key) as master:
-                for number, png in enumerate(film.frames(master, program), start=first_frame):
+                for number, png in zip(numbers, film.frames(master, program), strict=True):
                     yield f"frame_{before + number:06}.png", png
 
     answer = Response(_zipped(named(), job.created_at_ms), mimetype="application/zip")
@@ -48,9 +48,9 @@ def frames_zip(job: Job) -> Response:
 
 
 def last_master(job: Job) -> str | None:
-    """Return the key of the file with the last frame that a job has painted, if it is kept."""
-    done = _masters(job)
-    return done[-1][1] if done and _kept(done[-1][1]) else None
+    """Return the key of the file with the last frame of a finished job, if it is kept."""
+    *_, (_, key) = sorted(_masters(job), key=lambda done: done[0][-1])
+    return key if _kept(key) else None
 
 
 def _kept(key: str) -> bool:
@@ -58,10 +58,11 @@ def _kept(key: str) -> bool:
     return there
 
 
-def _masters(job: Job) -> list[tuple[int, str]]:
+def _masters(job: Job) -> list[tuple[range, str]]:
+    """Return which frames each master of a job has, and its key."""
     views: tuple[UnitView, ...] = off_hub(jobs.units, farm(), account_scope(), job.id)
     return [
-        (view.unit.first_frame, jobs.artifact_key(view.lease, MASTER))
+        (view.unit.indices, jobs.artifact_key(view.lease, MASTER))
         for view in views
         if view.lease and view.unit.kind is UnitKind.RENDER
     ]

@@ -6,6 +6,7 @@ number as text, and put what `extra_body` holds flat beside the rest.
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,10 +18,13 @@ from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 
 from orchestrator.errors import BadRequest
+from orchestrator.farm import extensions
 from orchestrator.model import Brief, Json
 from web import errors, uploads
 from web.api.bodies import UNSTORED, JobBody, brief_of, read_json
+from web.auth import own_account
 from web.context import farm, settings
+from web.hub import off_hub
 
 OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
 BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
@@ -63,18 +67,23 @@ def missing(name: str) -> BadRequest:
 
 
 def video_id(asked: Json) -> str:
-    """Take the id of the source video out of the fields: `video[id]`.
+    """Take the id of the source video out of the fields: `video[id]`, or its file as it was sent.
 
     Raises:
-        BadRequest: there is none, or a file came instead.
+        BadRequest: there is none, or a file that this farm did not make.
     """
     video = asked.pop("video", None)
-    if "video" in request.files:
-        raise BadRequest(
-            "Only a video that this farm made can be edited or extended, not an uploaded one.",
-            next='Send its id: `video={"id": "job_…"}`.',
-            errors=[{"field": "video", "fault": "a file"}],
-        )
+    if upload := request.files.get("video"):
+        sha256 = hashlib.sha256(upload.read()).hexdigest()
+        made = off_hub(extensions.find_video, farm(), own_account(), sha256)
+        if made is None:
+            raise BadRequest(
+                "Only a video that this farm made can be edited or extended, and this file is "
+                "none of your newest ones.",
+                next='Send its id (`video={"id": "job_…"}`), or its file as it was downloaded.',
+                errors=[{"field": "video", "fault": "not made here"}],
+            )
+        return made.id
     if isinstance(video, Mapping):
         video = video.get("id")
     if not isinstance(video, str) or not video:

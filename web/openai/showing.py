@@ -49,6 +49,7 @@ def video(job: Job) -> Json:
         "quote": shown["quote"],
         "usage": shown["usage"],
         "notes": shown["notes"],
+        "truncated": shown["truncated"],
         **{name: shown[name] for name in ("fps", "seed", "steps", "frames_total", "frames_done")},
     }
 
