@@ -37,6 +37,8 @@ READ = (
     "GET /api/v1/webhooks/{hook_id}/deliveries",
     "GET /api/v1/workers",
     "GET /v1/files/{file_id}",
+    "GET /v1/models",
+    "GET /v1/models/{model_id}",
     "GET /v1/videos",
     "GET /v1/videos/characters/{character_id}",
     "GET /v1/videos/{video_id}",

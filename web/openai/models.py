@@ -5,13 +5,12 @@ from flask import Blueprint, Response, jsonify
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import NotFound
 from orchestrator.model import Json
-from orchestrator.states import KeyKind
-from web.auth import csrf, requires
+from web.auth import clients, csrf
 from web.context import farm
 
 bp = Blueprint("models", __name__, url_prefix="/v1/models")
 csrf.exempt(bp)
-bp.before_request(requires(KeyKind.ADMIN, KeyKind.USER))
+bp.before_request(clients)
 
 
 @bp.get("")
