@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def examine(*, fix: bool) -> list[Finding]:
         _ffmpeg(settings),
         _port(settings),
         _device(),
+        _rates(settings),
         *_models(settings),
     ]
 
@@ -183,6 +185,20 @@ def _device() -> Finding:
     if not torch:
         return _warning("device", found, 'To render here: pip install "framefarm[worker]"')
     return _ok("device", found)
+
+
+def _rates(settings: Settings) -> Finding:
+    from orchestrator import rates
+
+    try:
+        cards = rates.load(settings.rates or rates.SHIPPED)
+    except BadRequest as error:
+        return _broken("rate card", error.message, error.next)
+    now = cards.at(round(time.time() * 1000))
+    return _ok(
+        "rate card",
+        f"{now.version}, of {len(cards.cards)} in {settings.rates or 'the shipped file'}",
+    )
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

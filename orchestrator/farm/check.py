@@ -50,11 +50,8 @@ def _balances(tx: Transaction) -> Iterator[str]:
 
 
 def _chains(tx: Transaction) -> Iterator[str]:
-    by_session: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in tx.find(Entry):
-        by_session[entry.session_id].append(entry)
-    for session in tx.find(Session):
-        fault = ledger.chain_fault(session, by_session[session.id])
+    for session in tx.find(Session):  # one after the other: a ledger may not fit into memory
+        fault = ledger.chain_fault(session, tx.find(Entry, session_id=session.id))
         if fault:
             which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
             yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"
