@@ -30,6 +30,14 @@ def breaks(_: dict[str, Any]) -> bool:
     raise RuntimeError("secret detail")
 
 
+def recovers(question: dict[str, Any]) -> bool:
+    """Fail twice, and then allow."""
+    ASKED.append(question)
+    if len(ASKED) < 3:
+        raise RuntimeError("not up yet")
+    return True
+
+
 def sleeps(_: dict[str, Any]) -> bool:
     """Take too long."""
     time.sleep(1)

@@ -191,10 +191,7 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "model": job.model,
         "frames_total": job.frames_total,
         "frames_done": job.frames_done,
-        "usage": {
-            "gpu_seconds": job.spent_gpu_ms / 1000,
-            "held_gpu_seconds": job.held_gpu_ms / 1000,
-        },
+        "usage": {"gpu_ms": job.spent_gpu_ms, "held_gpu_ms": job.held_gpu_ms},
     }
     tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job_hook_id=job.hook_id)
 
@@ -335,10 +332,24 @@ def _message(farm: Farm, hook: Hook, kind: str, data: Json, now_ms: int) -> Deli
         id=farm.new_id("msg", now_ms),
         hook_id=hook.id,
         kind=kind,
-        body=json.dumps({"type": kind, "timestamp": at, "data": data}, separators=(",", ":")),
+        body=json.dumps(
+            {"type": kind, "timestamp": at, "data": _in_seconds(data)}, separators=(",", ":")
+        ),
         next_at_ms=now_ms,
         created_at_ms=now_ms,
     )
+
+
+def _in_seconds(value: Any) -> Any:
+    """Return data as the API shows it: every GPU-ms as GPU-seconds."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name.replace("gpu_ms", "gpu_seconds"): _in_seconds(
+            each / 1000 if name.endswith("gpu_ms") and isinstance(each, int) else each
+        )
+        for name, each in value.items()
+    }
 
 
 def _drop(tx: Transaction, hook: Hook, now_ms: int) -> None:

@@ -5,14 +5,18 @@ that asks (`web.policy`). Here a ruling is kept and obeyed.
 """
 
 from dataclasses import asdict
+from typing import Final
 
-from orchestrator.errors import PolicyRefused
+from orchestrator.errors import PolicyRefused, Unavailable
 from orchestrator.farm import Farm
 from orchestrator.farm.admission import FRAMES
 from orchestrator.farm.case import Case
 from orchestrator.model import Job, Json, Lease, Ruling
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
+
+TRIES: Final = 8
+"""Of a policy that fails, before its job does: a minute or so, as workers ask again."""
 
 
 def to_judge(farm: Farm, worker_id: str, request: CompleteRequest) -> tuple[Job, Lease] | None:
@@ -31,12 +35,19 @@ def to_judge(farm: Farm, worker_id: str, request: CompleteRequest) -> tuple[Job,
 
 
 def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
-    """Keep what was ruled on the frames that a lease made; its completion obeys it."""
+    """Keep what was ruled on the frames that a lease made; its completion obeys it.
+
+    Raises:
+        Unavailable: the policy failed where it must not, and is to be asked again.
+    """
     with farm.store.write() as tx:
         case = Case(farm, tx, lease.job_id, lease.session_id, farm.clock())
-        kept = asdict(ruling) | {"lease_id": lease.id}
+        before = case.job.rulings.get(FRAMES, {"tries": 0})
+        kept = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
         case.change(rulings=case.job.rulings | {FRAMES: kept})
         case.close()
+    if ruling.error and not ruling.allowed and kept["tries"] < TRIES:
+        raise Unavailable("The frames could not be judged yet.", next="Complete it again.")
 
 
 def publishes(case: Case, lease: Lease) -> bool:

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from orchestrator.errors import FarmError
-from orchestrator.farm import Farm, check, jobs, keys
+from orchestrator.farm import Farm, check, jobs, keys, policy
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.store import open_store
@@ -253,14 +253,31 @@ def test_without_a_policy_frames_are_seen_as_they_come(house: House) -> None:
         assert preview.status_code == 200
 
 
-@pytest.mark.parametrize(("closed", "state"), [(True, "failed"), (False, "succeeded")])
-def test_frames_that_nobody_could_judge(house: House, closed: bool, state: str) -> None:
-    """Closed, they are withheld under a code of their own; open, they are published."""
-    studio = house(policy_frames="tests.judges:breaks", policy_fail_closed=closed)
+def test_a_policy_that_comes_back_in_time_is_asked_again(house: House) -> None:
+    """A worker is told to complete again while the policy is away; the video is not lost."""
+    studio = house(policy_frames="tests.judges:recovers")
     job = studio.submit()
-    studio.finish(studio.render())
+    order = studio.render()
+    assert [studio.finish(order) for _ in range(3)] == [503, 503, 200]
     ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
-    assert ended["state"] == state
+    assert (ended["state"], ended["rulings"]["frames"]["judged"]) == ("succeeded", True)
+
+
+def test_frames_that_nobody_could_judge_are_withheld(house: House) -> None:
+    """After so many tries the job fails under a code of its own."""
+    studio = house(policy_frames="tests.judges:breaks")
+    job = studio.submit()
+    order = studio.render()
+    assert [studio.finish(order) for _ in range(policy.TRIES)] == [503] * 7 + [200]
+    ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "policy_unavailable")
     assert ended["rulings"]["frames"]["judged"] is False
-    if closed:
-        assert ended["error"]["code"] == "policy_unavailable"
+
+
+def test_open_frames_that_nobody_could_judge_are_published(house: House) -> None:
+    """Where the operator chose so, and the job says that nobody judged them."""
+    studio = house(policy_frames="tests.judges:breaks", policy_fail_closed=False)
+    job = studio.submit()
+    assert studio.finish(studio.render()) == 200
+    ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
+    assert (ended["state"], ended["rulings"]["frames"]["judged"]) == ("succeeded", False)
