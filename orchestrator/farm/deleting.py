@@ -34,6 +34,14 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(keys))
 
 
+def was_deleted(farm: Farm, account_id: str | None, job_id: str) -> bool:
+    """Tell whether there was such a job of this account (None: of any) before it was deleted."""
+    with farm.store.read() as tx:
+        job = tx.get(Job, job_id)
+    mine = job is not None and account_id in (None, job.account_id)
+    return job is not None and mine and job.deleted_at_ms is not None
+
+
 def _others_use(tx: Transaction, job: Job) -> bool:
     """Tell whether its reference image is another job's too, or is kept by name."""
     jobs = tx.find(Job, image=job.image, deleted_at_ms=None, limit=2)

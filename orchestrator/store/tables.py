@@ -391,6 +391,7 @@ attempts: Final = Table(
     _count("newest_try"),
     _ms("at_ms"),
     Index(None, "account_id", "request_sha256"),
+    Index(None, "account_id", "at_ms"),
 )
 
 reference_images: Final = Table(

@@ -1,5 +1,7 @@
 """Requests that a client repeats without a key: one job for each one it meant."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from orchestrator.farm import Farm, Repeat, jobs
 from orchestrator.farm.repeats import KEEP_MS
 from orchestrator.model import Attempt
@@ -75,3 +77,10 @@ def test_a_try_after_the_window_is_a_new_request(farm: Farm, clock: Clock) -> No
     send(farm)
     with farm.store.read() as tx:
         assert len(tx.find(Attempt)) == 1
+
+
+def test_tries_that_meet_are_one_job(farm: Farm) -> None:
+    """Whatever order a request and its repetitions come in, at once, they make one job."""
+    with ThreadPoolExecutor(4) as crowd:
+        made = set(crowd.map(lambda tries: send(farm, tries), (2, 0, 1, 1)))
+    assert len(made) == len(jobs.listing(farm, None).items) == 1

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm, jobs, sessions
-from orchestrator.states import JobState, PauseReason
+from orchestrator.states import JobState, Outcome, PauseReason
 from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web.conftest import Caller
 from tests.web.test_api_jobs import PNG
@@ -98,6 +98,33 @@ def test_delete_ends_a_video_that_waits(api: FlaskClient, house: Farm) -> None:
     gone = api.get(f"{VIDEOS}/{video['id']}")
     assert (gone.status_code, gone.get_json()["error"]["code"]) == (404, "not_found")
     assert sessions.find(house, account_id(house), None).held_gpu_ms == 0
+
+
+def test_a_delete_whose_answer_was_lost_is_confirmed(api: FlaskClient, other: FlaskClient) -> None:
+    """The client's second try finds nothing to delete, and hears what the first one did."""
+    video = create(api)
+    place = f"{VIDEOS}/{video['id']}"
+    assert api.delete(place).status_code == 200
+    again = {"x-stainless-retry-count": "1"}
+    assert api.delete(place, headers=again).get_json()["deleted"]
+    assert api.delete(place).status_code == 404
+    assert other.delete(place, headers=again).status_code == 404
+
+
+def test_a_device_that_does_not_let_go_is_worth_another_try(
+    api: FlaskClient, house: Farm, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a worker is still to hear of the cancellation, the 409 asks for one."""
+    monkeypatch.setattr("web.openai.videos.STOP_SECONDS", 0.0)
+    video = create(api)
+    hand = Hand(house, clock)
+    order = hand.claim()
+    assert order
+    answer = api.delete(f"{VIDEOS}/{video['id']}")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "true")
+    assert hand.beat(order) == "cancel"
+    hand.complete(order, Outcome.STOPPED)
+    assert api.delete(f"{VIDEOS}/{video['id']}").status_code == 200
 
 
 def test_content_comes_in_three_variants(

@@ -24,8 +24,7 @@ def promise() -> Promise:
     """Return what this request promises: its key, or which try of what it is."""
     if keyed := idempotency():
         return keyed
-    count = request.headers.get("x-stainless-retry-count", "", str)
-    tries = min(int(count[:3]), MOST_TRIES) if count.isascii() and count.isdecimal() else 0
+    tries = tries_before()
     patience = _timeout_seconds() + DELAY_SECONDS
     return Repeat(
         request_sha256=digest(f"{current_key().id}\n{request_digest()}"),
@@ -33,6 +32,12 @@ def promise() -> Promise:
         arrived_at_ms=farm().clock(),
         window_ms=round(tries * patience * 1000),
     )
+
+
+def tries_before() -> int:
+    """Return how often the client says that it has sent this request before."""
+    count = request.headers.get("x-stainless-retry-count", "", str)
+    return min(int(count[:3]), MOST_TRIES) if count.isascii() and count.isdecimal() else 0
 
 
 def _timeout_seconds() -> float:

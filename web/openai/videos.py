@@ -18,7 +18,7 @@ from web.context import artifacts, farm, settings
 from web.hub import off_hub, pause
 from web.openai import asking, showing
 from web.openai.references import kept_image
-from web.openai.tries import promise
+from web.openai.tries import promise, tries_before
 
 VARIANTS: Final = {
     "video": ("video", "video/mp4", "mp4"),
@@ -98,16 +98,14 @@ def retrieve(video_id: str) -> Response:
 def delete(video_id: str) -> Response:
     """Delete a video; one that is being made is cancelled first, which frees its device."""
     scope = account_scope()
+    gone = jsonify(id=video_id, object="video.deleted", deleted=True)
+    if tries_before() and off_hub(deleting.was_deleted, farm(), scope, video_id):
+        return gone  # by the try before, whose answer was lost
     job = off_hub(jobs.get, farm(), scope, video_id)
-    waited = 0.0
     if not job.state.is_terminal:
-        job = off_hub(jobs.cancel, farm(), scope, video_id)
-    while not job.state.is_terminal and waited < STOP_SECONDS:
-        pause(LOOK_SECONDS)
-        waited += LOOK_SECONDS
-        job = off_hub(jobs.get, farm(), scope, video_id)
-    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), scope, video_id))
-    return jsonify(id=video_id, object="video.deleted", deleted=True)
+        job = _stopped(off_hub(jobs.cancel, farm(), scope, video_id))
+    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), scope, job.id))
+    return gone
 
 
 @bp.get("/<video_id>/content")
@@ -141,6 +139,22 @@ def _source(video_id: str) -> Job:
             f"The video is {showing.status(job)}; only a completed one can be the source.",
             next="Poll it until its status is completed.",
         )
+    return job
+
+
+def _stopped(job: Job) -> Job:
+    """Wait until a cancelled job has let go of its device."""
+    waited = 0.0
+    while not job.state.is_terminal:
+        if waited >= STOP_SECONDS:
+            raise Conflict(
+                "The video is still being stopped.",
+                next="Delete it again in a few seconds.",
+                again=True,
+            )
+        pause(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+        job = off_hub(jobs.get, farm(), account_scope(), job.id)
     return job
 
 

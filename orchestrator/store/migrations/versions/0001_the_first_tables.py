@@ -329,6 +329,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_attempts'))
     )
     with op.batch_alter_table('attempts', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_attempts_account_id_at_ms'), ['account_id', 'at_ms'], unique=False)
         batch_op.create_index(batch_op.f('ix_attempts_account_id_request_sha256'), ['account_id', 'request_sha256'], unique=False)
 
     op.create_table('reference_images',
@@ -433,6 +434,7 @@ def downgrade() -> None:
 
     op.drop_table('reference_images')
     with op.batch_alter_table('attempts', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_attempts_account_id_at_ms'))
         batch_op.drop_index(batch_op.f('ix_attempts_account_id_request_sha256'))
 
     op.drop_table('attempts')
