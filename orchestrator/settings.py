@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     """What OpenAI's model names (`sora-2` …) mean under /v1; empty: the default model."""
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
+    max_job_megapixel_steps: int = 100_000
+    """Of one job: frames x pixels x denoising steps, in millions."""
+    max_open_jobs: int = 1000
+    """Of one account: jobs that have not ended."""
+    rate_limit: str = Field(default="6000/minute", pattern=r"^(\d+/(second|minute|hour|day))?$")
+    """Requests of one key, as each web process counts them; empty: any number."""
+    sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
+    """Tries to sign in from one address."""
     max_body_mb: int = 32
     max_upload_mb: int = 512
     """Of one worker artifact."""

@@ -15,8 +15,8 @@ from orchestrator import logs
 from orchestrator.farm import Farm, keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, errors, pages, protocol
-from web.api import health, jobs, operators, sessions, webhooks
+from web import auth, errors, pages, protocol, throttle
+from web.api import health, jobs, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
 from web.policy import Policies
@@ -68,13 +68,16 @@ def create_app(
     app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
     app.extensions["policies"] = Policies(config)
     auth.init_app(app)
+    throttle.init_app(app)
     errors.init_app(app)
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)
-    for api in (sessions, jobs, webhooks, operators, health):
+    for api in (sessions, jobs, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
+    for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
+        throttle.limiter.exempt(busy.bp)
     app.after_request(_harden)
     return app
 

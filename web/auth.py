@@ -1,18 +1,18 @@
-"""Who is asking: a key in the Authorization header, or a browser that signed in by a link.
+"""Who is asking: a key in the Authorization header, or a browser that signed in.
 
 The APIs take keys alone and no cookie, so that no page of another site can use them. Pages
 take the cookie alone, and their forms carry a CSRF token.
 """
 
-from typing import cast
+from typing import Final, cast
 
 from flask import Flask, Response, g, redirect, request, url_for
 from flask_login import LoginManager, UserMixin
 from flask_wtf import CSRFProtect
 
 from orchestrator.errors import NotAllowed, NotFound, Unauthorized
-from orchestrator.farm import accounts, keys
-from orchestrator.model import Key
+from orchestrator.farm import accounts, keys, people
+from orchestrator.model import Key, Person
 from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm
 from web.hub import off_hub
@@ -21,10 +21,32 @@ csrf = CSRFProtect()
 
 
 class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
-    """A browser that signed in; its id is the account's."""
+    """A browser that signed in for an account: by a link, by a key, or as a person.
 
-    def __init__(self, account_id: str) -> None:
-        self.id = account_id
+    What it signed in by stands in its cookie, so that the browser is signed out with the key's
+    end, or with the person's next password.
+    """
+
+    def __init__(self, account_id: str, *, by: str) -> None:
+        self.account_id = account_id
+        self.by = by
+
+    def get_id(self) -> str:
+        """Return what the cookie carries."""
+        return f"{self.by} {self.account_id}"
+
+
+def by_key(key: Key) -> str:
+    """Return how a browser signed in that showed a key."""
+    return f"key {key.id}"
+
+
+def by_person(person: Person) -> str:
+    """Return how a browser signed in that knew a person's password."""
+    return f"person {person.id}@{person.password_at_ms}"
+
+
+BY_LINK: Final = "link -"
 
 
 def init_app(app: Flask) -> None:
@@ -35,11 +57,24 @@ def init_app(app: Flask) -> None:
     manager.unauthorized_handler(_to_the_door)
 
 
-def _visitor(account_id: str) -> Visitor | None:
+def _visitor(cookie: str) -> Visitor | None:
+    how, _, rest = cookie.partition(" ")
+    proof, _, account_id = rest.partition(" ")
+    return off_hub(_checked, how, proof, account_id)
+
+
+def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
+    """Return the visitor whose cookie says this, while it holds. Blocking: SQL."""
     try:
-        return Visitor(off_hub(accounts.get, farm(), account_id).id)
+        accounts.get(farm(), account_id)
+        if how == "person":
+            person = people.get(farm(), proof.partition("@")[0])
+            holds = by_person(person) == f"person {proof}" and person.account_id == account_id
+        else:
+            holds = how == "link" or (how == "key" and keys.is_live(farm(), proof))
     except NotFound:
         return None
+    return Visitor(account_id, by=f"{how} {proof}") if holds else None
 
 
 def _to_the_door() -> Response:

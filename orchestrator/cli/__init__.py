@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("worker", "Run, join, list and drain workers."),
     "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
+    "people": ("people", "Say who may sign in to the pages."),
     "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),
     "audit": ("audit", "Show what administrators did: who, what, when, from where."),
     "freeze": ("audit", "Stop all spending at once, or let it go on."),

@@ -55,6 +55,9 @@ class Transaction(Protocol):
     def forget_attempts(self, account_id: str, before_ms: int) -> None:
         """Delete an account's attempts that are older than this moment."""
 
+    def open_jobs(self, account_id: str) -> int:
+        """Return how many jobs of an account have not ended."""
+
     def current_pass(self) -> int | None:
         """Return the lowest pass of a session that holds budget."""
 
@@ -102,6 +105,9 @@ class Transaction(Protocol):
 
     def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
         """Delete what is kept for a time only."""
+
+    def remove_person(self, person_id: str) -> None:
+        """Delete somebody who may sign in."""
 
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events."""

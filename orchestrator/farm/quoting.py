@@ -1,5 +1,6 @@
 """From a brief to its price, and to what would fit where it does not."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
@@ -45,7 +46,22 @@ def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) ->
         before=brief.before,
     )
     chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
-    return planner.plan(brief, screenplay, card, seed=chosen)
+    plan = planner.plan(brief, screenplay, card, seed=chosen)
+    _check_size(farm, plan)
+    return plan
+
+
+def _check_size(farm: Farm, plan: Plan) -> None:
+    """Refuse a job that would keep a device for longer than the operator wants of any one."""
+    pixels = plan.native.width * plan.native.height
+    work = plan.frames_total * pixels * plan.steps / 1_000_000
+    most = farm.terms.max_job_megapixel_steps
+    if work > most:
+        raise BadRequest(
+            f"{plan.frames_total} frames of {plan.native} at {plan.steps} steps are "
+            f"{math.ceil(work)} million pixel-steps; a job of this farm has at most {most}.",
+            next="Ask for fewer seconds, a smaller picture or fewer steps.",
+        )
 
 
 def offer(farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None) -> Offer:

@@ -164,6 +164,9 @@ jobs: Final = Table(
     Index(None, "image"),
 )
 
+_RUNS = text("finished_at_ms IS NULL")
+Index("ix_jobs_open", jobs.c.account_id, sqlite_where=_RUNS, postgresql_where=_RUNS)
+
 workers: Final = Table(
     "workers",
     metadata,

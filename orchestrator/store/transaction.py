@@ -177,6 +177,12 @@ class Transaction(Books):
 
     # --- what the farm asks ------------------------------------------------------------------
 
+    def open_jobs(self, account_id: str) -> int:
+        """Return how many jobs of an account have not ended."""
+        job = tables.jobs.c
+        mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
+        return self.connection.scalar(select(func.count()).where(*mine)) or 0
+
     def current_pass(self) -> int | None:
         """Return the virtual time: the lowest pass of a session that holds budget."""
         t = tables.sessions
@@ -309,6 +315,10 @@ class Transaction(Books):
             delete(sent).where(sent.c.ended_at_ms < deliveries_before_ms),
         )
         return sum(self.connection.execute(query).rowcount for query in old)
+
+    def remove_person(self, person_id: str) -> None:
+        """Delete somebody who may sign in."""
+        self.connection.execute(delete(tables.people).where(tables.people.c.id == person_id))
 
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""

@@ -171,7 +171,7 @@ def test_a_cookie_does_not_outlive_its_account(app: Flask) -> None:
     """A signed cookie of an account that is not there signs nobody in."""
     client = app.test_client()
     with client.session_transaction() as cookie:
-        cookie["_user_id"], cookie["_fresh"] = "acc_gone", True
+        cookie["_user_id"], cookie["_fresh"] = "link - acc_gone", True
     assert client.get("/").status_code == 303
 
 

@@ -75,7 +75,11 @@ BOTH = (
 """Asks for reading and submitting."""
 
 ADMIN = (
+    "DELETE /api/v1/people/{person_id}",
     "GET /api/v1/audit",
+    "GET /api/v1/people",
+    "POST /api/v1/people",
+    "PUT /api/v1/people/{person_id}/password",
     "GET /api/v1/usage/economics",
     "POST /api/v1/keys",
     "POST /api/v1/workers/{worker_id}/{verb}",
@@ -201,6 +205,7 @@ def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[
         "hook_id": hook["id"],
         "delivery_id": "dlv_none",
         "file_id": file["id"],
+        "person_id": "per_none",
         "character_id": "char_none",
         "model_id": "fake",
         "worker_id": hand.id,

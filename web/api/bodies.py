@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator import storyboard
 from orchestrator.destination import MAX_URL_CHARS, parse
@@ -109,6 +109,25 @@ class RotateBody(Body):
 
     keep_seconds: float = Field(86_400, ge=0, le=30 * 86_400)
     """How long the old key lives on."""
+
+
+class PersonBody(Body):
+    """Somebody who may sign in to the pages."""
+
+    name: str = Field(min_length=1, max_length=100)
+    password: SecretStr = Field(min_length=12, max_length=200)
+
+
+class PasswordBody(Body):
+    """Another password."""
+
+    password: SecretStr = Field(min_length=12, max_length=200)
+
+
+class PersonPath(BaseModel):
+    """Who."""
+
+    person_id: str
 
 
 class SessionPath(BaseModel):

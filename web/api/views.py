@@ -10,7 +10,7 @@ from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
-from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Quote, Session, Worker
+from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Person, Quote, Session, Worker
 from orchestrator.states import SCOPES, OnExhausted
 
 T = TypeVar("T")
@@ -280,6 +280,18 @@ def key(row: Key, token: str | None = None) -> Json:
         "used_at": when(row.used_at_ms),
     }
     return shown | {"token": token} if token else shown
+
+
+def person(row: Person) -> Json:
+    """Return somebody who may sign in."""
+    return {
+        "id": row.id,
+        "object": "person",
+        "name": row.name,
+        "account_id": row.account_id,
+        "created_at": when(row.created_at_ms),
+        "password_at": when(row.password_at_ms),
+    }
 
 
 def deed(row: Deed) -> Json:

@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def me() -> str:
     """Return the account that is signed in."""
-    return str(current_user.get_id())
+    return str(current_user.account_id)
 
 
 def room_of(account_id: str, job_id: str) -> dict[str, Any]:

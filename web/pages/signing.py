@@ -1,19 +1,20 @@
-"""Signing in by the one-time link that `farm up` prints, and out again."""
+"""Signing in by the one-time link that `farm up` prints, by name or by key, and out again."""
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from flask import redirect, render_template, request, url_for
+from flask import redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import Unauthorized
-from orchestrator.farm import accounts, keys
-from orchestrator.model import Account
+from orchestrator.farm import keys, people
 from orchestrator.states import KeyKind
-from web.auth import Visitor
+from web.auth import BY_LINK, Visitor, by_key, by_person
 from web.context import farm
 from web.hub import off_hub
 from web.pages import bp
+from web.throttle import address, limiter, sign_in_limit
 
 SIGNIN = f"farm_{KeyKind.SIGNIN}_"
 Answer = Response | tuple[str, int]
@@ -30,7 +31,7 @@ def redeem(token: str) -> Answer:
         if current_user.is_authenticated:
             return redirect(url_for("pages.home"), 303)
         return _door(error, status=401)
-    return _enter(account, "")
+    return _enter(Visitor(account.id, by=BY_LINK), "")
 
 
 @bp.get("/sign-in")
@@ -42,14 +43,14 @@ def door() -> Answer:
 
 
 @bp.post("/sign-in")
+@limiter.limit(sign_in_limit, key_func=address)
 def sign_in() -> Answer:
-    """Sign in by a pasted link or by an API key."""
-    token = request.form.get("token", "").strip().rstrip("/").rpartition("/")[2]
+    """Sign in by name and password, by a pasted link or by an API key."""
     try:
-        account = off_hub(_account, token)
+        visitor = off_hub(_visitor, request.form)
     except Unauthorized as error:
         return _door(error, status=401)
-    return _enter(account, request.form.get("next", ""))
+    return _enter(visitor, request.form.get("next", ""))
 
 
 @bp.post("/sign-out")
@@ -60,19 +61,25 @@ def sign_out() -> Response:
     return redirect(url_for("pages.door"), 303)
 
 
-def _account(token: str) -> Account:
+def _visitor(form: Mapping[str, str]) -> Visitor:
+    """Return who the form proves to be. Blocking: SQL, and Argon2 on purpose."""
+    if name := form.get("name", "").strip():
+        person = people.sign_in(farm(), name, form.get("password", ""))
+        return Visitor(person.account_id, by=by_person(person))
+    token = form.get("token", "").strip().rstrip("/").rpartition("/")[2]
     if token.startswith(SIGNIN):
-        return keys.redeem_signin(farm(), token)
+        return Visitor(keys.redeem_signin(farm(), token).id, by=BY_LINK)
     key = keys.resolve(farm(), token)
     if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
         raise Unauthorized(
             "This key is for machines.", next="Use the sign-in link that `farm up` prints."
         )
-    return accounts.get(farm(), key.account_id)
+    return Visitor(key.account_id, by=by_key(key))
 
 
-def _enter(account: Account, next_url: str) -> Response:
-    login_user(Visitor(account.id))
+def _enter(visitor: Visitor, next_url: str) -> Response:
+    session.clear()  # nothing that was in the browser before stays
+    login_user(visitor)
     return redirect(_own_path(next_url) or url_for("pages.home"), 303)
 
 

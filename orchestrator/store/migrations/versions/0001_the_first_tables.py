@@ -169,6 +169,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
+        batch_op.create_index('ix_jobs_open', ['account_id'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
 
     op.create_table('shifts',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -480,6 +481,7 @@ def downgrade() -> None:
 
     op.drop_table('events')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.drop_index('ix_jobs_open', sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
         batch_op.drop_index(batch_op.f('ix_jobs_image'))
         batch_op.drop_index(batch_op.f('ix_jobs_session_id_state'))
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
@@ -489,6 +491,10 @@ def downgrade() -> None:
         batch_op.drop_index('ix_sessions_busy', sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
     op.drop_table('sessions')
+    with op.batch_alter_table('people', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_people_account_id'))
+
+    op.drop_table('people')
     with op.batch_alter_table('keys', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_keys_account_id'))
 

@@ -1,0 +1,77 @@
+"""`farm people`: who may sign in to the pages."""
+
+import rich_click as click
+
+from orchestrator.cli import output
+from orchestrator.cli.client import connected, server
+
+PASSWORD = click.option(
+    "--password",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    help="Asked for where it is left out; at least 12 characters.",
+)
+
+
+@click.group()
+def people() -> None:
+    """Say who may sign in to the pages with a name and a password."""
+
+
+@people.command()
+@server
+@output.as_json
+def ls(server: str | None, as_json: bool) -> None:
+    """List who may sign in."""
+    with connected(server) as client:
+        rows = client.get("people")["data"]
+    if as_json:
+        output.document({"data": rows})
+        return
+    output.table(
+        ("PERSON", "NAME", "SINCE"),
+        ((row["id"], row["name"], row["created_at"][:16].replace("T", " ")) for row in rows),
+        empty="Nobody. Next: farm people add NAME",
+    )
+
+
+@people.command()
+@click.argument("name")
+@PASSWORD
+@server
+@output.as_json
+def add(name: str, password: str, server: str | None, as_json: bool) -> None:
+    """Let somebody sign in."""
+    with connected(server) as client:
+        row = client.post("people", {"name": name, "password": password})
+    if as_json:
+        output.document(row)
+    output.say(f"{row['name']} may sign in. `farm people rm {row['id']}` ends it.")
+
+
+@people.command()
+@click.argument("person_id", metavar="PERSON")
+@server
+@output.as_json
+def rm(person_id: str, server: str | None, as_json: bool) -> None:
+    """Let somebody sign in no more; their browsers are signed out."""
+    with connected(server) as client:
+        client.delete(f"people/{person_id}")
+    if as_json:
+        output.document({"id": person_id})
+    output.say("Removed.")
+
+
+@people.command()
+@click.argument("person_id", metavar="PERSON")
+@PASSWORD
+@server
+@output.as_json
+def password(person_id: str, password: str, server: str | None, as_json: bool) -> None:
+    """Give somebody another password; their browsers are signed out."""
+    with connected(server) as client:
+        row = client.put(f"people/{person_id}/password", {"password": password})
+    if as_json:
+        output.document(row)
+    output.say("Changed.")

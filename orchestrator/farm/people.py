@@ -1,0 +1,128 @@
+"""People of an account, who sign in to the pages with a name and a password (Argon2id)."""
+
+from dataclasses import replace
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
+from orchestrator.farm import Farm, deeds
+from orchestrator.model import Person
+
+MIN_PASSWORD_CHARS: Final = 12
+MAX_PASSWORD_CHARS: Final = 200
+NAME_CHARS: Final = 100
+HASHER: Final = PasswordHasher()
+"""Argon2id with the first recommendation of RFC 9106 for little memory: 64 MiB, three passes."""
+
+NOBODY: Final = (
+    "$argon2id$v=19$m=65536,t=3,p=4$bm9ib2R5J3Mgc2FsdCE$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
+"""No password's hash: to check one against takes as long as against somebody's."""
+
+
+def add(farm: Farm, *, account_id: str, name: str, password: str) -> Person:
+    """Let somebody sign in for an account.
+
+    Raises:
+        BadRequest: the name is none, or the password is short.
+        Conflict: the name is taken.
+    """
+    plain = _name(name)
+    hashed = _hashed(password)
+    now = farm.clock()
+    with farm.store.write() as tx:
+        if tx.find(Person, name=plain):
+            raise Conflict(
+                f"There is somebody called {plain} already.", next="Choose another name."
+            )
+        person = Person(
+            id=farm.new_id("per", now),
+            account_id=account_id,
+            name=plain,
+            password_hash=hashed,
+            created_at_ms=now,
+            password_at_ms=now,
+        )
+        tx.add(person)
+        deeds.note(farm, tx, "person.add", person.id, account_id, name=plain)
+    return person
+
+
+def sign_in(farm: Farm, name: str, password: str) -> Person:
+    """Return who this is.
+
+    Raises:
+        Unauthorized: nobody, or it is not the password; which of the two is not said.
+    """
+    with farm.store.read() as tx:
+        found = tx.find(Person, name=name.strip().lower()[:NAME_CHARS])
+    known = found[0].password_hash if found else NOBODY
+    if not _fits(known, password[:MAX_PASSWORD_CHARS]) or not found:
+        raise Unauthorized(
+            "This name and password do not go together.",
+            next="Try again, or ask an operator for a new password.",
+        )
+    with farm.store.write() as tx:
+        deeds.note(farm, tx, "person.sign_in", found[0].id, found[0].account_id)
+    return found[0]
+
+
+def get(farm: Farm, person_id: str) -> Person:
+    """Return somebody."""
+    with farm.store.read() as tx:
+        person = tx.get(Person, person_id)
+    if person is None:
+        raise NotFound(f"There is no person {person_id}.", next="List them with `farm people ls`.")
+    return person
+
+
+def set_password(farm: Farm, person_id: str, password: str) -> Person:
+    """Give somebody another password; every browser of theirs is signed out."""
+    hashed = _hashed(password)
+    person = get(farm, person_id)
+    with farm.store.write() as tx:
+        old = tx.get(Person, person.id, lock=True)
+        if old is None:
+            raise NotFound(f"There is no person {person_id}.")
+        deeds.note(farm, tx, "person.password", old.id, old.account_id)
+        changed = replace(old, password_hash=hashed, password_at_ms=farm.clock())
+        return tx.save(old, changed)
+
+
+def remove(farm: Farm, person_id: str) -> None:
+    """Let somebody sign in no more; every browser of theirs is signed out."""
+    person = get(farm, person_id)
+    with farm.store.write() as tx:
+        deeds.note(farm, tx, "person.remove", person.id, person.account_id, name=person.name)
+        tx.remove_person(person.id)
+
+
+def listing(farm: Farm) -> list[Person]:
+    """Return everybody, newest first."""
+    with farm.store.read() as tx:
+        return tx.find(Person, order="-id")
+
+
+def _name(name: str) -> str:
+    plain = name.strip().lower()
+    if not plain or len(plain) > NAME_CHARS or not plain.isprintable():
+        raise BadRequest(f"A name has 1 to {NAME_CHARS} characters, such as an e-mail address.")
+    return plain
+
+
+def _hashed(password: str) -> str:
+    if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
+        raise BadRequest(
+            f"A password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters.",
+            next="Take a sentence, or let a password manager make one.",
+        )
+    return HASHER.hash(password)
+
+
+def _fits(known: str, password: str) -> bool:
+    try:
+        return HASHER.verify(known, password)
+    except (VerificationError, InvalidHashError):
+        return False

@@ -1,0 +1,61 @@
+"""Who may sign in to the pages; operators say."""
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.farm import people
+from orchestrator.model import Json
+from orchestrator.states import Scope
+from web.api import views
+from web.api.bodies import PasswordBody, PersonBody, PersonPath
+from web.api.responses import SECURITY, Listed, Problem, View
+from web.auth import needs, own_account
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "people",
+    __name__,
+    url_prefix=views.BASE,
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+
+
+@bp.before_request
+def _operators_alone() -> None:
+    needs(Scope.ADMIN)
+
+
+@bp.get("/people", responses={200: Listed})
+def listing() -> Response:
+    """List who may sign in."""
+    return jsonify(data=[views.person(row) for row in off_hub(people.listing, farm())])
+
+
+@bp.post("/people", responses={201: View})
+def add(body: PersonBody) -> tuple[Json, int]:
+    """Let somebody sign in for this key's account, with a name and a password."""
+    row = off_hub(
+        people.add,
+        farm(),
+        account_id=own_account(),
+        name=body.name,
+        password=body.password.get_secret_value(),
+    )
+    return views.person(row), 201
+
+
+@bp.put("/people/<person_id>/password", responses={200: View})
+def set_password(path: PersonPath, body: PasswordBody) -> Response:
+    """Give somebody another password; their browsers are signed out."""
+    secret = body.password.get_secret_value()
+    row = off_hub(people.set_password, farm(), path.person_id, secret)
+    return jsonify(views.person(row))
+
+
+@bp.delete("/people/<person_id>", responses={204: None})
+def remove(path: PersonPath) -> tuple[str, int]:
+    """Let somebody sign in no more; their browsers are signed out."""
+    off_hub(people.remove, farm(), path.person_id)
+    return "", 204
