@@ -5,8 +5,9 @@ shifts. Time that nobody was charged for is in the cost of whoever's job it was;
 nothing ran is in no row, but in the farm's total.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator
+from calendar import monthrange
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final
@@ -18,6 +19,8 @@ from orchestrator.rates import RateCard
 from orchestrator.states import EntryKind
 
 BY: Final = ("plan", "user", "model", "month")
+UNUSED: Final = "(unused)"
+"""The model of a time in which a plan was paid for and nothing ran."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class Sums:
     cost_microusd: int = 0
     """Of both."""
     revenue_microusd: int = 0
+    """What the plans bring, and of accounts without a priced one what they were charged."""
+    rate_card_microusd: int = 0
+    """What was charged by the GPU-second, whether or not a plan covers it."""
     cap_hits: int = 0
 
     def add(self, other: "Sums") -> None:
@@ -50,6 +56,7 @@ class Sums:
             "gpu_ms": self.gpu_ms,
             "lost_gpu_ms": self.lost_gpu_ms,
             "revenue_microusd": self.revenue_microusd,
+            "rate_card_microusd": self.rate_card_microusd,
             "cost_microusd": self.cost_microusd,
             "margin_microusd": self.revenue_microusd - self.cost_microusd,
             "cost_per_user_microusd": self.cost_microusd // users if users else None,
@@ -75,6 +82,8 @@ class Span:
     from_ms: int
     until_ms: int
     month: str
+    month_ms: int
+    """Length of the whole month."""
     card: RateCard
 
 
@@ -84,10 +93,11 @@ def economics(farm: Farm, by: str, since_ms: int) -> Json:
     rows: defaultdict[str, Sums] = defaultdict(Sums)
     fleet: defaultdict[str, Fleet] = defaultdict(Fleet)
     with farm.store.read() as tx:
-        opened = min((account.created_at_ms for account in tx.find(Account)), default=0)
-        since_ms = max(since_ms, opened)
+        accounts = tx.find(Account)
+        since_ms = max(since_ms, min((a.created_at_ms for a in accounts), default=0))
         for span in spans(farm, since_ms, farm.clock() + 1):
-            for place, sums in (*_used(tx, span, fleet), *_hit(tx, span)):
+            used = tuple(_used(tx, span, fleet))
+            for place, sums in (*used, *_paid(accounts, span, used), *_hit(tx, span)):
                 rows[place[by]].add(sums)
             _stood(tx, span, fleet)
     total = Sums()
@@ -117,13 +127,17 @@ def spans(farm: Farm, from_ms: int, until_ms: int) -> Iterator[Span]:
     begins = [card.from_ms for card in farm.rates.cards]
     while from_ms < until_ms:
         day = datetime.fromtimestamp(from_ms / 1000, UTC)
-        later = day.replace(day=28, hour=12).timestamp() + 6 * 86_400
-        month = datetime.fromtimestamp(later, UTC).replace(
-            day=1, hour=0, minute=0, second=0, microsecond=0
-        )
-        ends = [round(month.timestamp() * 1000), until_ms, *begins]
+        first = day.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        month_ms = monthrange(day.year, day.month)[1] * caps.DAY_MS
+        ends = [round(first.timestamp() * 1000) + month_ms, until_ms, *begins]
         end = min(moment for moment in ends if moment > from_ms)
-        yield Span(from_ms=from_ms, until_ms=end, month=f"{day:%Y-%m}", card=farm.rates.at(from_ms))
+        yield Span(
+            from_ms=from_ms,
+            until_ms=end,
+            month=f"{day:%Y-%m}",
+            month_ms=month_ms,
+            card=farm.rates.at(from_ms),
+        )
         from_ms = end
 
 
@@ -133,7 +147,10 @@ def _used(
     """Yield what the ledger says of device time, and note how long each class was busy."""
     for row in tx.movements(span.from_ms, span.until_ms):
         kind, gpu_ms, device = row["kind"], row["gpu_ms"], row["device_class"]
-        sums = Sums(users={row["account_id"]}, revenue_microusd=row["price_microusd"])
+        price = row["price_microusd"]
+        sums = Sums(users={row["account_id"]}, rate_card_microusd=price)
+        if row["plan"] not in span.card.plans:
+            sums.revenue_microusd = price
         if kind is EntryKind.REFUND:  # its time was counted when it was settled
             sums.gpu_ms, sums.lost_gpu_ms = -gpu_ms, gpu_ms
         else:
@@ -145,6 +162,28 @@ def _used(
             sums.lost_gpu_ms = gpu_ms
         fleet[device].lost_gpu_ms += sums.lost_gpu_ms
         yield _place(row, span), sums
+
+
+def _paid(
+    accounts: Sequence[Account], span: Span, used: Sequence[tuple[dict[str, str], Sums]]
+) -> Iterator[tuple[dict[str, str], Sums]]:
+    """Yield what each account's plan brings in this time, shared out over the models it used."""
+    work: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for place, sums in used:
+        work[place["user"]][place["model"]] += sums.gpu_ms + sums.lost_gpu_ms
+    for account in accounts:
+        monthly = span.card.plans.get(account.plan, 0)
+        there_ms = max(0, span.until_ms - max(span.from_ms, account.created_at_ms))
+        left = monthly * there_ms // span.month_ms
+        if not left:
+            continue
+        models = +work[account.id] or Counter({UNUSED: 1})
+        whole = models.total()
+        for model, gpu_ms in sorted(models.items()):
+            part = left * gpu_ms // whole
+            left, whole = left - part, whole - gpu_ms  # the last one takes what rounding left
+            row = {"plan": account.plan, "account_id": account.id, "model": model}
+            yield _place(row, span), Sums(users={account.id}, revenue_microusd=part)
 
 
 def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:

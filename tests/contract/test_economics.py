@@ -183,3 +183,53 @@ def test_accounts_are_counted_once(farm: Farm, clock: Clock) -> None:
     assert row["users"] == 2
     assert row["cost_per_user_microusd"] == row["cost_microusd"] // 2
     assert len(books(farm, "user")["rows"]) == 2
+
+
+def test_a_plan_with_a_price_brings_that_by_the_day(farm: Farm, clock: Clock) -> None:
+    """A month of 3,100 micro-USD is 100 a day, used or not; its use is covered by it."""
+    card = RateCard(
+        version="t",
+        from_ms=0,
+        price={"otherwise": 1000},
+        cost={"otherwise": 0},
+        plans={"studio": 31 * 100},
+    )
+    farm = replace(farm, rates=Rates((card,)))
+    assert round(datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp() * 1000) == START_MS
+    clock.advance(4 * DAY)
+    (row,) = books(farm, "model")["rows"]
+    assert (row["key"], row["revenue_microusd"]) == (economics.UNUSED, 400)
+    submit(farm)
+    Hand(farm, clock).work_off(gpu_ms=50)
+    told = books(farm)
+    (row,) = told["rows"]
+    assert row["revenue_microusd"] == 400
+    assert row["rate_card_microusd"] > 0
+    assert [r["key"] for r in books(farm, "model")["rows"]] == ["fake"]
+    clock.advance(31 * DAY)
+    months = {r["key"]: r["revenue_microusd"] for r in books(farm, "month")["rows"]}
+    assert months == {"2027-01": 1_666, "2027-02": 2_029}  # 16 2/3 of 31 days, 18 1/3 of 28
+
+
+def test_a_plan_s_price_is_shared_out_whole(farm: Farm, clock: Clock) -> None:
+    """Over several models nothing is lost to rounding, and each gets its share of the time."""
+    from tests.factories import with_painter
+
+    with_painter(farm)
+    card = RateCard(
+        version="t",
+        from_ms=0,
+        price={"otherwise": 1},
+        cost={"otherwise": 0},
+        plans={"studio": 31 * 1001},
+    )
+    farm = replace(farm, rates=Rates((card,)))
+    clock.advance(DAY)
+    hand = Hand(farm, clock, models=("fake", "painter"))
+    submit(farm, brief(model="fake"))
+    submit(farm, brief(model="painter"))
+    hand.work_off(gpu_ms=33)
+    rows = {row["key"]: row["revenue_microusd"] for row in books(farm, "model")["rows"]}
+    assert rows.keys() == {"fake", "painter"}
+    assert abs(rows["fake"] - rows["painter"]) <= 1
+    assert sum(rows.values()) == books(farm)["total"]["revenue_microusd"] >= 1001

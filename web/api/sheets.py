@@ -21,7 +21,7 @@ LINE: Final = (
 USAGE: Final = ("key", "units", "gpu_seconds", "lost_gpu_seconds")
 BOOKS: Final = (
     "key", "users", "units", "gpu_seconds", "lost_gpu_seconds", "revenue_microusd",
-    "cost_microusd", "margin_microusd", "cost_per_user_microusd", "cap_hits",
+    "rate_card_microusd", "cost_microusd", "margin_microusd", "cost_per_user_microusd", "cap_hits",
 )  # fmt: skip
 JUDGED: Final = (
     "model", "device_class", "basis", "jobs", "under_p50", "under_p90", "under_p90_percent",
