@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Timer
+from threading import BoundedSemaphore, Timer
 from typing import IO, Final
 
 from orchestrator.errors import BadRequest, Unavailable
@@ -23,7 +23,8 @@ from orchestrator.programs import ffmpeg
 
 MEMORY_BYTES: Final = 2 << 30
 CPU_SECONDS: Final = 120
-WALL_SECONDS: Final = 300.0
+WALL_SECONDS: Final = 3600.0
+"""For one master, whose frames go to a client as fast as that takes them."""
 UPLOAD_SECONDS: Final = 20.0
 """For one frame of an upload."""
 MAX_PIXELS: Final = 25_000_000
@@ -31,14 +32,24 @@ MAX_PIXELS: Final = 25_000_000
 DECODERS: Final = "h264,hevc,mpeg4,vp8,vp9,av1,libdav1d,ffv1"
 THUMBNAIL: Final = "thumbnail=n=24,scale=w='min(1024,iw)':h=-2"
 """The most typical of the first frames, and no wider than a reference picture needs to be."""
+AT_ONCE: Final = 6
+"""Processes that decode beside each other: what bounds their memory together."""
+WAIT_SECONDS: Final = 5.0
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+
+class NotAFilm(Unavailable):
+    """FFmpeg could not decode the frames."""
+
+
+_slots = BoundedSemaphore(AT_ONCE)
 
 
 def frames(master: Path, program: str = "") -> Generator[bytes, None, None]:
     """Yield the frames of a master as PNGs, without loss.
 
     Raises:
-        Unavailable: FFmpeg failed.
+        Unavailable: FFmpeg failed, or there are too many of them.
     """
     yield from _decoded(master, "matroska", program, ["-pix_fmt", "rgb24"], WALL_SECONDS)
 
@@ -47,7 +58,7 @@ def last_frame(master: Path, program: str = "") -> bytes:
     """Return the last frame of a master as PNG.
 
     Raises:
-        Unavailable: FFmpeg failed.
+        Unavailable: FFmpeg failed, or there are too many of them.
     """
     *_, last = frames(master, program)
     return last
@@ -58,6 +69,7 @@ def portrait(upload: bytes, program: str = "") -> bytes:
 
     Raises:
         BadRequest: it is no MP4, QuickTime, Matroska or WebM video by its content.
+        Unavailable: there are too many decoders.
     """
     refused = BadRequest(
         "The video is no MP4 or WebM by its content, or cannot be decoded.",
@@ -74,7 +86,7 @@ def portrait(upload: bytes, program: str = "") -> bytes:
         try:
             with closing(_decoded(file, container, program, options, UPLOAD_SECONDS)) as found:
                 return next(found)
-        except (Unavailable, StopIteration):
+        except (NotAFilm, StopIteration):
             raise refused from None
 
 
@@ -95,6 +107,18 @@ def _decoded(
         *("-f", container, "-i", f"file:{file}", "-map", "0:v:0", *options),
         *("-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "png", "-threads", "1", "pipe:1"),
     ]
+    if not _slots.acquire(timeout=WAIT_SECONDS):
+        raise Unavailable(
+            f"The farm is decoding {AT_ONCE} videos already.",
+            next="Wait a little and ask again.",
+        )
+    try:
+        yield from _output(argv, seconds)
+    finally:
+        _slots.release()
+
+
+def _output(argv: list[str], seconds: float) -> Generator[bytes, None, None]:
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -110,7 +134,7 @@ def _decoded(
         assert process.stdout
         yield from _pngs(process.stdout)
         if process.wait():
-            raise Unavailable("FFmpeg could not decode the frames.")
+            raise NotAFilm
     finally:
         watch.cancel()
         _kill(process)
@@ -138,7 +162,7 @@ def _pngs(stream: IO[bytes]) -> Iterator[bytes]:
         while kind != b"IEND":
             head = stream.read(8)
             if signature != _PNG or len(head) < 8:
-                raise Unavailable("FFmpeg ended in the middle of a frame.")
+                raise NotAFilm("FFmpeg ended in the middle of a frame.")
             length, kind = struct.unpack(">I4s", head)
             parts += [head, stream.read(length + 4)]
         yield b"".join(parts)

@@ -4,6 +4,7 @@ import io
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from threading import BoundedSemaphore
 from zipfile import ZipFile
 
 import psutil
@@ -189,3 +190,23 @@ def test_ffmpeg_ends_when_nobody_listens(tmp_path: Path) -> None:
     assert len(mine) == 1
     found.close()
     assert not mine[0].is_running()
+
+
+def test_too_many_downloads_are_told_to_wait(
+    api: FlaskClient,
+    app: Flask,
+    house: Farm,
+    clock: Clock,
+    master: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where every decoder is busy the answer is a 503; a download that ends makes room."""
+    with_painter(house)
+    monkeypatch.setattr(film, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(film, "_slots", BoundedSemaphore(1))
+    job = finished(api, app, house, clock, master)
+    with api.get(f"/api/v1/jobs/{job}/frames.zip", buffered=False) as slow:
+        assert slow.status_code == 200
+        busy = api.get(f"/api/v1/jobs/{job}/frames.zip")
+        assert (busy.status_code, busy.get_json()["code"]) == (503, "unavailable")
+    assert api.get(f"/api/v1/jobs/{job}/frames.zip").status_code == 200

@@ -1,6 +1,6 @@
 """A job's frames as one ZIP, made while it is sent: nothing of it is ever whole in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
@@ -42,7 +42,8 @@ def frames_zip(job: Job) -> Response:
                 for number, png in zip(numbers, film.frames(master, program), strict=True):
                     yield f"frame_{before + number:06}.png", png
 
-    answer = Response(_zipped(named(), job.created_at_ms), mimetype="application/zip")
+    pieces = _Begun(_zipped(named(), job.created_at_ms))
+    answer = Response(pieces, mimetype="application/zip")
     answer.headers["Content-Disposition"] = f"attachment; filename={job.id}.zip"
     return answer
 
@@ -89,7 +90,25 @@ class _Pipe:
         return taken
 
 
-def _zipped(files: Iterator[tuple[str, bytes]], at_ms: int) -> Iterator[bytes]:
+class _Begun:
+    """Pieces of which the first one is there: until then a failure can still be an answer."""
+
+    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
+        self._pieces = pieces
+        self._first = [next(pieces)]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._first.pop() if self._first else next(self._pieces)
+
+    def close(self) -> None:
+        """End what makes them: the client has all, or has gone."""
+        self._pieces.close()
+
+
+def _zipped(files: Iterator[tuple[str, bytes]], at_ms: int) -> Generator[bytes, None, None]:
     """Yield an archive of stored files piece by piece; PNGs are compressed already."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC).timetuple()[:6]
     pipe = _Pipe()
