@@ -104,6 +104,14 @@ def test_quotes_are_judged_in_public(api: FlaskClient, done: str) -> None:
     assert rows(api, "/api/v1/usage/calibration?format=csv")[0]["model"] == "fake"
 
 
+def test_the_rate_card_is_public_and_costs_are_not(api: FlaskClient) -> None:
+    """Any key may see prices by device class; what an hour costs the operator is not there."""
+    (card,) = api.get("/api/v1/rates").get_json()["data"]
+    assert (card["version"], card["holds"]) == ("2026-11", True)
+    assert card["microusd_per_gpu_second"]["cpu"] == 14
+    assert "cost" not in str(card)
+
+
 def test_fit_over_http(api: FlaskClient, house: Farm) -> None:
     """With `fit` a job that is too dear is taken as the best variant that fits, and says so."""
     sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=3_000)

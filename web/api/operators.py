@@ -94,6 +94,14 @@ def audit(query: DeedsQuery) -> Response:
     return jsonify(views.listed(page, views.deed))
 
 
+@bp.get("/rates", responses={200: Listed})
+def rate_cards() -> Response:
+    """List the rate cards, newest first: what a GPU-second costs by device class, from when."""
+    now = farm().rates.at(farm().clock())
+    cards = reversed(farm().rates.cards)
+    return jsonify(data=[views.rate_card(card, holds=card is now) for card in cards])
+
+
 @bp.get("/usage", responses={200: Listed})
 def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""

@@ -11,6 +11,7 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Person, Quote, Session, Worker
+from orchestrator.rates import RateCard
 from orchestrator.states import SCOPES, OnExhausted
 
 T = TypeVar("T")
@@ -250,6 +251,18 @@ def usage(row: Json) -> Json:
     """Return one line of usage."""
     shown: Json = _in_seconds(row)
     return shown
+
+
+def rate_card(card: RateCard, *, holds: bool) -> Json:
+    """Return what device time is sold for; what it costs the operator is the operator's."""
+    return {
+        "object": "rate_card",
+        "version": card.version,
+        "from": when(card.from_ms),
+        "holds": holds,
+        "microusd_per_gpu_second": dict(card.price),
+        "microusd_a_month": dict(card.plans),
+    }
 
 
 def economics(row: Json) -> Json:
