@@ -257,6 +257,11 @@ def test_workers_reach_neither_sql_nor_the_world() -> None:
     assert COMPOSE["networks"]["back"]["internal"] is True
 
 
+def test_webhooks_have_a_way_out() -> None:
+    """The dispatcher, which sends them, is on a network that leads somewhere."""
+    assert set(SERVICES["dispatcher"]["networks"]) == {"front", "back"}
+
+
 def test_web_never_gets_the_broker() -> None:
     """The request path cannot publish: web knows no broker URL."""
     assert "FARM_BROKER_URL_FILE" not in SERVICES["web"]["environment"]

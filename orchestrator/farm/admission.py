@@ -6,6 +6,7 @@ from typing import Final
 from orchestrator.errors import PolicyRefused, PolicyUnavailable
 from orchestrator.farm import Farm
 from orchestrator.model import Job, Json, Ruling
+from orchestrator.states import JobState
 
 FRAMES: Final = "frames"
 
@@ -28,6 +29,10 @@ def admitted(farm: Farm, ruling: Ruling | None) -> Json:
 
 
 def shows_frames(farm: Farm, job: Job) -> bool:
-    """Tell whether anybody may see a job's frames: not before they were judged."""
-    ruling = job.rulings.get(FRAMES)
-    return bool(ruling["allowed"]) if ruling else not farm.terms.judges_frames
+    """Tell whether anybody may see a job's frames: not before they were judged.
+
+    A video that was published before there was a judge stays public.
+    """
+    if ruling := job.rulings.get(FRAMES):
+        return bool(ruling["allowed"])
+    return job.state is JobState.SUCCEEDED or not farm.terms.judges_frames

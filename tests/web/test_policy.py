@@ -281,3 +281,16 @@ def test_open_frames_that_nobody_could_judge_are_published(house: House) -> None
     assert studio.finish(studio.render()) == 200
     ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
     assert (ended["state"], ended["rulings"]["frames"]["judged"]) == ("succeeded", False)
+
+
+def test_what_was_published_before_there_was_a_judge_stays(house: House) -> None:
+    """A new policy hides the frames of running jobs, not those of videos that are out."""
+    before = house()
+    done = before.submit()
+    assert before.finish(before.render()) == 200
+    running = before.submit()
+    before.render()
+    after = house(policy_frames="tests.judges:allows")
+    frames = {job["id"]: jobs.units(after.farm, None, job["id"]) for job in (done, running)}
+    assert any(view.lease for view in frames[done["id"]])
+    assert not any(view.lease for view in frames[running["id"]])
