@@ -93,7 +93,10 @@ class ModelCard:
     uses_layout: bool = False
     """Takes subjects with places (`model.Placement`) beside the prompt."""
     image_strength: float = 0.0
-    """How much of the schedule is run from a reference image (SDEdit's noise); 0: takes none."""
+    """How much of the schedule is run from a reference image (SDEdit's noise); 0: takes none.
+
+    A layout model runs all of it (1) and lays the image behind its subjects.
+    """
     frame_multiple: int = 1
     size_multiple: int = 8
     """Sides of a native picture are multiples of this."""
@@ -310,6 +313,8 @@ def _faults(card: ModelCard) -> Iterator[str]:
 def _image_faults(card: ModelCard) -> Iterator[str]:
     if not 0 <= card.image_strength <= 1:
         yield "image_strength must be 0 (takes no image) to 1 (nothing of it is left)"
+    if card.uses_layout and card.image_strength not in (0, 1):
+        yield "image_strength must be 0 or 1: a layout model lays the image behind its subjects"
     if card.image_strength and card.pipeline not in IMAGE_PIPELINES:
         yield f"image_strength must be 0: {card.pipeline or card.engine} cannot take an image"
 

@@ -73,7 +73,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     seconds = _lengths(scenes, asked, card)
     counts = _frame_counts(seconds, fps, card)
     native = _native(card, output)
-    notes = (*screenplay.notes, *_size_notes(native, output))
+    notes = (*screenplay.notes, *_size_notes(native, output), *_image_notes(brief, card))
     return Plan(
         model=card.id,
         model_version=card.version,
@@ -246,6 +246,11 @@ def _native(card: ModelCard, output: Size) -> Size:
 def _size_notes(native: Size, output: Size) -> Iterator[str]:
     if native != output:
         yield f"The model paints {native}; the video is scaled to {output}."
+
+
+def _image_notes(brief: Brief, card: ModelCard) -> Iterator[str]:
+    if brief.image is not None and card.uses_layout:
+        yield "The reference image is the setting: it stands still behind the subjects."
 
 
 def _with_negative(scene: Scene, more: str) -> Scene:

@@ -141,7 +141,8 @@ def understand(text: str, lexicon: Lexicon, before: Understanding | None) -> Und
         cast = (cast[0], Cast(subject=target, motion=cast[0].motion))
     if setting is None:
         setting = _default_setting(cast, lexicon, notes)
-    odd = [word for word in _unknown(words, matches) if word != read]
+    unknown = [*_unknown(words, matches), *_unknown(words_of(later), after)]
+    odd = [word for word in dict.fromkeys(unknown) if word != read]
     if odd:
         more = " …" if len(odd) > MAX_UNKNOWN else ""
         notes.append(
@@ -310,7 +311,10 @@ def _with_motion(
     role: _Role, lexicon: Lexicon, before: Understanding | None, notes: list[str]
 ) -> Cast:
     if role.motions:
-        return Cast(subject=role.subject, motion=_chosen(role.motions))
+        chosen = _chosen(role.motions)
+        if "moves_left" in {m.id for m in role.motions} and not chosen.endswith("_left"):
+            notes.append(f"The {role.subject} {_spaced(chosen)}, which goes no way to the left.")
+        return Cast(subject=role.subject, motion=chosen)
     motions = lexicon.vocabulary.motions
     earlier = next((c for c in before.cast if c.subject == role.subject), None) if before else None
     motion = earlier.motion if earlier else DEFAULT_MOTIONS.get(role.subject, GENTLE)

@@ -231,6 +231,7 @@ def _print(job: Json, *, as_json: bool) -> None:
             "job": job["id"],
             "now": progress.summary(job),
             "prompt": output.brief(job["prompt"], 200),
+            "understood": output.brief(rendering.understood(job), 200) or None,
             "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {job['steps']} steps",
             "model": f"{job['model']}, seed {job['seed']}",
             "session": job["session_id"],

@@ -107,6 +107,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
         try:
             job = client.post("jobs", promise=promise, **request)
             say_fitted(job["quote"])
+            say_understood(job)
             with line:
                 job = progress.follow(client, job["id"], line, progress.has_ended)
             if job["state"] != "succeeded":
@@ -153,8 +154,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
         }
     )
     say_fitted(told)
-    for note in told["notes"]:
-        output.say(f"note: {note}")
+    say_understood(told)
     for other in told["alternatives"]:
         cost = output.seconds(other["gpu_seconds_p90"])
         click.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
@@ -165,6 +165,19 @@ def say_fitted(quoted: Json) -> None:
     """Say what gave, where --fit changed the wish."""
     if quoted.get("fitted"):
         output.say(f"To fit the budget: {quoted['fitted']}.")
+
+
+def say_understood(told: Json) -> None:
+    """Say what a quote's or job's shots show, where a model has words of its own, and the notes."""
+    if seen := understood(told):
+        output.say(f"understood: {seen}")
+    for note in told["notes"]:
+        output.say(f"note: {note}")
+
+
+def understood(told: Json) -> str:
+    """Return what the shots show, one after the other."""
+    return " → ".join(shot["understood"] for shot in told["shots"] if shot["understood"])
 
 
 def charged(job: Json) -> str:

@@ -43,6 +43,8 @@ def test_a_quote_starts_nothing_and_a_refusal_says_why(cli: Cli, tmp_path: Path)
     assert not out.exists()
     quote = cli.json("quote", "a cat", "--model", "fake")
     assert quote["fits"] is True
+    told = cli("quote", "two kittens jump in the snow").stderr
+    assert "understood: two cats · bounces · snow" in told
     assert cli("jobs", "ls").returncode == 6, "no farm runs, and the command says so"
 
 

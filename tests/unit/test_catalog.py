@@ -105,6 +105,7 @@ def test_a_farm_without_models_says_so(tmp_path: Path) -> None:
             'pipeline = "FluxPipeline"\nimage_strength = 0.7',
             "FluxPipeline cannot take an image",
         ),
+        ("fps = 12", "fps = 12\nuses_layout = true\nimage_strength = 0.5", "must be 0 or 1"),
         ("fps = 12", "fps = 12\nfsp = 13", "fsp: there is no such field"),
         ('version = "1"', 'version = "1"\nsource = "hub"\npath = "a/b"', "pinned to a commit"),
         ('version = "1"', 'version = "1"\nid = "big"', "the folder is named 'little'"),

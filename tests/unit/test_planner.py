@@ -330,4 +330,5 @@ def test_an_image_is_refused_before_anything_starts_by_a_model_that_takes_none(
     with pytest.raises(BadRequest, match=f"{card.id} takes no reference image") as refused:
         planner.plan(brief, screenplay, card, seed=1)
     assert "Leave the image out" in refused.value.next
-    assert planner.plan(brief, screenplay, replace(card, image_strength=0.7), seed=1)
+    taken = planner.plan(brief, screenplay, replace(card, image_strength=1.0), seed=1)
+    assert any("image is the setting" in note for note in taken.notes) == card.uses_layout

@@ -162,6 +162,8 @@ def test_what_is_not_understood_is_said() -> None:
     assert "left out: bird" in " ".join(parse("a dog, a cat and a bird", VOCABULARY).notes)
     assert "two subjects" not in " ".join(parse("a dog and a cat", VOCABULARY).notes)
     assert "two subjects: one cat and one cat" in " ".join(parse("six cats", VOCABULARY).notes)
+    assert "no way to the left" in " ".join(parse("a dog jumps to the left", VOCABULARY).notes)
+    assert "model: bear" in " ".join(parse("a dog turns into a bear", VOCABULARY).notes)
     assert "read as balloon" in " ".join(parse("a ballon floats", VOCABULARY).notes)
     assert "picture in this model: wizard" in " ".join(
         parse("a wizard and a dog", VOCABULARY).notes

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from orchestrator import catalog, planner, prompt
 from orchestrator.model import Brief
@@ -41,7 +43,7 @@ def frames() -> tuple[FrameSpec, ...]:
     return tuple(FrameSpec(**asdict(frame)) for frame in planner.frames(plan, 0, 24, CARD))
 
 
-def paint(engine: Engine, frames: tuple[FrameSpec, ...]) -> Pixels:
+def paint(engine: Engine, frames: tuple[FrameSpec, ...], image: Path | None = None) -> Pixels:
     """Return the frames of one unit, in two steps each."""
     work = RenderWork(
         model=CARD.id,
@@ -58,7 +60,7 @@ def paint(engine: Engine, frames: tuple[FrameSpec, ...]) -> Pixels:
         step_gpu_ms_prior=0,
         decode_gpu_ms_prior=0,
     )
-    return np.concatenate(list(engine.paint(work, frames, Meter.unlimited(), None)))
+    return np.concatenate(list(engine.paint(work, frames, Meter.unlimited(), image)))
 
 
 def test_one_unit_of_24_frames_is_six_units_of_four(
@@ -77,6 +79,22 @@ def test_a_shot_is_one_picture_in_motion(engine: Engine, frames: tuple[FrameSpec
     steps = np.abs(np.diff(shot, axis=0)).mean(axis=(1, 2, 3))
     assert (steps > 0).all()
     assert steps.max() < np.abs(other[0] - shot[0]).mean()
+
+
+def test_a_reference_image_stands_still_behind_the_subject(
+    engine: Engine, frames: tuple[FrameSpec, ...], tmp_path: Path
+) -> None:
+    """Two units show what one does: the dog moves, and the image's corners are in every frame."""
+    picture = tmp_path / "mine.png"
+    pixels = np.tile(np.linspace(0, 255, 256).astype(np.uint8)[:, None, None], (1, 256, 3))
+    Image.fromarray(pixels).save(picture)
+    whole = paint(engine, frames[:12], picture)
+    parts = [paint(engine, part, picture) for part in (frames[:7], frames[7:12])]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    for corner in (slice(0, 32), slice(224, 256)):
+        np.testing.assert_array_equal(whole[:, corner], np.stack([pixels[corner]] * 12))
+    assert (whole[0] != whole[11]).any()
+    assert (whole != paint(engine, frames[:12])).any()
 
 
 def replace_seed(frame: FrameSpec) -> FrameSpec:

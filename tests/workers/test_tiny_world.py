@@ -174,6 +174,21 @@ def test_backdrop_holds_still(pipe: TinyWorldPipeline) -> None:
     assert max(changes) < 4
 
 
+def test_a_backdrop_is_what_subjects_move_before(pipe: TinyWorldPipeline) -> None:
+    """Around the subject the picture is the backdrop's bits, in its middle the model's own."""
+    frames = [{"layout": [ROCKET]}, {"layout": []}, {"layout": [ROCKET | {"x": 0.9, "turn": 30}]}]
+    own = torch.linspace(-1, 1, 3 * 256 * 256).reshape(1, 3, 256, 256)
+    laid, empty, beside = shot(pipe, frames, backdrop=own)
+    behind = own[0] / 2 + 0.5
+    assert torch.equal(empty, behind)
+    assert torch.equal(beside[..., :150], behind[..., :150])
+    assert torch.equal(laid[:, :64], behind[:, :64])
+    middle = slice(120, 136)
+    painted = shot(pipe, frames[:1])[0]
+    assert torch.allclose(laid[:, middle, middle], painted[:, middle, middle], atol=1e-6)
+    assert not torch.allclose(laid[:, middle, middle], behind[:, middle, middle], atol=0.1)
+
+
 def test_unknown_subject_is_refused(pipe: TinyWorldPipeline) -> None:
     """A subject outside the vocabulary is an error, not a blank picture."""
     with pytest.raises(ValueError, match="never seen"):

@@ -96,13 +96,14 @@ class DiffusersEngine:
             padding = [batch[-1]] * (work.micro_batch - len(batch))
             meter.before_batch()
             if resume is not None:
-                yield self._go_on(work, [*batch, *padding], meter, resume)[: len(batch)]
+                yield self._go_on(work, [*batch, *padding], meter, resume, image)[: len(batch)]
                 resume = None
                 continue
             if image is not None and start is None:
                 with meter.stage(IMAGE_ENCODE):
-                    picture = reference.read(image, work.width, work.height)
-                    start = reference.encode(self._pipe, picture)
+                    start = reference.read(image, work.width, work.height)
+                    if not self.card.uses_layout:
+                        start = reference.encode(self._pipe, start)
             yield self._paint_batch(work, [*batch, *padding], meter, start)[: len(batch)]
 
     @torch.no_grad()
@@ -113,7 +114,10 @@ class DiffusersEngine:
         meter: Meter,
         start: torch.Tensor | None,
     ) -> Pixels:
-        """Paint one micro-batch, from noise or from the latents `start` of a reference image."""
+        """Paint one micro-batch, from noise or from the latents `start` of a reference image.
+
+        A layout model starts from noise and lays the image itself behind its subjects.
+        """
         left_out = (
             0 if start is None else reference.steps_left_out(work.steps, self.card.image_strength)
         )
@@ -122,7 +126,9 @@ class DiffusersEngine:
         meter.before_step()
         with meter.stage(DENOISE):
             call = self._call(work, batch) | texts
-            if start is not None:
+            if start is not None and self.card.uses_layout:
+                call["backdrop"] = start
+            elif start is not None:
                 call["latents"] = self._from_picture(work, batch, start, left_out)
             scheduler = self._pipe.scheduler
             with reference.late_start(scheduler, left_out):
@@ -132,7 +138,12 @@ class DiffusersEngine:
 
     @torch.no_grad()
     def _go_on(
-        self, work: RenderWork, batch: Sequence[FrameSpec], meter: Meter, point: Checkpoint
+        self,
+        work: RenderWork,
+        batch: Sequence[FrameSpec],
+        meter: Meter,
+        point: Checkpoint,
+        image: Path | None,
     ) -> Pixels:
         """Finish a micro-batch that was begun elsewhere; its texts were paid for there."""
         device = self._pipe._execution_device
@@ -141,6 +152,8 @@ class DiffusersEngine:
             reached = latents.latents_of(point, device)
             # tiny_world reads more than a beginning out of the noise.
             call["resume_latents" if "resume_latents" in self._accepted else "latents"] = reached
+            if image is not None and self.card.uses_layout:
+                call["backdrop"] = reference.read(image, work.width, work.height)
         meter.before_step()
         with meter.stage(DENOISE):
             generators = call.get("generator", ())
@@ -204,28 +217,32 @@ class DiffusersEngine:
 
     def _warm_up(self) -> None:
         """Paint one frame at the native shape, so that one-time work is not on anybody's bill."""
-        card = self.card
-        frame = FrameSpec(index=0, prompt="", negative_prompt="", seed=0, phase=0.0)
-        work = RenderWork(
-            model=card.id,
-            model_version=card.version,
-            width=card.native.width,
-            height=card.native.height,
-            output_width=card.native.width,
-            output_height=card.native.height,
-            fps=card.fps,
-            steps=card.min_steps,
-            guidance_scale=card.guidance_scale,
-            micro_batch=card.micro_batch,
-            frames=(frame,),
-            step_gpu_ms_prior=0,
-            decode_gpu_ms_prior=0,
-        )
+        work = _one_frame(self.card)
         try:
             for _ in self.paint(work, work.frames, Meter.unlimited(), None):
                 pass
         except BadRequest as error:  # nobody has asked for anything yet: it is the model's fault
-            raise OSError(f"{card.id} does not work here: {error}") from error
+            raise OSError(f"{self.card.id} does not work here: {error}") from error
+
+
+def _one_frame(card: ModelCard) -> RenderWork:
+    """Return the smallest work there is for a card."""
+    frame = FrameSpec(index=0, prompt="", negative_prompt="", seed=0, phase=0.0)
+    return RenderWork(
+        model=card.id,
+        model_version=card.version,
+        width=card.native.width,
+        height=card.native.height,
+        output_width=card.native.width,
+        output_height=card.native.height,
+        fps=card.fps,
+        steps=card.min_steps,
+        guidance_scale=card.guidance_scale,
+        micro_batch=card.micro_batch,
+        frames=(frame,),
+        step_gpu_ms_prior=0,
+        decode_gpu_ms_prior=0,
+    )
 
 
 @contextmanager

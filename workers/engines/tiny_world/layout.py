@@ -18,6 +18,10 @@ SUB = 4
 """Samples of a code per latent cell and side."""
 WAVES = (1, 2)
 """Frequencies of the position channels, in half turns over the picture."""
+CLEAR, OPAQUE = 0.5, 0.9
+"""Opacities up to and from which a subject is cut out: its rim shows the painted setting."""
+OUTSIDE = 6.0
+"""What makes any opacity none, before its sigmoid."""
 UNIT = 0.44
 """Height of a subject at scale 1.0, as a share of the picture's height."""
 
@@ -117,6 +121,29 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Keep where the subjects are and forget which they are, for guidance."""
         codes = self.config.code_channels * SUB**2
         return torch.cat([torch.zeros_like(plan[:, :codes]), plan[:, codes:]], 1)
+
+    def laid_over(
+        self, pictures: Tensor, layouts: Sequence[Sequence[Placement]], backdrop: Tensor
+    ) -> Tensor:
+        """Cut the subjects of pictures in 0..1 out and lay them over a backdrop in -1..1."""
+        numbers, poses = (part.to(pictures.device) for part in self.tensors(layouts))
+        cover = self._coverage(numbers, poses, *pictures.shape[-2:])
+        behind = (backdrop.to(pictures) / 2 + 0.5).clamp(0, 1)
+        laid: Tensor = cover * pictures + (1 - cover) * behind
+        return laid
+
+    def _coverage(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
+        """How far subjects cover each pixel, 0..1, (B, 1, height, width).
+
+        Read off the codes' first channel, whose ends are cut off: it nowhere reaches them.
+        """
+        clear = torch.ones(len(numbers), 1, height, width, device=numbers.device)
+        for place in range(PLACES):
+            layer = self._layer(numbers[:, place], poses[:, place], height // SUB, width // SUB)
+            inside = layer[:, -1:]  # fades to 0 over the last row, as the codes do
+            opacity = torch.sigmoid(layer[:, :1] - OUTSIDE * (1 - inside))
+            clear = clear * (1 - ((opacity - CLEAR) / (OPAQUE - CLEAR)).clamp(0, 1) * inside)
+        return 1 - clear
 
     def _layer(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
         """Sample one place's codes and its mask (last channel) at SUB × the latents' size."""

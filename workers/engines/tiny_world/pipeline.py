@@ -17,6 +17,7 @@ from workers.engines.tiny_world.autoencoder import TinyWorldAutoencoder
 from workers.engines.tiny_world.layout import Placement, TinyWorldLayoutEncoder, view_of
 
 StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
+Layouts = Sequence[Sequence[Placement]]
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -142,7 +143,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         self,
         prompt: str | Sequence[str] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
-        layout: Sequence[Sequence[Placement]] | None = None,
+        layout: Layouts | None = None,
         height: int = 256,
         width: int = 256,
         num_inference_steps: int = 2,
@@ -152,6 +153,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         negative_prompt_embeds: Tensor | None = None,
         generator: Generators = None,
         resume_latents: Tensor | None = None,
+        backdrop: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -160,6 +162,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Paint one picture per prompt, layout and starting noise.
 
         A loop that was stopped goes on with its `resume_latents`; `latents` are still its noise.
+        Finished pictures show a `backdrop`, (1, 3, H, W) in -1..1, in the place of the setting.
 
         Raises:
             ValueError: a size the latents cannot have, an unknown subject, rows that differ.
@@ -176,14 +179,12 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
         if latents is None:
             latents = self.prepare_latents(len(texts), height, width, generator)
         latents = latents.to(self._execution_device, self.unet.dtype)
-        if len(latents) != len(texts):
-            msg = f"{len(texts)} prompts for {len(latents)} latents"
-            raise ValueError(msg)
+        rows = _rows(layout, len(texts), len(latents))
         latents = latents * self.scheduler.init_noise_sigma
         embeds = torch.cat([against, texts]) if guided and against is not None else texts
         views = self.layout_encoder.backdrops(view_of(latents, self.layout_encoder.config.views))
         summary = embeds[:, 0] + (torch.cat([views, views]) if guided else views)
-        plan = _laid_out(self.layout_encoder, layout, latents, summary)
+        plan = _laid_out(self.layout_encoder, rows, latents, summary)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents if resume_latents is None else resume_latents.to(latents)
         for index, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
@@ -203,14 +204,18 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
                 named = {name: known[name] for name in callback_on_step_end_tensor_inputs}
                 named = callback_on_step_end(self, index, time, named) or named
                 latents = named.get("latents", latents)
-        images = self._finish(latents, output_type)
+        images = self._finish(latents, rows, backdrop, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _finish(self, latents: Tensor, output_type: str) -> Any:
+    def _finish(
+        self, latents: Tensor, rows: Layouts, backdrop: Tensor | None, output_type: str
+    ) -> Any:
         if output_type == "latent":
             return latents
         pictures = self.decode_latents(latents)
+        if backdrop is not None:
+            pictures = self.layout_encoder.laid_over(pictures, rows, backdrop)
         if output_type == "pt":
             return pictures
         arrays = self.image_processor.pt_to_numpy(pictures)
@@ -223,17 +228,22 @@ def _check_size(height: int, width: int, multiple: int) -> None:
         raise ValueError(msg)
 
 
+def _rows(layout: Layouts | None, prompts: int, latents: int) -> Layouts:
+    """Return a layout for each frame; without any, all are empty."""
+    rows = [list(frame or ()) for frame in (layout or [()] * latents)]
+    if not len(rows) == prompts == latents:
+        msg = f"{prompts} prompts and {len(rows)} layouts for {latents} latents"
+        raise ValueError(msg)
+    return rows
+
+
 def _laid_out(
     encoder: TinyWorldLayoutEncoder,
-    layout: Sequence[Sequence[Placement]] | None,
+    rows: Layouts,
     latents: Tensor,
     summary: Tensor,
 ) -> Tensor:
     """Lay the frames out; under guidance (two summaries a frame) first without identity."""
-    rows = [list(frame or ()) for frame in (layout or [()] * len(latents))]
-    if len(rows) != len(latents):
-        msg = f"{len(rows)} layouts for {len(latents)} frames"
-        raise ValueError(msg)
     numbers, poses = (part.to(latents.device) for part in encoder.tensors(rows))
     plans = [
         encoder(numbers, poses, part, *latents.shape[-2:]).to(latents.dtype)
