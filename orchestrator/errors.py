@@ -42,6 +42,16 @@ class NotAllowed(FarmError):
     next = "Use a key with the right to do it; `farm keys ls` shows yours."
 
 
+class PlanLimit(FarmError):
+    """The account's plan does not allow that."""
+
+    code = "plan_limit"
+    next = (
+        "Ask for less, or have the operator change the plan (`farm account set-plan`); nothing "
+        "was started or charged."
+    )
+
+
 class Unauthorized(FarmError):
     """There is no valid key with this request."""
 

@@ -11,23 +11,18 @@ The accounts of the double entry:
 | `available:<session>` | what a new hold may take |
 | `held:<job>` | what the job's hold still has |
 | `spent:<session>` | what was settled |
+| `alert` | always 0: alerts are written down, and move nothing |
 | `worked` | minus the device time nobody paid |
 | `farm_loss` | the device time nobody paid |
-
-The entries of a session are a chain: each has the digest of the one before, and the session
-has that of the newest. Whoever changes a session's balances has locked its row, so the chain
-costs one SHA-256 an entry and no lock or query.
 """
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
+from orchestrator import chain
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Entry, Job, Json, Session
+from orchestrator.model import Entry, Job, Month, Session
 from orchestrator.states import EntryKind, SessionState
 
 
@@ -60,6 +55,32 @@ def give(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int, top_up: b
     )
 
 
+def take(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int) -> Movement:
+    """Lower a session's limit by what is available."""
+    assert 0 <= gpu_ms <= session.available_gpu_ms
+    return _movement(
+        replace(session, limit_gpu_ms=session.limit_gpu_ms - gpu_ms),
+        None,
+        _entry(
+            EntryKind.TAKE,
+            session,
+            None,
+            gpu_ms,
+            entry_id=entry_id,
+            now_ms=now_ms,
+            debit=f"available:{session.id}",
+            credit="issued",
+        ),
+    )
+
+
+def sink_gpu_ms(session: Session) -> int:
+    """What can be taken now of a limit that was asked to be lower."""
+    if session.target_gpu_ms is None:
+        return 0
+    return max(0, min(session.available_gpu_ms, session.limit_gpu_ms - session.target_gpu_ms))
+
+
 def hold(
     session: Session, job: Job, gpu_ms: int, *, entry_id: str, now_ms: int, first: bool
 ) -> Movement:
@@ -68,7 +89,7 @@ def hold(
     Raises:
         BudgetExceeded: the session or the job's own cap has less than that.
     """
-    room = extendable_gpu_ms(session, job)
+    room = extendable_gpu_ms(session, job, None)
     if gpu_ms > room:
         raise BudgetExceeded(
             f"The job needs {gpu_ms / 1000:.3f} GPU-seconds held, {room / 1000:.3f} are left.",
@@ -201,6 +222,7 @@ def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms:
             debit=f"spent:{session.id}",
             credit=f"available:{session.id}",
             lease_id=settled.lease_id,
+            month_id=settled.month_id,
             note="the farm could not finish the job",
             price_microusd=-settled.price_microusd,
             rates=settled.rates,
@@ -209,9 +231,14 @@ def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms:
     )
 
 
-def extendable_gpu_ms(session: Session, job: Job) -> int:
-    """What the job's hold may still grow by: the session's room, within the job's cap."""
+def extendable_gpu_ms(session: Session, job: Job, month: Month | None) -> int:
+    """What the job's hold may still grow by: the session's room, within the job's own cap.
+
+    `month`: the account's, which bounds it too.
+    """
     room = session.available_gpu_ms if session.state is SessionState.OPEN else 0
+    if month is not None and month.available_gpu_ms is not None:
+        room = min(room, month.available_gpu_ms)
     if job.cap_gpu_ms is not None:
         room = min(room, job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms)
     return max(0, room)
@@ -245,6 +272,7 @@ class Limit:
 def lease_limit(
     session: Session,
     job: Job,
+    month: Month,
     *,
     open_gpu_ms: int,
     reserve_gpu_ms: int,
@@ -259,7 +287,7 @@ def lease_limit(
     """
     want = max(math.ceil(p90_gpu_ms * margin), floor_gpu_ms)
     room = max(0, job.held_gpu_ms - open_gpu_ms - reserve_gpu_ms)
-    extend = min(max(0, want - room), extendable_gpu_ms(session, job))
+    extend = min(max(0, want - room), extendable_gpu_ms(session, job, month))
     limit = min(want, room + extend)
     if limit < floor_gpu_ms:
         return Limit(gpu_ms=0)
@@ -271,89 +299,12 @@ def charge(*, reported_gpu_ms: int, limit_gpu_ms: int, seen_gpu_ms: int) -> int:
     return max(0, min(reported_gpu_ms, limit_gpu_ms, seen_gpu_ms))
 
 
-# --- the chain ----------------------------------------------------------------------------
-
-
-def digest(entry: Entry) -> str:
-    """Return the SHA-256 of an entry and, through the digest before it, of all before it.
-
-    It is taken of a JSON array in UTF-8 without spaces: docs/ledger.md lists its items.
-    """
-    facts = (
-        entry.previous_sha256,
-        entry.number,
-        entry.id,
-        entry.at_ms,
-        entry.kind.value,
-        entry.session_id,
-        entry.job_id,
-        entry.lease_id,
-        entry.gpu_ms,
-        entry.debit,
-        entry.credit,
-        entry.note,
-        entry.price_microusd,
-        entry.rates,
-        entry.receipt_sha256,
-    )
-    return _sha256(facts)
-
-
-def receipt_digest(receipt: Json) -> str:
-    """Return the SHA-256 of what a worker reported of a lease: its JSON, keys sorted."""
-    return _sha256(receipt)
-
-
-def chained(session: Session, entry: Entry) -> tuple[Session, Entry]:
-    """Put an entry at the end of its session's chain."""
-    entry = replace(entry, number=session.entries + 1, previous_sha256=session.head_sha256)
-    entry = replace(entry, sha256=digest(entry))
-    return replace(session, entries=entry.number, head_sha256=entry.sha256), entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """The first entry of a chain that does not fit, and why; `entry` None: one is missing."""
-
-    entry: Entry | None
-    why: str
-
-
-def chain_fault(session: Session, entries: Sequence[Entry]) -> Fault | None:
-    """Return where the chain of a session breaks, None where it holds.
-
-    `entries`: all of the session's, in any order.
-    """
-    head = ""
-    for number, entry in enumerate(sorted(entries, key=lambda e: (e.number, e.id)), start=1):
-        if entry.number != number:
-            return Fault(entry=entry, why=f"it is number {entry.number}, where {number} is due")
-        if entry.previous_sha256 != head:
-            return Fault(entry=entry, why="it does not follow the entry before it")
-        if digest(entry) != entry.sha256:
-            return Fault(entry=entry, why="it was changed: its digest is another")
-        head = entry.sha256
-    if (len(entries), head) != (session.entries, session.head_sha256):
-        return Fault(
-            entry=None,
-            why=f"the session has {session.entries} entries up to "
-            f"{session.head_sha256[:12] or 'none'}, the ledger {len(entries)} up to "
-            f"{head[:12] or 'none'}",
-        )
-    return None
-
-
 # --- inside -------------------------------------------------------------------------------
-
-
-def _sha256(facts: object) -> str:
-    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode()).hexdigest()
 
 
 def _movement(session: Session, job: Job | None, entry: Entry | None) -> Movement:
     if entry is not None:
-        session, entry = chained(session, entry)
+        session, entry = chain.chained(session, entry)
     return Movement(session=session, job=job, entry=entry)
 
 
@@ -371,6 +322,7 @@ def _entry(
 ) -> Entry | None:
     if gpu_ms == 0:
         return None
+    more = {"month_id": job.month_id if job else None} | more
     return Entry(
         id=entry_id,
         at_ms=now_ms,

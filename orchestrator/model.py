@@ -292,6 +292,38 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """What an account may use in one calendar month (UTC), over all its sessions.
+
+    A job's hold is in the month in which it was placed or last resumed, and what it settles is
+    spent there. A limit of None is none.
+    """
+
+    id: str
+    """`<account>.<year>-<month>`."""
+    account_id: str
+    tier: str
+    """Name of the account's plan; empty: it has none, and nothing may run."""
+    cap_gpu_ms: int | None = None
+    """What the plan says."""
+    limit_gpu_ms: int | None = None
+    """The cap; above it while held + spent are, when the cap was lowered under them."""
+    held_gpu_ms: int = 0
+    spent_gpu_ms: int = 0
+    alerted_percent: int = 0
+    """The highest alert that was given."""
+
+    @property
+    def available_gpu_ms(self) -> int | None:
+        """What a new hold may take; None: as much as it likes."""
+        if not self.tier:
+            return 0
+        if self.limit_gpu_ms is None:
+            return None
+        return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One working envelope of an account: a budget and its jobs."""
 
@@ -302,6 +334,10 @@ class Session:
     limit_gpu_ms: int
     held_gpu_ms: int = 0
     spent_gpu_ms: int = 0
+    target_gpu_ms: int | None = None
+    """A lower limit that was asked for: the limit sinks to it as holds release."""
+    alerted_percent: int = 0
+    """The highest alert that was given of its budget."""
     pass_gpu_ms: int = 0
     """Virtual time of fair share: GPU-ms granted, over the weight."""
     entries: int = 0
@@ -323,6 +359,8 @@ class Job:
     id: str
     account_id: str
     session_id: str
+    month_id: str
+    """Where its hold is, and what it settles is spent."""
     state: JobState
     wish: Wish | None = None
     pause_reason: PauseReason | None = None
@@ -496,6 +534,8 @@ class Entry:
     session_id: str
     job_id: str | None = None
     lease_id: str | None = None
+    month_id: str | None = None
+    """Of a job's movement: the account's month it counts in."""
     gpu_ms: int
     debit: str
     credit: str
@@ -505,13 +545,13 @@ class Entry:
     rates: str = ""
     """Version of that rate card."""
     receipt_sha256: str = ""
-    """Of the lease's receipt (`ledger.receipt_digest`), where one was reported."""
+    """Of the lease's receipt (`chain.receipt_digest`), where one was reported."""
     number: int = 0
     """In its session's chain, from 1."""
     previous_sha256: str = ""
     """Digest of the entry before; empty for the first."""
     sha256: str = ""
-    """`ledger.digest` of this one."""
+    """`chain.digest` of this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

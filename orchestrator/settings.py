@@ -85,6 +85,8 @@ class Settings(BaseSettings):
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""
+    plans: Path | None = None
+    """TOML file of the plans accounts can have; empty: the shipped ones."""
     openai_model: str = ""
     """What OpenAI's model names (`sora-2` …) mean under /v1; empty: the default model."""
     default_session_gpu_seconds: int = 3600

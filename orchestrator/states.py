@@ -248,6 +248,10 @@ class EntryKind(StrEnum):
     """held -> available: what a job no longer needs."""
     LOSS = "loss"
     """worked -> farm_loss: GPU-ms nobody is charged for."""
+    TAKE = "take"
+    """available -> issued: the limit is lowered."""
+    ALERT = "alert"
+    """No movement: a budget crossed a threshold."""
     REFUND = "refund"
     """spent -> available: what a job was charged that failed by the farm's fault."""
 

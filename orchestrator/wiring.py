@@ -2,7 +2,7 @@
 
 import time
 
-from orchestrator import catalog, rates
+from orchestrator import catalog, rates, tiers
 from orchestrator.destination import Rules, networks
 from orchestrator.farm import Farm, Terms
 from orchestrator.settings import Settings
@@ -30,6 +30,7 @@ def farm_from(settings: Settings, *, upgrade: bool = True) -> Farm:
         store=open_store(settings.sql_url),
         catalog=catalog.load(*folders, fake=settings.fake_model),
         clock=now_ms,
+        tiers=tiers.load(settings.plans) if settings.plans else tiers.shipped(),
         rates=rates.load(settings.rates) if settings.rates else rates.shipped(),
         terms=Terms(**{name: getattr(settings, name) for name in Terms.__dataclass_fields__}),
     )

@@ -22,6 +22,7 @@ LONGER: dict[str, str] = {
     "orchestrator/model.py": "the nouns stand together: a reader wants all of them on one page",
     "orchestrator/store/tables.py": "the tables stand together, one for each of those nouns",
     "orchestrator/store/transaction.py:Transaction": "one short method per question of farm.ports",
+    "tests/property/test_ledger.py:LedgerMachine": "one rule per movement of the ledger",
 }
 """Files, or `file:name`, that may be longer than the house allows, each with its reason."""
 

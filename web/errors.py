@@ -22,6 +22,7 @@ STATUS: Final = {
     "unauthorized": 401,
     "budget_exceeded": 402,
     "not_allowed": 403,
+    "plan_limit": 403,
     "not_found": 404,
     "policy_refused": 422,
     "policy_unavailable": 503,

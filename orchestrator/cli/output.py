@@ -16,6 +16,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "not_found": 4,
     "unauthorized": 5,
     "not_allowed": 5,
+    "plan_limit": 3,
     "policy_refused": 5,
     "unavailable": 6,
 }

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from orchestrator import tiers
 from orchestrator.catalog import Catalog
 from orchestrator.farm.ids import new_id
 from orchestrator.farm.ports import Store
 from orchestrator.rates import Rates, shipped
+from orchestrator.tiers import Tiers
 
 T = TypeVar("T")
 
@@ -71,6 +73,7 @@ class Farm:
     """Milliseconds since 1970."""
     terms: Terms = field(default_factory=Terms)
     rates: Rates = field(default_factory=shipped)
+    tiers: Tiers = field(default_factory=tiers.shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
     actor: Actor = Actor()

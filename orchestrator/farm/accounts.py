@@ -1,17 +1,32 @@
-"""Accounts: who pays."""
+"""Accounts: who pays, and on which plan."""
 
-from orchestrator.errors import NotFound
-from orchestrator.farm import Farm
-from orchestrator.model import Account
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator import monthly
+from orchestrator.errors import BadRequest, NotFound
+from orchestrator.farm import Farm, Page, deeds, months
+from orchestrator.farm.paging import page
+from orchestrator.farm.pausing import resume_for_budget
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Account, Month, Session
+
+NO_PLAN = "none"
+"""What to say to take an account's plan away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account and its month of now."""
+
+    account: Account
+    month: Month
 
 
 def get(farm: Farm, account_id: str) -> Account:
     """Return an account."""
     with farm.store.read() as tx:
-        account = tx.get(Account, account_id)
-    if account is None:
-        raise NotFound(f"There is no account {account_id}.")
-    return account
+        return _known(tx, account_id)
 
 
 def first(farm: Farm) -> Account:
@@ -21,3 +36,83 @@ def first(farm: Farm) -> Account:
     if not accounts:
         raise NotFound("This farm has no account yet.", next="Start it once with `farm up`.")
     return accounts[0]
+
+
+def listing(farm: Farm, *, limit: int = 50, after: str | None = None) -> Page[Standing]:
+    """Return accounts with their months, newest first."""
+    now = farm.clock()
+    with farm.store.read() as tx:
+        found = page(tx, Account, limit, after)
+        standings = tuple(Standing(a, months.seen(farm, tx, a.id, now)) for a in found.items)
+    return Page(items=standings, next_cursor=found.next_cursor)
+
+
+def look(farm: Farm, account_id: str) -> Standing:
+    """Return an account with its month of now."""
+    with farm.store.read() as tx:
+        account = _known(tx, account_id)
+        return Standing(account, months.seen(farm, tx, account.id, farm.clock()))
+
+
+def create(farm: Farm, *, name: str, plan: str) -> Standing:
+    """Open an account on a plan.
+
+    Raises:
+        BadRequest: there is no such plan, or no name.
+    """
+    if not name.strip():
+        raise BadRequest("An account needs a name.")
+    farm.tiers.named(plan)
+    now = farm.clock()
+    with farm.store.write() as tx:
+        account = Account(
+            id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
+        )
+        tx.add(account)
+        month = months.current(farm, tx, account.id, now)
+        deeds.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
+    return Standing(account, month)
+
+
+def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
+    """Give an account another plan, or `none`. It counts from the next lease on.
+
+    A month that used more than the new plan gives keeps that as its limit, which sinks as holds
+    release: nothing that was promised is taken back.
+
+    Raises:
+        BadRequest: there is no such plan.
+    """
+    now = farm.clock()
+    chosen = "" if plan == NO_PLAN else farm.tiers.named(plan).name
+    with farm.store.write() as tx:
+        account = _known(tx, account_id, lock=True)
+        account = tx.save(account, replace(account, plan=chosen))
+        current = months.current(farm, tx, account_id, now)
+        tier, cap = months.of_plan(farm, chosen)
+        for month in tx.find(Month, account_id=account_id, lock=True):
+            if month.id == current.id or month.held_gpu_ms:
+                tx.save(month, replace(monthly.capped(month, cap), tier=tier, alerted_percent=0))
+        deeds.note(farm, tx, "account.set_plan", account_id, account_id, plan=chosen or NO_PLAN)
+    go_on(farm, account_id)
+    return look(farm, account_id)
+
+
+def go_on(farm: Farm, account_id: str | None = None) -> None:
+    """Let jobs go on that were paused for budget, each session in a transaction of its own."""
+    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    with farm.store.read() as tx:
+        sessions = [session.id for session in tx.find(Session, **equal)]
+    for session_id in sessions:
+        with farm.store.write() as tx:
+            tx.get(Session, session_id, lock=True)
+            resume_for_budget(farm, tx, session_id, farm.clock())
+
+
+def _known(tx: Transaction, account_id: str, *, lock: bool = False) -> Account:
+    account = tx.get(Account, account_id, lock=lock)
+    if account is None:
+        raise NotFound(
+            f"There is no account {account_id[:80]!r}.", next="List them with `farm account ls`."
+        )
+    return account

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator import ledger
+from orchestrator import chain
+from orchestrator.chain import Fault
 from orchestrator.farm import Farm, jobs
-from orchestrator.ledger import Fault
 from orchestrator.model import Entry, Job, Json, Lease, Session, Worker
 from orchestrator.states import EntryKind
 
@@ -53,7 +53,7 @@ def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
             leases=leases,
             workers={worker.id: worker for worker in workers},
         )
-    fault = ledger.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
+    fault = chain.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
     return {
         "job_id": job_id,
         "session_id": session.id,
@@ -122,7 +122,7 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
                 yield Fault(entry=entry, why="it gives back another amount than was settled")
         else:
             (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
-        reported = ledger.receipt_digest(lease.receipt) if lease.receipt else ""
+        reported = chain.receipt_digest(lease.receipt) if lease.receipt else ""
         if entry.receipt_sha256 != reported:
             yield Fault(entry=entry, why="what its worker reported was changed since")
     for lease in bill.leases:

@@ -4,13 +4,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from orchestrator import ledger, planner
+from orchestrator import planner
 from orchestrator.farm import Farm, caps, hooks
+from orchestrator.farm.books import Books
 from orchestrator.farm.ports import Transaction
-from orchestrator.ledger import Movement
-from orchestrator.model import Entry, Job, JobSample, Json, Lease, Plan, Session, Unit
+from orchestrator.model import Job, JobSample, Json, Lease, Plan, Unit
 from orchestrator.states import (
-    EntryKind,
     JobEvent,
     LeaseState,
     PauseReason,
@@ -23,24 +22,13 @@ UNIT_FAILED = "unit_failed"
 """The error of a job that the farm could not do: no fault of its request."""
 
 
-class Case:
-    """One job and its session, locked until the transaction ends.
-
-    Changes gather here and `close()` writes them, each row once. Rows are locked in
-    the order worker, session, job, unit, everywhere, so that no two transactions wait for
-    each other.
-    """
+class Case(Books):
+    """One job with its books: how it lives, and what its watchers are told."""
 
     def __init__(
         self, farm: Farm, tx: Transaction, job_id: str, session_id: str, now_ms: int
     ) -> None:
-        self.farm, self.tx, self.now_ms = farm, tx, now_ms
-        session = tx.get(Session, session_id, lock=True)
-        job = tx.get(Job, job_id, lock=True)
-        assert session and job, "rows are never deleted"
-        self.session = self._session = session
-        self.job = self._job = job
-        self._entries: list[Entry] = []
+        super().__init__(farm, tx, job_id, session_id, now_ms)
         self._told: list[tuple[str, Json]] = []
 
     @cached_property
@@ -50,96 +38,13 @@ class Case:
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
-        if self.session != self._session:
-            self._session = self.tx.save(self._session, self.session)
-        if self.job != self._job:
-            self.job = replace(self.job, revision=self._job.revision + 1)
-            self._job = self.tx.save(self._job, self.job)
-        self.tx.add(*self._entries)
+        self.write()
         self.tx.tell(self.job.id, self._told, self.now_ms)
         for kind, data in self._told:
             if kind == "state":
                 hooks.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
-        self._entries, self._told = [], []
+        self._told = []
         return self.job
-
-    # --- money ---------------------------------------------------------------------------
-
-    def stamp(self) -> dict[str, Any]:
-        """Return a new entry's id and time."""
-        return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
-
-    def move(self, movement: Movement) -> None:
-        """Take over the balances of a movement and write its entry."""
-        self.session = movement.session
-        self.job = movement.job or self.job
-        if movement.entry:
-            self._entries.append(movement.entry)
-
-    def hold(self, gpu_ms: int, *, first: bool = False) -> None:
-        """Place or extend the job's hold."""
-        self.move(
-            ledger.hold(
-                self.session,
-                self.job,
-                gpu_ms,
-                **self.stamp(),
-                first=first,
-            )
-        )
-
-    def release(self, *, keep_gpu_ms: int = 0) -> None:
-        """Give back the hold, all but `keep_gpu_ms`."""
-        self.move(
-            ledger.release(
-                self.session,
-                self.job,
-                keep_gpu_ms=keep_gpu_ms,
-                **self.stamp(),
-            )
-        )
-
-    def settle(self, lease: Lease, gpu_ms: int, device_class: str) -> None:
-        """Spend what a lease measured, at the price of its device."""
-        card = self.farm.rates.at(self.now_ms)
-        self.move(
-            ledger.settle(
-                self.session,
-                self.job,
-                gpu_ms,
-                lease_id=lease.id,
-                **self.stamp(),
-                price_microusd=card.price_microusd(gpu_ms, device_class),
-                rates=card.version,
-                receipt_sha256=_reported(lease),
-            )
-        )
-
-    def refund(self) -> None:
-        """Take back every settlement of the job: the farm pays for what it could not finish."""
-        for settled in self.tx.find(Entry, job_id=self.job.id, kind=EntryKind.SETTLE):
-            self.move(
-                ledger.refund(
-                    self.session,
-                    self.job,
-                    settled,
-                    **self.stamp(),
-                )
-            )
-
-    def lose(self, lease: Lease, gpu_ms: int, note: str) -> None:
-        """Book device time that nobody is charged for."""
-        self.move(
-            ledger.lose(
-                self.session,
-                self.job,
-                gpu_ms,
-                lease_id=lease.id,
-                **self.stamp(),
-                note=note,
-                receipt_sha256=_reported(lease),
-            )
-        )
 
     # --- life ----------------------------------------------------------------------------
 
@@ -219,10 +124,6 @@ class Case:
             self.end(JobEvent.FAIL)
         else:
             self.end(JobEvent.CANCEL)
-
-
-def _reported(lease: Lease) -> str:
-    return ledger.receipt_digest(lease.receipt) if lease.receipt else ""
 
 
 def _against_quote(case: Case, spent_gpu_ms: int) -> JobSample:

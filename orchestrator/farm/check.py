@@ -7,17 +7,17 @@ docs/ledger.md.
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from orchestrator import ledger
+from orchestrator import chain
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Session, Unit
+from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
 from orchestrator.states import RUNNABLE, EntryKind, JobState, LeaseState, UnitKind, UnitState
 
 
 def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
-        return [*_balances(tx), *_chains(tx), *_leases(tx), *_jobs(tx)]
+        return [*_balances(tx), *_months(tx), *_chains(tx), *_leases(tx), *_jobs(tx)]
 
 
 def _balances(tx: Transaction) -> Iterator[str]:
@@ -49,9 +49,30 @@ def _balances(tx: Transaction) -> Iterator[str]:
             yield f"I2: session {session.id} holds something else than its jobs together"
 
 
+def _months(tx: Transaction) -> Iterator[str]:
+    """I12: an account's month holds and spent what its jobs' entries say, within its limit."""
+    held: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    for job in tx.find(Job):
+        held[job.month_id] += job.held_gpu_ms
+    for entry in tx.find(Entry, kind=(EntryKind.SETTLE, EntryKind.REFUND)):
+        sign = 1 if entry.kind is EntryKind.SETTLE else -1
+        spent[entry.month_id or ""] += sign * entry.gpu_ms
+    for month in tx.find(Month):
+        used = month.held_gpu_ms + month.spent_gpu_ms
+        if month.limit_gpu_ms is not None and used > month.limit_gpu_ms:
+            yield f"I12: month {month.id} holds and spent more than its limit"
+        if month.limit_gpu_ms not in (month.cap_gpu_ms, used):
+            yield f"I12: month {month.id} has a limit that is neither its cap nor what it used"
+        if month.held_gpu_ms != held[month.id]:
+            yield f"I12: month {month.id} holds something else than its jobs together"
+        if month.spent_gpu_ms != spent[month.id]:
+            yield f"I12: month {month.id} spent something else than its entries say"
+
+
 def _chains(tx: Transaction) -> Iterator[str]:
     for session in tx.find(Session):  # one after the other: a ledger may not fit into memory
-        fault = ledger.chain_fault(session, tx.find(Entry, session_id=session.id))
+        fault = chain.chain_fault(session, tx.find(Entry, session_id=session.id))
         if fault:
             which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
             yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"

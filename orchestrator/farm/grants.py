@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator import ledger, scheduler
-from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, checkpoints
+from orchestrator.errors import BudgetExceeded, Conflict
+from orchestrator.farm import Farm, alerts, checkpoints
 from orchestrator.farm.case import Case
 from orchestrator.farm.exhaustion import exhausted
 from orchestrator.farm.orders import order
@@ -111,7 +111,7 @@ def redeliver(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> tuple
 
 
 def _may_run(case: Case) -> bool:
-    return case.job.state in RUNNABLE and case.job.wish is None
+    return case.job.state in RUNNABLE and case.job.wish is None and bool(case.month.tier)
 
 
 def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
@@ -121,13 +121,14 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
     limit = ledger.lease_limit(
         case.session,
         case.job,
+        case.month,
         open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,
         floor_gpu_ms=_floor(case, unit, shared=bool(open_leases)),
         margin=_margin(case),
     )
-    if not limit.gpu_ms:
+    if not limit.gpu_ms or _is_braked(case):
         if not open_leases:  # nothing will come back by itself
             exhausted(case, unit)
         return None
@@ -153,11 +154,21 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
         return None
     case.tx.add(lease)
     case.session = replace(
-        case.session, pass_gpu_ms=scheduler.advance(case.session, unit.p50_gpu_ms)
+        case.session,
+        pass_gpu_ms=scheduler.advance(case.session, unit.p50_gpu_ms, weight=_weight(case)),
     )
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease
+
+
+def _is_braked(case: Case) -> bool:
+    """Tell whether an alert stops all jobs of its budget."""
+    try:
+        alerts.check(case.farm, case.session, case.month, when=("pause_all",))
+    except BudgetExceeded:
+        return True
+    return False
 
 
 def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
@@ -176,6 +187,11 @@ def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
 def _margin(case: Case) -> float:
     terms = case.farm.terms
     return terms.lease_margin if case.job.quote["measured"] else terms.lease_margin_unmeasured
+
+
+def _weight(case: Case) -> int:
+    tier = case.farm.tiers.get(case.month.tier)
+    return tier.weight if tier else 1
 
 
 def usage(case: Case) -> dict[str, int]:

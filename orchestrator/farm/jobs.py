@@ -11,9 +11,11 @@ from orchestrator.farm import (
     Farm,
     Page,
     Promise,
+    alerts,
     caps,
     extensions,
     hooks,
+    months,
     pausing,
     quoting,
     scheduling,
@@ -32,6 +34,7 @@ from orchestrator.model import (
     Job,
     Json,
     Lease,
+    Month,
     Plan,
     Quote,
     Ruling,
@@ -86,10 +89,12 @@ def estimate(
     with farm.store.read() as tx:
         session = find_in(tx, account_id, session_id)
         asked = quoting.offer(farm, tx, brief, seed=seed)
-        room = quoting.room_for(session, brief)
+        month = months.seen(farm, tx, account_id, farm.clock())
+        available = quoting.available(session, month)
+        room = quoting.room_for(available, brief)
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
-        fits = quoting.fits(asked, session.available_gpu_ms)
+        fits = quoting.fits(asked, available)
         others = () if fits else quoting.alternatives(farm, tx, asked, room)
     return Estimate(
         plan=asked.plan,
@@ -134,11 +139,14 @@ def submit(
         _check_open_jobs(farm, tx, account_id)
         rulings = admitted(farm, ruling)
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
+        month = months.current(farm, tx, account_id, now)
         if fit:
-            asked = quoting.fitted(farm, tx, asked, quoting.room_for(session, brief))
+            room = quoting.room_for(quoting.available(session, month), brief)
+            asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.plan)
         quote = asked.quote
-        job = replace(_new_job(job_id, session, asked, now), rulings=rulings)
+        _check_plan(farm, tx, session, month, asked.plan)
+        job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
             hook, new = hooks.for_url(farm, tx, account_id, webhook_url, now)
@@ -286,13 +294,21 @@ def _chance_seed(job_id: str) -> int:
     return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
 
 
-def _new_job(job_id: str, session: Session, asked: Offer, now_ms: int) -> Job:
+def _check_plan(farm: Farm, tx: Transaction, session: Session, month: Month, plan: Plan) -> None:
+    """Refuse what the account's plan does not allow, or an alert has stopped."""
+    tier = months.tier_of(farm, month)
+    tier.check(plan, open_jobs=tx.open_jobs(session.account_id))
+    alerts.check(farm, session, month, when=("pause_new", "pause_all"))
+
+
+def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: int) -> Job:
     plan, quote = asked.plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
     return Job(
         id=job_id,
         account_id=session.account_id,
         session_id=session.id,
+        month_id=month.id,
         state=JobState.QUEUED,
         brief=planner.brief_json(asked.brief),
         plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
@@ -349,7 +365,7 @@ def _explain(farm: Farm, tx: Transaction, case: Case, asked: Offer) -> Json:
     holders = tx.find(
         Job, session_id=case.session.id, state=tuple(s for s in JobState if not s.is_terminal)
     )
-    room = ledger.extendable_gpu_ms(case.session, case.job)
+    room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
     return {
         "held_by": [{"job_id": j.id, "gpu_ms": j.held_gpu_ms} for j in holders if j.held_gpu_ms],
         "alternatives": quoting.alternatives(farm, tx, asked, room),

@@ -2,7 +2,7 @@
 
 from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, scheduling
+from orchestrator.farm import Farm, alerts, months, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job
@@ -33,7 +33,9 @@ def resume(case: Case) -> None:
     """
     if case.job.state is not JobState.PAUSED:
         raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
-    room = ledger.extendable_gpu_ms(case.session, case.job)
+    case.carry(months.current(case.farm, case.tx, case.job.account_id, case.now_ms))
+    alerts.check(case.farm, case.session, case.month, when=("pause_all",))
+    room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
     ready = case.units(state=UnitState.READY)
     reserve = case.job.encode_reserve_gpu_ms
     least = min(

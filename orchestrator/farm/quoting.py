@@ -10,7 +10,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded
 from orchestrator.farm import Farm
 from orchestrator.farm.costs import cost_model
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Brief, Json, Plan, Quote, Session
+from orchestrator.model import Brief, Json, Month, Plan, Quote, Session
 from orchestrator.variants import Variant
 
 
@@ -86,10 +86,16 @@ def fits(asked: Offer, room_gpu_ms: int) -> bool:
     return amount <= room_gpu_ms
 
 
-def room_for(session: Session, brief: Brief) -> int:
+def available(session: Session, month: Month) -> int:
+    """Return what a new job of the session could hold: within its account's month, too."""
+    most = month.available_gpu_ms
+    return session.available_gpu_ms if most is None else min(most, session.available_gpu_ms)
+
+
+def room_for(available_gpu_ms: int, brief: Brief) -> int:
     """Return what a job may hold at most: what is available, within its own cap."""
-    room = session.available_gpu_ms
-    return room if brief.max_gpu_ms is None else min(room, brief.max_gpu_ms)
+    cap = brief.max_gpu_ms
+    return available_gpu_ms if cap is None else min(available_gpu_ms, cap)
 
 
 def alternatives(

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator import scheduler
-from orchestrator.farm import Farm, fleet, grants
+from orchestrator.farm import Farm, accounts, fleet, grants, months
 from orchestrator.farm.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.states import LeaseState, WorkerState
@@ -40,6 +40,18 @@ def reconcile(farm: Farm) -> int:
                 gone = tx.save(now_seen, replace(now_seen, state=WorkerState.GONE))
                 fleet.tell_trouble(farm, tx, gone, now)
     return len(lapsed)
+
+
+def turn_month(farm: Farm) -> bool:
+    """Let what waited for budget go on in a new month; tell whether one has begun."""
+    name = months.name_of(farm.clock())
+    with farm.store.read() as tx:
+        if tx.fact("month") == name:
+            return False
+    accounts.go_on(farm)
+    with farm.store.write() as tx:
+        tx.set_fact("month", name)
+    return True
 
 
 def to_ring(farm: Farm) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, charges, checkpoints, fleet, grants, policy
+from orchestrator.farm import Farm, alerts, charges, checkpoints, fleet, grants, policy
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.exhaustion import assemble
@@ -143,6 +143,7 @@ def _resolve(
         ),
     )
     case.settle(lease, charge.settled_gpu_ms, worker.device_class)
+    alerts.look(case)
     for gpu_ms, why in charge.losses:
         case.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:

@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator import ledger
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, deeds
+from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, alerts, deeds, months
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
@@ -22,21 +22,27 @@ def create(
     *,
     account_id: str,
     name: str,
-    budget_gpu_ms: int,
+    budget_gpu_ms: int | None = None,
     idempotency: Idempotency | None = None,
 ) -> Session:
-    """Open a session with a budget.
+    """Open a session with a budget, or with what the account's plan gives.
 
     Raises:
         Conflict: the account has a session of this name.
+        PlanLimit: the account has no plan, or one that allows less.
     """
-    _check_amount(budget_gpu_ms, zero=True)
+    if budget_gpu_ms is not None:
+        _check_amount(budget_gpu_ms, zero=True)
     now = farm.clock()
     with farm.store.write() as tx:
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return _own(tx, account_id, earlier)
+        tier = months.tier_of(farm, months.seen(farm, tx, account_id, now))
+        if budget_gpu_ms is None:
+            budget_gpu_ms = tier.session_gpu_ms
+        tier.check_session(budget_gpu_ms)
         if tx.find(Session, account_id=account_id, name=name):
             raise Conflict(
                 f"There is a session named {name!r} already.",
@@ -135,15 +141,43 @@ def top_up(
             return session
         check_open(session)
         _check_amount(session.limit_gpu_ms + gpu_ms, zero=False)
+        tier = months.tier_of(farm, months.seen(farm, tx, session.account_id, now))
+        tier.check_session(session.limit_gpu_ms + gpu_ms)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
         )
-        tx.save(session, movement.session)
+        raised = replace(movement.session, target_gpu_ms=None)
+        tx.save(session, alerts.taken_back(tier, raised))
         tx.add(movement.entry)
         remember(tx, session.account_id, idempotency, session.id, now)
         deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
         return _own(tx, account_id, session_id)
+
+
+def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int) -> Session:
+    """Lower a session's limit: at once by what is available, and by the rest as holds release.
+
+    Raises:
+        BadRequest: that is not less than the limit.
+    """
+    _check_amount(limit_gpu_ms, zero=True)
+    now = farm.clock()
+    with farm.store.write() as tx:
+        session = _own(tx, account_id, session_id, lock=True)
+        if limit_gpu_ms >= session.limit_gpu_ms:
+            raise BadRequest(
+                f"The limit is {session.limit_gpu_ms / 1000:.3f} GPU-seconds; that is not lower.",
+                next="Raise it with `farm session topup`.",
+            )
+        lowered = replace(session, target_gpu_ms=limit_gpu_ms)
+        movement = ledger.take(
+            lowered, ledger.sink_gpu_ms(lowered), entry_id=farm.new_id("ent", now), now_ms=now
+        )
+        if movement.entry:
+            tx.add(movement.entry)
+        deeds.note(farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms)
+        return tx.save(session, movement.session)
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:

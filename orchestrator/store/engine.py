@@ -17,7 +17,10 @@ BUSY_MS = 10_000
 
 GAVE_WAY: Final = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATEs of a serialization failure, a deadlock and a lock that was not had in time."""
-FIRST_COMES: Final = ("idempotency", "sessions.account_id", "uq_sessions")
+FIRST_COMES: Final = (
+    *("idempotency", "sessions.account_id", "uq_sessions"),
+    *("months.id", "pk_months"),
+)
 """What an IntegrityError names when a row that a verb looked for in vain was just written."""
 
 

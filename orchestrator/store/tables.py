@@ -92,6 +92,25 @@ accounts: Final = Table(
     _ms("created_at_ms"),
 )
 
+months: Final = Table(
+    "months",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    Column("tier", String(40), nullable=False),
+    _ms("cap_gpu_ms", null=True),
+    _ms("limit_gpu_ms", null=True),
+    _ms("held_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    _count("alerted_percent"),
+    CheckConstraint(
+        "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND "
+        "(limit_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= limit_gpu_ms)",
+        name="budget",
+    ),
+    Index(None, "account_id"),
+)
+
 sessions: Final = Table(
     "sessions",
     metadata,
@@ -102,6 +121,8 @@ sessions: Final = Table(
     _ms("limit_gpu_ms"),
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
+    _ms("target_gpu_ms", null=True),
+    _count("alerted_percent"),
     _ms("pass_gpu_ms"),
     _count("entries"),
     Column("head_sha256", String(64), nullable=False),
@@ -121,6 +142,7 @@ jobs: Final = Table(
     _id(),
     _id("accounts.id", name="account_id"),
     _id("sessions.id", name="session_id"),
+    _id("months.id", name="month_id"),
     _word("state", JobState),
     _word("wish", Wish, null=True),
     _word("pause_reason", PauseReason, null=True),
@@ -263,6 +285,7 @@ entries: Final = Table(
     _id("sessions.id", name="session_id"),
     _id("jobs.id", name="job_id", null=True),
     _id("leases.id", name="lease_id", null=True),
+    _id("months.id", name="month_id", null=True),
     _ms("gpu_ms"),
     Column("debit", String(100), nullable=False),
     Column("credit", String(100), nullable=False),
@@ -273,11 +296,12 @@ entries: Final = Table(
     _count("number"),
     Column("previous_sha256", String(64), nullable=False),
     Column("sha256", String(64), nullable=False),
-    CheckConstraint("gpu_ms > 0", name="amount"),
+    CheckConstraint("gpu_ms > 0 OR kind = 'alert'", name="amount"),
     CheckConstraint("debit <> credit", name="two_accounts"),
     UniqueConstraint("session_id", "number"),
     Index(None, "session_id", "id"),
     Index(None, "job_id"),
+    Index(None, "month_id"),
 )
 
 keys: Final = Table(
@@ -472,6 +496,7 @@ facts: Final = Table(
 
 TABLES: Final[dict[type[Any], Table]] = {
     model.Account: accounts,
+    model.Month: months,
     model.Session: sessions,
     model.Job: jobs,
     model.Worker: workers,

@@ -135,7 +135,7 @@ def test_a_chain_digested_anew_still_does_not_fit_the_sums(
     farm: Farm, clock: Clock, store: Store
 ) -> None:
     """Whoever rewrites an entry and every digest after it is betrayed by lease, job and price."""
-    from orchestrator import ledger
+    from orchestrator.chain import chained
 
     job = bill(farm, clock)
     chain = entries(farm, job)
@@ -143,7 +143,7 @@ def test_a_chain_digested_anew_still_does_not_fit_the_sums(
     session = Session(id=job.session_id, account_id="a", name="n", limit_gpu_ms=0, created_at_ms=0)
     for entry in chain:
         cheaper = replace(entry, gpu_ms=entry.gpu_ms - 1) if entry == victim else entry
-        session, forged = ledger.chained(session, cheaper)
+        session, forged = chained(session, cheaper)
         tamper(
             store,
             "UPDATE entries SET gpu_ms = :ms, previous_sha256 = :before, sha256 = :own "

@@ -6,19 +6,22 @@ simulated. One seed is one history; the same seed is the same history.
 
 import contextlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.errors import BudgetExceeded, Conflict, StaleLease
-from orchestrator.farm import Farm, check, fleet, jobs, reconcile, sessions, work
+from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, StaleLease
+from orchestrator.farm import Farm, accounts, check, fleet, jobs, reconcile, sessions, work
 from orchestrator.model import Job
 from orchestrator.states import Cause, JobState, Outcome
 from orchestrator.store import open_store
+from orchestrator.tiers import Tiers, shipped
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 
 FREEZES = 0.02
 """Chance, per event, that more time passes than any lease lasts."""
+MONTHS = 0.005
+"""Chance, per event, that most of a month passes."""
 
 
 @dataclass
@@ -38,7 +41,8 @@ class Simulation:
     def __init__(self, seed: int, database: Path, *, workers: int = 3) -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
-        self.farm: Farm = make_farm(open_store(f"sqlite:///{database}"), self.clock)
+        farm = make_farm(open_store(f"sqlite:///{database}"), self.clock)
+        self.farm: Farm = replace(farm, tiers=self.tiers())
         self.rogues = [Rogue(Hand(self.farm, self.clock, f"w{n}")) for n in range(workers)]
         for name in ("a", "b"):
             sessions.create(
@@ -49,6 +53,17 @@ class Simulation:
             )
         self.faults = True
 
+    def tiers(self) -> Tiers:
+        """Return the shipped plans and a tight one, whose alerts may stop things."""
+        tight = replace(
+            shipped().named("studio"),
+            name="tight",
+            month_gpu_ms=self.random.randrange(2_000, 40_000),
+            alerts=(50, 100),
+            on_alert=self.random.choice(["notify", "pause_new", "pause_all"]),
+        )
+        return Tiers({**shipped().tiers, "tight": tight})
+
     def run(self, events: int) -> None:
         """Let `events` things happen, then stop all faults and let the farm finish."""
         acts = (
@@ -57,15 +72,17 @@ class Simulation:
             + [self.beat] * 6
             + [self.finish] * 12
             + [self.zombie] * 2
-            + [self.crash, self.wish, self.top_up, self.brake]
+            + [self.crash, self.wish, self.top_up, self.brake, self.lower, self.change_plan]
             + [self.reconcile] * 4
         )
         for _ in range(events):
             self.clock.advance(self.random.choice([0.01, 0.05, 0.1, 0.3, 0.3, 0.5, 1, 2]))
+            if self.random.random() < MONTHS:
+                self.clock.advance(20 * 86_400)
             if self.random.random() < FREEZES:  # everybody is late at once
                 self.clock.advance(45)
             # A refusal is fine: nothing may have changed then, which the invariants show.
-            with contextlib.suppress(BudgetExceeded, Conflict):
+            with contextlib.suppress(BudgetExceeded, Conflict, PlanLimit):
                 self.random.choice(acts)()
             broken = check.violations(self.farm)
             assert not broken, broken
@@ -163,18 +180,31 @@ class Simulation:
         session = sessions.find(self.farm, account_id(self.farm), self.random.choice("ab"))
         sessions.top_up(self.farm, None, session.id, self.random.randrange(1, 5_000))
 
+    def lower(self) -> None:
+        """An owner lowers a session's limit."""
+        session = sessions.find(self.farm, account_id(self.farm), self.random.choice("ab"))
+        with contextlib.suppress(BadRequest):
+            sessions.lower(self.farm, None, session.id, self.random.randrange(60_000))
+
+    def change_plan(self) -> None:
+        """An operator gives the account another plan, or takes it away for a while."""
+        plan = self.random.choice(["studio", "studio", "tight", "tight", accounts.NO_PLAN])
+        accounts.set_plan(self.farm, account_id(self.farm), plan)
+
     def brake(self) -> None:
         """An operator freezes all spending, or lets it go on."""
         fleet.freeze(self.farm, frozen=self.random.random() < 0.15)
 
     def reconcile(self) -> None:
         """The dispatcher looks around."""
+        reconcile.turn_month(self.farm)
         reconcile.reconcile(self.farm)
         reconcile.to_ring(self.farm)
 
     def settle_down(self) -> None:
         """No more faults: every job must come to an end, or wait for budget or its owner."""
         fleet.freeze(self.farm, frozen=False)
+        accounts.set_plan(self.farm, account_id(self.farm), "unlimited")
         self.clock.advance(1000)
         reconcile.reconcile(self.farm)
         for rogue in self.rogues:

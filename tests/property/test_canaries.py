@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from orchestrator import ledger
+from orchestrator import chain, ledger, monthly
 from orchestrator.farm import reconcile, results, work
 from orchestrator.farm.case import Case
-from orchestrator.model import Lease
+from orchestrator.model import Lease, Month
 from orchestrator.states import EntryKind, LeaseState
 from orchestrator.store import transaction
 from tests.property.simulation import Simulation
@@ -91,23 +91,23 @@ def a_settlement_writes_no_entry(patch: Patch) -> None:
 
 def an_entry_does_not_follow_the_one_before(patch: Patch) -> None:
     """The chain of a session begins anew with every entry."""
-    real = ledger.chained
+    real = chain.chained
 
     def rootless(session: Any, entry: Any) -> Any:
         return real(replace(session, head_sha256=""), entry)
 
-    patch.setattr(ledger, "chained", rootless)
+    patch.setattr(chain, "chained", rootless)
 
 
 def an_entry_is_changed_after_its_digest(patch: Patch) -> None:
     """What is written is not what was digested."""
-    real = ledger.chained
+    real = chain.chained
 
     def altered(session: Any, entry: Any) -> Any:
         session, entry = real(session, entry)
         return session, replace(entry, note="nothing to see")
 
-    patch.setattr(ledger, "chained", altered)
+    patch.setattr(chain, "chained", altered)
 
 
 def an_entry_says_more_than_was_moved(patch: Patch) -> None:
@@ -118,11 +118,9 @@ def an_entry_says_more_than_was_moved(patch: Patch) -> None:
         moved = real(*args, **facts)
         if moved.entry is None:
             return moved
-        session, entry = ledger.chained(
-            args[0], replace(moved.entry, gpu_ms=moved.entry.gpu_ms + 1)
-        )
-        chain = {"entries": session.entries, "head_sha256": session.head_sha256}
-        return replace(moved, session=replace(moved.session, **chain), entry=entry)
+        session, entry = chain.chained(args[0], replace(moved.entry, gpu_ms=moved.entry.gpu_ms + 1))
+        end = {"entries": session.entries, "head_sha256": session.head_sha256}
+        return replace(moved, session=replace(moved.session, **end), entry=entry)
 
     patch.setattr(ledger, "settle", more)
 
@@ -190,6 +188,16 @@ def wishes_are_not_granted(patch: Patch) -> None:
     patch.setattr(Case, "grant_wish", lambda self: None)
 
 
+def a_month_forgets_what_was_settled(patch: Patch) -> None:
+    """A settlement counts in its session, and not in its account's month."""
+    patch.setitem(monthly._IN_MONTH, EntryKind.SETTLE, (-1, 0))
+
+
+def a_month_bounds_nothing(patch: Patch) -> None:
+    """A hold may take more than the account's month has left."""
+    patch.setattr(Month, "available_gpu_ms", property(lambda self: None))
+
+
 CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_zombie_is_believed,
     a_repeated_report_is_settled_again,
@@ -207,6 +215,8 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_stopped_units_rest_is_forgotten,
     a_stopped_units_frames_are_kept_twice,
     wishes_are_not_granted,
+    a_month_forgets_what_was_settled,
+    a_month_bounds_nothing,
 )
 
 

@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator import ledger
+from orchestrator import chain, ledger, monthly
 from orchestrator.errors import BudgetExceeded
 from orchestrator.ledger import Movement
-from orchestrator.model import Entry, Job, Session
+from orchestrator.model import Entry, Job, Month, Session
 from orchestrator.states import EntryKind, JobState
 
 CHANGES: tuple[dict[str, object], ...] = (
@@ -34,6 +34,7 @@ def job(name: str, cap: int | None) -> Job:
         id=name,
         account_id="a",
         session_id="s",
+        month_id="m",
         state=JobState.RENDERING,
         brief={},
         plan={},
@@ -56,31 +57,56 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
+        self.month = Month(id="m", account_id="a", tier="t")
         self.jobs: dict[str, Job] = {}
         self.entries: list[Entry] = []
         self.leases: list[tuple[str, int]] = []
         self.failed: set[str] = set()
         self.ids = (f"e{n}" for n in count())
 
-    def take(self, movement: Movement) -> None:
-        """Take over a movement as the farm does."""
+    def move(self, movement: Movement) -> None:
+        """Take over a movement as the farm does: first the account's month, which may refuse."""
+        if movement.entry and movement.entry.month_id:
+            self.month = monthly.follow(self.month, movement.entry)
         self.session = movement.session
         if movement.job:
             self.jobs[movement.job.id] = movement.job
         if movement.entry:
             self.entries.append(movement.entry)
 
+    def try_to(self, movement: Movement) -> None:
+        """Take over a hold, unless the month has too little left."""
+        entry = movement.entry
+        assert entry
+        room = self.month.available_gpu_ms
+        try:
+            self.move(movement)
+        except BudgetExceeded:
+            assert room is not None
+            assert entry.gpu_ms > room
+
     @initialize(budget=amounts)
     def open_session(self, budget: int) -> None:
         """A session opens with a budget."""
-        self.take(
+        self.move(
             ledger.give(self.session, budget, entry_id=next(self.ids), now_ms=0, top_up=False)
         )
 
     @rule(gpu_ms=amounts)
     def top_up(self, gpu_ms: int) -> None:
         """Its limit is raised."""
-        self.take(ledger.give(self.session, gpu_ms, entry_id=next(self.ids), now_ms=0, top_up=True))
+        self.move(ledger.give(self.session, gpu_ms, entry_id=next(self.ids), now_ms=0, top_up=True))
+
+    @rule(cap=st.none() | st.integers(0, 20_000))
+    def change_plan(self, cap: int | None) -> None:
+        """The account gets a plan with another cap, which may lie below what is in use."""
+        self.month = monthly.capped(self.month, cap)
+
+    @rule(gpu_ms=amounts)
+    def take(self, gpu_ms: int) -> None:
+        """Its limit is lowered by what is there."""
+        some = min(gpu_ms, self.session.available_gpu_ms)
+        self.move(ledger.take(self.session, some, entry_id=next(self.ids), now_ms=0))
 
     @rule(gpu_ms=amounts, cap=st.none() | amounts)
     def submit(self, gpu_ms: int, cap: int | None) -> None:
@@ -93,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
         except BudgetExceeded as refused:
             assert gpu_ms > refused.data["available_gpu_ms"]
         else:
-            self.take(movement)
+            self.try_to(movement)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), p90=amounts, floor=amounts, reserve=st.integers(0, 2_000))
@@ -104,6 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         limit = ledger.lease_limit(
             self.session,
             held,
+            self.month,
             open_gpu_ms=sum(ms for owner, ms in self.leases if owner == name),
             reserve_gpu_ms=reserve,
             p90_gpu_ms=p90,
@@ -111,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
             margin=1.5,
         )
         if limit.extend_gpu_ms:
-            self.take(
+            self.move(
                 ledger.hold(
                     self.session,
                     held,
@@ -134,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
         name, limit = lease
         charged = ledger.charge(reported_gpu_ms=reported, limit_gpu_ms=limit, seen_gpu_ms=seen)
         assert charged <= min(reported, limit, seen)
-        self.take(
+        self.move(
             ledger.settle(
                 self.session,
                 self.jobs[name],
@@ -151,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A job without open leases ends and gives its hold back."""
         name = data.draw(st.sampled_from(sorted(self.jobs)))
         if all(owner != name for owner, _ in self.leases):
-            self.take(
+            self.move(
                 ledger.release(self.session, self.jobs[name], entry_id=next(self.ids), now_ms=0)
             )
             assert self.jobs[name].held_gpu_ms == 0
@@ -162,13 +189,13 @@ class LedgerMachine(RuleBasedStateMachine):
         """A job without open leases fails by the farm's fault and gets all back."""
         name = data.draw(st.sampled_from(sorted(self.jobs)))
         if name not in self.failed and all(owner != name for owner, _ in self.leases):
-            self.take(
+            self.move(
                 ledger.release(self.session, self.jobs[name], entry_id=next(self.ids), now_ms=0)
             )
             before = self.session.available_gpu_ms + self.jobs[name].spent_gpu_ms
             settled = [e for e in self.entries if e.job_id == name and e.kind is EntryKind.SETTLE]
             for entry in settled:
-                self.take(
+                self.move(
                     ledger.refund(
                         self.session, self.jobs[name], entry, entry_id=next(self.ids), now_ms=0
                     )
@@ -182,6 +209,16 @@ class LedgerMachine(RuleBasedStateMachine):
         """I1: held + spent never exceeds the limit, and nothing is negative."""
         s = self.session
         assert min(s.available_gpu_ms, s.held_gpu_ms, s.spent_gpu_ms) >= 0
+
+    @invariant()
+    def months_hold(self) -> None:
+        """I12: the month has what its jobs hold and spent, and never more than its limit."""
+        m = self.month
+        assert m.held_gpu_ms == sum(one.held_gpu_ms for one in self.jobs.values())
+        assert m.spent_gpu_ms == sum(one.spent_gpu_ms for one in self.jobs.values())
+        assert m.available_gpu_ms is None or m.available_gpu_ms >= 0
+        if m.cap_gpu_ms is not None:
+            assert m.limit_gpu_ms == max(m.cap_gpu_ms, m.held_gpu_ms + m.spent_gpu_ms)
 
     @invariant()
     def caps_hold(self) -> None:
@@ -205,7 +242,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def entries_are_a_chain(self) -> None:
         """I6: every entry follows the one before, and the session knows the last."""
-        assert ledger.chain_fault(self.session, self.entries[::-1]) is None
+        assert chain.chain_fault(self.session, self.entries[::-1]) is None
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data(), change=st.sampled_from(CHANGES))
@@ -217,11 +254,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if changed == victim:
             return
         forged = [*self.entries[:at], changed, *self.entries[at + 1 :]]
-        found = ledger.chain_fault(self.session, forged)
+        found = chain.chain_fault(self.session, forged)
         assert found
         assert found.entry is None or found.entry.number >= min(victim.number, changed.number)
-        assert ledger.chain_fault(self.session, self.entries[:at] + self.entries[at + 1 :])
-        assert ledger.chain_fault(self.session, [*self.entries, victim])
+        assert chain.chain_fault(self.session, self.entries[:at] + self.entries[at + 1 :])
+        assert chain.chain_fault(self.session, [*self.entries, victim])
 
     @invariant()
     def entries_are_the_balances(self) -> None:
@@ -247,5 +284,5 @@ def test_a_closed_session_extends_nothing() -> None:
 
     session = Session(id="s", account_id="a", name="s", limit_gpu_ms=100, created_at_ms=0)
     closed = replace(session, state=SessionState.CLOSED)
-    assert ledger.extendable_gpu_ms(session, job("j", None)) == 100
-    assert ledger.extendable_gpu_ms(closed, job("j", None)) == 0
+    assert ledger.extendable_gpu_ms(session, job("j", None), None) == 100
+    assert ledger.extendable_gpu_ms(closed, job("j", None), None) == 0

@@ -101,6 +101,22 @@ def upgrade() -> None:
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_people_account_id'), ['account_id'], unique=False)
 
+    op.create_table('months',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('tier', sa.String(length=40), nullable=False),
+    sa.Column('cap_gpu_ms', sa.BigInteger(), nullable=True),
+    sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=True),
+    sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('alerted_percent', sa.Integer(), nullable=False),
+    sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND (limit_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= limit_gpu_ms)', name=op.f('ck_months_budget')),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_months_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_months'))
+    )
+    with op.batch_alter_table('months', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_months_account_id'), ['account_id'], unique=False)
+
     op.create_table('sessions',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -109,6 +125,8 @@ def upgrade() -> None:
     sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('target_gpu_ms', sa.BigInteger(), nullable=True),
+    sa.Column('alerted_percent', sa.Integer(), nullable=False),
     sa.Column('pass_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('entries', sa.Integer(), nullable=False),
     sa.Column('head_sha256', sa.String(length=64), nullable=False),
@@ -125,6 +143,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
     sa.Column('session_id', sa.String(length=64), nullable=False),
+    sa.Column('month_id', sa.String(length=64), nullable=False),
     sa.Column('state', sa.Enum('queued', 'planning', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('wish', sa.Enum('pause', 'cancel', name='wish', native_enum=False, create_constraint=True, length=20), nullable=True),
     sa.Column('pause_reason', sa.Enum('budget', 'user', 'approval', name='pause_reason', native_enum=False, create_constraint=True, length=20), nullable=True),
@@ -162,6 +181,7 @@ def upgrade() -> None:
     sa.CheckConstraint('frames_done <= frames_total', name=op.f('ck_jobs_frames')),
     sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0', name=op.f('ck_jobs_sums')),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_jobs_account_id')),
+    sa.ForeignKeyConstraint(['month_id'], ['months.id'], name=op.f('fk_jobs_month_id')),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_jobs_session_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
     )
@@ -291,10 +311,11 @@ def upgrade() -> None:
     op.create_table('entries',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
-    sa.Column('kind', sa.Enum('grant', 'top_up', 'place', 'extend', 'settle', 'release', 'loss', 'refund', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('kind', sa.Enum('grant', 'top_up', 'place', 'extend', 'settle', 'release', 'loss', 'take', 'alert', 'refund', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('session_id', sa.String(length=64), nullable=False),
     sa.Column('job_id', sa.String(length=64), nullable=True),
     sa.Column('lease_id', sa.String(length=64), nullable=True),
+    sa.Column('month_id', sa.String(length=64), nullable=True),
     sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('debit', sa.String(length=100), nullable=False),
     sa.Column('credit', sa.String(length=100), nullable=False),
@@ -306,15 +327,17 @@ def upgrade() -> None:
     sa.Column('previous_sha256', sa.String(length=64), nullable=False),
     sa.Column('sha256', sa.String(length=64), nullable=False),
     sa.CheckConstraint('debit <> credit', name=op.f('ck_entries_two_accounts')),
-    sa.CheckConstraint('gpu_ms > 0', name=op.f('ck_entries_amount')),
+    sa.CheckConstraint("gpu_ms > 0 OR kind = 'alert'", name=op.f('ck_entries_amount')),
     sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_entries_job_id')),
     sa.ForeignKeyConstraint(['lease_id'], ['leases.id'], name=op.f('fk_entries_lease_id')),
+    sa.ForeignKeyConstraint(['month_id'], ['months.id'], name=op.f('fk_entries_month_id')),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_entries_session_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_entries')),
     sa.UniqueConstraint('session_id', 'number', name=op.f('uq_entries_session_id_number'))
     )
     with op.batch_alter_table('entries', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_entries_job_id'), ['job_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_entries_month_id'), ['month_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_session_id_id'), ['session_id', 'id'], unique=False)
 
     op.create_table('attempts',
@@ -451,6 +474,7 @@ def downgrade() -> None:
     op.drop_table('hooks')
     with op.batch_alter_table('entries', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_entries_session_id_id'))
+        batch_op.drop_index(batch_op.f('ix_entries_month_id'))
         batch_op.drop_index(batch_op.f('ix_entries_job_id'))
 
     op.drop_table('entries')

@@ -1,0 +1,88 @@
+"""The chain of a session's entries, by which any change to a bill shows.
+
+The entries of a session are a chain: each has the digest of the one before, and the session
+has that of the newest. Whoever changes a session's balances has locked its row, so the chain
+costs one SHA-256 an entry and no lock or query.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from orchestrator.model import Entry, Json, Session
+
+
+def digest(entry: Entry) -> str:
+    """Return the SHA-256 of an entry and, through the digest before it, of all before it.
+
+    It is taken of a JSON array in UTF-8 without spaces: docs/ledger.md lists its items.
+    """
+    facts = (
+        entry.previous_sha256,
+        entry.number,
+        entry.id,
+        entry.at_ms,
+        entry.kind.value,
+        entry.session_id,
+        entry.job_id,
+        entry.lease_id,
+        entry.month_id,
+        entry.gpu_ms,
+        entry.debit,
+        entry.credit,
+        entry.note,
+        entry.price_microusd,
+        entry.rates,
+        entry.receipt_sha256,
+    )
+    return _sha256(facts)
+
+
+def receipt_digest(receipt: Json) -> str:
+    """Return the SHA-256 of what a worker reported of a lease: its JSON, keys sorted."""
+    return _sha256(receipt)
+
+
+def chained(session: Session, entry: Entry) -> tuple[Session, Entry]:
+    """Put an entry at the end of its session's chain."""
+    entry = replace(entry, number=session.entries + 1, previous_sha256=session.head_sha256)
+    entry = replace(entry, sha256=digest(entry))
+    return replace(session, entries=entry.number, head_sha256=entry.sha256), entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The first entry of a chain that does not fit, and why; `entry` None: one is missing."""
+
+    entry: Entry | None
+    why: str
+
+
+def chain_fault(session: Session, entries: Sequence[Entry]) -> Fault | None:
+    """Return where the chain of a session breaks, None where it holds.
+
+    `entries`: all of the session's, in any order.
+    """
+    head = ""
+    for number, entry in enumerate(sorted(entries, key=lambda e: (e.number, e.id)), start=1):
+        if entry.number != number:
+            return Fault(entry=entry, why=f"it is number {entry.number}, where {number} is due")
+        if entry.previous_sha256 != head:
+            return Fault(entry=entry, why="it does not follow the entry before it")
+        if digest(entry) != entry.sha256:
+            return Fault(entry=entry, why="it was changed: its digest is another")
+        head = entry.sha256
+    if (len(entries), head) != (session.entries, session.head_sha256):
+        return Fault(
+            entry=None,
+            why=f"the session has {session.entries} entries up to "
+            f"{session.head_sha256[:12] or 'none'}, the ledger {len(entries)} up to "
+            f"{head[:12] or 'none'}",
+        )
+    return None
+
+
+def _sha256(facts: object) -> str:
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()

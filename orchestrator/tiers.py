@@ -1,0 +1,206 @@
+"""The plans an account can have: what a month may cost, and what one job may ask for.
+
+They come from a TOML file (`FARM_PLANS`, else the one shipped beside this module). An account
+names one of them; in code it is a tier, since a Plan is a planned video.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import BadRequest, PlanLimit
+from orchestrator.model import Plan
+
+SHIPPED: Final = Path(__file__).with_name("tiers.toml")
+ANY: Final = "*"
+
+OnAlert = Literal["notify", "pause_new", "pause_all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """One plan; a limit of None is none."""
+
+    name: str
+    month_gpu_ms: int | None
+    session_gpu_ms: int
+    """What a session opens with where it names no budget."""
+    most_session_gpu_ms: int | None
+    open_jobs: int | None
+    pixels: int | None
+    """Of a frame as it is rendered."""
+    seconds: float | None
+    steps: int | None
+    models: tuple[str, ...]
+    weight: int
+    """Share of the farm against other accounts."""
+    alerts: tuple[int, ...]
+    """Percent of a budget, when spent; ascending."""
+    on_alert: OnAlert
+    """What the last of them does."""
+
+    def check_session(self, limit_gpu_ms: int) -> None:
+        """Refuse a session's budget that is larger than this plan allows.
+
+        Raises:
+            PlanLimit: it is.
+        """
+        most = self.most_session_gpu_ms
+        if most is not None and limit_gpu_ms > most:
+            raise PlanLimit(
+                f"The plan {self.name} allows a session {most / 1000:g} GPU-seconds; this would "
+                f"make it {limit_gpu_ms / 1000:g}.",
+                limit="session_gpu_seconds",
+                allowed=most / 1000,
+                asked=limit_gpu_ms / 1000,
+            )
+
+    def check(self, plan: Plan, *, open_jobs: int) -> None:
+        """Refuse a video that this plan does not allow.
+
+        Raises:
+            PlanLimit: names the limit, what was asked, and what is allowed.
+        """
+        pixels = plan.output.width * plan.output.height
+        seconds = plan.frames_total / plan.fps
+        asked = (
+            ("frame", "megapixels", pixels / 1e6, self.pixels and self.pixels / 1e6),
+            ("video", "seconds", seconds, self.seconds),
+            ("frame", "denoising steps", plan.steps, self.steps),
+        )
+        for of, unit, wanted, most in asked:
+            if most is not None and wanted > most:
+                raise PlanLimit(
+                    f"The plan {self.name} allows {most:g} {unit} a {of}; this asks for "
+                    f"{wanted:g}.",
+                    limit=unit,
+                    allowed=most,
+                    asked=wanted,
+                )
+        if ANY not in self.models and plan.model not in self.models:
+            raise PlanLimit(
+                f"The plan {self.name} does not include the model {plan.model}.",
+                next=f"Take one of: {', '.join(self.models) or 'none'}; or change the plan.",
+                limit="models",
+                allowed=list(self.models),
+                asked=plan.model,
+            )
+        if self.open_jobs is not None and open_jobs >= self.open_jobs:
+            raise PlanLimit(
+                f"The plan {self.name} allows {self.open_jobs} open jobs at once, and "
+                f"{open_jobs} have not ended.",
+                next="Wait for one to end or cancel it (`farm jobs ls`), or change the plan.",
+                limit="open_jobs",
+                allowed=self.open_jobs,
+                asked=open_jobs + 1,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """All plans of a file, by name."""
+
+    tiers: Mapping[str, Tier]
+
+    def get(self, name: str) -> Tier | None:
+        """Return a plan; None for an account without one, or with one the file has no more."""
+        return self.tiers.get(name)
+
+    def named(self, name: str) -> Tier:
+        """Return the plan of this name.
+
+        Raises:
+            BadRequest: there is none.
+        """
+        found = self.tiers.get(name)
+        if found is None:
+            raise BadRequest(
+                f"There is no plan {name[:60]!r}.",
+                next=f"There are: {', '.join(self.tiers)} (`farm account plans`).",
+            )
+        return found
+
+
+def load(file: Path) -> Tiers:
+    """Read a file of plans.
+
+    Raises:
+        BadRequest: the file cannot be used; names the file and the fault.
+    """
+    try:
+        written = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unusable(file, error) from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise _unusable(file, f"{where}: {fault['msg']}") from None
+    return Tiers({name: _tier(name, each) for name, each in written.plan.items()})
+
+
+@cache
+def shipped() -> Tiers:
+    """Return the plans that come with Framefarm."""
+    return load(SHIPPED)
+
+
+# --- inside -------------------------------------------------------------------------------
+
+_Seconds = Annotated[int, Field(strict=True, ge=0, le=10**9)]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    month_gpu_seconds: _Seconds | None = None
+    session_gpu_seconds: _Seconds
+    most_session_gpu_seconds: _Seconds | None = None
+    open_jobs: Annotated[int, Field(strict=True, ge=1)] | None = None
+    megapixels: Annotated[float, Field(gt=0)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(strict=True, ge=1)] | None = None
+    models: list[str]
+    weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    alerts: list[Annotated[int, Field(strict=True, ge=1, le=100)]] = [50, 75, 90, 95, 100]
+    on_alert: OnAlert = "notify"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    plan: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")], _Written] = Field(
+        min_length=1
+    )
+
+
+def _tier(name: str, written: _Written) -> Tier:
+    return Tier(
+        name=name,
+        month_gpu_ms=_ms(written.month_gpu_seconds),
+        session_gpu_ms=written.session_gpu_seconds * 1000,
+        most_session_gpu_ms=_ms(written.most_session_gpu_seconds),
+        open_jobs=written.open_jobs,
+        pixels=None if written.megapixels is None else round(written.megapixels * 1e6),
+        seconds=written.seconds,
+        steps=written.steps,
+        models=tuple(written.models),
+        weight=written.weight,
+        alerts=tuple(sorted(set(written.alerts))),
+        on_alert=written.on_alert,
+    )
+
+
+def _ms(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1000
+
+
+def _unusable(file: Path, fault: Any) -> BadRequest:
+    return BadRequest(
+        f"The file of plans {file} cannot be used: {fault}.",
+        next="Mend that line, or unset FARM_PLANS to take the shipped ones.",
+    )

@@ -1,0 +1,37 @@
+"""Files of plans: the shipped one, and what is wrong with others."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import tiers
+from orchestrator.errors import BadRequest
+
+
+def test_the_shipped_plans_are_four() -> None:
+    """free, creator, studio and unlimited, each with the alerts of the documentation."""
+    plans = tiers.shipped().tiers
+    assert list(plans) == ["free", "creator", "studio", "unlimited"]
+    assert {plan.alerts for plan in plans.values()} == {(50, 75, 90, 95, 100)}
+    assert plans["unlimited"].month_gpu_ms is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "plan"),
+        ("[plan.Free]\nsession_gpu_seconds = 1\nmodels = []", "plan.Free"),
+        ("[plan.a]\nmodels = []", "session_gpu_seconds"),
+        ("[plan.a]\nsession_gpu_seconds = -1\nmodels = []", "greater"),
+        ("[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatt = 1", "watt"),
+        ("[plan.a", "Expected"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, fault: str) -> None:
+    """A file that cannot be used is refused by its name and what is wrong in it."""
+    file = tmp_path / "plans.toml"
+    file.write_text(text)
+    with pytest.raises(BadRequest, match=fault) as refused:
+        tiers.load(file)
+    assert str(file) in refused.value.message
+    assert "FARM_PLANS" in refused.value.next
