@@ -109,8 +109,13 @@ class ModelCard:
 
     @property
     def takes_image(self) -> bool:
-        """Whether a video may start from a reference image."""
+        """Whether a video may start from a reference image, or have it behind its subjects."""
         return self.image_strength > 0
+
+    @property
+    def starts_from_image(self) -> bool:
+        """Whether frames show what a reference image shows, so that its subjects go on in them."""
+        return self.takes_image and not self.uses_layout
 
     def prior(self, device_class: str) -> CostPrior:
         """Return the cost prior of a device class; an unknown one costs what a CPU does."""

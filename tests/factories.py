@@ -64,9 +64,10 @@ def make_farm(store: Store, clock: Clock, **terms: Any) -> Farm:
     return farm
 
 
-def with_painter(farm: Farm) -> None:
+def with_painter(farm: Farm, *, uses_layout: bool = False) -> None:
     """Offer a second model, `painter`: the fake one as if it took reference images."""
-    painter = replace(catalog.FAKE, id="painter", image_strength=0.7)
+    strength = 1.0 if uses_layout else 0.7
+    painter = replace(catalog.FAKE, id="painter", image_strength=strength, uses_layout=uses_layout)
     cast("dict[str, catalog.ModelCard]", farm.catalog.cards)[painter.id] = painter
 
 

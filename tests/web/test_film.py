@@ -93,7 +93,10 @@ def test_a_zip_has_every_frame_by_its_number(
 def test_an_extension_starts_from_the_last_frame(
     api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes, tmp_path: Path
 ) -> None:
-    """A model that takes a picture is given the last frame of the video it goes on from."""
+    """A model that starts from a picture is given the last frame of the video it goes on from.
+
+    One that has it behind its subjects is not: they would be in it a second time.
+    """
     with_painter(house)
     job = finished(api, app, house, clock, master)
     asked = {"prompt": "it sleeps", "seconds": "1", "video[id]": job}
@@ -103,6 +106,9 @@ def test_an_extension_starts_from_the_last_frame(
     kept = app.extensions["artifacts"].read(jobs.get(house, None, longer["id"]).brief["image"])
     pixels = [Image.open(io.BytesIO(png)).tobytes() for png in (kept, film.last_frame(file))]
     assert pixels[0] == pixels[1]
+    with_painter(house, uses_layout=True)
+    laid = api.post("/v1/videos/extensions", data=asked).get_json()
+    assert jobs.get(house, None, laid["id"]).brief["image"] is None
 
 
 def test_a_character_is_a_named_picture(

@@ -177,7 +177,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     brief = asking.brief_with(body, picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
-    if origin.last and picture is None and farm().catalog.card(source.model).takes_image:
+    if origin.last and picture is None and farm().catalog.card(source.model).starts_from_image:
         brief = replace(brief, image=_last_frame(source) or brief.image)
     if origin.how == "edit":
         brief = replace(brief, scenes=brief.scenes or was.scenes)
