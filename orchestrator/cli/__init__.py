@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logs": ("up", "Show what the farm's processes wrote."),
     "jobs": ("jobs", "List, watch, steer and fetch jobs."),
     "session": ("session", "Sessions: budgets, their balance and their ledger."),
+    "account": ("account", "Accounts: their plans, and what is left of their month."),
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),
     "models": ("models", "Show the models on offer."),
     "worker": ("worker", "Run, join, list and drain workers."),

@@ -39,11 +39,15 @@ def ls(server: str | None, as_json: bool) -> None:
 )
 @click.option("--name", default="made by farm keys create", help="What it is for.")
 @click.option("--ttl", metavar="SPAN", callback=lambda c, p, v: v and span(c, p, v), help="As 30d.")
+@click.option("--account", metavar="ID", help="Whose; default: your own (`farm account ls`).")
 @server
 @output.as_json
-def create(kind: str, name: str, ttl: float | None, server: str | None, as_json: bool) -> None:
+def create(
+    kind: str, name: str, ttl: float | None, account: str | None, server: str | None, as_json: bool
+) -> None:
     """Make a key and print it, this once. A join key lets a worker enrol."""
-    body = {"kind": kind, "name": name} | ({"ttl_seconds": ttl} if ttl else {})
+    asked = {"kind": kind, "name": name, "ttl_seconds": ttl, "account_id": account}
+    body = {field: value for field, value in asked.items() if value}
     with connected(server) as client:
         row = client.post("keys", body)
     if as_json:

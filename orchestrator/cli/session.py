@@ -50,16 +50,16 @@ def ls(server: str | None, as_json: bool) -> None:
     "--budget-gpu-seconds",
     "gpu_seconds",
     metavar="GPU_SECONDS",
-    required=True,
     callback=budget,
-    help="What it may spend.",
+    help="What it may spend; default: what the account's plan gives.",
 )
 @server
 @output.as_json
-def create(name: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
+def create(name: str, gpu_seconds: str | None, server: str | None, as_json: bool) -> None:
     """Create a session."""
+    wish = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
     with connected(server) as client:
-        row = client.post("sessions", {"name": name, "budget_gpu_seconds": gpu_seconds})
+        row = client.post("sessions", {"name": name, **wish})
     _print(row, as_json=as_json)
 
 
@@ -95,6 +95,18 @@ def close(session_id: str, server: str | None, as_json: bool) -> None:
     """Take no more jobs in a session; what runs finishes within its hold."""
     with connected(server) as client:
         row = client.post(f"sessions/{session_id}/close")
+    _print(row, as_json=as_json)
+
+
+@session.command()
+@SESSION
+@click.argument("gpu_seconds", callback=budget)
+@server
+@output.as_json
+def lower(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
+    """Lower a session's budget to GPU_SECONDS: what is held or spent sinks as holds release."""
+    with connected(server) as client:
+        row = client.put(f"sessions/{session_id}/limit", {"gpu_seconds": gpu_seconds})
     _print(row, as_json=as_json)
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from orchestrator import monthly
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import Farm, Page, deeds, months
+from orchestrator.farm import DEFAULT_SESSION, Farm, Page, deeds, months
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
+from orchestrator.farm.sessions import open_session
 from orchestrator.model import Account, Month, Session
 
 NO_PLAN = "none"
@@ -55,14 +56,14 @@ def look(farm: Farm, account_id: str) -> Standing:
 
 
 def create(farm: Farm, *, name: str, plan: str) -> Standing:
-    """Open an account on a plan.
+    """Open an account on a plan, with a session `default` of what the plan gives.
 
     Raises:
         BadRequest: there is no such plan, or no name.
     """
     if not name.strip():
         raise BadRequest("An account needs a name.")
-    farm.tiers.named(plan)
+    tier = farm.tiers.named(plan)
     now = farm.clock()
     with farm.store.write() as tx:
         account = Account(
@@ -70,6 +71,7 @@ def create(farm: Farm, *, name: str, plan: str) -> Standing:
         )
         tx.add(account)
         month = months.current(farm, tx, account.id, now)
+        open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
         deeds.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
     return Standing(account, month)
 

@@ -90,7 +90,10 @@ def create_once(
 ) -> tuple[Key, str | None]:
     """Make a key like `create`; a repeated request finds it, but its token is not kept."""
     with farm.store.write() as tx:
-        tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
+        if tx.get(Account, account_id, lock=True) is None:  # an equal request waits here
+            raise NotFound(
+                f"There is no account {account_id[:80]!r}.", next="List them: `farm account ls`."
+            )
         if earlier := answered(tx, account_id, idempotency):
             key = tx.get(Key, earlier)
             assert key, "keys are never deleted"

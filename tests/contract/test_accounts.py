@@ -199,6 +199,8 @@ def test_accounts_are_opened_and_listed(farm: Farm) -> None:
     """A new account stands on its plan with an untouched month; an unknown plan is refused."""
     made = accounts.create(farm, name="guest", plan="free")
     assert (made.month.spent_gpu_ms, made.month.cap_gpu_ms) == (0, 600_000)
+    opened = sessions.find(farm, made.account.id, None)
+    assert (opened.name, opened.limit_gpu_ms) == ("default", 120_000)
     assert {each.account.name for each in accounts.listing(farm).items} == {"home", "guest"}
     with pytest.raises(BadRequest, match="no plan"):
         accounts.create(farm, name="x", plan="gold")

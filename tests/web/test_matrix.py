@@ -14,6 +14,7 @@ from tests.web import evil
 from tests.web.conftest import Caller
 
 READ = (
+    "GET /api/v1/account",
     "GET /api/v1/freeze",
     "GET /api/v1/jobs",
     "GET /api/v1/jobs/{job_id}",
@@ -26,6 +27,7 @@ READ = (
     "GET /api/v1/keys",
     "GET /api/v1/models",
     "GET /api/v1/models/{model_id}",
+    "GET /api/v1/plans",
     "GET /api/v1/queues",
     "GET /api/v1/sessions",
     "GET /api/v1/sessions/{session_id}",
@@ -55,6 +57,7 @@ SUBMIT = (
     "POST /api/v1/sessions",
     "POST /api/v1/sessions/{session_id}/close",
     "POST /api/v1/sessions/{session_id}/top-ups",
+    "PUT /api/v1/sessions/{session_id}/limit",
     "POST /api/v1/webhooks",
     "POST /api/v1/webhooks/{hook_id}/deliveries/{delivery_id}/replay",
     "POST /api/v1/webhooks/{hook_id}/enable",
@@ -76,11 +79,15 @@ BOTH = (
 
 ADMIN = (
     "DELETE /api/v1/people/{person_id}",
+    "GET /api/v1/accounts",
+    "GET /api/v1/accounts/{account_id}",
     "GET /api/v1/audit",
     "GET /api/v1/people",
     "POST /api/v1/people",
     "PUT /api/v1/people/{person_id}/password",
     "GET /api/v1/usage/economics",
+    "POST /api/v1/accounts",
+    "PUT /api/v1/accounts/{account_id}/plan",
     "POST /api/v1/keys",
     "POST /api/v1/workers/{worker_id}/{verb}",
     "PUT /api/v1/freeze",
@@ -153,6 +160,9 @@ SCOPED = {
 }
 BODIES: dict[str, Any] = {
     "PUT /api/v1/freeze": {"frozen": False},
+    "POST /api/v1/accounts": {"name": "guest", "plan": "free"},
+    "PUT /api/v1/accounts/{account_id}/plan": {"plan": "studio"},
+    "PUT /api/v1/sessions/{session_id}/limit": {"gpu_seconds": 1},
     "POST /api/v1/keys": {"name": "another"},
     "POST /api/v1/keys/{key_id}/rotate": {"keep_seconds": 0},
     "POST /api/v1/sessions/{session_id}/top-ups": {"gpu_seconds": 1},

@@ -47,7 +47,35 @@ class SessionBody(Body):
     """A new session."""
 
     name: str = Field(min_length=1, max_length=200)
-    budget_gpu_seconds: GpuSeconds
+    budget_gpu_seconds: GpuSeconds | None = None
+    """Absent: what the account's plan gives a session."""
+
+
+class LimitBody(Body):
+    """A lower limit for a session."""
+
+    gpu_seconds: Annotated[
+        Decimal, Field(ge=0, le=10**9, allow_inf_nan=False), AfterValidator(_three_places)
+    ]
+
+
+class AccountPath(BaseModel):
+    """Which account."""
+
+    account_id: str
+
+
+class AccountBody(Body):
+    """A new account."""
+
+    name: str = Field(min_length=1, max_length=200)
+    plan: str = Field(min_length=1, max_length=40)
+
+
+class PlanBody(Body):
+    """Another plan."""
+
+    plan: str = Field(min_length=1, max_length=40)
 
 
 class TopUpBody(Body):
@@ -101,6 +129,8 @@ class KeyBody(Body):
 
     kind: Literal["admin", "user", "read", "submit", "join"] = "user"
     name: str = Field(min_length=1, max_length=200)
+    account_id: str | None = Field(None, max_length=100)
+    """Whose it is; absent: the account of the key that asks."""
     ttl_seconds: float | None = Field(None, gt=0, le=10**9)
 
 

@@ -149,7 +149,7 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
         keys.create_once,
         farm(),
         idempotency(),
-        account_id=own_account(),
+        account_id=body.account_id or own_account(),
         kind=KeyKind(body.kind),
         name=body.name,
         ttl_seconds=body.ttl_seconds,

@@ -83,6 +83,25 @@ class JobView(View):
     artifacts: dict[str, Any]
 
 
+class MonthView(View):
+    """What an account may use in a calendar month; null is no limit."""
+
+    name: str
+    limit_gpu_seconds: float | None
+    held_gpu_seconds: float
+    spent_gpu_seconds: float
+    available_gpu_seconds: float | None
+
+
+class AccountView(View):
+    """An account with its month."""
+
+    id: str
+    name: str
+    plan: str | None
+    month: MonthView
+
+
 class ReceiptView(View):
     """An itemised receipt; `final` once the job has ended."""
 

@@ -8,6 +8,7 @@ from orchestrator.model import Json, Session
 from web.api import sheets, views
 from web.api.bodies import (
     LedgerQuery,
+    LimitBody,
     PageQuery,
     SessionBody,
     SessionPath,
@@ -38,7 +39,7 @@ def create(body: SessionBody) -> tuple[Json, int]:
         farm(),
         account_id=own_account(),
         name=body.name,
-        budget_gpu_ms=gpu_ms(body.budget_gpu_seconds),
+        budget_gpu_ms=None if body.budget_gpu_seconds is None else gpu_ms(body.budget_gpu_seconds),
         idempotency=idempotency(),
     )
     return views.session(made), 201
@@ -70,6 +71,16 @@ def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
         idempotency(),
     )
     return views.session(session), 201
+
+
+@bp.put("/<session_id>/limit", responses={200: SessionView})
+def lower(path: SessionPath, body: LimitBody) -> Response:
+    """Lower a session's budget: at once by what is available, then as holds release."""
+    found = _look(path)
+    amount = gpu_ms(body.gpu_seconds)
+    return jsonify(
+        views.session(off_hub(sessions.lower, farm(), account_scope(), found.id, amount))
+    )
 
 
 @bp.post("/<session_id>/close", responses={200: SessionView})

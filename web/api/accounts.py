@@ -1,0 +1,66 @@
+"""Accounts and plans: who pays, what a month may cost, and what is left of it."""
+
+from flask import Response, jsonify
+from flask_openapi import APIBlueprint
+
+from orchestrator.farm import accounts
+from orchestrator.model import Json
+from web.api import views
+from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
+from web.api.responses import SECURITY, AccountView, Listed, Problem
+from web.auth import clients, only_admin, own_account
+from web.context import farm
+from web.hub import off_hub
+
+bp = APIBlueprint(
+    "accounts",
+    __name__,
+    url_prefix=views.BASE,
+    abp_security=SECURITY,
+    abp_responses={"4XX": Problem},
+)
+bp.before_request(clients)
+
+
+@bp.get("/plans", responses={200: Listed})
+def plans() -> Response:
+    """List the plans an account can have."""
+    card = farm().rates.at(farm().clock())
+    tiers = farm().tiers.tiers.values()
+    return jsonify(data=[views.tier(tier, card.plans.get(tier.name, 0)) for tier in tiers])
+
+
+@bp.get("/account", responses={200: AccountView})
+def own() -> Response:
+    """Show the account of this key, with its month."""
+    return jsonify(views.account(off_hub(accounts.look, farm(), own_account())))
+
+
+@bp.get("/accounts", responses={200: Listed})
+def listing(query: PageQuery) -> Response:
+    """List accounts, newest first."""
+    only_admin()
+    page = off_hub(accounts.listing, farm(), limit=query.limit, after=query.after)
+    return jsonify(views.listed(page, views.account))
+
+
+@bp.post("/accounts", responses={201: AccountView})
+def create(body: AccountBody) -> tuple[Json, int]:
+    """Open an account on a plan."""
+    only_admin()
+    made = off_hub(accounts.create, farm(), name=body.name, plan=body.plan)
+    return views.account(made), 201
+
+
+@bp.get("/accounts/<account_id>", responses={200: AccountView})
+def show(path: AccountPath) -> Response:
+    """Show an account, with its month."""
+    only_admin()
+    return jsonify(views.account(off_hub(accounts.look, farm(), path.account_id)))
+
+
+@bp.put("/accounts/<account_id>/plan", responses={200: AccountView})
+def set_plan(path: AccountPath, body: PlanBody) -> Response:
+    """Give an account another plan, or `none`; it counts from the next lease on."""
+    only_admin()
+    return jsonify(views.account(off_hub(accounts.set_plan, farm(), path.account_id, body.plan)))
