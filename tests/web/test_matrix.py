@@ -29,6 +29,7 @@ READ = (
     "GET /api/v1/models/{model_id}",
     "GET /api/v1/plans",
     "GET /api/v1/queues",
+    "GET /api/v1/rates",
     "GET /api/v1/sessions",
     "GET /api/v1/sessions/{session_id}",
     "GET /api/v1/sessions/{session_id}/ledger",
