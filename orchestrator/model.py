@@ -507,6 +507,10 @@ class Worker:
     """Claims by itself; the dispatcher need not ring it."""
     blamed: tuple[str, ...] = ()
     """Sessions whose units it failed since its last success."""
+    flags: int = 0
+    """Reports that left too much of its busy time unexplained, since it was last admitted."""
+    metered_to_ms: int = 0
+    """Up to when its device time was charged; what comes next is charged after it."""
     since_ms: int
     """When its present shift began: it was there from then until it was last seen."""
     seen_at_ms: int

@@ -5,7 +5,7 @@ says for each call what to do with each answer. Durations travel, clock readings
 worker counts `expires_in_ms` from the moment it *sent* the request, by its monotonic clock.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -232,6 +232,9 @@ class Receipt(Message):
     """text_encode, denoise, decode, transfer, encode, parse …; sums to gpu_ms + wasted_gpu_ms."""
     load_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
     """Model load and warm-up: the farm's."""
+    host_ms: dict[str, Annotated[int, Field(ge=0, le=MOST_MS)]] = {}
+    """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
+    for it; a report that leaves much of that time unexplained flags its worker."""
     frames_done: int = Field(0, ge=0)
     """Frames that are kept, from the unit's first one on."""
     frame_sha256: tuple[str, ...] = ()

@@ -180,6 +180,7 @@ class Hand:
             "checkpoint_step": step,
             "checkpoint_gpu_ms": gpu_ms if step and not kept else 0,
             "fingerprint": self.fingerprint,
+            "host_ms": {"upload": self.clock() - START_MS},  # nothing is left unexplained
         }
         request = CompleteRequest(
             lease_id=order.lease_id,

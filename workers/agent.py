@@ -33,6 +33,7 @@ from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
 from workers.heart import Heart, Held
 from workers.result import Result, cause_of, message_of
+from workers.spans import Spans
 from workers.watch import Leaving, Watch
 
 log = structlog.get_logger(__name__)
@@ -115,11 +116,13 @@ class Agent:
         folder = self._scratch / order.lease_id
         told = log.bind(unit=order.unit_id, lease=order.lease_id, fence=order.fence)
         told.info("unit started", kind=order.work.kind, job=order.job_id)
+        host = Spans()
+        host.add("queue", monotonic() - held.since)
         try:
-            result = self._result(held, folder)
+            result = self._result(held, folder, host)
             if result is None:
                 return []
-            return self._complete(held, result, claim_next=claim_next)
+            return self._complete(held, result, host, claim_next=claim_next)
         except StaleLease:
             told.info("unit dropped", why="the lease is no longer ours")
         except Unavailable as error:
@@ -133,16 +136,19 @@ class Agent:
             shutil.rmtree(folder, ignore_errors=True)
         return []
 
-    def _result(self, held: Held, folder: Path) -> Result | None:
+    def _result(self, held: Held, folder: Path, host: Spans) -> Result | None:
         """Fetch, run and watch; None where there is nothing left to report."""
         try:
             folder.mkdir(parents=True)
-            inputs = self._fetch(held)
+            with host.span("fetch"):
+                inputs = self._fetch(held)
         except PASSING:
             raise
         except (FarmError, OSError) as error:
             return _not_the_requests(held, error)
-        self.child.begin(Assignment(order=held.order, inputs=inputs, folder=folder))
+        self.child.begin(
+            Assignment(order=held.order, inputs=inputs, folder=folder, sent_at=monotonic())
+        )
         try:
             return self._watch.result(held)
         except Leaving:
@@ -170,13 +176,14 @@ class Agent:
 
     # --- the end of a lease ---
 
-    def _complete(self, held: Held, result: Result, *, claim_next: bool) -> list[Held]:
+    def _complete(self, held: Held, result: Result, host: Spans, *, claim_next: bool) -> list[Held]:
         order = held.order
         uploaded: tuple[Artifact, ...] = ()
         try:
-            uploaded = self._artifacts.upload(
-                order, result.files, within_seconds=self._remaining(held)
-            )
+            with host.span("upload"):
+                uploaded = self._artifacts.upload(
+                    order, result.files, within_seconds=self._remaining(held)
+                )
         except PASSING:
             raise
         except (FarmError, OSError) as error:
@@ -187,7 +194,9 @@ class Agent:
             outcome=result.outcome,
             cause=result.cause,
             message=result.message[:MESSAGE_CHARS],
-            receipt=result.receipt.model_copy(update={"artifacts": uploaded}),
+            receipt=result.receipt.model_copy(
+                update={"artifacts": uploaded, "host_ms": result.receipt.host_ms | host.ms}
+            ),
             plan=result.plan,
             claim_next=claim_next and not self.leaving,
         )

@@ -36,7 +36,7 @@ from workers.ffmpeg import SegmentWriter
 from workers.meter import LOAD, Meter
 from workers.plan import plan
 from workers.render import render
-from workers.result import Result, cause_of, message_of
+from workers.result import Result, cause_of, message_of, with_host
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,8 @@ class Assignment:
     """Artifact key -> local file."""
     folder: Path
     """For its files; the parent's to remove."""
+    sent_at: float = 0.0
+    """By the monotonic clock, which both processes share; 0: nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,9 @@ def main(pipe: Any, stop: Any, setup: Setup, parent: int) -> None:
             crew.warm_up(setup.warm)
         while True:
             assignment = pipe.recv()
-            pipe.send(crew.run(assignment, lambda: STOPS[stop.value], pipe.send))
+            start_ms = round(1000 * (time.monotonic() - assignment.sent_at))
+            result = crew.run(assignment, lambda: STOPS[stop.value], pipe.send)
+            pipe.send(with_host(result, {"start": start_ms}))
     crew.unload()
 
 
@@ -308,8 +312,8 @@ class Crew:
             model, oldest = self._engines.popitem(last=False)
             oldest.unload()
             log.info("model unloaded", model=model)
-        engine = engine_for(card)
         with meter.stage(LOAD):
+            engine = engine_for(card)
             engine.load(self._setup.device.name, self._setup.threads)
         self._engines[card.id] = engine
         return engine

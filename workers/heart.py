@@ -26,6 +26,8 @@ class Held:
     order: Order
     deadline: float
     """By this host's monotonic clock, counted from when the granting request was sent."""
+    since: float = 0.0
+    """When it was granted, by the same clock."""
     gpu_ms: int = 0
     frames_done: int = 0
     verdict: Verdict = Verdict.GO
@@ -67,7 +69,7 @@ class Heart:
 
     def hold(self, order: Order, asked_at: float) -> Held:
         """Keep a lease alive that was granted to a request sent at `asked_at`."""
-        held = Held(order, asked_at + order.expires_in_ms / 1000)
+        held = Held(order, asked_at + order.expires_in_ms / 1000, since=monotonic())
         with self._lock:
             self._held[order.lease_id] = held
         return held

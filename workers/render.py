@@ -17,6 +17,7 @@ from workers.checkpoint import Checkpoint
 from workers.engines import Engine, Pixels
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of, message_of
+from workers.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +101,7 @@ def render(
             fingerprint=fingerprint,
             checkpoint_step=left.step,
             checkpoint_gpu_ms=left.gpu_ms,
+            host_ms=film.host.ms,
         ),
         files=(*files, *left.files),
     )
@@ -148,26 +150,29 @@ class Film:
     def __init__(self, writer: Writer) -> None:
         self.frames = 0
         self.digests: list[str] = []
+        self.host = Spans()
         self._writer = writer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="film")
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, pixels: Pixels) -> None:
         """Take a finished micro-batch; waits while `QUEUED_BATCHES` are before it."""
-        while len(self._waiting) >= QUEUED_BATCHES:
-            self._waiting.popleft().result()
+        with self.host.span("write"):
+            while len(self._waiting) >= QUEUED_BATCHES:
+                self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._write, pixels))
         self.frames += len(pixels)
 
     def finish(self) -> tuple[Path, ...]:
         """Write what waits and return the files; no frames make no files."""
-        while self._waiting:
-            self._waiting.popleft().result()
-        self._thread.shutdown()
-        if self.frames:
-            return self._writer.finish()
-        self._writer.abort()
-        return ()
+        with self.host.span("write"):
+            while self._waiting:
+                self._waiting.popleft().result()
+            self._thread.shutdown()
+            if self.frames:
+                return self._writer.finish()
+            self._writer.abort()
+            return ()
 
     def abort(self) -> None:
         """Drop what waits and leave no files."""

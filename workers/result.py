@@ -2,7 +2,7 @@
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,12 @@ class Result:
     files: tuple[Path, ...] = ()
     plan: dict[str, Any] | None = None
     """Of a plan unit."""
+
+
+def with_host(result: Result, host_ms: dict[str, int]) -> Result:
+    """Return the result with more of what its host spent time on."""
+    more = {"host_ms": result.receipt.host_ms | host_ms}
+    return replace(result, receipt=result.receipt.model_copy(update=more))
 
 
 _DEVICE_ERRORS: Final = frozenset({"OutOfMemoryError", "AcceleratorError"})

@@ -81,10 +81,10 @@ def ls(server: str | None, as_json: bool) -> None:
         output.document({"data": rows})
         return
     output.table(
-        ("WORKER", "NAME", "HOST", "DEVICE", "#MB", "STATE", "WAITS BY", "SEEN"),
+        ("WORKER", "NAME", "HOST", "DEVICE", "#MB", "STATE", "#FLAGS", "WAITS BY", "SEEN"),
         (
             (
-                *(row[n] for n in ("id", "name", "host", "device", "memory_mb", "state")),
+                *(row[n] for n in ("id", "name", "host", "device", "memory_mb", "state", "flags")),
                 "polling" if row["polls"] else "broker",
                 (row["seen_at"] or "")[:19],
             )

@@ -101,6 +101,7 @@ def _leases(tx: Transaction) -> Iterator[str]:
         if lease.state is LeaseState.OPEN:
             open_per_job[lease.job_id] += lease.gpu_ms_limit
             open_per_unit[lease.unit_id] += 1
+    yield from _devices(tx)
     for job_id, limits in open_per_job.items():
         job = tx.get(Job, job_id)
         if job and limits > job.held_gpu_ms:
@@ -108,6 +109,21 @@ def _leases(tx: Transaction) -> Iterator[str]:
     for unit_id, count in open_per_unit.items():
         if count > 1:
             yield f"I5: unit {unit_id} is leased {count} times at once"
+
+
+def _devices(tx: Transaction) -> Iterator[str]:
+    """Hold what each worker's leases were charged against the time it had any of them."""
+    by_worker: defaultdict[str, list[Lease]] = defaultdict(list)
+    for lease in tx.find(Lease, order="granted_at_ms,id"):
+        by_worker[lease.worker_id].append(lease)
+    for worker_id, leases in by_worker.items():
+        seen = end = 0
+        for lease in leases:
+            resolved = lease.resolved_at_ms or lease.granted_at_ms
+            seen += max(0, resolved - max(end, lease.granted_at_ms))
+            end = max(end, resolved)
+        if sum(lease.settled_gpu_ms for lease in leases) > seen:
+            yield f"I9: worker {worker_id} was paid for more time than it had leases"
 
 
 def _jobs(tx: Transaction) -> Iterator[str]:

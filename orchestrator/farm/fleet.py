@@ -88,7 +88,8 @@ def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
         worker = tx.get(Worker, worker_id, lock=True)
         if worker is None:
             raise NotFound(f"There is no worker {worker_id}.", next="See `farm worker ls`.")
-        blamed = () if state is WorkerState.ACTIVE else worker.blamed
+        admitted = state is WorkerState.ACTIVE
+        blamed, flags = ((), 0) if admitted else (worker.blamed, worker.flags)
         verb = "worker.admit" if state is WorkerState.ACTIVE else "worker.drain"
         deeds.note(farm, tx, verb, worker.id, None, name=worker.name, was=worker.state.value)
-        return tx.save(worker, replace(worker, state=state, blamed=blamed))
+        return tx.save(worker, replace(worker, state=state, blamed=blamed, flags=flags))

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, alerts, charges, checkpoints, fleet, grants, policy
+from orchestrator.farm import Farm, alerts, charges, checkpoints, grants, policy
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.exhaustion import assemble
 from orchestrator.farm.jobs import artifact_key, digest_of
+from orchestrator.farm.judging import judge, seen_ms
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Plan, Unit, Worker
 from orchestrator.states import (
@@ -19,7 +20,6 @@ from orchestrator.states import (
     Outcome,
     UnitKind,
     UnitState,
-    WorkerState,
 )
 from orchestrator.wire import (
     CHECKPOINT,
@@ -35,9 +35,6 @@ from orchestrator.wire import (
     Order,
     render_queue,
 )
-
-QUARANTINE_AFTER = 3
-"""Sessions whose units a worker failed in a row before an operator must look at it."""
 
 _FILES = {
     UnitKind.PLAN: frozenset[str](),
@@ -125,7 +122,7 @@ def _resolve(
     receipt = request.receipt
     measured = receipt.gpu_ms + receipt.wasted_gpu_ms
     charge = charges.charge(
-        case.job, unit, lease, request, seen_gpu_ms=now_ms - lease.granted_at_ms
+        case.job, unit, lease, request, seen_gpu_ms=seen_ms(lease, worker, now_ms)
     )
     plan = _checked(case, unit, request)
     lease = tx.save(
@@ -151,7 +148,7 @@ def _resolve(
         unit = tx.save(unit, replace(unit, prepaid_gpu_ms=owed))
         point = checkpoints.reached(unit, lease, receipt, charge.paid_gpu_ms)
         _apply(case, unit, lease, worker, request, plan, point)
-    _judge(case, lease, worker, request)
+    judge(case, lease, worker, request)
     case.tell("usage", **grants.usage(case))
     case.grant_wish()
     case.close()
@@ -360,21 +357,6 @@ def _encoded(case: Case, lease: Lease) -> None:
     if policy.publishes(case, lease):
         case.change(artifacts=files, wish=None)
         case.end(JobEvent.FINISH)
-
-
-def _judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) -> None:
-    """Remember a worker's failures over several sessions; its next success forgets them."""
-    blamed: tuple[str, ...] = ()
-    state = worker.state
-    if request.outcome is Outcome.FAILED:
-        if request.cause is not Cause.WORKER:  # neither a request nor our own bug is its fault
-            return
-        blamed = tuple(dict.fromkeys((*worker.blamed, lease.session_id)))
-        if len(blamed) >= QUARANTINE_AFTER:
-            state = WorkerState.QUARANTINED
-    judged = case.tx.save(worker, replace(worker, blamed=blamed, state=state))
-    if judged.state is not worker.state:
-        fleet.tell_trouble(case.farm, case.tx, judged, case.now_ms)
 
 
 def _unit(tx: Transaction, lease: Lease) -> Unit:

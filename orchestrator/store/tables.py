@@ -205,6 +205,8 @@ workers: Final = Table(
     _word("state", WorkerState),
     Column("polls", Boolean, nullable=False),
     _json("blamed"),
+    _count("flags"),
+    _ms("metered_to_ms"),
     _ms("since_ms"),
     _ms("seen_at_ms"),
     _ms("created_at_ms"),

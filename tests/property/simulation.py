@@ -12,11 +12,12 @@ from pathlib import Path
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, StaleLease
 from orchestrator.farm import Farm, accounts, check, fleet, jobs, reconcile, sessions, work
 from orchestrator.model import Job
-from orchestrator.states import Cause, JobState, Outcome
+from orchestrator.states import Cause, JobState, OnExhausted, Outcome
 from orchestrator.store import open_store
 from orchestrator.tiers import Tiers, shipped
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
+from tests.property.memory import Memory
 
 FREEZES = 0.02
 """Chance, per event, that more time passes than any lease lasts."""
@@ -43,7 +44,11 @@ class Simulation:
         self.clock = Clock()
         farm = make_farm(open_store(f"sqlite:///{database}"), self.clock)
         self.farm: Farm = replace(farm, tiers=self.tiers())
-        self.rogues = [Rogue(Hand(self.farm, self.clock, f"w{n}")) for n in range(workers)]
+        self.rogues = [
+            Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]))
+            for n in range(workers)
+        ]
+        self.memory = Memory()
         for name in ("a", "b"):
             sessions.create(
                 self.farm,
@@ -71,6 +76,8 @@ class Simulation:
             + [self.claim] * 12
             + [self.beat] * 6
             + [self.finish] * 12
+            + [self.stop] * 4
+            + [self.stumble] * 3
             + [self.zombie] * 2
             + [self.crash, self.wish, self.top_up, self.brake, self.lower, self.change_plan]
             + [self.reconcile] * 4
@@ -90,7 +97,10 @@ class Simulation:
 
     def submit(self) -> None:
         """Somebody submits a job."""
-        asked = brief(seconds=self.random.choice([0.5, 2.0, 8.0]))
+        asked = brief(
+            seconds=self.random.choice([0.5, 2.0, 8.0]),
+            on_exhausted=self.random.choice([*OnExhausted, OnExhausted.PAUSE]),
+        )
         submit(self.farm, asked, session=self.random.choice("ab"))
 
     def claim(self) -> None:
@@ -98,6 +108,8 @@ class Simulation:
         rogue = self.random.choice(self.rogues)
         if rogue.order is None:
             order = rogue.hand.claim(hint="unt_nonsense")
+            if order:
+                self.memory.claimed(order, rogue.hand.fingerprint)
             if order and self.random.random() > 0.1:
                 rogue.order, rogue.used_ms, rogue.sequence = order, 0, 0
 
@@ -121,21 +133,57 @@ class Simulation:
             outcomes = [Outcome.DONE] * 8 + [Outcome.STOPPED] * 3 + [Outcome.FAILED]
             self.report(rogue, self.random.choice(outcomes))
 
-    def report(self, rogue: Rogue, outcome: Outcome) -> None:
+    def stop(self) -> None:
+        """A worker stops within its first micro-batch and keeps the steps."""
+        painting = [r for r in self.rogues if r.order and isinstance(r.order.work, RenderWork)]
+        if painting:
+            self.report(self.random.choice(painting), Outcome.STOPPED, midway=True)
+
+    def stumble(self) -> None:
+        """A worker fails to go on where another one stopped."""
+        going_on = [
+            rogue
+            for rogue in self.rogues
+            if rogue.order
+            and isinstance(rogue.order.work, RenderWork)
+            and rogue.order.work.checkpoint
+        ]
+        if going_on:
+            self.report(self.random.choice(going_on), Outcome.FAILED)
+
+    def report(self, rogue: Rogue, outcome: Outcome, *, midway: bool = False) -> None:
         """Complete an order with figures that may be lies."""
         order = rogue.order
         assert order
         lie = self.random.choice([1, 1, 1, 5, 1000])
         frames = len(order.work.frames) if isinstance(order.work, RenderWork) else 0
         kept = self.random.randrange(frames) if outcome is Outcome.STOPPED and frames else None
+        kept = 0 if midway else kept
         causes = [Cause.WORKER, Cause.FARM, Cause.WORKER, Cause.REQUEST]
+        step = self.random.choice([int(midway), 1, 2, 3]) if kept is not None else 0
+        gpu_ms = self.random.randrange(400) * lie
+        step_ms = gpu_ms * 2 // 3 if step else 0
+        cause = self.random.choice(causes) if outcome is Outcome.FAILED else None
         with contextlib.suppress(StaleLease):
-            rogue.hand.complete(
+            answer = rogue.hand.complete(
                 order,
                 outcome,
-                gpu_ms=self.random.randrange(400) * lie,
+                gpu_ms=gpu_ms,
                 frames=kept,
-                cause=self.random.choice(causes) if outcome is Outcome.FAILED else None,
+                step=step,
+                cause=cause,
+                checkpoint_gpu_ms=step_ms,
+            )
+            self.memory.completed(
+                order,
+                rogue.hand.fingerprint,
+                outcome,
+                cause,
+                gpu_ms=gpu_ms,
+                frames=frames if outcome is Outcome.DONE else kept or 0,
+                step=step,
+                step_ms=step_ms,
+                settled_ms=answer.settled_gpu_ms,
             )
         rogue.old.append(order)
         if self.random.random() > 0.1:  # else it never heard that it was accepted
@@ -167,6 +215,7 @@ class Simulation:
             order = self.random.choice(rogue.old)
             with contextlib.suppress(StaleLease):
                 rogue.hand.complete(order, Outcome.DONE, gpu_ms=50)
+                self.memory.reported.add(order.lease_id)
 
     def wish(self) -> None:
         """An owner pauses, resumes or cancels something."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator import chain, ledger, monthly
-from orchestrator.farm import reconcile, results, work
+from orchestrator.farm import checkpoints, exhaustion, reconcile, results, work
 from orchestrator.farm.case import Case
 from orchestrator.model import Lease, Month
 from orchestrator.states import EntryKind, LeaseState
@@ -198,6 +198,31 @@ def a_month_bounds_nothing(patch: Patch) -> None:
     patch.setattr(Month, "available_gpu_ms", property(lambda self: None))
 
 
+def a_checkpoint_goes_to_any_device(patch: Patch) -> None:
+    """A unit is continued under another fingerprint, and paints other pixels."""
+    patch.setattr(checkpoints, "fits", lambda unit, worker: True)
+
+
+def a_checkpoint_is_forgotten(patch: Patch) -> None:
+    """The steps that were paid for at a stop are made again."""
+    patch.setattr(checkpoints, "reached", lambda *a: None)
+
+
+def lost_steps_are_charged_again(patch: Patch) -> None:
+    """A unit that starts again owes nothing for what was paid before."""
+    patch.setattr(checkpoints, "forgotten", lambda unit: replace(unit, checkpoint=None))
+
+
+def a_cut_off_job_gets_no_video(patch: Patch) -> None:
+    """The budget runs out, rendering ends, and nobody assembles what is there."""
+    patch.setattr(exhaustion, "assemble", lambda case: None)
+
+
+def a_device_is_paid_for_two_leases_at_once(patch: Patch) -> None:
+    """Every lease is charged for all the time since its grant, and since that of others."""
+    patch.setattr(results, "seen_ms", lambda lease, worker, now_ms: 10**9)
+
+
 CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_zombie_is_believed,
     a_repeated_report_is_settled_again,
@@ -217,6 +242,11 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     wishes_are_not_granted,
     a_month_forgets_what_was_settled,
     a_month_bounds_nothing,
+    a_checkpoint_goes_to_any_device,
+    a_checkpoint_is_forgotten,
+    lost_steps_are_charged_again,
+    a_cut_off_job_gets_no_video,
+    a_device_is_paid_for_two_leases_at_once,
 )
 
 

@@ -273,6 +273,7 @@ def worker(row: Worker) -> Json:
         "models": list(row.models),
         "polls": row.polls,
         "state": row.state.value,
+        "flags": row.flags,
         "versions": row.versions,
         "seen_at": when(row.seen_at_ms),
     }

@@ -43,6 +43,9 @@ MISHAPS: Final[dict[str, Callable[[], None]]] = {
     "#hang": _hang,
 }
 """Word in a frame's prompt -> what happens instead of its first step."""
+SLOW: Final = "#slow"
+"""Word in a frame's prompt that makes its steps take `TIMES_SLOWER` what the card says."""
+TIMES_SLOWER: Final = 6
 
 
 class FakeEngine:
@@ -70,13 +73,14 @@ class FakeEngine:
         for first in range(0, len(frames), work.micro_batch):
             batch = frames[first : first + work.micro_batch]
             done = resume.step if resume and not first else 0
+            slower = TIMES_SLOWER if SLOW in batch[0].prompt else 1
             meter.before_batch()
             with meter.stage(DENOISE):
                 _mishap(batch)
                 for step in range(done, work.steps):
                     if step > done:
                         _gate(meter, step)
-                    time.sleep(self._step_seconds(work))
+                    time.sleep(self._step_seconds(work) * slower)
                     meter.step_done()
                 meter.switch(DECODE)
                 pixels = np.stack([_gradient(frame, work.height, work.width) for frame in batch])

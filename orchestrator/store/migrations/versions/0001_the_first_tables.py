@@ -62,6 +62,8 @@ def upgrade() -> None:
     sa.Column('state', sa.Enum('active', 'draining', 'quarantined', 'gone', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('polls', sa.Boolean(), nullable=False),
     sa.Column('blamed', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('flags', sa.Integer(), nullable=False),
+    sa.Column('metered_to_ms', sa.BigInteger(), nullable=False),
     sa.Column('since_ms', sa.BigInteger(), nullable=False),
     sa.Column('seen_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
