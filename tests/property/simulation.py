@@ -35,6 +35,12 @@ class Rogue:
     sequence: int = 0
     old: list[Order] = field(default_factory=list)
 
+    @property
+    def painting(self) -> RenderWork | None:
+        """What it renders, if that is what it does."""
+        work = self.order.work if self.order else None
+        return work if isinstance(work, RenderWork) else None
+
 
 class Simulation:
     """One seeded history."""
@@ -54,7 +60,7 @@ class Simulation:
                 self.farm,
                 account_id=account_id(self.farm),
                 name=name,
-                budget_gpu_ms=self.random.randrange(2_000, 60_000),
+                budget_gpu_ms=self.random.randrange(2_000, 60_000 if name == "a" else 20_000),
             )
         self.faults = True
 
@@ -72,12 +78,12 @@ class Simulation:
     def run(self, events: int) -> None:
         """Let `events` things happen, then stop all faults and let the farm finish."""
         acts = (
-            [self.submit] * 2
+            [self.submit] * 3
             + [self.claim] * 12
-            + [self.beat] * 6
+            + [self.beat] * 9
             + [self.finish] * 12
-            + [self.stop] * 4
-            + [self.stumble] * 3
+            + [self.stop] * 3
+            + [self.stumble] * 2
             + [self.zombie] * 2
             + [self.crash, self.wish, self.top_up, self.brake, self.lower, self.change_plan]
             + [self.reconcile] * 4
@@ -99,7 +105,7 @@ class Simulation:
         """Somebody submits a job."""
         asked = brief(
             seconds=self.random.choice([0.5, 2.0, 8.0]),
-            on_exhausted=self.random.choice([*OnExhausted, OnExhausted.PAUSE]),
+            on_exhausted=self.random.choice([*OnExhausted, OnExhausted.FINISH]),
         )
         submit(self.farm, asked, session=self.random.choice("ab"))
 
@@ -135,19 +141,12 @@ class Simulation:
 
     def stop(self) -> None:
         """A worker stops within its first micro-batch and keeps the steps."""
-        painting = [r for r in self.rogues if r.order and isinstance(r.order.work, RenderWork)]
-        if painting:
+        if painting := [rogue for rogue in self.rogues if rogue.painting]:
             self.report(self.random.choice(painting), Outcome.STOPPED, midway=True)
 
     def stumble(self) -> None:
         """A worker fails to go on where another one stopped."""
-        going_on = [
-            rogue
-            for rogue in self.rogues
-            if rogue.order
-            and isinstance(rogue.order.work, RenderWork)
-            and rogue.order.work.checkpoint
-        ]
+        going_on = [r for r in self.rogues if r.painting and r.painting.checkpoint]
         if going_on:
             self.report(self.random.choice(going_on), Outcome.FAILED)
 
@@ -261,22 +260,27 @@ class Simulation:
             fleet.admit(self.farm, rogue.hand.id)
         for session in sessions.listing(self.farm, None).items:
             sessions.top_up(self.farm, None, session.id, 10**8)
-        for job in self.jobs(JobState.PAUSED):
+        for job in all_jobs(self.farm, JobState.PAUSED):
             jobs.resume(self.farm, None, job.id)
         for rogue in self.rogues * 2:
             rogue.hand.work_off(gpu_ms=20)
         broken = check.violations(self.farm)
         assert not broken, broken
-        left = [job.id for job in self.jobs() if not job.state.is_terminal]
+        left = [job.id for job in all_jobs(self.farm) if not job.state.is_terminal]
         assert not left, f"never ended: {left}"
 
-    def jobs(self, state: JobState | None = None) -> list[Job]:
-        """Return all jobs, or those in one state."""
-        found: list[Job] = []
-        after = None
-        while True:
-            page = jobs.listing(self.farm, None, limit=200, after=after, state=state)
-            found += page.items
-            after = page.next_cursor
-            if after is None:
-                return found
+    def jobs(self) -> list[Job]:
+        """Return all jobs."""
+        return all_jobs(self.farm)
+
+
+def all_jobs(farm: Farm, state: JobState | None = None) -> list[Job]:
+    """Return all jobs, or those in one state."""
+    found: list[Job] = []
+    after = None
+    while True:
+        page = jobs.listing(farm, None, limit=200, after=after, state=state)
+        found += page.items
+        after = page.next_cursor
+        if after is None:
+            return found

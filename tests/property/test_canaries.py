@@ -20,7 +20,7 @@ from orchestrator.states import EntryKind, LeaseState
 from orchestrator.store import transaction
 from tests.property.simulation import Simulation
 
-SEEDS = 12
+SEEDS = 24
 EVENTS = 200
 
 Patch = pytest.MonkeyPatch
