@@ -269,10 +269,6 @@ class Simulation:
         left = [job.id for job in all_jobs(self.farm) if not job.state.is_terminal]
         assert not left, f"never ended: {left}"
 
-    def jobs(self) -> list[Job]:
-        """Return all jobs."""
-        return all_jobs(self.farm)
-
 
 def all_jobs(farm: Farm, state: JobState | None = None) -> list[Job]:
     """Return all jobs, or those in one state."""

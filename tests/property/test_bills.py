@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.farm import audit, calibration, economics, receipts, sessions
 from orchestrator.model import Lease
-from tests.property.simulation import Simulation
+from tests.property.simulation import Simulation, all_jobs
 
 EVENTS = 150
 FIRST = random.randrange(10**9)
@@ -29,7 +29,7 @@ def test_every_bill_is_computed_anew(history: Simulation) -> None:
     """Each job's receipt is what its entries say, whatever became of it; so is their sum."""
     farm = history.farm
     spent: Counter[str] = Counter()
-    for job in history.jobs():
+    for job in all_jobs(history.farm):
         told = audit.verify(farm, None, job.id)
         assert told["ok"], told["fault"]
         shown = receipts.receipt(farm, None, job.id)
@@ -45,7 +45,7 @@ def test_every_bill_is_computed_anew(history: Simulation) -> None:
 def test_the_books_are_the_ledger(history: Simulation) -> None:
     """Charged, lost and earned are the same in the books, on the bills and in the ledger."""
     farm = history.farm
-    bills = [receipts.receipt(farm, None, job.id) for job in history.jobs()]
+    bills = [receipts.receipt(farm, None, job.id) for job in all_jobs(history.farm)]
     with farm.store.read() as tx:
         lost = tx.account_sums().get("farm_loss", 0)
         leases = tx.find(Lease)
@@ -57,5 +57,5 @@ def test_the_books_are_the_ledger(history: Simulation) -> None:
         refunded = sum(bill["refunded_gpu_ms"] for bill in bills)
         assert total["lost_gpu_ms"] == lost + refunded
         assert total["units"] == sum(lease.settled_gpu_ms > 0 for lease in leases)
-    ended = sum(job.state == "succeeded" for job in history.jobs())
+    ended = sum(job.state == "succeeded" for job in all_jobs(history.farm))
     assert calibration.calibration(farm, newest=1000)["jobs"] >= ended
