@@ -211,6 +211,7 @@ def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[
     return {
         "job_id": job.id,
         "video_id": video.id,
+        "account_id": account_id(house),
         "session_id": job.session_id,
         "key_id": mine.id,
         "hook_id": hook["id"],

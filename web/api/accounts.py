@@ -4,7 +4,9 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import accounts
+from orchestrator.farm.accounts import Standing
 from orchestrator.model import Json
+from orchestrator.tiers import Tier
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
 from web.api.responses import SECURITY, AccountView, Listed, Problem
@@ -27,13 +29,13 @@ def plans() -> Response:
     """List the plans an account can have."""
     card = farm().rates.at(farm().clock())
     tiers = farm().tiers.tiers.values()
-    return jsonify(data=[views.tier(tier, card.plans.get(tier.name, 0)) for tier in tiers])
+    return jsonify(data=[_tier(tier, card.plans.get(tier.name, 0)) for tier in tiers])
 
 
 @bp.get("/account", responses={200: AccountView})
 def own() -> Response:
     """Show the account of this key, with its month."""
-    return jsonify(views.account(off_hub(accounts.look, farm(), own_account())))
+    return jsonify(_account(off_hub(accounts.look, farm(), own_account())))
 
 
 @bp.get("/accounts", responses={200: Listed})
@@ -41,7 +43,7 @@ def listing(query: PageQuery) -> Response:
     """List accounts, newest first."""
     only_admin()
     page = off_hub(accounts.listing, farm(), limit=query.limit, after=query.after)
-    return jsonify(views.listed(page, views.account))
+    return jsonify(views.listed(page, _account))
 
 
 @bp.post("/accounts", responses={201: AccountView})
@@ -49,18 +51,60 @@ def create(body: AccountBody) -> tuple[Json, int]:
     """Open an account on a plan."""
     only_admin()
     made = off_hub(accounts.create, farm(), name=body.name, plan=body.plan)
-    return views.account(made), 201
+    return _account(made), 201
 
 
 @bp.get("/accounts/<account_id>", responses={200: AccountView})
 def show(path: AccountPath) -> Response:
     """Show an account, with its month."""
     only_admin()
-    return jsonify(views.account(off_hub(accounts.look, farm(), path.account_id)))
+    return jsonify(_account(off_hub(accounts.look, farm(), path.account_id)))
 
 
 @bp.put("/accounts/<account_id>/plan", responses={200: AccountView})
 def set_plan(path: AccountPath, body: PlanBody) -> Response:
     """Give an account another plan, or `none`; it counts from the next lease on."""
     only_admin()
-    return jsonify(views.account(off_hub(accounts.set_plan, farm(), path.account_id, body.plan)))
+    return jsonify(_account(off_hub(accounts.set_plan, farm(), path.account_id, body.plan)))
+
+
+# --- as JSON ------------------------------------------------------------------------------
+
+
+def _account(row: Standing) -> Json:
+    """Return an account and its month."""
+    month = row.month
+    return {
+        "id": row.account.id,
+        "object": "account",
+        "name": row.account.name,
+        "plan": row.account.plan or None,
+        "month": {
+            "name": month.id.rpartition(".")[2],
+            "limit_gpu_seconds": views.seconds(month.limit_gpu_ms),
+            "held_gpu_seconds": views.seconds(month.held_gpu_ms),
+            "spent_gpu_seconds": views.seconds(month.spent_gpu_ms),
+            "available_gpu_seconds": views.seconds(month.available_gpu_ms),
+        },
+        "created_at": views.when(row.account.created_at_ms),
+    }
+
+
+def _tier(row: Tier, price_month_microusd: int) -> Json:
+    """Return a plan that an account can have."""
+    return {
+        "name": row.name,
+        "object": "plan",
+        "month_gpu_seconds": views.seconds(row.month_gpu_ms),
+        "session_gpu_seconds": views.seconds(row.session_gpu_ms),
+        "most_session_gpu_seconds": views.seconds(row.most_session_gpu_ms),
+        "open_jobs": row.open_jobs,
+        "megapixels": row.pixels and row.pixels / 1e6,
+        "seconds": row.seconds,
+        "steps": row.steps,
+        "models": list(row.models),
+        "weight": row.weight,
+        "price_month": views.price(price_month_microusd),
+        "alerts": list(row.alerts),
+        "on_alert": row.on_alert,
+    }

@@ -7,14 +7,12 @@ from typing import Any, TypeVar
 from orchestrator import planner
 from orchestrator.catalog import ModelCard
 from orchestrator.farm import Page
-from orchestrator.farm.accounts import Standing
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Person, Quote, Session, Worker
 from orchestrator.rates import RateCard
 from orchestrator.states import SCOPES, OnExhausted
-from orchestrator.tiers import Tier
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -49,45 +47,6 @@ def session(row: Session) -> Json:
         "spent_gpu_seconds": seconds(row.spent_gpu_ms),
         "available_gpu_seconds": seconds(row.available_gpu_ms),
         "created_at": when(row.created_at_ms),
-    }
-
-
-def account(row: Standing) -> Json:
-    """Return an account and its month."""
-    month = row.month
-    return {
-        "id": row.account.id,
-        "object": "account",
-        "name": row.account.name,
-        "plan": row.account.plan or None,
-        "month": {
-            "name": month.id.rpartition(".")[2],
-            "limit_gpu_seconds": seconds(month.limit_gpu_ms),
-            "held_gpu_seconds": seconds(month.held_gpu_ms),
-            "spent_gpu_seconds": seconds(month.spent_gpu_ms),
-            "available_gpu_seconds": seconds(month.available_gpu_ms),
-        },
-        "created_at": when(row.account.created_at_ms),
-    }
-
-
-def tier(row: Tier, price_month_microusd: int) -> Json:
-    """Return a plan that an account can have."""
-    return {
-        "name": row.name,
-        "object": "plan",
-        "month_gpu_seconds": seconds(row.month_gpu_ms),
-        "session_gpu_seconds": seconds(row.session_gpu_ms),
-        "most_session_gpu_seconds": seconds(row.most_session_gpu_ms),
-        "open_jobs": row.open_jobs,
-        "megapixels": row.pixels and row.pixels / 1e6,
-        "seconds": row.seconds,
-        "steps": row.steps,
-        "models": list(row.models),
-        "weight": row.weight,
-        "price_month": price(price_month_microusd),
-        "alerts": list(row.alerts),
-        "on_alert": row.on_alert,
     }
 
 
