@@ -158,6 +158,19 @@ def test_a_unit_with_a_reference_image_goes_on_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(paint(engine, asked, point, image=picture), whole)
 
 
+def test_a_unit_before_a_reference_image_goes_on_too(tmp_path: Path) -> None:
+    """A layout model takes every step, and the image is behind the begun micro-batch as well."""
+    save("TinyWorldPipeline", tmp_path)
+    engine = loaded(tmp_path, "TinyWorldPipeline", image_strength=1.0, uses_layout=True)
+    picture = a_picture(tmp_path / "picture.png")
+    asked = work(shot(6), steps=STEPS)
+    whole = paint(engine, asked, image=picture)
+    point = through_a_file(stopped(engine, asked, 2, image=picture), tmp_path)
+    assert point.step == 2
+    np.testing.assert_array_equal(paint(engine, asked, point, image=picture), whole)
+    assert (paint(engine, asked, point)[0] != whole[0]).any()
+
+
 def test_going_on_costs_the_steps_that_are_left(tmp_path: Path) -> None:
     """The texts of a begun micro-batch were paid for where it was begun: they are load now."""
     save("StableDiffusionPipeline", tmp_path)
