@@ -90,6 +90,7 @@ def estimate(
         session = find_in(tx, account_id, session_id)
         asked = quoting.offer(farm, tx, brief, seed=seed)
         month = months.seen(farm, tx, account_id, farm.clock())
+        months.tier_of(farm, month).check(asked.plan, open_jobs=0)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
