@@ -319,6 +319,8 @@ def rerun_body(job: Json) -> Json:
     body = {"size": size, **{name: job[name] for name in kept}}
     if job["negative_prompt"]:
         body["negative_prompt"] = job["negative_prompt"]
+    if job["origin"] and job["origin"]["how"] == "extension":
+        body["extends"] = job["origin"]["job_id"]
     if job["prompt"].strip():
         return {**body, "prompt": job["prompt"]}
     scenes = [

@@ -18,6 +18,7 @@ JOB = {
     "id": "job_1",
     "state": "rendering",
     "pause_reason": None,
+    "origin": None,
     "session_id": "ses_1",
     "model": "fake",
     "prompt": "a ball",

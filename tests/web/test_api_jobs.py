@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from orchestrator.cli.render import rerun_body
 from orchestrator.farm import Farm, jobs, sessions
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, with_painter
@@ -277,3 +278,18 @@ def test_a_preview_is_there_with_the_first_frames(
         hand.done(order, 5)
     with api.get(path) as strip:
         assert (strip.data, strip.mimetype) == (order.unit_id.encode(), "image/jpeg")
+
+
+def test_a_job_extends_another(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """`extends` joins new frames to a finished video: size, rate and seed are taken from there."""
+    first = submit(api, seconds=2, size="128x64", seed=5)
+    early = api.post(JOBS, json={"prompt": "it falls", "extends": first["id"]})
+    assert early.status_code == 409
+    Hand(house, clock).work_off()
+    quote = api.post("/api/v1/quotes", json={"prompt": "it falls", "extends": first["id"]})
+    assert (quote.get_json()["width"], quote.get_json()["fps"]) == (128, first["fps"])
+    longer = submit(api, extends=first["id"], seconds=1)
+    assert longer["origin"] == {"job_id": first["id"], "how": "extension", "frames": 24}
+    assert (longer["width"], longer["seed"], longer["frames_total"]) == (128, 5, 12)
+    assert api.post(JOBS, json={"prompt": "x", "extends": "job_nobody"}).status_code == 404
+    assert rerun_body(longer)["extends"] == first["id"]

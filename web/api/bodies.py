@@ -16,6 +16,7 @@ from orchestrator.model import Brief, SceneText, Size
 from orchestrator.states import JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
+from web.api.extending import going_on
 from web.api.sheets import FormatQuery
 from web.context import farm, settings
 
@@ -106,6 +107,8 @@ class JobBody(Body):
     seed: int | None = Field(None, ge=0, lt=2**31)
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
+    extends: str | None = Field(None, max_length=100)
+    """Id of a finished job: its video, and these frames behind it."""
     max_gpu_seconds: GpuSeconds | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     """What to do when the budget runs out: wait for more, make a video of the frames that are
@@ -322,7 +325,7 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         if keep_files and taken:
             image = uploads.keep_picture(picture.read())
     width, _, height = (body.size or "").partition("x")
-    return Brief(
+    brief = Brief(
         prompt=body.prompt,
         negative_prompt=body.negative_prompt,
         scenes=scenes,
@@ -336,6 +339,7 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
         on_exhausted=body.on_exhausted,
     )
+    return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
 
 
 def webhook_url(url: str | None) -> str | None:

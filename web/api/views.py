@@ -169,6 +169,7 @@ def request(brief: Brief) -> Json:
         "steps": brief.steps,
         "seed": brief.seed,
         "max_gpu_seconds": seconds(brief.max_gpu_ms),
+        "extends": brief.origin.job_id if brief.before and brief.origin else None,
         "on_exhausted": None if brief.on_exhausted is OnExhausted.PAUSE else brief.on_exhausted,
     }
     return {name: value for name, value in asked.items() if value is not None}

@@ -7,14 +7,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import deleting, extensions, jobs
+from orchestrator.farm import deleting, jobs
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.states import JobState
-from web import film, uploads
-from web.api import archive, intake
+from web.api import intake
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
-from web.context import artifacts, farm, settings
+from web.context import artifacts, farm
 from web.hub import off_hub, pause
 from web.openai import asking, showing
 from web.openai.references import kept_image
@@ -85,7 +84,10 @@ def extend() -> Response:
     asked["prompt"] = asking.need(asked, "prompt")
     if asked.get("seconds") is None:
         raise asking.missing("seconds")
-    return _made_from(source, asked, extensions.origin(source))
+    picture = asking.picture(asked, kept_image)
+    like = {"extends": source.id, "model": source.model, **_beside(source)}
+    body = asking.body_of(like | asked)
+    return _submitted(asking.brief_with(body, picture), body)
 
 
 @bp.get("/<video_id>")
@@ -168,29 +170,23 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         "size": f"{source.width}x{source.height}",
         "steps": source.steps,
         "seed": source.seed,
-        "negative_prompt": was.negative_prompt,
+        **_beside(source),
     }
-    if source.account_id == own_account():
-        like["session_id"] = source.session_id
     picture = asking.picture(asked, kept_image)
     body = asking.body_of(like | asked)
     brief = asking.brief_with(body, picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
-    if origin.last and picture is None and farm().catalog.card(source.model).starts_from_image:
-        brief = replace(brief, image=_last_frame(source) or brief.image)
     if origin.how == "edit":
         brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
 
 
-def _last_frame(source: Job) -> str | None:
-    """Store the last frame of a video as the picture to go on from; None if it is not kept."""
-    key = archive.last_master(source)
-    if key is None:
-        return None
-    with artifacts().as_file(key) as master:
-        return uploads.keep_picture(film.last_frame(master, settings().ffmpeg))
+def _beside(source: Job) -> Json:
+    """Return what else a video made from another has of it."""
+    kept = {"negative_prompt": source.brief.get("negative_prompt", "")}
+    mine = source.account_id == own_account()
+    return kept | {"session_id": source.session_id} if mine else kept
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
