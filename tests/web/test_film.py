@@ -2,9 +2,11 @@
 
 import io
 import subprocess
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import cast
 from zipfile import ZipFile
 
 import psutil
@@ -13,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
+from orchestrator.catalog import FAKE, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Farm, jobs
 from orchestrator.programs import ffmpeg
@@ -109,6 +112,22 @@ def test_an_extension_starts_from_the_last_frame(
     with_painter(house, uses_layout=True)
     laid = api.post("/v1/videos/extensions", data=asked).get_json()
     assert jobs.get(house, None, laid["id"]).brief["image"] is None
+
+
+def test_a_layout_goes_on_before_the_same_picture(
+    api: FlaskClient, house: Farm, clock: Clock
+) -> None:
+    """Where a picture lies behind the subjects, an extension keeps it: the last frame has both."""
+    cards = cast("dict[str, ModelCard]", house.catalog.cards)
+    cards["stage"] = replace(FAKE, id="stage", image_strength=1.0, uses_layout=True)
+    form = {"prompt": "a cat", "model": "stage", "input_reference": (io.BytesIO(PNG), "a.png")}
+    video = api.post("/v1/videos", data=form).get_json()
+    Hand(house, clock, models=("stage",)).work_off()
+    asked = {"prompt": "it sleeps", "seconds": "1", "video[id]": video["id"]}
+    longer = api.post("/v1/videos/extensions", data=asked).get_json()
+    kept = [jobs.get(house, None, each["id"]).image for each in (video, longer)]
+    assert kept[0]
+    assert kept[0] == kept[1]
 
 
 def test_a_character_is_a_named_picture(

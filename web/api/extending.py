@@ -27,7 +27,10 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
             next="Wait for it with `farm jobs watch`.",
         )
     image = brief.image
-    if image is None and keep_files and farm().catalog.card(source.model).takes_image:
+    card = farm().catalog.card(source.model)
+    if image is None and card.uses_layout:
+        image = source.image  # it lies behind the subjects, where the last frame has them in it
+    elif image is None and keep_files and card.starts_from_image:
         image = _last_frame(source)
     return replace(
         brief,
