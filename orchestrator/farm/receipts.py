@@ -67,6 +67,7 @@ def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dic
         "unit_id": unit.id,
         "kind": lease.kind.value,
         "first_frame": unit.first_frame,
+        "stride": unit.stride,
         "frames": lease.frames_done,
         "attempt": lease.fence,
         "worker": worker.name,

@@ -56,6 +56,7 @@ def test_frames_count_from_one() -> None:
     """People count frames from one, the farm from zero."""
     assert words.frames(0, 8) == "1–8"
     assert words.frames(8, 1) == "9"
+    assert words.frames(0, 8, 4) == "1, 5 … 29"
 
 
 def test_every_state_has_a_word_and_a_wish_goes_first() -> None:

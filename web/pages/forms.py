@@ -15,13 +15,14 @@ from werkzeug.datastructures import MultiDict
 from orchestrator import storyboard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, SceneText, Size
+from orchestrator.states import OnExhausted
 from web.pages.words import plain
 
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
-    "max_gpu_seconds", "session",
+    "max_gpu_seconds", "on_exhausted", "session",
 )  # fmt: skip
-MORE: Final = frozenset({"model", "steps", "fps", "max_gpu_seconds", "session"})
+MORE: Final = frozenset({"model", "steps", "fps", "max_gpu_seconds", "on_exhausted", "session"})
 """Fields that start folded away."""
 KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
@@ -106,6 +107,7 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
         seed=reader.whole("seed", "a whole number, or nothing for a chance one"),
         image=form.image or None,
         max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
+        on_exhausted=reader.on_exhausted(),
     )
     if not form["prompt"] and "prompt" not in form.wrong and not form.wrong:
         reader.wrong["prompt"] = "Describe the video: one sentence is enough."
@@ -121,6 +123,7 @@ def from_brief(asked: Brief) -> Form:
         "negative_prompt": asked.negative_prompt,
         **overrides(asked),
         "seed": "" if asked.seed is None else str(asked.seed),
+        "on_exhausted": asked.on_exhausted.value,
         "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
     }
     return Form(
@@ -176,6 +179,13 @@ class _Reader:
     def thousandths(self, name: str, wanted: str) -> int | None:
         value = self.number(name, wanted)
         return None if value is None else round(value * 1000)
+
+    def on_exhausted(self) -> OnExhausted:
+        text = self.form["on_exhausted"] or OnExhausted.PAUSE
+        if text in set(OnExhausted):
+            return OnExhausted(text)
+        self.wrong["on_exhausted"] = f"This must be one of {', '.join(OnExhausted)}."
+        return OnExhausted.PAUSE
 
     def size(self) -> Size | None:
         text = self.form["size"]

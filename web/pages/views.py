@@ -38,6 +38,7 @@ class Tile:
     unit_id: str
     first_frame: int
     frames: int
+    stride: int
     strip: str
     """Artifact key; empty while there is none."""
     running: bool
@@ -152,6 +153,7 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
                 unit_id=f"batch-{batch.first_frame}",
                 first_frame=batch.first_frame,
                 frames=batch.frames,
+                stride=batch.stride,
                 strip="",
                 running=False,
             )
@@ -220,6 +222,7 @@ def _tile(view: UnitView) -> Tile:
         unit_id=unit.id,
         first_frame=unit.first_frame,
         frames=unit.frames,
+        stride=unit.stride,
         strip=strip,
         running=unit.state is UnitState.LEASED,
     )
@@ -271,6 +274,15 @@ def _notice(job: Job, frames_done: int) -> Notice | None:
             if job.spent_gpu_ms
             else "Nothing was charged.",
             next=error.get("next", "Try it again, or change the prompt."),
+        )
+    if job.truncated and job.state is JobState.SUCCEEDED:
+        return Notice(
+            tone="warn",
+            title="Cut off: the budget was used up",
+            what=f"The video has {frames_done} of {job.frames_total} frames, "
+            "each shown until the next one.",
+            charged=f"{charged}.",
+            next="Top the session up and make a variation for the whole video.",
         )
     if job.state is JobState.CANCELLED:
         return Notice(

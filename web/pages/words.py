@@ -76,8 +76,10 @@ def weight(size: int) -> str:
     return f"{size / KILO**2:.1f} MB"
 
 
-def frames(first: int, count: int) -> str:
-    """Return a run of frames as people count them, from one: `1–8`, `9`."""
+def frames(first: int, count: int, stride: int = 1) -> str:
+    """Return frames as people count them, from one: `1–8`, `9`; apart, `1, 5 … 29`."""
+    if stride > 1 and count > 1:
+        return f"{first + 1}, {first + stride + 1} … {first + (count - 1) * stride + 1}"
     return f"{first + 1}–{first + count}" if count > 1 else f"{first + 1}"
 
 
@@ -87,7 +89,7 @@ def line_label(line: Mapping[str, Any]) -> str:
         return "Reading the prompt" if line["kind"] == UnitKind.PLAN else "Encoding the video"
     if not line["frames"]:
         return f"Frames from {line['first_frame'] + 1}"
-    return f"Frames {frames(line['first_frame'], line['frames'])}"
+    return f"Frames {frames(line['first_frame'], line['frames'], line.get('stride', 1))}"
 
 
 def plain(number: float) -> str:
