@@ -1,10 +1,10 @@
-"""How often a budget said no: refusals and pauses, counted by day."""
+"""How often a budget or a plan said no: refusals and pauses, counted by day."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from orchestrator.errors import BudgetExceeded
+from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 DAY_MS: Final = 86_400_000
 REFUSED: Final = "refused"
-"""A submission that did not fit."""
+"""A submission that did not fit the budget or the plan."""
 PAUSED: Final = "paused"
 """A job that had to stop for want of budget."""
 
@@ -34,7 +34,7 @@ def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Far
         wish: dict[str, Any] = asked
         try:
             return verb(farm, *args, **asked)
-        except BudgetExceeded:
+        except (BudgetExceeded, PlanLimit):
             model = farm.catalog.card(wish["brief"].model).id
             with farm.store.write() as tx:
                 hit(tx, wish["account_id"], model, REFUSED, farm.clock())

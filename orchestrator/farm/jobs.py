@@ -88,13 +88,14 @@ def estimate(
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         session = find_in(tx, account_id, session_id)
-        asked = quoting.offer(farm, tx, brief, seed=seed)
         month = months.seen(farm, tx, account_id, farm.clock())
-        months.tier_of(farm, month).check(asked.plan, open_jobs=0)
+        tier = months.tier_of(farm, month)
+        asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
+        tier.check(asked.plan, open_jobs=0)
         fits = quoting.fits(asked, available)
         others = () if fits else quoting.alternatives(farm, tx, asked, room)
     return Estimate(
@@ -139,8 +140,9 @@ def submit(
         check_open(session)
         _check_open_jobs(farm, tx, account_id)
         rulings = admitted(farm, ruling)
-        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id))
         month = months.current(farm, tx, account_id, now)
+        tier = farm.tiers.get(month.tier)
+        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), tier=tier)
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, replace
 
 from orchestrator import ledger, planner, pricing, prompt, variants
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import BadRequest, BudgetExceeded
+from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm
 from orchestrator.farm.costs import cost_model
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Brief, Json, Month, Plan, Quote, Session
+from orchestrator.tiers import Tier
 from orchestrator.variants import Variant
 
 
@@ -32,6 +33,8 @@ class Offer:
     costs: pricing.CostModel
     plan: Plan
     quote: Quote
+    tier: Tier | None = None
+    """The account's plan, which variants keep to."""
     fitted: str | None = None
     """What gave so that it fits, in words; None: it is what was asked."""
 
@@ -64,7 +67,9 @@ def _check_size(farm: Farm, plan: Plan) -> None:
         )
 
 
-def offer(farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None) -> Offer:
+def offer(
+    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, tier: Tier | None
+) -> Offer:
     """Plan and price a brief.
 
     Raises:
@@ -73,7 +78,8 @@ def offer(farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None) -> Off
     card = farm.catalog.card(brief.model)
     costs = cost_model(farm, tx, card)
     plan = make_plan(farm, brief, card, seed=seed)
-    return Offer(brief=brief, card=card, costs=costs, plan=plan, quote=pricing.quote(plan, costs))
+    quote = pricing.quote(plan, costs)
+    return Offer(brief=brief, card=card, costs=costs, plan=plan, quote=quote, tier=tier)
 
 
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
@@ -101,7 +107,7 @@ def room_for(available_gpu_ms: int, brief: Brief) -> int:
 def alternatives(
     farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int
 ) -> tuple[Alternative, ...]:
-    """Return the variants whose p90 fits, best quality first."""
+    """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
         Alternative(label=variant.label, brief=variant.brief, quote=found.quote)
         for variant, found in _cheaper(farm, tx, asked)
@@ -111,7 +117,7 @@ def alternatives(
 
 def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer:
     """Return the best variant that fits, or what was asked where it fits or nothing does."""
-    if fits(asked, room_gpu_ms):
+    if fits(asked, room_gpu_ms) and _allowed(asked):
         return asked
     for variant, found in _cheaper(farm, tx, asked):
         if found.quote.p90_gpu_ms <= room_gpu_ms:
@@ -134,14 +140,24 @@ def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Varian
         except BadRequest:
             continue  # the other model cannot do that
         cheaper = found.quote.price_microusd < asked.quote.price_microusd
-        if found.card.id == asked.card.id or cheaper:
+        if (found.card.id == asked.card.id or cheaper) and _allowed(found):
             yield variant, found
+
+
+def _allowed(asked: Offer) -> bool:
+    """Tell whether the account's plan allows such a video; how many at once is not its matter."""
+    try:
+        if asked.tier:
+            asked.tier.check(asked.plan, open_jobs=0)
+    except PlanLimit:
+        return False
+    return True
 
 
 def _again(farm: Farm, tx: Transaction, asked: Offer, brief: Brief) -> Offer:
     """Plan and price a variant; on the same model with the same costs."""
     if farm.catalog.card(brief.model).id != asked.card.id:
-        return offer(farm, tx, brief, seed=asked.plan.seed)
+        return offer(farm, tx, brief, seed=asked.plan.seed, tier=asked.tier)
     plan = make_plan(farm, brief, asked.card, seed=asked.plan.seed)
     quote = pricing.quote(plan, asked.costs)
     return replace(asked, brief=brief, plan=plan, quote=quote)

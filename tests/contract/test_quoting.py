@@ -6,10 +6,11 @@ from typing import cast
 import pytest
 
 from orchestrator import catalog
-from orchestrator.errors import BudgetExceeded
+from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm, calibration, jobs, sessions
 from orchestrator.model import Session
 from orchestrator.states import Outcome
+from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DEAR = 10
@@ -117,6 +118,30 @@ def test_fewer_frames_a_second_are_offered(farm: Farm) -> None:
     best = told.alternatives[0]
     assert (best.brief.fps, best.brief.seconds) == (16, 8.0)
     assert "16 frames a second" in best.label
+
+
+def test_variants_keep_to_the_plan(farm: Farm) -> None:
+    """A cheaper model that the account's plan lacks is not offered, nor taken to fit."""
+    with_a_dear_model(farm)
+    studio = farm.tiers.named("studio")
+    narrow = Tiers({**farm.tiers.tiers, "studio": replace(studio, models=("grand",), steps=3)})
+    farm = replace(farm, tiers=narrow)
+    asked = brief(model="grand", seconds=8.0, steps=4)
+    with pytest.raises(PlanLimit):
+        submit(farm, asked)
+    purse(farm, 20_000)
+    offered = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    assert not any("fake" in each.label for each in offered.alternatives)
+
+
+def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
+    """Where the plan allows fewer steps than were asked for, `fit` takes as many as it allows."""
+    studio = farm.tiers.named("studio")
+    farm = replace(farm, tiers=Tiers({**farm.tiers.tiers, "studio": replace(studio, steps=3)}))
+    job = jobs.submit(
+        farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
+    ).job
+    assert (job.steps, job.quote["fitted"]) == (3, "3 steps instead of 4")
 
 
 def test_an_empty_farm_says_how_to_get_figures(farm: Farm) -> None:

@@ -52,7 +52,7 @@ def test_the_books_are_the_ledger(history: Simulation) -> None:
     for by in economics.BY:
         total = economics.economics(farm, by, 0)["total"]
         assert total["gpu_ms"] == sum(bill["gpu_ms"] for bill in bills)
-        assert total["revenue_microusd"] == sum(bill["price_microusd"] for bill in bills)
+        assert total["rate_card_microusd"] == sum(bill["price_microusd"] for bill in bills)
         assert total["lost_gpu_ms"] == sum(bill["lost_gpu_ms"] for bill in bills)
         refunded = sum(bill["refunded_gpu_ms"] for bill in bills)
         assert total["lost_gpu_ms"] == lost + refunded
