@@ -100,15 +100,29 @@ def test_trouble_with_workers_is_told_to_operators(farm: Farm, clock: Clock) -> 
         name = f"s{number}"
         sessions.create(farm, account_id=account_id(farm), name=name, budget_gpu_ms=100_000)
         submit(farm, session=name)
-    for _ in range(3):
-        order = hand.claim()
-        assert order
+    while order := hand.claim():
         hand.complete(order, Outcome.FAILED, cause=Cause.WORKER)
     Hand(farm, clock, "silent")
     clock.advance(100)
     reconcile.reconcile(farm)
     assert [m.kind for m in sent(farm, operator)] == ["worker.quarantined", "worker.gone"]
     assert sent(farm, owner) == []
+
+
+def test_a_budget_that_is_used_up_is_told(farm: Farm, clock: Clock) -> None:
+    """Each threshold that a budget passes is one message, in seconds, with its per cent."""
+    hook = make(farm, "budget.*")
+    limit = submit(farm).held_gpu_ms + 1
+    sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=limit)
+    submit(farm, session="small")
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        hand.done(order, gpu_ms=10**6, seconds=20)
+    told = [json.loads(m.body)["data"] for m in sent(farm, hook)]
+    assert told
+    assert {m.kind for m in sent(farm, hook)} == {"budget.threshold"}
+    assert [t["percent"] for t in told] == sorted({t["percent"] for t in told})
+    assert told[-1]["limit_gpu_seconds"] == limit / 1000
 
 
 def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
