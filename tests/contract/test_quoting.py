@@ -124,11 +124,11 @@ def test_variants_keep_to_the_plan(farm: Farm) -> None:
     """A cheaper model that the account's plan lacks is not offered, nor taken to fit."""
     with_a_dear_model(farm)
     studio = farm.tiers.named("studio")
-    narrow = Tiers({**farm.tiers.tiers, "studio": replace(studio, models=("grand",), steps=3)})
+    narrow = Tiers({**farm.tiers.tiers, "studio": replace(studio, models=("grand",))})
     farm = replace(farm, tiers=narrow)
     asked = brief(model="grand", seconds=8.0, steps=4)
     with pytest.raises(PlanLimit):
-        submit(farm, asked)
+        submit(farm, brief(model="fake"))
     purse(farm, 20_000)
     offered = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
     assert not any("fake" in each.label for each in offered.alternatives)
