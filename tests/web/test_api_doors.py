@@ -59,12 +59,20 @@ def test_a_session_is_opened_topped_up_and_audited(api: FlaskClient) -> None:
     assert [(e["kind"], e["gpu_seconds"]) for e in entries] == [("top_up", 0.25), ("grant", 1.5)]
 
 
-@pytest.mark.parametrize("amount", [0, -1, 1.0001, 1e12, "much", None])
+@pytest.mark.parametrize("amount", [0, -1, 1.0001, 1e12, "much", [1]])
 def test_an_impossible_budget_is_a_422(api: FlaskClient, amount: object) -> None:
     """A budget is more than nothing and whole in GPU-ms."""
     body = {"name": "s", "budget_gpu_seconds": amount}
     assert api.post("/api/v1/sessions", json=body).status_code == 422
     top_up = api.post("/api/v1/sessions/default/top-ups", json={"gpu_seconds": amount})
+    assert top_up.status_code == 422
+
+
+def test_a_session_without_a_budget_has_its_plans(api: FlaskClient) -> None:
+    """What a session may use is the plan's to say where nobody else does."""
+    made = api.post("/api/v1/sessions", json={"name": "s", "budget_gpu_seconds": None})
+    assert (made.status_code, made.get_json()["budget_gpu_seconds"] > 0) == (201, True)
+    top_up = api.post("/api/v1/sessions/s/top-ups", json={"gpu_seconds": None})
     assert top_up.status_code == 422
 
 
