@@ -16,6 +16,12 @@ from workers.weave import TIME_BASE_PER_FRAME, Strand, weave
 from workers.weave import shown as woven
 
 TITLE_CHARS: Final = 200
+CHECKED: Final = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "concat,mov",
+    "codec_whitelist": "h264",
+}
+"""What FFmpeg may open of segments: files alone, and in them nothing but MP4 and H.264."""
 
 
 def assemble(
@@ -76,7 +82,7 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
     """Put one segment after the other."""
     listing = _listing(segments, video.parent / "segments")
     codec = {**X264, "g": 2 * fps} if again else {"vcodec": "copy"}
-    joined = ffmpeg.input(str(listing), format="concat", safe=1)
+    joined = ffmpeg.input(str(listing), format="concat", safe=1, **CHECKED)
     spec = joined["v"].output(
         str(video),
         **codec,
@@ -92,7 +98,7 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
 
 def _again(segment: Path, place: Path, fps: int) -> Path:
     """Encode a segment as this machine does, every frame a key frame."""
-    spec = ffmpeg.input(str(segment))["v"].output(
+    spec = ffmpeg.input(str(segment), format="mov", **CHECKED)["v"].output(
         str(place),
         **X264,
         g=1,

@@ -4,8 +4,10 @@ ffmpeg-python only spells the command lines; the processes are run here, in a gr
 own that dies with an abort. `workers.assembly` joins segments, `workers.footage` reads them.
 """
 
+import contextlib
 import math
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -48,8 +50,25 @@ X264: Final[dict[str, Any]] = {
 Frames = NDArray[np.uint8]
 
 
+LIMITS: Final = {
+    resource.RLIMIT_AS: 8 << 30,
+    resource.RLIMIT_CPU: 4 * 3600,
+    resource.RLIMIT_FSIZE: 64 << 30,
+    resource.RLIMIT_CORE: 0,
+}
+"""Of one FFmpeg: bytes of memory, seconds of CPU, bytes of a file."""
+
+
 class FFmpegError(OSError):
     """FFmpeg could not do it; the message is its own last words."""
+
+
+def _bound(pid: int) -> None:
+    """Bound what a process may take; our own frames need far less, a broken file stops there."""
+    if prlimit := getattr(resource, "prlimit", None):  # Linux alone has it
+        with contextlib.suppress(ProcessLookupError):
+            for limit, most in LIMITS.items():
+                prlimit(pid, limit, (most, most))
 
 
 class Process:
@@ -74,6 +93,7 @@ class Process:
             process_group=0,
             bufsize=0,
         )
+        _bound(self._process.pid)
 
     @property
     def pid(self) -> int:
@@ -222,6 +242,7 @@ def _segment_spec(
     """Spell the command: one raw input, three outputs."""
     raw = ffmpeg.input(
         "pipe:0",
+        protocol_whitelist="pipe",
         format="rawvideo",
         pix_fmt="rgb24",
         s=str(native),

@@ -17,6 +17,11 @@ SHEET_TILE_WIDTH: Final = 240
 SHEET_GAP: Final = 4
 
 
+def opened(file: Path) -> "av.container.InputContainer":
+    """Open an MP4 of ours for reading; nothing that it might name elsewhere is followed."""
+    return av.open(str(file), format="mov", options={"protocol_whitelist": "file"})
+
+
 class NotTheVideo(FarmError):
     """What FFmpeg wrote is not the video that was ordered."""
 
@@ -32,7 +37,7 @@ def verify(video: Path, *, size: Size, fps: int, shown: Sequence[int]) -> None:
     Raises:
         NotTheVideo: says what is wrong.
     """
-    with av.open(str(video)) as container:
+    with opened(video) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
         found = (context.name, context.pix_fmt, context.width, context.height)
@@ -51,7 +56,7 @@ def verify(video: Path, *, size: Size, fps: int, shown: Sequence[int]) -> None:
 def head(segment: Path) -> bytes | None:
     """Return the parameter sets of a segment; equal ones can share one stream."""
     try:
-        with av.open(str(segment)) as container:
+        with opened(segment) as container:
             return container.streams.video[0].codec_context.extradata
     except (av.FFmpegError, IndexError) as error:
         raise NotTheVideo(f"The segment {segment.name} cannot be read: {error}") from None
@@ -60,7 +65,7 @@ def head(segment: Path) -> bytes | None:
 def pictures(video: Path, fps: int, wanted: Sequence[int]) -> list[Image.Image]:
     """Return the frames with these numbers, decoding no more than from the key frame before."""
     found: list[Image.Image] = []
-    with av.open(str(video)) as container:
+    with opened(video) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         base = stream.time_base

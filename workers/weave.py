@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import av
 
+from workers import footage
+
 TIME_BASE_PER_FRAME: Final = 512
 """Ticks of a frame: every segment of a job counts in 1/(512 fps), so pts add up exactly."""
 
@@ -52,7 +54,7 @@ def weave(
     base = Fraction(1, TIME_BASE_PER_FRAME * fps)
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with (
-        av.open(str(strands[0].segment)) as model,
+        footage.opened(strands[0].segment) as model,
         av.open(str(video), "w", container_options=options) as container,
     ):
         container.metadata["title"] = title
@@ -67,5 +69,5 @@ def weave(
 
 
 def _packets(segment: Path) -> list[Any]:
-    with av.open(str(segment)) as container:
+    with footage.opened(segment) as container:
         return [packet for packet in container.demux(video=0) if packet.dts is not None]
