@@ -39,6 +39,7 @@ NEXT: Final = {
     413: "Send less: FARM_MAX_BODY_MB bounds a request.",
     429: "Wait a little and send it again.",
 }
+KEPT_HEADERS: Final = ("Allow", "Content-Range", "Retry-After")
 NAME_CHARS: Final = 40
 PAGES: Final = ("/api/", "/worker/", "/openapi", "/v1/", "/healthz", "/metrics")
 
@@ -112,7 +113,11 @@ def _http_error(error: HTTPException) -> Response:
         return error.get_response()  # type: ignore[return-value]
     code = error.name.lower().replace(" ", "_")
     next_step = NEXT.get(status, "Change the request and send it again; nothing was charged.")
-    return problem(status, code, error.description or error.name, next_step=next_step)
+    answer = problem(status, code, error.description or error.name, next_step=next_step)
+    for name, value in error.get_headers():
+        if name in KEPT_HEADERS:
+            answer.headers[name] = value
+    return answer
 
 
 def _too_deep(_: RecursionError) -> Response:

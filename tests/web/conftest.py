@@ -1,18 +1,25 @@
 """A farm on SQLite behind the real application, and clients with keys."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm, Idempotency, accounts, jobs, keys, opening
 from orchestrator.model import Account
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.store import open_store
-from tests.factories import Clock, account_id, make_farm
+from orchestrator.wiring import farm_from
+from tests.factories import Clock, account_id, brief, make_farm
 from web.app import create_app
 
 Caller = Callable[..., FlaskClient]
@@ -60,3 +67,45 @@ def other(caller: Caller, house: Farm) -> FlaskClient:
     with house.store.write() as tx:
         tx.add(account)
     return caller(account=account.id)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
+    """A real web process; yields its URL, a key and a job's id."""
+    home = tmp_path / "home"
+    farm = farm_from(Settings(home=home, fake_model=True))
+    opening.open_home(farm)
+    owner = accounts.first(farm).id
+    _, token = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="t")
+    promise = Idempotency(key="k", body_sha256="0" * 64)
+    asked = brief(model="fake")
+    job = jobs.submit(farm, account_id=owner, session_id=None, brief=asked, idempotency=promise).job
+    farm.store.close()  # type: ignore[attr-defined]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "-k", "gevent", "-w", "1"]
+    argv += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout", "2"]
+    env = dict(os.environ) | {"FARM_HOME": str(home), "FARM_FAKE_MODEL": "1"}  # noqa: TID251 - a child's
+    server = subprocess.Popen(argv, env=env)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: httpx.get(f"{url}/healthz").is_success)
+        yield url, token, job.id
+    finally:
+        server.terminate()
+        assert server.wait(20) == 0
+
+
+def until(ready: object, seconds: float = 60) -> None:
+    """Wait for something to come about."""
+    assert callable(ready)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if ready():
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")

@@ -24,9 +24,10 @@ from web.api.bodies import (
     brief_of,
     idempotency,
     job_body,
+    schema_of,
 )
 from web.api.events import stream
-from web.api.responses import SECURITY, AuditView, JobView, Listed, Problem, QuoteView, ReceiptView
+from web.api.responses import REFUSALS, SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
 from web.api.sheets import FormatQuery
 from web.auth import account_scope, clients, own_account
 from web.context import artifacts, farm
@@ -37,7 +38,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=views.BASE,
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 bp.before_request(clients)
 
@@ -50,7 +51,7 @@ FILES = {
 BODY: Any = {
     "required": True,
     "content": {
-        "application/json": {"schema": JobBody.model_json_schema()},
+        "application/json": {"schema": schema_of(JobBody)},
         "multipart/form-data": {
             "schema": {
                 "type": "object",

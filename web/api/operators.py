@@ -21,7 +21,7 @@ from web.api.bodies import (
     WorkerPath,
     idempotency,
 )
-from web.api.responses import SECURITY, CalibrationView, EconomicsView, Listed, Problem, View
+from web.api.responses import REFUSALS, SECURITY, CalibrationView, EconomicsView, Listed, View
 from web.auth import account_scope, clients, needs, only_admin, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -31,7 +31,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=views.BASE,
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 bp.before_request(clients)
 

@@ -8,7 +8,7 @@ from orchestrator.model import Json
 from orchestrator.states import Scope
 from web.api import views
 from web.api.bodies import PasswordBody, PersonBody, PersonPath
-from web.api.responses import SECURITY, Listed, Problem, View
+from web.api.responses import REFUSALS, SECURITY, Listed, View
 from web.auth import needs, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -18,7 +18,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=views.BASE,
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 
 

@@ -13,15 +13,25 @@ class View(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Problem(View):
-    """RFC 9457: what happened, and what to do next."""
+PROBLEM: Final[dict[str, Any]] = {
+    "description": "RFC 9457: what happened, and what to do next.",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "code", "next"],
+                "properties": {
+                    "status": {"type": "integer"},
+                    **{name: {"type": "string"} for name in ("type", "title", "detail")},
+                    **{name: {"type": "string"} for name in ("code", "next")},
+                },
+            }
+        }
+    },
+}
+"""Every refusal."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    next: str
+REFUSALS: Final[dict[Any, Any]] = {"4XX": PROBLEM, "422": PROBLEM}
 
 
 class SessionView(View):

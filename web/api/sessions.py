@@ -16,7 +16,7 @@ from web.api.bodies import (
     gpu_ms,
     idempotency,
 )
-from web.api.responses import SECURITY, Listed, Problem, SessionView
+from web.api.responses import REFUSALS, SECURITY, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -26,7 +26,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=f"{views.BASE}/sessions",
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 bp.before_request(clients)
 

@@ -15,7 +15,7 @@ from web.api.bodies import (
     idempotency,
     webhook_url,
 )
-from web.api.responses import SECURITY, Listed, Problem, View
+from web.api.responses import REFUSALS, SECURITY, Listed, View
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -25,7 +25,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=f"{views.BASE}/webhooks",
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 bp.before_request(clients)
 
