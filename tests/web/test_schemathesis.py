@@ -10,7 +10,7 @@ import pytest
 SECONDS = 20
 UNFIT = {
     "positive_data_acceptance": "a schema cannot say that a budget is spent or a host is private",
-    "content_type_conformance": "tables are CSV on demand; flask-openapi describes one type a status",
+    "content_type_conformance": "tables are CSV on demand; flask-openapi tells one type a status",
     "ensure_resource_availability": "a new job has no preview, and says so by a 404",
 }
 """Checks whose rule is not ours, each with the reason."""

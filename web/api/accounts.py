@@ -9,7 +9,7 @@ from orchestrator.model import Json
 from orchestrator.tiers import Tier
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
-from web.api.responses import SECURITY, AccountView, Listed, Problem
+from web.api.responses import REFUSALS, SECURITY, AccountView, Listed
 from web.auth import clients, only_admin, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -19,7 +19,7 @@ bp = APIBlueprint(
     __name__,
     url_prefix=views.BASE,
     abp_security=SECURITY,
-    abp_responses={"4XX": Problem},
+    abp_responses=REFUSALS,
 )
 bp.before_request(clients)
 

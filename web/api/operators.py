@@ -7,7 +7,7 @@ from orchestrator.errors import NotFound
 from orchestrator.farm import calibration, deeds, economics, fleet, keys
 from orchestrator.model import Json
 from orchestrator.states import KeyKind, Scope
-from web.api import sheets, views
+from web.api import holders, sheets, views
 from web.api.bodies import (
     CalibrationQuery,
     DeedsQuery,
@@ -91,7 +91,7 @@ def audit(query: DeedsQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
     only_admin()
     page = off_hub(deeds.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
-    return jsonify(views.listed(page, views.deed))
+    return jsonify(views.listed(page, holders.deed))
 
 
 @bp.get("/rates", responses={200: Listed})
@@ -138,7 +138,9 @@ def quote_accuracy(query: CalibrationQuery) -> Response:
 @bp.get("/keys", responses={200: Listed})
 def list_keys() -> Response:
     """List keys; their secrets are not kept."""
-    return jsonify(data=[views.key(row) for row in off_hub(keys.listing, farm(), account_scope())])
+    return jsonify(
+        data=[holders.key(row) for row in off_hub(keys.listing, farm(), account_scope())]
+    )
 
 
 @bp.post("/keys", responses={201: View})
@@ -154,14 +156,14 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
         name=body.name,
         ttl_seconds=body.ttl_seconds,
     )
-    return views.key(row, token), 201
+    return holders.key(row, token), 201
 
 
 @bp.delete("/keys/<key_id>", responses={200: View})
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
     needs(Scope.READ)
-    return jsonify(views.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
+    return jsonify(holders.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
 @bp.post("/keys/<key_id>/rotate", responses={201: View})
@@ -170,4 +172,4 @@ def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
     needs(Scope.READ)
     scope, keep = account_scope(), body.keep_seconds
     row, token = off_hub(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
-    return views.key(row, token), 201
+    return holders.key(row, token), 201

@@ -6,7 +6,7 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm import people
 from orchestrator.model import Json
 from orchestrator.states import Scope
-from web.api import views
+from web.api import holders, views
 from web.api.bodies import PasswordBody, PersonBody, PersonPath
 from web.api.responses import REFUSALS, SECURITY, Listed, View
 from web.auth import needs, own_account
@@ -30,7 +30,7 @@ def _operators_alone() -> None:
 @bp.get("/people", responses={200: Listed})
 def listing() -> Response:
     """List who may sign in."""
-    return jsonify(data=[views.person(row) for row in off_hub(people.listing, farm())])
+    return jsonify(data=[holders.person(row) for row in off_hub(people.listing, farm())])
 
 
 @bp.post("/people", responses={201: View})
@@ -43,7 +43,7 @@ def add(body: PersonBody) -> tuple[Json, int]:
         name=body.name,
         password=body.password.get_secret_value(),
     )
-    return views.person(row), 201
+    return holders.person(row), 201
 
 
 @bp.put("/people/<person_id>/password", responses={200: View})
@@ -51,7 +51,7 @@ def set_password(path: PersonPath, body: PasswordBody) -> Response:
     """Give somebody another password; their browsers are signed out."""
     secret = body.password.get_secret_value()
     row = off_hub(people.set_password, farm(), path.person_id, secret)
-    return jsonify(views.person(row))
+    return jsonify(holders.person(row))
 
 
 @bp.delete("/people/<person_id>", responses={204: None})

@@ -10,9 +10,9 @@ from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
-from orchestrator.model import Brief, Deed, Entry, Job, Json, Key, Person, Quote, Session, Worker
+from orchestrator.model import Brief, Entry, Job, Json, Quote, Session, Worker
 from orchestrator.rates import RateCard
-from orchestrator.states import SCOPES, OnExhausted
+from orchestrator.states import OnExhausted
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -277,51 +277,6 @@ def economics(row: Json) -> Json:
         for each in shown["devices"]
     ]
     return shown
-
-
-def key(row: Key, token: str | None = None) -> Json:
-    """Return a key; `token` only when it was just made: it is not kept."""
-    shown = {
-        "id": row.id,
-        "object": "key",
-        "kind": row.kind.value,
-        "scopes": sorted(SCOPES[row.kind]),
-        "name": row.name,
-        "account_id": row.account_id,
-        "successor_id": row.successor_id,
-        "created_at": when(row.created_at_ms),
-        "expires_at": when(row.expires_at_ms),
-        "revoked_at": when(row.revoked_at_ms),
-        "used_at": when(row.used_at_ms),
-    }
-    return shown | {"token": token} if token else shown
-
-
-def person(row: Person) -> Json:
-    """Return somebody who may sign in."""
-    return {
-        "id": row.id,
-        "object": "person",
-        "name": row.name,
-        "account_id": row.account_id,
-        "created_at": when(row.created_at_ms),
-        "password_at": when(row.password_at_ms),
-    }
-
-
-def deed(row: Deed) -> Json:
-    """Return a line of the audit log."""
-    return {
-        "id": row.id,
-        "object": "deed",
-        "at": when(row.at_ms),
-        "verb": row.verb,
-        "target": row.target,
-        "account_id": row.account_id,
-        "key_id": row.key_id,
-        "source": row.source,
-        "data": _in_seconds(row.data),
-    }
 
 
 def problem_data(data: Json) -> Json:
