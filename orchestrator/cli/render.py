@@ -187,16 +187,15 @@ def charged(job: Json) -> str:
 
 def _request(wish: Json) -> dict[str, Any]:
     """Return the arguments of the POST: JSON, or a form when there are files."""
-    prompt = (wish["prompt"] or "").strip()
-    if wish["prompt"] == "-":
-        prompt = sys.stdin.read().strip()
+    typed = _read_stdin() if wish["prompt"] == "-" else wish["prompt"]
+    prompt = _text(typed or "", "prompt").strip()
     if not prompt and not wish["storyboard"]:
         raise BadRequest(
             "There is no prompt.", next='Say what to render: farm render "a red ball rolls left".'
         )
     body = {
         "prompt": prompt or None,
-        "negative_prompt": wish["negative"],
+        "negative_prompt": wish["negative"] and _text(wish["negative"], "negative prompt"),
         "session_id": wish["session"],
         **{name: wish[name] for name in ("seconds", "fps", "size", "steps", "seed", "model")},
         "max_gpu_seconds": wish["max_gpu_seconds"],
@@ -212,6 +211,22 @@ def _request(wish: Json) -> dict[str, Any]:
     if files:
         return {"data": {name: str(value) for name, value in body.items()}, "files": files}
     return {"body": body}
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _text(typed: str, what: str) -> str:
+    """Return what was typed, unless the shell's bytes were no text."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"The {what} is not text in UTF-8: character {error.start + 1} is something else.",
+            next="Write it in UTF-8; nothing was started or charged.",
+        ) from None
+    return typed
 
 
 def _target(asked: Path | None, prompt: str) -> Path:

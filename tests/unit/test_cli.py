@@ -220,3 +220,11 @@ def test_json_lists_are_one_document() -> None:
 
     told = CliRunner().invoke(bench, ["--json"])
     assert {row["name"] for row in json.loads(told.output)["data"]} >= {"encode", "overhead"}
+
+
+def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(run) -> None:
+    """Bytes that are not UTF-8 get a sentence with their place, and exit code 2."""
+    code, _, err = run("quote", "a \udcff cat")
+    assert code == 2
+    assert "character 3" in err
+    assert "nothing was started" in err
