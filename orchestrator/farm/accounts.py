@@ -10,7 +10,8 @@ from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.sessions import open_session
-from orchestrator.model import Account, Month, Session
+from orchestrator.model import Account, Job, Month, Session
+from orchestrator.states import JobState, PauseReason
 
 NO_PLAN = "none"
 """What to say to take an account's plan away."""
@@ -102,10 +103,12 @@ def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
 
 def go_on(farm: Farm, account_id: str | None = None) -> None:
     """Let jobs go on that were paused for budget, each session in a transaction of its own."""
-    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    waiting: dict[str, Any] = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
+    if account_id is not None:
+        waiting["account_id"] = account_id
     with farm.store.read() as tx:
-        sessions = [session.id for session in tx.find(Session, **equal)]
-    for session_id in sessions:
+        sessions = {job.session_id for job in tx.find(Job, **waiting)}
+    for session_id in sorted(sessions):
         with farm.store.write() as tx:
             tx.get(Session, session_id, lock=True)
             resume_for_budget(farm, tx, session_id, farm.clock())
