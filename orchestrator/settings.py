@@ -93,8 +93,6 @@ class Settings(BaseSettings):
     max_prompt_chars: int = 10_000
     max_job_megapixel_steps: int = 100_000
     """Of one job: frames x pixels x denoising steps, in millions."""
-    max_open_jobs: int = 1000
-    """Of one account: jobs that have not ended."""
     rate_limit: str = Field(default="6000/minute", pattern=r"^(\d+/(second|minute|hour|day))?$")
     """Requests of one key, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")

@@ -35,7 +35,6 @@ class Terms:
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_job_megapixel_steps: int = 100_000
-    max_open_jobs: int = 1000
     webhook_log_days: float = 30.0
     judges_prompts: bool = False
     """The operator's policy is asked about every prompt."""

@@ -138,7 +138,6 @@ def submit(
         if earlier:
             return Submission(job=own(tx, account_id, earlier), created=False)
         check_open(session)
-        _check_open_jobs(farm, tx, account_id)
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
         tier = farm.tiers.get(month.tier)
@@ -167,16 +166,6 @@ def submit(
         remember(tx, account_id, idempotency, job_id, now)
         case.tell("state", state=job.state.value, pause_reason=None, error=None)
         return Submission(job=case.close(), created=True, hook_secret=secret)
-
-
-def _check_open_jobs(farm: Farm, tx: Transaction, account_id: str) -> None:
-    """Refuse one job too many; sessions of an account submit side by side and may pass by a few."""
-    most = farm.terms.max_open_jobs
-    if tx.open_jobs(account_id) >= most:
-        raise Conflict(
-            f"This account has {most} jobs that have not ended, which is as many as it may have.",
-            next="Wait for one to end, or cancel one; nothing was started or charged.",
-        )
 
 
 def get(farm: Farm, account_id: str | None, job_id: str) -> Job:

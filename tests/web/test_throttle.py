@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from pydantic import ValidationError
 
-from orchestrator.errors import BadRequest, Conflict
+from orchestrator.errors import BadRequest
 from orchestrator.farm import Farm, jobs, keys
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
@@ -72,18 +72,6 @@ def test_a_limit_that_is_none_is_refused(limit: str) -> None:
     """FARM_RATE_LIMIT is a number in a time."""
     with pytest.raises(ValidationError):
         Settings(rate_limit=limit)
-
-
-def test_an_account_has_so_many_open_jobs(sqlite_url: str, clock: Clock) -> None:
-    """One more is refused and holds nothing, until one of them has ended."""
-    store = open_store(sqlite_url)
-    farm = make_farm(store, clock, max_open_jobs=2)
-    first, _ = submit(farm), submit(farm)
-    with pytest.raises(Conflict, match="2 jobs that have not ended"):
-        submit(farm)
-    jobs.cancel(farm, account_id(farm), first.id)
-    submit(farm)
-    store.close()
 
 
 def test_a_job_has_so_many_pixel_steps(sqlite_url: str, clock: Clock) -> None:
