@@ -205,6 +205,10 @@ def _apply(
 ) -> None:
     """Do to the unit and its job what the outcome means."""
     kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
+    if request.message == LIMIT and lease.gpu_ms_limit >= unit.p90_gpu_ms:
+        # It was given what it should need and more: this device is slower than that.
+        slower = replace(unit, p50_gpu_ms=2 * unit.p50_gpu_ms, p90_gpu_ms=2 * unit.p90_gpu_ms)
+        unit = case.tx.save(unit, slower)
     match request.outcome:
         case Outcome.FAILED:
             _failed(case, unit, lease, request)

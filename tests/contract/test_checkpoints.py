@@ -242,3 +242,14 @@ def test_a_split_at_a_checkpoint_counts_no_frame_twice(farm: Farm, clock: Clock)
     assert ended.state is JobState.SUCCEEDED
     done = [v.unit for v in jobs.units(farm, None, job.id) if v.unit.kind is UnitKind.RENDER]
     assert all(unit == replace(unit, checkpoint=None) for unit in done)
+
+
+def test_a_unit_slower_than_thought_is_given_more_the_next_time(farm: Farm, clock: Clock) -> None:
+    """A limit of its p90 and more was too low: the next lease has twice that, not another sip."""
+    hand = Hand(farm, clock)
+    _, order = rendering(farm, hand, seconds=8.0)
+    clock.advance(30)
+    hand.complete(order, Outcome.STOPPED, gpu_ms=order.gpu_ms_limit, step=3, message="limit")
+    again = claimed(hand)
+    assert again.unit_id == order.unit_id
+    assert again.gpu_ms_limit == 2 * order.gpu_ms_limit
