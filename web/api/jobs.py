@@ -143,15 +143,23 @@ def events(path: JobPath, query: EventsQuery) -> Response:
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses={200: None})
 def file(path: FilePath) -> Response:
     """Fetch a finished job's video, poster or contact sheet; ranges are answered."""
-    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
-    if path.name not in job.artifacts:
+    return finished_file(off_hub(jobs.get, farm(), account_scope(), path.job_id), path.name)
+
+
+def finished_file(job: Job, name: str) -> Response:
+    """Answer with a file of a finished job.
+
+    Raises:
+        NotFound: it has none by that name.
+    """
+    if name not in job.artifacts:
         raise NotFound(
-            f"The job is {job.state} and has no {path.name} yet.",
+            f"The job is {job.state} and has no {name} yet.",
             next="Follow it with `farm jobs watch`; the files come with its success.",
         )
-    mimetype, ending = FILES[path.name]
+    mimetype, ending = FILES[name]
     return artifacts().send(
-        job.artifacts[path.name]["key"],
+        job.artifacts[name]["key"],
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
     )
