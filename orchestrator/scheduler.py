@@ -42,12 +42,12 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
     )
 
 
-def join_pass(session: Session, current_pass: int | None) -> int:
+def join_pass(session: Session, current_pass: int) -> int:
     """Return the pass a session (re)joins with: at least the current virtual time.
 
     Otherwise one that slept for a day would own the farm for as long.
     """
-    return max(session.pass_gpu_ms, current_pass or 0)
+    return max(session.pass_gpu_ms, current_pass)
 
 
 def advance(session: Session, gpu_ms: int, *, weight: int = 1) -> int:

@@ -58,8 +58,8 @@ class Transaction(Protocol):
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
 
-    def current_pass(self) -> int | None:
-        """Return the lowest pass of a session that holds budget."""
+    def current_pass(self, *, but: str) -> int:
+        """Return the lowest pass of a session with work beside this job."""
 
     def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
         """Return sessions with a grantable unit, lowest pass first."""

@@ -183,12 +183,18 @@ class Transaction(Books):
         mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
         return self.connection.scalar(select(func.count()).where(*mine)) or 0
 
-    def current_pass(self) -> int | None:
-        """Return the virtual time: the lowest pass of a session that holds budget."""
-        t = tables.sessions
-        query = select(func.min(t.c.pass_gpu_ms)).where(t.c.held_gpu_ms > 0)
-        lowest: int | None = self.connection.scalar(query)
-        return lowest
+    def current_pass(self, *, but: str) -> int:
+        """Return the virtual time: the lowest pass of a session with work beside this job.
+
+        While nobody has any it is the highest there ever was: all that was done counts alike.
+        """
+        t, job = tables.sessions.c, tables.jobs.c
+        works = select(job.id).where(job.session_id == t.id, job.state.in_(RUNNABLE), job.id != but)
+        lowest = select(func.min(t.pass_gpu_ms)).where(t.held_gpu_ms > 0, works.exists())
+        found: int | None = self.connection.scalar(lowest)
+        if found is None:
+            found = self.connection.scalar(select(func.max(t.pass_gpu_ms)))
+        return found or 0
 
     def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
         """Return sessions with a grantable unit, the one longest behind its share first."""
