@@ -92,7 +92,9 @@ def hold(
     room = extendable_gpu_ms(session, job, None)
     if gpu_ms > room:
         raise BudgetExceeded(
-            f"The job needs {gpu_ms / 1000:.3f} GPU-seconds held, {room / 1000:.3f} are left.",
+            f"The job needs {gpu_ms / 1000:.3f} GPU-seconds held; session {session.name!r} has "
+            f"{session.available_gpu_ms / 1000:.3f} of {session.limit_gpu_ms / 1000:.3f} left "
+            f"({session.held_gpu_ms / 1000:.3f} held, {session.spent_gpu_ms / 1000:.3f} spent).",
             needed_gpu_ms=gpu_ms,
             available_gpu_ms=room,
         )
@@ -244,6 +246,16 @@ def extendable_gpu_ms(session: Session, job: Job, month: Month | None) -> int:
     return max(0, room)
 
 
+def binding_limit(session: Session, job: Job, month: Month) -> str:
+    """Return which limit lets a hold grow the least, by name."""
+    if session.state is not SessionState.OPEN:
+        return "session_closed"
+    room = extendable_gpu_ms(session, job, month)
+    if job.cap_gpu_ms is not None and job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms <= room:
+        return "max_gpu_seconds"
+    return "month" if room < session.available_gpu_ms else "session"
+
+
 def hold_for(p50_gpu_ms: int, p90_gpu_ms: int, cap_gpu_ms: int | None) -> int:
     """What to hold at submission: min(p90, cap).
 
@@ -255,6 +267,7 @@ def hold_for(p50_gpu_ms: int, p90_gpu_ms: int, cap_gpu_ms: int | None) -> int:
             f"max_gpu_seconds is {cap_gpu_ms / 1000:.3f}, but this job likely needs "
             f"{p50_gpu_ms / 1000:.3f} GPU-seconds.",
             next="Raise max_gpu_seconds, or take one of the alternatives; nothing was charged.",
+            limit="max_gpu_seconds",
             needed_gpu_ms=p50_gpu_ms,
             available_gpu_ms=cap_gpu_ms,
         )

@@ -40,6 +40,7 @@ def follow(month: Month, entry: Entry) -> Month:
             f"{entry.gpu_ms / 1000:.3f}.",
             next="Wait for the next month, ask for less, or have the operator change the plan "
             "(`farm account set-plan`).",
+            limit="month",
             needed_gpu_ms=entry.gpu_ms,
             available_gpu_ms=room,
         )

@@ -240,5 +240,7 @@ def _print(job: Json, *, as_json: bool) -> None:
             "files": ", ".join(job["artifacts"]) or None,
         }
     )
+    if (waits := job.get("waiting_for")) and job["state"] == "paused":
+        output.say(f"{waits['message']}\nNext: {waits['next']}")
     if error := job["error"]:
         output.say(f"{error['message']}\nNext: {error['next']}")

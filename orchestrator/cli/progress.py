@@ -79,6 +79,8 @@ def summary(job: Json, limit: float | None = None) -> str:
     most = usage.get("max_gpu_seconds")
     if (most := limit if most is None else most) is not None:
         line += f" / {seconds(most)} limit"
+    if (waits := job.get("waiting_for")) and job["state"] != "paused":
+        line += f" · {waits['message'].rstrip('.')}"
     return line
 
 

@@ -276,10 +276,17 @@ def ended(job: Json, *, as_json: bool) -> int:
     over_budget = job["state"] == "paused"
     if over_budget:
         reason = job["pause_reason"]
+        waits = job.get("waiting_for") or {}
         what = f"The job is paused ({reason}){why}"
-        step = error.get("next") or (
-            f"`farm session topup {job['session_id']} SECONDS`, "
-            f"then `farm jobs resume {job['id']}`."
+        if waits and not error:
+            what = f"The job is paused ({reason}): {waits['message']}"
+        step = (
+            error.get("next")
+            or waits.get("next")
+            or (
+                f"`farm session topup {job['session_id']} SECONDS`, "
+                f"then `farm jobs resume {job['id']}`."
+            )
         )
     else:
         what = f"The job {job['state'] if job['state'] != 'cancelled' else 'was cancelled'}{why}"

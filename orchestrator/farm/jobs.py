@@ -19,6 +19,7 @@ from orchestrator.farm import (
     pausing,
     quoting,
     scheduling,
+    shortage,
 )
 from orchestrator.farm.admission import admitted, shows_frames
 from orchestrator.farm.case import Case
@@ -32,7 +33,6 @@ from orchestrator.model import (
     Event,
     FrameBatch,
     Job,
-    Json,
     Lease,
     Month,
     Plan,
@@ -160,8 +160,11 @@ def submit(
             amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
             case.hold(amount, first=True)
         except BudgetExceeded as refused:
-            refused.data |= _explain(farm, tx, case, asked)
-            raise
+            room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
+            others = quoting.alternatives(farm, tx, asked, room)
+            raise shortage.explained(
+                farm, tx, refused, case.job, case.session, case.month, alternatives=others
+            ) from None
         tx.add(_plan_unit(case, asked))
         remember(tx, account_id, idempotency, job_id, now)
         case.tell("state", state=job.state.value, pause_reason=None, error=None)
@@ -351,14 +354,3 @@ def _plan_unit(case: Case, asked: Offer) -> Unit:
         floor_gpu_ms=cost.floor_gpu_ms,
         created_at_ms=case.now_ms,
     )
-
-
-def _explain(farm: Farm, tx: Transaction, case: Case, asked: Offer) -> Json:
-    holders = tx.find(
-        Job, session_id=case.session.id, state=tuple(s for s in JobState if not s.is_terminal)
-    )
-    room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-    return {
-        "held_by": [{"job_id": j.id, "gpu_ms": j.held_gpu_ms} for j in holders if j.held_gpu_ms],
-        "alternatives": quoting.alternatives(farm, tx, asked, room),
-    }

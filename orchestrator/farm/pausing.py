@@ -2,7 +2,7 @@
 
 from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, alerts, months, scheduling
+from orchestrator.farm import Farm, alerts, months, scheduling, shortage
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job
@@ -37,19 +37,12 @@ def resume(case: Case) -> None:
     alerts.check(case.farm, case.session, case.month, when=("pause_all",))
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
     ready = case.units(state=UnitState.READY)
-    reserve = case.job.encode_reserve_gpu_ms
-    least = min(
-        unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in ready
-    )
-    missing = least - case.job.held_gpu_ms - room
-    if missing > 0:
-        capped = room < case.session.available_gpu_ms
-        raise BudgetExceeded(
-            f"Its next unit needs {missing / 1000:.3f} GPU-seconds more than "
-            + ("its own max_gpu_seconds allows." if capped else "the session has left."),
-            needed_gpu_ms=least - case.job.held_gpu_ms,
-            available_gpu_ms=room,
-        )
+    least = shortage.least_gpu_ms(case.job, ready)
+    books = (case.session, case.job, case.month)
+    if least - case.job.held_gpu_ms > room:
+        refused = shortage.for_next_unit(*books, least - case.job.held_gpu_ms)
+        session, job, month = books
+        raise shortage.explained(case.farm, case.tx, refused, job, session, month)
     scheduling.join(case)
     # A unit that was stopped in vain has a floor above its p90.
     need = max(least, remaining_gpu_ms(case)) - case.job.held_gpu_ms

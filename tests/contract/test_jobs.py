@@ -85,7 +85,8 @@ def test_what_holds_the_budget_is_named(farm: Farm) -> None:
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, session=small.id)
     held_by = refused.value.data["held_by"]
-    assert held_by == [{"job_id": first.id, "gpu_ms": first.held_gpu_ms}]
+    holds = {"gpu_ms": first.held_gpu_ms, "state": "queued", "lease_until_ms": None}
+    assert held_by == [{"job_id": first.id, **holds}]
 
 
 def test_a_cap_under_the_likely_cost_is_refused(farm: Farm) -> None:

@@ -1,13 +1,14 @@
 """Jobs and quotes: ask what it costs, submit, watch, pause, resume, cancel, fetch."""
 
 from typing import Any
+from zlib import crc32
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi import APIBlueprint
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import audit, deleting, jobs, receipts
+from orchestrator.farm import audit, deleting, jobs, receipts, waiting
 from orchestrator.model import Job
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
@@ -210,10 +211,11 @@ def _body() -> JobBody:
 
 
 def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:
-    shown = views.job(job)
+    waits = off_hub(waiting.reason, farm(), job)
+    shown = views.job(job) | {"waiting_for": views.waiting(waits)}
     if webhook_secret:
         shown["webhook_secret"] = webhook_secret
     answer = make_response(jsonify(shown))
-    answer.set_etag(f"{job.id}-{job.revision}")
+    answer.set_etag(f"{job.id}-{job.revision}-{crc32(str(waits).encode()):x}")
     answer.headers["Cache-Control"] = "private, no-cache"
     return answer

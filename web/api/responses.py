@@ -87,6 +87,7 @@ class JobView(View):
     quote: dict[str, Any]
     usage: dict[str, Any]
     error: dict[str, Any] | None
+    waiting_for: dict[str, Any] | None = None
     created_at: str
     started_at: str | None
     finished_at: str | None

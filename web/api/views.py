@@ -10,6 +10,7 @@ from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
+from orchestrator.farm.waiting import Waiting
 from orchestrator.model import Brief, Entry, Job, Json, Quote, Session, Worker
 from orchestrator.rates import RateCard
 from orchestrator.states import OnExhausted
@@ -127,6 +128,11 @@ def job(row: Job) -> Json:
         "finished_at": when(row.finished_at_ms),
         "artifacts": files,
     }
+
+
+def waiting(why: Waiting | None) -> Json | None:
+    """Return what a job waits for."""
+    return {"code": why.code, "message": why.what, "next": why.next} if why else None
 
 
 def quote(estimate: Estimate) -> Json:
@@ -347,6 +353,8 @@ def _in_seconds(value: Any) -> Any:
     for name, item in value.items():
         if name.endswith("gpu_ms"):
             shown[name.replace("gpu_ms", "gpu_seconds")] = seconds(item)
+        elif name.endswith("until_ms"):
+            shown[name.removesuffix("_ms")] = when(item)
         elif name == "by_stage":
             shown[name] = {stage: seconds(ms) for stage, ms in item.items()}
         else:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask_login import current_user
 
-from orchestrator.farm import jobs, receipts, sessions
+from orchestrator.farm import jobs, receipts, sessions, waiting
 from orchestrator.model import Job
 from web.context import farm
 from web.pages import words
@@ -31,9 +31,11 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     found = jobs.get(house, account_id, job_id)
     card = house.catalog.cards.get(found.model)
     now = house.clock()
+    waits = waiting.reason(house, found)
     return {
+        "waiting": waits.what if waits else "",
         "event_id": event_id,
-        "view": job_view(found, units, now),
+        "view": job_view(found, units, now, waits),
         "job_bar": job_bar(found),
         "receipt": receipts.receipt(house, account_id, job_id),
         "budget": sessions.get(house, account_id, found.session_id),

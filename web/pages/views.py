@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from orchestrator.farm.jobs import UnitView
+from orchestrator.farm.waiting import Waiting
 from orchestrator.model import Job, Json, Plan, Session
 from orchestrator.plan_json import plan_from_json
 from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
@@ -115,7 +116,9 @@ class JobView:
         return file
 
 
-def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
+def job_view(
+    job: Job, units: tuple[UnitView, ...], now_ms: int, waits: Waiting | None = None
+) -> JobView:
     """Put together what the page of a job shows."""
     tiles = reel(job, units)
     done = tuple(tile for tile in tiles if tile.strip)
@@ -135,8 +138,8 @@ def job_view(job: Job, units: tuple[UnitView, ...], now_ms: int) -> JobView:
         percent=_percent(job, frames_done),
         quoted_p50_gpu_ms=job.quote["p50_gpu_ms"],
         quoted_p90_gpu_ms=job.quote["p90_gpu_ms"],
-        eta=_eta(job, frames_done, now_ms),
-        notice=_notice(job, frames_done),
+        eta=_eta(job, frames_done, now_ms, waits),
+        notice=_notice(job, frames_done, waits),
         can_pause=open_to and not pausing,
         can_resume=open_to and pausing,
         can_cancel=open_to,
@@ -251,7 +254,9 @@ def _percent(job: Job, frames_done: int) -> int:
     return planned + int(93 * frames_done / max(job.frames_total, 1))
 
 
-def _eta(job: Job, frames_done: int, now_ms: int) -> str:
+def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
+    if waits and waits.code != "device" and job.state is not JobState.PAUSED:
+        return waits.what
     if job.state not in (JobState.RENDERING, JobState.ENCODING) or job.wish is not None:
         return ""
     if job.state is JobState.ENCODING:
@@ -262,7 +267,7 @@ def _eta(job: Job, frames_done: int, now_ms: int) -> str:
     return f"about {words.lasting(pace * (job.frames_total - frames_done) + 1000)} left"
 
 
-def _notice(job: Job, frames_done: int) -> Notice | None:
+def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
     charged = f"{words.exact(job.spent_gpu_ms)} GPU-seconds were charged"
     if job.state is JobState.FAILED:
         error = job.error or {}
@@ -293,23 +298,21 @@ def _notice(job: Job, frames_done: int) -> Notice | None:
             next="Make a variation to start over with the same words.",
         )
     if job.state is JobState.PAUSED:
-        return _paused(job, frames_done, charged)
+        return _paused(job, frames_done, charged, waits)
     return None
 
 
-def _paused(job: Job, frames_done: int, charged: str) -> Notice:
+def _paused(job: Job, frames_done: int, charged: str, waits: Waiting | None) -> Notice:
     kept = f"{frames_done} of {job.frames_total} frames are finished and kept."
     if job.pause_reason is PauseReason.BUDGET:
-        capped = job.cap_gpu_ms is not None and job.spent_gpu_ms + job.held_gpu_ms >= job.cap_gpu_ms
-        limit = "its own limit of GPU-seconds" if capped else "what the session has left"
+        why = waits.what if waits else "The next frames would cost more than there is."
         return Notice(
             tone="warn",
             title="Paused: the budget is used up",
-            what=f"The next frames would cost more than {limit}. {kept}",
+            what=f"{why} {kept}",
             charged=f"{charged} so far.",
-            next="Cancel it and make a shorter variation with a higher limit."
-            if capped
-            else "Top the session up and it goes on by itself, without rendering anything twice.",
+            next=f"{waits.next if waits else 'Top the session up.'} With more budget it goes on "
+            "by itself, without rendering anything twice.",
         )
     return Notice(
         tone="warn",

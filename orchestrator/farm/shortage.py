@@ -1,0 +1,126 @@
+"""What a refusal for want of budget says: which limit, what holds it until when, what helps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from orchestrator import ledger
+from orchestrator.errors import BudgetExceeded
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Job, Json, Lease, Month, Session, Unit
+from orchestrator.states import JobState, LeaseState, UnitKind
+
+HOLDERS: Final = 20
+"""The largest holds are named; a session with thousands of jobs is told of these."""
+_OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
+
+
+def least_gpu_ms(job: Job, ready: list[Unit]) -> int:
+    """Return what the smallest of these units needs held, the encode reserve beside it."""
+    reserve = job.encode_reserve_gpu_ms
+    return min(
+        unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in ready
+    )
+
+
+def for_next_unit(session: Session, job: Job, month: Month, needed_gpu_ms: int) -> BudgetExceeded:
+    """Return the refusal of a job whose next unit needs more than there is."""
+    room = ledger.extendable_gpu_ms(session, job, month)
+    has = {
+        "session": f"session {session.name!r} has left",
+        "session_closed": f"session {session.name!r}, which is closed, gives",
+        "month": "the account's month has left",
+        "max_gpu_seconds": "its own max_gpu_seconds allows",
+    }[ledger.binding_limit(session, job, month)]
+    return BudgetExceeded(
+        f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
+        needed_gpu_ms=needed_gpu_ms,
+        available_gpu_ms=room,
+    )
+
+
+def explained(
+    farm: Farm,
+    tx: Transaction,
+    refused: BudgetExceeded,
+    job: Job,
+    session: Session,
+    month: Month,
+    **more: object,
+) -> BudgetExceeded:
+    """Return the refusal with the limit it met, what holds how much of it, and the way out."""
+    limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
+    needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
+    missing = max(0, needed - room)
+    holders = _holders(tx, job, session, limit)
+    way_out = _way_out(farm, job, session, month, limit, missing)
+    if holders and limit in ("session", "month"):
+        way_out += " Or wait: what the jobs named in `held_by` do not use comes back."
+    budget = month if limit == "month" else session
+    facts = {
+        "limit": limit,
+        "limit_gpu_ms": job.cap_gpu_ms if limit == "max_gpu_seconds" else budget.limit_gpu_ms,
+        "needed_gpu_ms": needed,
+        "available_gpu_ms": room,
+        "missing_gpu_ms": missing,
+        "held_by": holders,
+    }
+    return BudgetExceeded(refused.message, next=way_out, **{**refused.data, **facts, **more})
+
+
+def _holders(tx: Transaction, job: Job, session: Session, limit: str) -> list[Json]:
+    """Return the other jobs that hold of this budget, the largest first, and until when."""
+    if limit == "month":
+        found = tx.find(Job, account_id=job.account_id, state=_OPEN, month_id=job.month_id)
+    else:
+        found = tx.find(Job, session_id=session.id, state=_OPEN)
+    holders = [each for each in found if each.held_gpu_ms and each.id != job.id]
+    holders.sort(key=lambda each: -each.held_gpu_ms)
+    named = holders[:HOLDERS]
+    until: dict[str, int] = {}
+    if named:
+        ids = tuple(each.id for each in named)
+        for lease in tx.find(Lease, job_id=ids, state=LeaseState.OPEN):
+            until[lease.job_id] = max(until.get(lease.job_id, 0), lease.expires_at_ms)
+    return [
+        {
+            "job_id": each.id,
+            "state": each.state.value,
+            "gpu_ms": each.held_gpu_ms,
+            "lease_until_ms": until.get(each.id),
+        }
+        for each in named
+    ]
+
+
+def _way_out(
+    farm: Farm, job: Job, session: Session, month: Month, limit: str, missing_gpu_ms: int
+) -> str:
+    if limit == "session_closed":
+        return "Open a new session with `farm session create NAME`; a closed one gives no more."
+    if limit == "max_gpu_seconds":
+        return (
+            "Cancel it and make a shorter variation, or one with a higher max_gpu_seconds."
+            if job.state is JobState.PAUSED
+            else "Raise max_gpu_seconds, or take one of the alternatives; nothing was charged."
+        )
+    if limit == "month":
+        return (
+            f"Wait for the next month (from {_next_month(farm.clock())}), ask for less, or have "
+            f"the operator change the plan: `farm account set-plan {month.account_id} PLAN`."
+        )
+    tier = farm.tiers.get(month.tier)
+    most = tier.most_session_gpu_ms if tier else None
+    if tier and most is not None and session.limit_gpu_ms + missing_gpu_ms > most:
+        return (
+            f"Open another session with `farm session create NAME` or ask for less: the plan "
+            f"{tier.name} allows one no more than {most / 1000:g} GPU-seconds."
+        )
+    return (
+        f"Top it up: `farm session topup {session.id} {missing_gpu_ms / 1000:g}`, or ask for less."
+    )
+
+
+def _next_month(now_ms: int) -> str:
+    first = datetime.fromtimestamp(now_ms / 1000, UTC).replace(day=1)
+    return f"{(first + timedelta(days=32)).replace(day=1):%Y-%m-%d}"

@@ -1,0 +1,121 @@
+"""What a refusal says, and why a job waits (SQLite and Postgres)."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.errors import BudgetExceeded
+from orchestrator.farm import Farm, accounts, fleet, jobs, sessions, waiting
+from orchestrator.farm.waiting import Waiting
+from orchestrator.model import Job
+from orchestrator.states import JobState, UnitKind
+from orchestrator.tiers import Tiers, shipped
+from tests.factories import Clock, Hand, account_id, brief, submit
+
+
+def why(farm: Farm, job: Job) -> Waiting | None:
+    """Return why a job waits now."""
+    return waiting.reason(farm, jobs.get(farm, None, job.id))
+
+
+def code(farm: Farm, job: Job) -> str | None:
+    """Return it in a word."""
+    found = why(farm, job)
+    return found.code if found else None
+
+
+def test_a_queued_job_says_what_is_in_its_way(farm: Farm, clock: Clock) -> None:
+    """No worker, then a free one, then a frozen farm, then no plan; nothing while it runs."""
+    job = submit(farm)
+    assert code(farm, job) == "worker"
+    hand = Hand(farm, clock)
+    assert code(farm, job) == "device"
+    fleet.freeze(farm, frozen=True)
+    assert code(farm, job) == "frozen"
+    fleet.freeze(farm, frozen=False)
+    accounts.set_plan(farm, account_id(farm), accounts.NO_PLAN)
+    assert code(farm, job) == "plan"
+    accounts.set_plan(farm, account_id(farm), "studio")
+    order = hand.claim()
+    assert order and code(farm, job) is None
+    hand.done(order)
+    jobs.pause(farm, None, job.id)
+    assert code(farm, job) == "user"
+    jobs.cancel(farm, None, job.id)
+    assert code(farm, job) is None
+
+
+def test_a_model_that_no_worker_serves_is_named(farm: Farm, clock: Clock) -> None:
+    """A job whose next unit nobody there can do says which queue is not served."""
+    job = submit(farm)
+    planner = Hand(farm, clock, kinds=(UnitKind.PLAN,), models=())
+    planner.work_off()
+    waits = why(farm, job)
+    assert waits and waits.code == "worker" and "render.fake" in waits.what
+
+
+def test_a_waiting_job_knows_its_place(farm: Farm, clock: Clock) -> None:
+    """The sessions before its own are counted."""
+    mine = account_id(farm)
+    sessions.create(farm, account_id=mine, name="other", budget_gpu_ms=10**6)
+    both = submit(farm), submit(farm, session="other")
+    Hand(farm, clock)
+    told = sorted(found.what.partition("; ")[2] for job in both if (found := why(farm, job)))
+    assert told == ["1 other session is before its own.", "its session is next."]
+
+
+def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> None:
+    """Which session, what holds how much of it until when, what is missing, which command."""
+    quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief()).quote
+    small = sessions.create(
+        farm, account_id=account_id(farm), name="s", budget_gpu_ms=quote.p90_gpu_ms + 1
+    )
+    first = submit(farm, session=small.id)
+    order = Hand(farm, clock).claim()
+    assert order
+    with pytest.raises(BudgetExceeded, match="session 's' has") as refused:
+        submit(farm, session=small.id)
+    data = refused.value.data
+    assert data["limit"] == "session" and data["limit_gpu_ms"] == small.limit_gpu_ms
+    assert data["missing_gpu_ms"] == quote.p90_gpu_ms - 1
+    [holder] = data["held_by"]
+    assert holder["job_id"] == first.id and holder["lease_until_ms"] > clock()
+    topup = f"farm session topup {small.id} {data['missing_gpu_ms'] / 1000:g}"
+    assert topup in refused.value.next
+    sessions.top_up(farm, None, small.id, data["missing_gpu_ms"])
+    assert submit(farm, session=small.id).state is JobState.QUEUED
+
+
+def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None:
+    """A full month names the holders in all its sessions, and when it begins anew."""
+    first = submit(farm)
+    studio = shipped().named("studio")
+    tight = replace(studio, name="tight", month_gpu_ms=first.held_gpu_ms + 1)
+    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    accounts.set_plan(farm, account_id(farm), "tight")
+    sessions.create(farm, account_id=account_id(farm), name="other", budget_gpu_ms=10**6)
+    with pytest.raises(BudgetExceeded, match="month") as refused:
+        submit(farm, session="other")
+    assert refused.value.data["limit"] == "month"
+    assert [each["job_id"] for each in refused.value.data["held_by"]] == [first.id]
+    assert "from 2027-02-01" in refused.value.next
+    assert "farm account set-plan" in refused.value.next
+
+
+def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) -> None:
+    """The wait names what is missing, as the refused resume does, and that much lets it go on."""
+    mine = account_id(farm)
+    quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=brief()).quote
+    small = sessions.create(farm, account_id=mine, name="s", budget_gpu_ms=quote.p90_gpu_ms)
+    job = submit(farm, session=small.id)
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        hand.done(order, gpu_ms=10**6, seconds=20)
+    assert jobs.get(farm, None, job.id).state is JobState.PAUSED
+    waits = why(farm, job)
+    assert waits and waits.code == "budget" and "more than session 's' has left" in waits.what
+    with pytest.raises(BudgetExceeded) as refused:
+        jobs.resume(farm, None, job.id)
+    assert (refused.value.message, refused.value.next) == (waits.what, waits.next)
+    sessions.top_up(farm, None, small.id, refused.value.data["missing_gpu_ms"])
+    assert jobs.get(farm, None, job.id).state is not JobState.PAUSED
