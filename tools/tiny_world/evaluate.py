@@ -87,6 +87,7 @@ def scores(verdicts: Sequence[Verdict]) -> dict[str, float]:
         "setting_right_percent": _share(v.setting == v.asked.setting for v in verdicts),
         "motion_right_percent": _share(v.motion == v.asked.motion for v in verdicts),
         "subject_right_percent": _share(v.subjects == v.asked.subjects for v in verdicts),
+        "subject_error": round(float(np.mean([v.error for v in verdicts])), 2),
         "flicker": _flicker(verdicts),
     }
 

@@ -7,6 +7,8 @@ made of, at the places that were asked for, and the nearest one is what is seen.
 - motion: nearest of all motions, the right sprite painted along their paths over the model's
   own backdrop (so that direction, size and turn all count);
 - subject: nearest of all sprites, painted at the asked poses over the model's own backdrop;
+- error: mean absolute difference, in 8-bit steps, from the right sprites painted at the asked
+  poses over the model's own backdrop, inside the subjects' squares: how clearly they are painted;
 - flicker: mean absolute change between successive judged frames outside the subjects, in
   8-bit steps.
 """
@@ -74,6 +76,7 @@ class Verdict:
     motion: str
     """Empty where two subjects are shown: their motions share the picture."""
     subjects: tuple[str, ...]
+    error: float
     flicker: float
 
 
@@ -179,6 +182,18 @@ def _painted(assets: Path, canvas: Image.Image, pose: Pose) -> Picture:
     return np.asarray(paint(assets, canvas, [pose]), np.float32)
 
 
+def error_of(shot: Shot, assets: Path) -> float:
+    """Mean absolute difference from the drawn subjects, where they are."""
+    canvas = Image.fromarray(shot.plate.astype(np.uint8))
+    errors = []
+    for frame, poses in zip(shot.frames, shot.poses, strict=True):
+        here = ~outside(poses)
+        if here.any():
+            drawn = np.asarray(paint(assets, canvas, poses), np.float32)
+            errors.append(float(abs(drawn - frame)[here].mean()))
+    return float(np.mean(errors)) if errors else 0.0
+
+
 def flicker_of(shot: Shot) -> float:
     """Mean absolute change between successive frames outside the subjects."""
     changes = []
@@ -197,5 +212,6 @@ def judge(shot: Shot, assets: Path, asked: Combination) -> Verdict:
         setting=see_setting(shot),
         motion=see_motion(shot, assets, asked.subjects[0]) if alone else "",
         subjects=tuple(see_subject(shot, assets, k) for k in range(len(asked.subjects))),
+        error=error_of(shot, assets),
         flicker=flicker_of(shot),
     )
