@@ -6,22 +6,7 @@ from orchestrator.farm import Farm, alerts, months, scheduling, shortage
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job
-from orchestrator.states import JobEvent, JobState, PauseReason, UnitKind, UnitState
-
-
-def remaining_gpu_ms(case: Case) -> int:
-    """What the rest of the job needs at p90, the encode reserve included."""
-    units = case.units(state=(UnitState.READY, UnitState.LEASED))
-    need = sum(unit.p90_gpu_ms for unit in units)
-    if all(unit.kind is not UnitKind.ENCODE for unit in units):
-        need += case.job.encode_reserve_gpu_ms
-    if not case.job.planned:
-        need += next(
-            stage["p90_gpu_ms"]
-            for stage in case.job.quote["stages"]
-            if stage["stage"] == UnitKind.RENDER
-        )
-    return need
+from orchestrator.states import JobEvent, JobState, PauseReason, UnitState
 
 
 def resume(case: Case) -> None:
@@ -36,16 +21,16 @@ def resume(case: Case) -> None:
     case.carry(months.current(case.farm, case.tx, case.job.account_id, case.now_ms))
     alerts.check(case.farm, case.session, case.month, when=("pause_all",))
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-    ready = case.units(state=UnitState.READY)
-    least = shortage.least_gpu_ms(case.job, ready)
+    units = case.units(state=(UnitState.READY, UnitState.LEASED))
+    least = shortage.least_gpu_ms(case.job, units)
     books = (case.session, case.job, case.month)
     if least - case.job.held_gpu_ms > room:
-        refused = shortage.for_next_unit(*books, least - case.job.held_gpu_ms)
+        refused = shortage.for_rest(*books, units)
         session, job, month = books
         raise shortage.explained(case.farm, case.tx, refused, job, session, month)
     scheduling.join(case)
     # A unit that was stopped in vain has a floor above its p90.
-    need = max(least, remaining_gpu_ms(case)) - case.job.held_gpu_ms
+    need = max(least, shortage.rest_gpu_ms(case.job, units)) - case.job.held_gpu_ms
     if need > 0 and room:
         case.hold(min(need, room))
     case.step(JobEvent.RESUME, pause_reason=None)

@@ -15,17 +15,33 @@ HOLDERS: Final = 20
 _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 
 
-def least_gpu_ms(job: Job, ready: list[Unit]) -> int:
-    """Return what the smallest of these units needs held, the encode reserve beside it."""
+def least_gpu_ms(job: Job, units: list[Unit]) -> int:
+    """Return what the smallest of a job's open units needs held, the encode reserve beside it."""
     reserve = job.encode_reserve_gpu_ms
     return min(
-        unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in ready
+        (unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in units),
+        default=0,
     )
 
 
-def for_next_unit(session: Session, job: Job, month: Month, needed_gpu_ms: int) -> BudgetExceeded:
-    """Return the refusal of a job whose next unit needs more than there is."""
+def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
+    """Return what the rest of a job needs at p90, the encode reserve included."""
+    need = sum(unit.p90_gpu_ms for unit in units)
+    if all(unit.kind is not UnitKind.ENCODE for unit in units):
+        need += job.encode_reserve_gpu_ms
+    if not job.planned:
+        need += next(
+            stage["p90_gpu_ms"]
+            for stage in job.quote["stages"]
+            if stage["stage"] == UnitKind.RENDER
+        )
+    return need
+
+
+def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
+    """Return the refusal of a paused job whose next unit needs more than there is."""
     room = ledger.extendable_gpu_ms(session, job, month)
+    needed_gpu_ms = least_gpu_ms(job, units) - job.held_gpu_ms
     has = {
         "session": f"session {session.name!r} has left",
         "session_closed": f"session {session.name!r}, which is closed, gives",
@@ -36,6 +52,7 @@ def for_next_unit(session: Session, job: Job, month: Month, needed_gpu_ms: int) 
         f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
         available_gpu_ms=room,
+        rest_gpu_ms=max(needed_gpu_ms, rest_gpu_ms(job, units) - job.held_gpu_ms),
     )
 
 
@@ -53,9 +70,10 @@ def explained(
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
     missing = max(0, needed - room)
     holders = _holders(tx, job, session, limit)
-    way_out = _way_out(farm, job, session, month, limit, missing)
+    rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room)
+    way_out = _way_out(farm, job, session, month, limit, rest)
     if holders and limit in ("session", "month"):
-        way_out += " Or wait: what the jobs named in `held_by` do not use comes back."
+        way_out += " Or wait: the jobs that hold it give back what they do not use."
     budget = month if limit == "month" else session
     facts = {
         "limit": limit,

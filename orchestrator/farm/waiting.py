@@ -42,22 +42,20 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     if job.pause_reason is not PauseReason.BUDGET:
         return Waiting(code="user", what="It was paused.", next=f"Let it go on with {again}.")
     month = months.seen(farm, tx, job.account_id, farm.clock())
-    ready = tx.find(Unit, job_id=job.id, state=UnitState.READY)
+    units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
     try:
         alerts.check(farm, session, month, when=("pause_all",))
     except BudgetExceeded as stopped:
         return Waiting(code="budget", what=stopped.message, next=stopped.next)
     room = ledger.extendable_gpu_ms(session, job, month)
-    needed = (shortage.least_gpu_ms(job, ready) if ready else 0) - job.held_gpu_ms
-    if needed <= room:
+    if shortage.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
         return Waiting(
             code="budget",
             what="It was paused for want of budget, and there is enough again.",
             next=f"Let it go on with {again}.",
         )
-    refused = shortage.explained(
-        farm, tx, shortage.for_next_unit(session, job, month, needed), job, session, month
-    )
+    lacking = shortage.for_rest(session, job, month, units)
+    refused = shortage.explained(farm, tx, lacking, job, session, month)
     return Waiting(code="budget", what=refused.message, next=refused.next)
 
 

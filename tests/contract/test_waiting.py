@@ -80,7 +80,7 @@ def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> 
     assert data["missing_gpu_ms"] == quote.p90_gpu_ms - 1
     [holder] = data["held_by"]
     assert holder["job_id"] == first.id and holder["lease_until_ms"] > clock()
-    topup = f"farm session topup {small.id} {data['missing_gpu_ms'] / 1000:g}"
+    topup = f"farm session topup {small.id} {data['missing_gpu_ms'] / 1000:.3f}"
     assert topup in refused.value.next
     sessions.top_up(farm, None, small.id, data["missing_gpu_ms"])
     assert submit(farm, session=small.id).state is JobState.QUEUED
@@ -117,5 +117,8 @@ def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) ->
     with pytest.raises(BudgetExceeded) as refused:
         jobs.resume(farm, None, job.id)
     assert (refused.value.message, refused.value.next) == (waits.what, waits.next)
-    sessions.top_up(farm, None, small.id, refused.value.data["missing_gpu_ms"])
+    lacks = refused.value.data["missing_gpu_ms"]
+    rest = refused.value.data["rest_gpu_ms"] - refused.value.data["available_gpu_ms"]
+    assert f"farm session topup {small.id} {rest / 1000:.3f}" in waits.next and rest > lacks
+    sessions.top_up(farm, None, small.id, lacks)
     assert jobs.get(farm, None, job.id).state is not JobState.PAUSED
