@@ -133,8 +133,10 @@ def test_a_worker_that_cannot_start_says_why(
     assert "Traceback" not in said
 
 
-def test_sigterm_hands_the_unit_back_and_exits_cleanly(farm: FakeFarm, tmp_path: Path) -> None:
-    """In the middle of a unit: released, exit code 0, engine gone, scratch empty."""
+def test_sigterm_stops_the_unit_at_its_next_step_and_exits_cleanly(
+    farm: FakeFarm, tmp_path: Path
+) -> None:
+    """In the middle of a unit: completed as stopped, exit code 0, engine gone, scratch empty."""
     farm.ready.append(render_order(2000))
     with worker(farm, tmp_path, "--poll", FARM_JOIN_TOKEN=JOIN) as process:
         wait_for(lambda: busy(farm))
@@ -146,7 +148,7 @@ def test_sigterm_hands_the_unit_back_and_exits_cleanly(farm: FakeFarm, tmp_path:
         assert time.monotonic() - started < 5
         _, alive = psutil.wait_procs(family, timeout=2)
         assert alive == []
-    assert len(farm.released) == 1
+    assert [report.outcome for report in farm.completed] == [Outcome.STOPPED]
     assert not (tmp_path / "scratch").exists()
 
 
@@ -187,7 +189,9 @@ def test_celery_rings_and_the_agent_answers(farm: FakeFarm, tmp_path: Path, brok
         assert process.wait(10) == 0
 
 
-def test_a_celery_worker_hands_back_at_sigterm(farm: FakeFarm, tmp_path: Path, broker: str) -> None:
+def test_a_celery_worker_stops_its_unit_at_sigterm(
+    farm: FakeFarm, tmp_path: Path, broker: str
+) -> None:
     """Celery would wait for its task; the agent ends it."""
     env = {"FARM_JOIN_TOKEN": JOIN, "FARM_BROKER_URL": broker}
     with worker(farm, tmp_path, **env) as process:
@@ -197,4 +201,5 @@ def test_a_celery_worker_hands_back_at_sigterm(farm: FakeFarm, tmp_path: Path, b
         wait_for(lambda: busy(farm))
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert [release.lease_id for release in farm.released] == [order.lease_id]
+    stopped = [(report.lease_id, report.outcome) for report in farm.completed]
+    assert stopped == [(order.lease_id, Outcome.STOPPED)]
