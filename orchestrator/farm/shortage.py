@@ -127,16 +127,27 @@ def _way_out(
             f"Wait for the next month (from {_next_month(farm.clock())}), ask for less, or have "
             f"the operator change the plan: `farm account set-plan {month.account_id} PLAN`."
         )
+    return _top_up(farm, job, session, month, missing_gpu_ms)
+
+
+def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int) -> str:
+    paused = job.state is JobState.PAUSED
     tier = farm.tiers.get(month.tier)
     most = tier.most_session_gpu_ms if tier else None
     if tier and most is not None and session.limit_gpu_ms + missing_gpu_ms > most:
         return (
-            f"Open another session with `farm session create NAME` or ask for less: the plan "
-            f"{tier.name} allows one no more than {most / 1000:g} GPU-seconds."
+            f"The plan {tier.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
+            f"the operator change it (`farm account set-plan {month.account_id} PLAN`)"
+            + (
+                "."
+                if paused
+                else ", open another with `farm session create NAME`, or ask for less."
+            )
         )
-    return (
-        f"Top it up: `farm session topup {session.id} {missing_gpu_ms / 1000:g}`, or ask for less."
-    )
+    command = f"`farm session topup {session.id} {missing_gpu_ms / 1000:.3f}`"
+    if paused:
+        return f"Top it up: {command} likely is enough for the rest, and it goes on by itself."
+    return f"Top it up: {command}, or ask for less."
 
 
 def _next_month(now_ms: int) -> str:

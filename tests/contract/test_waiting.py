@@ -86,6 +86,18 @@ def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> 
     assert submit(farm, session=small.id).state is JobState.QUEUED
 
 
+def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
+    """Where the plan allows no larger session, the refusal says so instead."""
+    studio = shipped().named("studio")
+    tight = replace(studio, name="tight", session_gpu_ms=5, most_session_gpu_ms=5)
+    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    accounts.set_plan(farm, account_id(farm), "tight")
+    small = sessions.create(farm, account_id=account_id(farm), name="s", budget_gpu_ms=5)
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, session=small.id)
+    assert "The plan tight allows a session no more than 0.005" in refused.value.next
+
+
 def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None:
     """A full month names the holders in all its sessions, and when it begins anew."""
     first = submit(farm)

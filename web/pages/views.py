@@ -311,8 +311,7 @@ def _paused(job: Job, frames_done: int, charged: str, waits: Waiting | None) -> 
             title="Paused: the budget is used up",
             what=f"{why} {kept}",
             charged=f"{charged} so far.",
-            next=f"{waits.next if waits else 'Top the session up.'} With more budget it goes on "
-            "by itself, without rendering anything twice.",
+            next=waits.next if waits else "Top the session up and it goes on by itself.",
         )
     return Notice(
         tone="warn",
