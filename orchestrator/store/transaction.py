@@ -333,11 +333,13 @@ class Transaction(Books):
 
 def _ready(queues: Sequence[str]) -> Select[Any]:
     """Return a query of the units that may be granted now."""
-    jobs = tables.jobs
+    jobs, months = tables.jobs, tables.months
     return (
         select(tables.units)
         .join(jobs, jobs.c.id == _UNITS.job_id)
+        .join(months, months.c.id == jobs.c.month_id)
         .where(
+            months.c.tier != "",
             _UNITS.state == UnitState.READY,
             _UNITS.queue.in_(queues),
             jobs.c.state.in_(RUNNABLE),

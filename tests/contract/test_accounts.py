@@ -83,6 +83,21 @@ def test_without_a_plan_nothing_runs(farm: Farm, clock: Clock) -> None:
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
 
 
+def test_accounts_without_a_plan_stand_in_nobodys_way(farm: Farm, clock: Clock) -> None:
+    """However many of their sessions come first, those of others are looked at."""
+    for number in range(20):
+        guest = accounts.create(farm, name=f"guest {number}", plan="studio").account
+        jobs.submit(farm, account_id=guest.id, session_id=None, brief=brief())
+        accounts.set_plan(farm, guest.id, accounts.NO_PLAN)
+    mine = submit(farm)
+    with farm.store.write() as tx:
+        last = sessions.find_in(tx, account_id(farm), None, lock=True)
+        tx.save(last, replace(last, pass_gpu_ms=10**9))
+    order = Hand(farm, clock).claim()
+    assert order
+    assert order.job_id == mine.id
+
+
 def test_a_new_month_lets_a_job_go_on(farm: Farm, clock: Clock) -> None:
     """A job that used up its account's month is paused, and goes on in the next one."""
     job = submit(farm)
