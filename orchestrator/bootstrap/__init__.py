@@ -58,6 +58,8 @@ class Embedded:
     admin_key: str | None = None
     broker_url: str = field(default="", repr=False)
     _children: dict[str, Child] = field(default_factory=dict)
+    passing: bool = False
+    """Started for one command, and stopped after it: others do not rely on it."""
     _published: dict[str, int] = field(default_factory=dict)
     _lock: IO[str] | None = None
 
@@ -81,6 +83,7 @@ class Embedded:
             "pids": self._pids(),
             "cli_key": self.key,
             "broker_url": self.broker_url,
+            "passing": self.passing,
             "started_at_ms": time.time_ns() // 1_000_000,
         }
         run_folder.write_private(self.home / "run" / "farm.json", json.dumps(facts))
@@ -106,9 +109,16 @@ class Embedded:
 
 
 def start(
-    config: Settings, *, workers: int = 1, host: str | None = None, port: int | None = None
+    config: Settings,
+    *,
+    workers: int = 1,
+    host: str | None = None,
+    port: int | None = None,
+    passing: bool = False,
 ) -> Embedded:
     """Start a farm on this machine and return once it answers.
+
+    `passing`: for one command alone.
 
     Raises:
         Conflict: one runs on this home already.
@@ -118,7 +128,7 @@ def start(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (home / "run", home / "logs"):
         folder.mkdir(exist_ok=True)
-    farm = Embedded(home=home, _lock=run_folder.lock(home))
+    farm = Embedded(home=home, passing=passing, _lock=run_folder.lock(home))
     try:
         host = host or config.host
         port = run_folder.web_port(home, host, port or config.port)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import rich_click as click
 
 from orchestrator.cli.output import EXIT_CODES, Problem, say
-from orchestrator.errors import BadRequest, NotFound, Unavailable
+from orchestrator.errors import BadRequest, Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -29,6 +29,7 @@ API: Final = "/api/v1"
 TIMEOUT_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 15.0
 """How long a farm that stopped answering is asked again while a job is followed."""
+WAIT_SECONDS: Final = 0.5
 PAGE: Final = 200
 BY_STATUS: Final = {401: "unauthorized", 403: "not_allowed", 404: "not_found", 503: "unavailable"}
 NO_KEY: Final = "Set FARM_API_KEY to a key of that farm; `farm keys create` there makes one."
@@ -256,7 +257,8 @@ def _find(url: str | None, *, may_embed: bool) -> Client | None:
         if not key and here and here["url"] == named:
             key = here["cli_key"]
         return Client(named, key)
-    if here and (not may_embed or _answers(here["url"])):
+    passing = here and here.get("passing")
+    if here and (not may_embed or (not passing and _answers(here["url"]))):
         return Client(here["url"], here["cli_key"])
     if may_embed:
         return None
@@ -279,9 +281,22 @@ def _start(workers: int) -> Client:
     from orchestrator import bootstrap
 
     settings = config()
-    say(f"No farm runs here; starting one for this command ({settings.home}).")
-    own = bootstrap.start(settings, workers=workers)
-    return Client(own.url, own.key, own=own)
+    waited = False
+    while True:
+        if not waited:
+            say(f"No farm runs here; starting one for this command ({settings.home}).")
+        try:
+            own = bootstrap.start(settings, workers=workers, passing=True)
+        except Conflict:  # another one starts, or is there for another command alone
+            here = local(settings.home)
+            if here and not here.get("passing") and _answers(here["url"]):
+                return Client(here["url"], here["cli_key"])
+            if not waited:
+                say("Another command has a farm of its own on this home; waiting for its end.")
+            waited = True
+            time.sleep(WAIT_SECONDS)
+        else:
+            return Client(own.url, own.key, own=own)
 
 
 def _stop(own: "Embedded") -> None:

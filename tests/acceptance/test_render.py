@@ -110,3 +110,22 @@ def test_detached_farms_are_found_and_stopped(cli: Cli) -> None:
     time.sleep(0.2)
     assert cli("status").returncode == 6
     assert told["home"] == str(cli.home)
+
+
+def test_two_renders_at_once_follow_each_other(cli: Cli, tmp_path: Path) -> None:
+    """On an idle home the second command waits for the first one's farm to end, and is done too."""
+    pair = [
+        subprocess.Popen(
+            cli.command("render", "a cat", "--model", "fake", "-o", str(tmp_path / f"{n}.mp4")),
+            env=cli.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    told = [process.communicate(timeout=180)[1] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], told
+    assert any("waiting for its end" in words for words in told)
+    assert len(list(tmp_path.glob("*.mp4"))) == 2
