@@ -69,7 +69,7 @@ class LazyGroup(click.RichGroup):
 def farm() -> None:
     """Framefarm: a render farm for generated video, with budgets that cannot be overspent.
 
-    `farm render "a red ball rolls down a green hill"` is a good start. Data goes to stdout,
+    `farm render "a rocket rises through a starry night sky"` is a good start. Data goes to stdout,
     progress to stderr; --json gives one JSON document. Exit codes: 0 done, 1 failed, 2 usage,
     3 over budget, 4 not found, 5 not allowed, 6 cannot reach the farm, 130 interrupted.
     """

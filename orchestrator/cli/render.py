@@ -150,7 +150,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
             f"{told['fps']} a second, {told['steps']} steps, model {told['model']}",
             "fits": f"{'yes' if told['fits'] else 'no'}: "
-            f"{output.seconds(told['available_gpu_seconds'])} available in the session",
+            f"{output.seconds(told['available_gpu_seconds'])} available",
         }
     )
     say_fitted(told)

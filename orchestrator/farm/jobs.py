@@ -52,6 +52,8 @@ class Estimate:
     plan: Plan
     quote: Quote
     session: Session
+    available_gpu_ms: int
+    """What a new job of the session could hold, within its account's month."""
     fits: bool
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
@@ -102,6 +104,7 @@ def estimate(
         plan=asked.plan,
         quote=asked.quote,
         session=session,
+        available_gpu_ms=available,
         fits=fits,
         alternatives=others,
         fitted=asked.fitted,

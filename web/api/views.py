@@ -144,7 +144,7 @@ def quote(estimate: Estimate) -> Json:
         "fits": estimate.fits,
         "fitted": estimate.fitted,
         "session_id": estimate.session.id,
-        "available_gpu_seconds": seconds(estimate.session.available_gpu_ms),
+        "available_gpu_seconds": seconds(estimate.available_gpu_ms),
         "model": estimate.plan.model,
         "width": estimate.plan.output.width,
         "height": estimate.plan.output.height,

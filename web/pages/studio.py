@@ -145,10 +145,12 @@ def _hold(estimate: jobs.Estimate, cap_gpu_ms: int | None) -> tuple[int, str]:
         hold = ledger.hold_for(least, estimate.quote.p90_gpu_ms, cap_gpu_ms)
     except BudgetExceeded as error:
         return 0, error.message
-    have = estimate.session.available_gpu_ms
+    have = estimate.available_gpu_ms
+    whose = f"session {estimate.session.name}"
+    if have < estimate.session.available_gpu_ms:
+        whose = "the account's month"
     return hold, (
-        f"It may need {hold / 1000:,.1f} GPU-seconds; session {estimate.session.name} has "
-        f"{have / 1000:,.1f} left."
+        f"It may need {hold / 1000:,.1f} GPU-seconds; {whose} has {have / 1000:,.1f} left."
     )
 
 
