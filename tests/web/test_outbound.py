@@ -116,7 +116,7 @@ def test_an_answer_that_drips_ends_in_time(receiver: Receiver, drip: bytes) -> N
 
     def says(_: Received, handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(drip)
-        for _ in range(100):
+        for _ in range(600):
             handler.wfile.write(b"a")
             handler.wfile.flush()
             time.sleep(0.05)
@@ -125,7 +125,7 @@ def test_an_answer_that_drips_ends_in_time(receiver: Receiver, drip: bytes) -> N
     began = time.monotonic()
     with pytest.raises(Unreachable):
         Door(rules=HERE, timeout_seconds=0.5).post(f"{receiver.url}/", b"", {})
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
 
 
 def test_what_is_no_http_is_a_failure(receiver: Receiver) -> None:

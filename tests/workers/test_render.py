@@ -203,11 +203,11 @@ def test_an_error_of_the_engine_is_a_failed_result_with_its_cause(
 def test_a_full_disk_is_the_machines_fault_and_costs_nothing() -> None:
     """The writer's error ends the engine's loop long before its last frame."""
     reel = FullDisk()
-    result = run(work(shot(400)), reel=reel, step_ms=1)
+    result = run(work(shot(400)), reel=reel, step_ms=20)
     assert (result.outcome, result.cause) == (Outcome.FAILED, Cause.WORKER)
     assert "disk is full" in result.message
     assert (result.receipt.gpu_ms, reel.ended) == (0, "aborted")
-    assert result.receipt.wasted_gpu_ms < 100
+    assert result.receipt.wasted_gpu_ms < 2000, "the whole unit takes 4 s"
 
 
 def test_encoding_overlaps_the_next_denoise() -> None:
