@@ -1,13 +1,21 @@
-"""Logs: past-tense events with ids as fields, on stderr, for people or as JSON lines."""
+"""Logs: past-tense events with ids as fields, on stderr, for people or as JSON lines.
+
+An event is one line; what is behind it (a traceback) is set in, so that no text of a client's can
+look like an event, and nothing in it moves a terminal's cursor.
+"""
 
 import logging
 import sys
 from contextlib import suppress
-from typing import TextIO
+from textwrap import indent
+from typing import Final, TextIO
 
 import structlog
 
+from orchestrator import plain
 from orchestrator.settings import Settings
+
+TRACE: Final = "exception"
 
 
 def configure(settings: Settings) -> None:
@@ -24,12 +32,24 @@ def configure(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _harmless,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(Lossy(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+def _harmless(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Take the sting out of texts that may be a client's."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            trace = name == TRACE
+            event[name] = indent(plain.shown(value), "    ") if trace else plain.one_line(value)
+    return event
 
 
 class Lossy:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
+from orchestrator import plain
 from orchestrator.errors import BadRequest
 from orchestrator.model import Scene, SceneText, Screenplay, Vocabulary
 from orchestrator.prompt_cast import Lexicon, Understanding, understand
@@ -103,16 +104,7 @@ def _checked(text: str, noun: str, max_chars: int) -> str:
             f"{noun} is empty.",
             next='Say what the video should show, as in "a dog runs on the beach".',
         )
-    if len(text) > max_chars:
-        raise BadRequest(
-            f"{noun} has {len(text)} characters.", next=f"Shorten it to at most {max_chars}."
-        )
-    for char in text:
-        if char not in "\n\r\t" and unicodedata.category(char) in ("Cc", "Cs", "Co", "Cn"):
-            raise BadRequest(
-                f"{noun} is not text: it has the character U+{ord(char):04X}.",
-                next="Send plain text in UTF-8, without control characters.",
-            )
+    check(text, noun, max_chars)
     clean = unicodedata.normalize("NFC", text)
     if not any(unicodedata.category(char)[0] in "LNS" for char in clean):
         raise BadRequest(
@@ -120,6 +112,23 @@ def _checked(text: str, noun: str, max_chars: int) -> str:
             next='Say what the video should show, as in "a dog runs on the beach".',
         )
     return clean
+
+
+def check(text: str, noun: str, max_chars: int) -> None:
+    """Refuse what is no text, or too much of it.
+
+    Raises:
+        BadRequest: it has a character that no text has, or more than `max_chars`.
+    """
+    if len(text) > max_chars:
+        raise BadRequest(
+            f"{noun} has {len(text)} characters.", next=f"Shorten it to at most {max_chars}."
+        )
+    if char := plain.no_text(text):
+        raise BadRequest(
+            f"{noun} is not text: it has the character U+{ord(char):04X}.",
+            next="Send plain text in UTF-8, without control characters.",
+        )
 
 
 def _one_line(text: str) -> str:
@@ -184,6 +193,7 @@ def _marked(line: str) -> list[Piece]:
 
 def _storyboard_piece(number: int, scene: SceneText, max_chars: int) -> Piece:
     clean = _checked(scene.prompt, f"Scene {number} of the storyboard", max_chars)
+    check(scene.negative_prompt, f"What scene {number} leaves out", max_chars)
     return Piece(_one_line(clean), scene.seconds, scene.negative_prompt.strip())
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from orchestrator import plain
 from orchestrator.errors import BadRequest
 from orchestrator.model import SceneText
 
@@ -36,7 +37,7 @@ def load(data: bytes, filename: str) -> tuple[SceneText, ...]:
     Raises:
         BadRequest: the file cannot be understood; the message has its line and column.
     """
-    name = PurePath(filename).name[:80] or "storyboard"
+    name = plain.one_line(PurePath(filename).name[:80]) or "storyboard"
     if len(data) > MAX_BYTES:
         _refuse(name, 1, 1, f"it has {len(data)} bytes; {MAX_BYTES} is the most")
     try:

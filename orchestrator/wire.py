@@ -7,8 +7,9 @@ worker counts `expires_in_ms` from the moment it *sent* the request, by its mono
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from orchestrator.plain import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
 PROTOCOL: Final = 1
@@ -40,6 +41,11 @@ def render_queue(model: str) -> str:
     return f"render.{model}"
 
 
+MOST_WORDS: Final = 1000
+Word = Annotated[Label, Field(max_length=100)]
+"""An id of a model, a stage or a library, of which a worker names at most MOST_WORDS."""
+
+
 class Message(BaseModel):
     """What every message is: closed, so that a misspelt field is an error."""
 
@@ -50,16 +56,16 @@ class HelloRequest(Message):
     """A worker enrols (with a join token) or comes back (with its own key)."""
 
     protocol: int = PROTOCOL
-    name: str = Field(min_length=1, max_length=100)
-    host: str = Field(min_length=1, max_length=200)
-    device: str = Field(max_length=50)
-    device_class: str = Field(max_length=50)
+    name: Label = Field(min_length=1, max_length=100)
+    host: Label = Field(min_length=1, max_length=200)
+    device: Label = Field(max_length=50)
+    device_class: Label = Field(max_length=50)
     memory_mb: int = Field(ge=0)
     kinds: tuple[UnitKind, ...]
-    models: tuple[str, ...]
+    models: tuple[Word, ...] = Field(max_length=MOST_WORDS)
     polls: bool = False
-    fingerprint: str = Field(max_length=100)
-    versions: dict[str, str] = {}
+    fingerprint: Label = Field(max_length=100)
+    versions: dict[Word, Word] = Field(default={}, max_length=MOST_WORDS)
 
 
 class HelloAnswer(Message):
@@ -228,11 +234,13 @@ class Receipt(Message):
     """All device time under this lease that the session may be charged for."""
     wasted_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
     """Device time of work that was not kept (a micro-batch that was stopped midway)."""
-    by_stage: dict[str, int] = {}
+    by_stage: dict[Word, int] = Field(default={}, max_length=MOST_WORDS)
     """text_encode, denoise, decode, transfer, encode, parse …; sums to gpu_ms + wasted_gpu_ms."""
     load_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
     """Model load and warm-up: the farm's."""
-    host_ms: dict[str, Annotated[int, Field(ge=0, le=MOST_MS)]] = {}
+    host_ms: dict[Word, Annotated[int, Field(ge=0, le=MOST_MS)]] = Field(
+        default={}, max_length=MOST_WORDS
+    )
     """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
     for it; a report that leaves much of that time unexplained flags its worker."""
     frames_done: int = Field(0, ge=0)
@@ -257,7 +265,7 @@ class CompleteRequest(Message):
     fence: int
     outcome: Outcome
     cause: Cause | None = None
-    message: str = Field("", max_length=2000)
+    message: Annotated[str, AfterValidator(one_line)] = Field("", max_length=2000)
     receipt: Receipt
     plan: dict[str, object] | None = None
     """Of a done plan unit: JSON of `orchestrator.model.Plan`."""

@@ -18,6 +18,7 @@ import httpx
 import structlog
 from gevent.threadpool import ThreadPool
 
+from orchestrator import plain
 from orchestrator.errors import FarmError
 from orchestrator.farm import jobs, policy
 from orchestrator.model import Brief, Job, Json, Ruling
@@ -51,7 +52,7 @@ class Policies:
         if isinstance(said, bool):
             allowed = said
         elif isinstance(said, Mapping) and isinstance(said.get("allow"), bool):
-            allowed, reason = said["allow"], str(said.get("reason") or "")[:REASON_CHARS]
+            allowed, reason = said["allow"], _sentence(said.get("reason") or "")
         elif not error:
             error = "it answered neither true nor false"
         if error:
@@ -61,7 +62,7 @@ class Policies:
         return Ruling(
             allowed=not self.fail_closed if allowed is None else allowed,
             reason=reason or ("" if allowed else "no reason was given"),
-            error=error[:REASON_CHARS],
+            error=_sentence(error),
             at_ms=farm().clock(),
         )
 
@@ -80,6 +81,11 @@ class Policies:
                 return answer
         except gevent.Timeout:
             return None, f"no answer within {self.seconds:g} s"
+
+
+def _sentence(said: object) -> str:
+    """Return what a policy said, which may repeat the prompt, as a line that people are shown."""
+    return plain.one_line(str(said))[:REASON_CHARS]
 
 
 def rule_on_prompt(brief: Brief, account_id: str) -> Ruling | None:

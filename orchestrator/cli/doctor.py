@@ -22,9 +22,9 @@ def doctor(fix: bool, as_json: bool) -> int:
         output.document({"ok": not broken, "checks": [asdict(finding) for finding in findings]})
         return output.FAILED if broken else 0
     for finding in findings:
-        click.echo(f"{SIGNS[finding.state]}  {finding.name}: {finding.found}")
+        output.echo(f"{SIGNS[finding.state]}  {finding.name}: {finding.found}")
         if finding.mend:
-            click.echo(f"         Next: {finding.mend}")
+            output.echo(f"         Next: {finding.mend}")
     if broken:
         output.say(f"{len(broken)} of {len(findings)} checks failed; mend them and run it again.")
     else:

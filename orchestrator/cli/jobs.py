@@ -145,7 +145,7 @@ def download(
     if as_json:
         output.document({**job, "output": str(path)})
     else:
-        click.echo(str(path))
+        output.echo(str(path))
 
 
 @jobs.command()
@@ -158,7 +158,7 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
     """Show what each unit measured and cost, and what was not charged."""
     with connected(server) as client:
         if as_csv:
-            click.echo(client.sheet(f"jobs/{job_id}/receipt"), nl=False)
+            output.echo(client.sheet(f"jobs/{job_id}/receipt"), nl=False)
             return 0
         if check:
             return _verified(client.get(f"jobs/{job_id}/receipt/audit"), as_json=as_json)
@@ -185,14 +185,16 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
         empty="Nothing has run yet.",
     )
     final = "final" if told["final"] else "so far"
-    click.echo(
+    output.echo(
         f"{final}: {output.seconds(told['gpu_seconds'])} GPU-seconds charged, "
         f"{output.seconds(told['lost_gpu_seconds'])} lost by the farm and not charged, "
         f"{told['price']['usd']:.6f} USD"
         + (f" by rate card {' and '.join(told['rates'])}" if told["rates"] else "")
     )
     for lost in told["not_charged"]:
-        click.echo(f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}")
+        output.echo(
+            f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}"
+        )
     return 0
 
 

@@ -53,7 +53,7 @@ def create(
     if as_json:
         output.document(row)
         return
-    click.echo(row["token"])
+    output.echo(row["token"])
     output.say(f"Keep it; it is not shown again. `farm keys revoke {row['id']}` ends it.")
 
 
@@ -76,7 +76,7 @@ def rotate(key_id: str, keep: float, server: str | None, as_json: bool) -> None:
     if as_json:
         output.document(row)
         return
-    click.echo(row["token"])
+    output.echo(row["token"])
     output.say("Keep it; it is not shown again. Put it where the old one is used.")
 
 

@@ -1,4 +1,8 @@
-"""What the command line prints: tables for people, one JSON document for programs."""
+"""What the command line prints: tables for people, one JSON document for programs.
+
+All of it goes through `echo`: names and prompts are other people's, and a terminal obeys what it
+is shown.
+"""
 
 import json
 import sys
@@ -7,6 +11,7 @@ from typing import Any, Final
 
 import rich_click as click
 
+from orchestrator import plain
 from orchestrator.errors import FarmError
 
 EXIT_CODES: Final[Mapping[str, int]] = {
@@ -47,14 +52,19 @@ def exit_code(error: FarmError) -> int:
     return EXIT_CODES.get(code_of(error), FAILED)
 
 
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print a text of which a terminal obeys nothing."""
+    click.echo(plain.shown(text), nl=nl, err=err)
+
+
 def say(text: str) -> None:
     """Tell the person something; stdout stays for data."""
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def problem(error: FarmError, *, as_json: bool) -> None:
@@ -84,7 +94,7 @@ def seconds(value: float | None) -> str:
 
 def brief(text: str, most: int = 48) -> str:
     """Return a text that fits a column."""
-    line = " ".join(text.split())
+    line = " ".join(plain.one_line(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -94,7 +104,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     from rich.table import Table
     from rich.text import Text
 
-    listed = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    listed = [["–" if cell is None else plain.one_line(str(cell)) for cell in row] for row in rows]
     if not listed:
         say(empty)
         return
@@ -109,14 +119,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         console.width = 400  # a pipe has no edge to wrap at
     with console.capture() as capture:
         console.print(shown)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def facts(pairs: Mapping[str, object]) -> None:
     """Print one thing's facts, a line each."""
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
-        click.echo(f"{name:<{width}}  {'–' if value is None else value}")
+        echo(f"{name:<{width}}  {'–' if value is None else plain.one_line(str(value))}")
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from orchestrator import plain
 from orchestrator.cli.client import Client, Json
 from orchestrator.cli.output import say, seconds
 
@@ -43,7 +44,7 @@ class Progress:
 
     def show(self, job: Json) -> None:
         """Show a job as it is now."""
-        line = summary(job, self.limit)
+        line = plain.one_line(summary(job, self.limit))
         left = self._left(job)
         if self._live:
             from rich.text import Text

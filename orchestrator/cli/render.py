@@ -122,7 +122,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
     if as_json:
         output.document({**job, "output": str(path)})
     else:
-        click.echo(str(path))
+        output.echo(str(path))
     return 0
 
 
@@ -157,7 +157,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
     say_understood(told)
     for other in told["alternatives"]:
         cost = output.seconds(other["gpu_seconds_p90"])
-        click.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
+        output.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
     return 0
 
 

@@ -122,7 +122,7 @@ def ledger(
     """Show every movement of a session's GPU-seconds."""
     with connected(server) as client:
         if as_csv:
-            click.echo(client.sheet(f"sessions/{session_id}/ledger"), nl=False)
+            output.echo(client.sheet(f"sessions/{session_id}/ledger"), nl=False)
             return
         rows = client.every(f"sessions/{session_id}/ledger", limit=limit)
     if as_json:

@@ -130,7 +130,7 @@ def logs(names: tuple[str, ...], lines: int, follow: bool) -> int:
     for name, file in wanted.items():
         with file.open(encoding="utf-8", errors="replace") as text:
             for line in deque(text, lines):
-                click.echo(f"{name:<{width}} │ {line.rstrip()}")
+                output.echo(f"{name:<{width}} │ {line.rstrip()}")
     if follow:
         _follow(wanted, width)
     return 0
@@ -144,7 +144,7 @@ def _follow(files: dict[str, Path], width: int) -> None:
         while True:
             for name, text in opened.items():
                 for line in text:
-                    click.echo(f"{name:<{width}} │ {line.rstrip()}")
+                    output.echo(f"{name:<{width}} │ {line.rstrip()}")
             time.sleep(0.3)
     except KeyboardInterrupt:
         return
@@ -157,11 +157,11 @@ def _announce(said: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.document(said)
         return
-    click.echo(f"url      {said['url']}")
-    click.echo(f"sign in  {said['sign_in_url']}  (works once)")
+    output.echo(f"url      {said['url']}")
+    output.echo(f"sign in  {said['sign_in_url']}  (works once)")
     if said["admin_key"]:
-        click.echo(f"key      {said['admin_key']}  (an admin key, shown this once)")
-    click.echo(f"home     {said['home']}")
+        output.echo(f"key      {said['admin_key']}  (an admin key, shown this once)")
+    output.echo(f"home     {said['home']}")
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def usage(
         raise click.UsageError(f"The books are by {', '.join(BOOKS)}; for the other sums {other}.")
     with connected(server) as client:
         if as_csv:
-            click.echo(client.sheet(path, **query), nl=False)
+            output.echo(client.sheet(path, **query), nl=False)
             return
         told = client.get(path, **query)
     if as_json:
@@ -113,7 +113,7 @@ def _books(told: Json, by: str) -> None:
         ),
         empty="No worker was there in that time. Next: farm worker ls",
     )
-    click.echo(
+    output.echo(
         "in USD; the total's margin is after "
         f"{_usd(told['total']['idle_cost_microusd'])} for time in which nothing ran"
     )
@@ -153,7 +153,7 @@ def _calibrated(told: Json, _: str) -> None:
     )
     if told["jobs"]:
         least, most = told["goal_percent"]
-        click.echo(
+        output.echo(
             f"{told['under_p90']} of the last {told['jobs']} jobs came in under their p90: "
             f"{told['under_p90_percent']:g} %, the goal is {least} to {most} %"
         )

@@ -42,7 +42,7 @@ def create(url: str, events: tuple[str, ...], server: str | None, as_json: bool)
     if as_json:
         output.document(row)
         return
-    click.echo(row["secret"])
+    output.echo(row["secret"])
     output.say(f"Keep it; it is not shown again. `farm webhooks test {row['id']}` tries the URL.")
 
 
@@ -57,7 +57,7 @@ def rotate(webhook_id: str, server: str | None, as_json: bool) -> None:
     if as_json:
         output.document(row)
         return
-    click.echo(row["secret"])
+    output.echo(row["secret"])
     output.say(f"Messages are signed with both until {row['old_secret_until']}.")
 
 

@@ -118,7 +118,7 @@ def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> Non
     if as_json:
         output.document(row)
     else:
-        click.echo(f"{row['id']}  {row['name']}  {row['state']}")
+        output.echo(f"{row['id']}  {row['name']}  {row['state']}")
 
 
 def _join_token(client: Client) -> str:

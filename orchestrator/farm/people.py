@@ -6,6 +6,7 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from orchestrator import plain
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
 from orchestrator.farm import Farm, deeds
 from orchestrator.model import Person
@@ -29,24 +30,24 @@ def add(farm: Farm, *, account_id: str, name: str, password: str) -> Person:
         BadRequest: the name is none, or the password is short.
         Conflict: the name is taken.
     """
-    plain = _name(name)
+    called = _name(name)
     hashed = _hashed(password)
     now = farm.clock()
     with farm.store.write() as tx:
-        if tx.find(Person, name=plain):
+        if tx.find(Person, name=called):
             raise Conflict(
-                f"There is somebody called {plain} already.", next="Choose another name."
+                f"There is somebody called {called} already.", next="Choose another name."
             )
         person = Person(
             id=farm.new_id("per", now),
             account_id=account_id,
-            name=plain,
+            name=called,
             password_hash=hashed,
             created_at_ms=now,
             password_at_ms=now,
         )
         tx.add(person)
-        deeds.note(farm, tx, "person.add", person.id, account_id, name=plain)
+        deeds.note(farm, tx, "person.add", person.id, account_id, name=called)
     return person
 
 
@@ -57,7 +58,7 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
         Unauthorized: nobody, or it is not the password; which of the two is not said.
     """
     with farm.store.read() as tx:
-        found = tx.find(Person, name=name.strip().lower()[:NAME_CHARS])
+        found = tx.find(Person, name=plain.normal(name).lower()[:NAME_CHARS])
     known = found[0].password_hash if found else NOBODY
     if not _fits(known, password[:MAX_PASSWORD_CHARS]) or not found:
         raise Unauthorized(
@@ -106,10 +107,13 @@ def listing(farm: Farm) -> list[Person]:
 
 
 def _name(name: str) -> str:
-    plain = name.strip().lower()
-    if not plain or len(plain) > NAME_CHARS or not plain.isprintable():
+    try:
+        found = plain.label(name).lower()
+    except ValueError:
+        found = ""
+    if not found or len(found) > NAME_CHARS:
         raise BadRequest(f"A name has 1 to {NAME_CHARS} characters, such as an e-mail address.")
-    return plain
+    return found
 
 
 def _hashed(password: str) -> str:

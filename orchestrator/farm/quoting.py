@@ -41,6 +41,7 @@ class Offer:
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
     """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
+    prompt.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
     screenplay = prompt.parse(
         brief.prompt,
         vocabulary=card.vocabulary,

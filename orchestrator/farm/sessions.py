@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from orchestrator import ledger
+from orchestrator import ledger, plain
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, alerts, deeds, months
 from orchestrator.farm.idempotency import answered, remember
@@ -94,7 +94,7 @@ def find_in(
     tx: Transaction, account_id: str, name_or_id: str | None, *, lock: bool = False
 ) -> Session:
     """Return a session by id or name, within an open transaction."""
-    wanted = name_or_id or DEFAULT_SESSION
+    wanted = plain.normal(name_or_id) if name_or_id else DEFAULT_SESSION
     session = tx.get(Session, wanted, lock=lock)
     if session is None or session.account_id != account_id:
         named = tx.find(Session, account_id=account_id, name=wanted, lock=lock)

@@ -8,9 +8,9 @@ from typing import Any, Final
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
-from orchestrator.errors import Contended, Unavailable
+from orchestrator.errors import BadRequest, Contended, Unavailable
 
 BUSY_MS = 10_000
 """How long a writer waits for another one before it gives up."""
@@ -64,11 +64,17 @@ def explained() -> Iterator[None]:
     """Raise what the database says in the farm's own words.
 
     Raises:
+        BadRequest: a value is none that a database can hold.
         Contended: another transaction was there first; a second call finds its rows.
         Unavailable: the disk is full, the server is down, the file is gone.
     """
     try:
         yield
+    except (DataError, UnicodeEncodeError) as error:  # a NUL, half a character, a number too long
+        raise BadRequest(
+            "Something in the request is neither text nor a number that the farm's database holds.",
+            next="Look for control characters and numbers without end; nothing was written.",
+        ) from error
     except IntegrityError as error:
         if any(name in str(error.orig) for name in FIRST_COMES):
             raise Contended from error

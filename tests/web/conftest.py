@@ -22,6 +22,11 @@ from orchestrator.wiring import farm_from
 from tests.factories import Clock, account_id, brief, make_farm
 from web.app import create_app
 
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+"""The smallest picture."""
 Caller = Callable[..., FlaskClient]
 
 

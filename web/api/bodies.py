@@ -13,6 +13,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
 from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
+from orchestrator.plain import Label
 from orchestrator.states import JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
@@ -47,7 +48,7 @@ class Body(BaseModel):
 class SessionBody(Body):
     """A new session."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Label = Field(min_length=1, max_length=200)
     budget_gpu_seconds: GpuSeconds | None = None
     """Absent: what the account's plan gives a session."""
 
@@ -69,7 +70,7 @@ class AccountPath(BaseModel):
 class AccountBody(Body):
     """A new account."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Label = Field(min_length=1, max_length=200)
     plan: str = Field(min_length=1, max_length=40)
 
 
@@ -131,7 +132,7 @@ class KeyBody(Body):
     """A new key."""
 
     kind: Literal["admin", "user", "read", "submit", "join"] = "user"
-    name: str = Field(min_length=1, max_length=200)
+    name: Label = Field(min_length=1, max_length=200)
     account_id: str | None = Field(None, max_length=100)
     """Whose it is; absent: the account of the key that asks."""
     ttl_seconds: float | None = Field(None, gt=0, le=10**9)
@@ -376,8 +377,8 @@ def idempotency() -> Idempotency | None:
     key = request.headers.get("Idempotency-Key", "").strip()
     if not key:
         return None
-    if len(key) > 200:
-        raise BadRequest("An Idempotency-Key has at most 200 characters.")
+    if len(key) > 200 or not key.isprintable():
+        raise BadRequest("An Idempotency-Key has at most 200 characters, all of them visible.")
     return Idempotency(key=key, body_sha256=request_digest())
 
 

@@ -4,6 +4,8 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
+from orchestrator import plain
+from orchestrator.errors import BadRequest
 from orchestrator.farm import references
 from orchestrator.model import Json, Reference
 from web import film, uploads
@@ -30,7 +32,7 @@ def create_file() -> Response:
     if upload is None:
         raise asking.missing("file")
     image = asking.keep_upload(upload)
-    name = (upload.filename or "upload")[:NAME_CHARS]
+    name = _file_name(upload.filename or "")
     size = upload.stream.tell()
     made = off_hub(
         references.keep,
@@ -48,7 +50,7 @@ def create_file() -> Response:
 def create_character() -> Response:
     """Keep one frame of a short video, or a picture, under a name."""
     asked = asking.fields()
-    name = asking.need(asked, "name")[:NAME_CHARS]
+    name = _name(asking.need(asked, "name"))
     upload = request.files.get("video")
     if upload is None:
         raise asking.missing("video")
@@ -78,6 +80,22 @@ def show_character(character_id: str) -> Response:
 def show_file(file_id: str) -> Response:
     """Show a kept picture."""
     return jsonify(_file(off_hub(references.get, farm(), account_scope(), "file", file_id)))
+
+
+def _name(asked: str) -> str:
+    try:
+        name = plain.label(asked)
+        if len(name) <= NAME_CHARS:
+            return name
+        fault = f"must have at most {NAME_CHARS} characters"
+    except ValueError as error:
+        fault = str(error)
+    raise BadRequest(f"name {fault}.", errors=[{"field": "name", "fault": fault}])
+
+
+def _file_name(sent: str) -> str:
+    """Return what a file is called where it comes from; here it is called by its content."""
+    return plain.one_line(plain.normal(sent))[:NAME_CHARS] or "upload"
 
 
 def kept_image(kind: str, reference_id: str) -> str:

@@ -1,0 +1,268 @@
+"""Every door that takes a name, a prompt or an id, as functions of one text."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.web.conftest import PNG
+from tests.web.evil_words import LABELS, Word
+
+API = "/api/v1"
+FORM = "multipart/form-data; boundary=edge"
+Takes = Callable[[Word], bool]
+
+
+@dataclass(frozen=True)
+class People:
+    """One client with each kind of key, and one with a user key of another account."""
+
+    user: FlaskClient
+    admin: FlaskClient
+    joiner: FlaskClient
+    neighbour: FlaskClient
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way in: how a text is sent, which are taken, and what is said of those that are."""
+
+    send: Callable[[People, str], TestResponse]
+    takes: Takes
+    done: int = 202
+    utf8: bool = False
+    """Only text that can be written in UTF-8 can be sent at all."""
+    large: bool = True
+    """It has room for texts of any length."""
+
+
+def prompts(word: Word) -> bool:
+    """A door for prompts."""
+    return word.prompt
+
+
+def prose(word: Word) -> bool:
+    """A door for text that may say nothing."""
+    return word.prompt or word.text in LABELS.values() or not word.text.strip()
+
+
+def names(most: int = 200, *, empty: bool = False) -> Takes:
+    """A door for names of a length."""
+    return lambda word: (word.name and len(word.text) <= most) or (empty and not word.text)
+
+
+def nothing(_: Word) -> bool:
+    """A door behind which there is nothing by any name of the corpus."""
+    return False
+
+
+def form(fields: dict[str, str], files: dict[str, tuple[str, str]] | None = None) -> bytes:
+    """Return a form as a client of any skill may write it."""
+    parts = [
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    parts += [
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"; filename="{called}"\r\n'
+        f"\r\n{content}\r\n"
+        for name, (called, content) in (files or {}).items()
+    ]
+    return ("".join(parts) + "--edge--\r\n").encode()
+
+
+def doors() -> dict[str, Door]:
+    """Return every door by its name."""
+    return dict((*_of_prompts(), *_of_storyboards(), *_of_names(), *_of_workers(), *_of_ids()))
+
+
+def _of_prompts() -> Iterator[tuple[str, Door]]:
+    job, video = f"{API}/jobs", "/v1/videos"
+    for name, takes in (("prompt", prompts), ("negative_prompt", prose)):
+        yield f"{name} of a job", Door(_json(job, {"prompt": "a cat"}, name), takes)
+        yield (
+            f"{name} of a quote",
+            Door(_json(f"{API}/quotes", {"prompt": "a cat"}, name), takes, 200),
+        )
+        yield f"{name} of a video", Door(_json(video, {"prompt": "a cat"}, name), takes, 200)
+        for path, done in ((job, 202), (video, 200)):
+            yield f"{name} in a form to {path}", Door(_form(path, name), takes, done, utf8=True)
+
+
+def _of_storyboards() -> Iterator[tuple[str, Door]]:
+    def scene(text: str) -> list[dict[str, str]]:
+        return [{"prompt": text, "seconds": "1"}]
+
+    def as_csv(text: str) -> str:
+        written = io.StringIO()
+        csv.writer(written).writerows([["prompt", "seconds"], [text, "1"]])
+        return written.getvalue()
+
+    def upload(called: str, written: Callable[[str], str]) -> Callable[[People, str], TestResponse]:
+        def send(people: People, text: str) -> TestResponse:
+            file = (io.BytesIO(written(text).encode()), called)
+            return people.user.post(f"{API}/jobs", data={"storyboard": file})
+
+        return send
+
+    def named(people: People, text: str) -> TestResponse:
+        story = {"storyboard": (text.replace('"', "%22"), json.dumps(scene("a cat")))}
+        return people.user.post(f"{API}/jobs", data=form({}, story), content_type=FORM)
+
+    def inline(people: People, text: str) -> TestResponse:
+        return people.user.post(f"{API}/jobs", json={"storyboard": scene(text)})
+
+    def left_out(people: People, text: str) -> TestResponse:
+        story = [{"prompt": "a cat", "negative_prompt": text}]
+        return people.user.post(f"{API}/jobs", json={"storyboard": story})
+
+    yield "a scene", Door(inline, prompts)
+    yield "what a scene leaves out", Door(left_out, prose)
+    yield "a scene in JSON", Door(upload("a.json", lambda text: json.dumps(scene(text))), prompts)
+    yield (
+        "a scene in YAML",
+        Door(upload("a.yaml", lambda text: yaml.safe_dump(scene(text))), prompts),
+    )
+    yield "a scene in CSV", Door(upload("a.csv", as_csv), prompts, utf8=True)
+    yield "a storyboard's file name", Door(named, _in_a_header, utf8=True, large=False)
+
+
+def _of_names() -> Iterator[tuple[str, Door]]:
+    def session(people: People, text: str) -> TestResponse:
+        body = {"name": text, "budget_gpu_seconds": 1}
+        return people.neighbour.post(f"{API}/sessions", json=body)
+
+    def account(people: People, text: str) -> TestResponse:
+        return people.admin.post(f"{API}/accounts", json={"name": text, "plan": "free"})
+
+    def key(people: People, text: str) -> TestResponse:
+        return people.admin.post(f"{API}/keys", json={"name": text})
+
+    def person(people: People, text: str) -> TestResponse:
+        password = "a sentence that is long"
+        return people.admin.post(f"{API}/people", json={"name": text, "password": password})
+
+    def promise(people: People, text: str) -> TestResponse:
+        sent = text.encode("utf-8", "surrogatepass").decode("latin-1")
+        body = {"prompt": "a cat"}
+        headers = {"HTTP_IDEMPOTENCY_KEY": sent}
+        return people.user.post(f"{API}/jobs", json=body, environ_overrides=headers)
+
+    def sent(word: Word) -> bool:
+        key = word.text.encode("utf-8", "surrogatepass").decode("latin-1").strip()
+        return len(key) <= 200 and key.isprintable()
+
+    def character(people: People, text: str) -> TestResponse:
+        data = {"name": text, "video": (io.BytesIO(PNG), "a.png")}
+        return people.user.post("/v1/videos/characters", data=data)
+
+    yield "a session's name", Door(session, names(), 201)
+    yield "an account's name", Door(account, names(), 201)
+    yield "a key's name", Door(key, names(), 201)
+    yield "a person's name", Door(person, names(100), 201)
+    yield "an idempotency key", Door(promise, sent)
+    yield "a character's name", Door(character, names(), 200, utf8=True)
+
+
+def _of_workers() -> Iterator[tuple[str, Door]]:
+    about: dict[str, Any] = {
+        "name": "w", "host": "h", "device": "cpu", "device_class": "cpu", "memory_mb": 1,
+        "kinds": ["render"], "models": ["fake"], "fingerprint": "f",
+    }  # fmt: skip
+
+    def hello(name: str, said: Callable[[str], Any]) -> Callable[[People, str], TestResponse]:
+        def send(people: People, text: str) -> TestResponse:
+            return people.joiner.post("/worker/v1/hello", json=about | {name: said(text)})
+
+        return send
+
+    for name, takes in (
+        ("name", names(100)),
+        ("host", names(200)),
+        ("device", names(50, empty=True)),
+        ("device_class", names(50, empty=True)),
+        ("fingerprint", names(100, empty=True)),
+    ):
+        yield f"a worker's {name}", Door(hello(name, str), takes, 200)
+    yield "a worker's models", Door(hello("models", lambda t: [t]), names(100, empty=True), 200)
+    yield (
+        "a worker's versions",
+        Door(hello("versions", lambda t: {t: t}), names(100, empty=True), 200),
+    )
+
+
+def _of_ids() -> Iterator[tuple[str, Door]]:
+    cat = {"prompt": "a cat"}
+    for field in ("session_id", "extends"):
+        absent = _json(f"{API}/jobs", cat, field)
+        yield f"{field} of a job", Door(absent, lambda word: not word.text)
+    yield "model of a job", Door(_json(f"{API}/jobs", cat, "model"), nothing)
+    yield "webhook_url of a job", Door(_json(f"{API}/jobs", cat, "webhook_url"), _public)
+    for field in ("model", "input_reference", "characters", "user", "size", "seconds"):
+        yield f"{field} of a video", Door(_json("/v1/videos", cat, field), nothing, 200)
+    hook, url = f"{API}/webhooks", {"url": "https://hooks.example.com/"}
+    yield "a webhook's URL", Door(_json(hook, {}, "url"), _public, 201)
+    yield "a webhook's event", Door(_json(hook, url, "events", list), nothing)
+    yield "a webhook's description", Door(_json(hook, url, "description"), nothing)
+    yield "a video to edit", Door(_json("/v1/videos/edits", cat, "video"), nothing)
+    yield "a plan", Door(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
+    owner = _json(f"{API}/keys", {"name": "x"}, "account_id", by="admin")
+    yield "a key's account", Door(owner, lambda word: not word.text, 201)
+    for path in (
+        "/api/v1/jobs/{}", "/api/v1/jobs/{}/video", "/api/v1/jobs/{}/events", "/api/v1/sessions/{}",
+        "/api/v1/sessions/{}/ledger", "/api/v1/models/{}", "/api/v1/webhooks/{}",
+        "/api/v1/accounts/{}", "/v1/videos/{}/content", "/v1/videos/characters/{}", "/v1/files/{}",
+        "/v1/models/{}", "/static/{}", "/sign-in/{}",
+    ):  # fmt: skip
+        yield f"GET {path}", Door(_path("GET", path), nothing)
+    for path in ("/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix"):
+        yield f"POST {path}", Door(_path("POST", path), nothing)
+    for path in ("/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}"):
+        yield f"DELETE {path}", Door(_path("DELETE", path), nothing)
+
+
+def _in_a_header(word: Word) -> bool:
+    """A file's name stands in a header of its part, which a line end ends."""
+    return bool(word.text) and "\r" not in word.text and "\n\n" not in word.text
+
+
+def _public(word: Word) -> bool:
+    return word.text.startswith("https://huggingface.co/")
+
+
+def _json(
+    path: str,
+    beside: dict[str, Any],
+    field: str,
+    kind: Callable[[str], Any] = str,
+    by: str = "user",
+) -> Callable[[People, str], TestResponse]:
+    def send(people: People, text: str) -> TestResponse:
+        client: FlaskClient = getattr(people, by)
+        return client.post(path, json=beside | {field: [text] if kind is list else text})
+
+    return send
+
+
+def _form(path: str, name: str) -> Callable[[People, str], TestResponse]:
+    def send(people: People, text: str) -> TestResponse:
+        fields = form({"prompt": "a cat"} | {name: text})
+        return people.user.post(path, data=fields, content_type=FORM)
+
+    return send
+
+
+def _path(method: str, path: str) -> Callable[[People, str], TestResponse]:
+    def send(people: People, text: str) -> TestResponse:
+        named = quote(text.encode("utf-8", "surrogatepass"), safe="")
+        body = {"json": {"prompt": "a cat"}} if path.endswith("remix") else {}
+        place = path.format(named)
+        return people.admin.open(place, method=method, follow_redirects=True, **body)
+
+    return send
