@@ -7,6 +7,8 @@ try once, the newest first, so that no two lost answers come back as one job.
 
 A first try may be overtaken by its own second one (it waited in a queue until the client gave
 up): what a later try made since this request arrived is its job too.
+
+A job that was deleted answers nobody: who knew its id had got its answer.
 """
 
 from dataclasses import replace
@@ -14,10 +16,13 @@ from typing import Final
 
 from orchestrator.farm import Repeat
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Attempt
+from orchestrator.model import Attempt, Job
 
 KEEP_MS: Final = 24 * 3_600_000
 """Longer than any client waits for an answer."""
+LOOKED_AT: Final = 100
+"""The newest equal requests, among which a try finds its first one; a busy account has thousands
+of them a day, and every request would read them all."""
 
 
 def answered(tx: Transaction, account_id: str, repeat: Repeat) -> str | None:
@@ -27,17 +32,18 @@ def answered(tx: Transaction, account_id: str, repeat: Repeat) -> str | None:
         account_id=account_id,
         request_sha256=repeat.request_sha256,
         order="-id",
+        limit=LOOKED_AT,
         lock=True,
     )
     if repeat.tries_before == 0:
         late = [a for a in known if a.made_by_try and a.at_ms >= repeat.arrived_at_ms]
-        return late[0].job_id if late else None
+        return _kept(tx, late[0].job_id) if late else None
     since = repeat.arrived_at_ms - min(repeat.window_ms, KEEP_MS)
     recent = [a for a in known if a.at_ms >= since]
     waiting = [a for a in recent if a.newest_try < repeat.tries_before]
-    if not recent:
+    found = next((a for a in waiting + recent if _kept(tx, a.job_id)), None)
+    if found is None:
         return None
-    found = (waiting or recent)[0]
     newest = max(found.newest_try, repeat.tries_before)
     return tx.save(found, replace(found, newest_try=newest)).job_id
 
@@ -56,3 +62,9 @@ def remember(tx: Transaction, account_id: str, repeat: Repeat, job_id: str, now_
             at_ms=now_ms,
         )
     )
+
+
+def _kept(tx: Transaction, job_id: str) -> str | None:
+    """Return the id of a job unless it was deleted."""
+    job = tx.get(Job, job_id)
+    return job_id if job and job.deleted_at_ms is None else None

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.farm import Farm, Repeat, jobs
+from orchestrator.farm import Farm, Repeat, deleting, jobs
 from orchestrator.farm.repeats import KEEP_MS
 from orchestrator.model import Attempt
 from tests.factories import Clock, account_id, brief
@@ -84,3 +84,14 @@ def test_tries_that_meet_are_one_job(farm: Farm) -> None:
     with ThreadPoolExecutor(4) as crowd:
         made = set(crowd.map(lambda tries: send(farm, tries), (2, 0, 1, 1)))
     assert len(made) == len(jobs.listing(farm, None).items) == 1
+
+
+def test_a_deleted_job_answers_no_try(farm: Farm, clock: Clock) -> None:
+    """Who deleted it knew its id; an equal request since then that lost its first try is new."""
+    gone = send(farm)
+    jobs.cancel(farm, None, gone)
+    deleting.delete(farm, None, gone)
+    clock.advance(1)
+    made = send(farm, 1)
+    assert made != gone
+    assert send(farm, 2) == made
