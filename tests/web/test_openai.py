@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from orchestrator.farm import Farm, jobs, sessions
 from orchestrator.states import JobState, Outcome, PauseReason
 from tests.factories import Clock, Hand, account_id, with_painter
+from tests.web import evil
 from tests.web.conftest import Caller
 from tests.web.test_api_jobs import PNG
 from web import pictures
@@ -306,6 +307,32 @@ def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: F
     assert send(api, 0) != first, "a first try is meant"
     assert send(caller(), 1) not in {video.id for video in jobs.listing(house, None).items[1:]}
     assert len(jobs.listing(house, None).items) == 3, "another key, another client"
+
+
+def test_a_try_with_another_picture_is_another_request(api: FlaskClient, house: Farm) -> None:
+    """What was uploaded counts as asked: for a later try, and for an Idempotency-Key."""
+    with_painter(house)
+
+    def send(picture: bytes, **headers: str) -> Any:
+        form = {
+            "prompt": "a cat",
+            "model": "painter",
+            "input_reference": (io.BytesIO(picture), "a"),
+        }
+        return api.post(VIDEOS, data=form, content_type="multipart/form-data", headers=headers)
+
+    other = evil.picture()
+    first = send(PNG).get_json()["id"]
+    again = {"x-stainless-retry-count": "1"}
+    assert send(other, **again).get_json()["id"] != first
+    assert send(PNG, **again).get_json()["id"] == first
+    keyed = send(PNG, **{"Idempotency-Key": "k"})
+    assert send(PNG, **{"Idempotency-Key": "k"}).get_json()["id"] == keyed.get_json()["id"]
+    refused = send(other, **{"Idempotency-Key": "k"})
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (
+        422,
+        "idempotency_mismatch",
+    )
 
 
 def test_an_extension_is_the_whole_video(api: FlaskClient, house: Farm, clock: Clock) -> None:

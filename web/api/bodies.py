@@ -388,6 +388,7 @@ def request_digest() -> str:
     if request.mimetype == "multipart/form-data":
         asked += [f"{name}={value}" for name, value in sorted(request.form.items(multi=True))]
         for name, file in sorted(request.files.items(multi=True)):
+            file.seek(0)  # whoever kept it has read it to its end
             content = file.read()
             file.seek(0)
             asked.append(f"{name}:{digest(content.hex())}")
