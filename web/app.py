@@ -22,6 +22,8 @@ from web.openai import models, references, videos
 from web.policy import Policies
 
 MEGABYTE = 1 << 20
+DOCS = '{% include "docs.html" %}'
+"""The API's page, at both addresses; flask-openapi's own have scripts in them."""
 MAX_FORM_PARTS = 100
 POLICY = (
     "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
@@ -59,6 +61,8 @@ def create_app(
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.secure_cookies,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
+        OPENAPI_HTML_STRING=DOCS,
+        SWAGGER_HTML_STRING=DOCS,
         WTF_CSRF_TIME_LIMIT=None,
         **(overrides or {}),
     )

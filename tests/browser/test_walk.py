@@ -193,3 +193,13 @@ def test_the_keyboard_reaches_the_form_first(page: Page) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("Describe your video")).to_be_focused()
+
+
+def test_the_description_of_the_api_opens(
+    page: Page, house: Embedded, complaints: list[str]
+) -> None:
+    """Its page lists the calls, offline and under the strict policy that all pages have."""
+    for address in ("/openapi/", "/openapi/swagger"):
+        page.goto(house.url + address)
+        expect(page.get_by_text("/api/v1/quotes")).to_be_visible()
+    assert not complaints
