@@ -7,7 +7,7 @@ take the cookie alone, and their forms carry a CSRF token.
 from typing import Final, cast
 
 from flask import Flask, Response, g, redirect, request, url_for
-from flask_login import LoginManager, UserMixin
+from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 
 from orchestrator.errors import NotAllowed, NotFound, Unauthorized
@@ -93,6 +93,13 @@ def current_key() -> Key:
             raise Unauthorized
         g.key = off_hub(keys.resolve, farm(), token.strip())
     return cast(Key, g.key)
+
+
+def still_live() -> bool:
+    """Tell whether this request's key, or browser, is as good as when it began."""
+    if "key" in g:
+        return off_hub(keys.is_live, farm(), current_key().id)
+    return _visitor(current_user.get_id()) is not None
 
 
 def clients() -> None:

@@ -30,7 +30,7 @@ from web.api.bodies import (
 from web.api.events import stream
 from web.api.responses import REFUSALS, SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
 from web.api.sheets import FormatQuery
-from web.auth import account_scope, clients, own_account
+from web.auth import account_scope, clients, own_account, still_live
 from web.context import artifacts, farm
 from web.hub import off_hub
 
@@ -132,13 +132,16 @@ def wish(path: WishPath) -> Response:
     return _shown(off_hub(VERBS[path.verb], farm(), account_scope(), path.job_id))
 
 
-@bp.get("/jobs/<job_id>/events", responses={200: None})
+@bp.get("/jobs/<job_id>/events", responses={200: None, 204: None})
 def events(path: JobPath, query: EventsQuery) -> Response:
-    """Follow a job by server-sent events; a broken stream resumes by Last-Event-ID."""
-    off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    """Follow a job by server-sent events; a broken stream resumes by Last-Event-ID.
+
+    It ends with the job, and with the key that opened it.
+    """
+    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
     after = min(int(newest[:19]), MAX_ID) if newest.isdecimal() else query.after
-    return stream(path.job_id, after)
+    return stream(job, after, still=still_live)
 
 
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses={200: None})

@@ -11,6 +11,7 @@ from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
 from orchestrator.farm import jobs
+from web.auth import still_live
 from web.context import farm
 from web.hub import off_hub, pause
 from web.pages import bp
@@ -29,7 +30,7 @@ REDRAWS: Final = frozenset({"state", "frame"})
 @bp.get("/jobs/<job_id>/live")
 @login_required
 def live(job_id: str) -> Response:
-    """Stream the parts of a job's page as they change, until the job has ended."""
+    """Stream the parts of a job's page as they change, until the job or the sign-in has ended."""
     account = me()
     over = off_hub(jobs.get, farm(), account, job_id).state.is_terminal
     newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
@@ -52,6 +53,8 @@ def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[
     quiet = 0.0
     while True:
         events = off_hub(jobs.events, farm(), (job_id,), after=after)
+        if events and not still_live():
+            return
         if events or over:
             after, quiet = events[-1].id if events else after, 0.0
             room = off_hub(room_of, account, job_id)
@@ -62,6 +65,8 @@ def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[
             yield f"event: done\nid: {after}\ndata: the job has ended\n\n"
             return
         if quiet >= COMMENT_SECONDS:
+            if not still_live():
+                return
             quiet = 0.0
             yield ": still here\n\n"
         quiet += LOOK_SECONDS
