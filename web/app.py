@@ -102,7 +102,7 @@ def secret_key(config: Settings) -> str:
 
 def _write_private(file: Path, text: str) -> None:
     """Write a file that only its owner reads, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.touch(mode=0o600)
     part.write_text(text, encoding="ascii")

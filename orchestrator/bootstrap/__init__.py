@@ -125,9 +125,7 @@ def start(
         Unavailable: a part did not come up; the message names its log.
     """
     home = config.home.resolve()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (home / "run", home / "logs"):
-        folder.mkdir(exist_ok=True)
+    _make_home(home)
     farm = Embedded(home=home, passing=passing, _lock=run_folder.lock(home))
     try:
         host = host or config.host
@@ -147,6 +145,16 @@ def start(
         farm.stop()
         raise
     return farm
+
+
+def _make_home(home: Path) -> None:
+    """Make the folders of a home; a new one is closed to the machine's other users.
+
+    The database has webhooks' secrets and everybody's prompts, artifacts/ the videos.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (home / "run", home / "logs"):
+        folder.mkdir(exist_ok=True)
 
 
 def find_running(home: Path) -> Running | None:
@@ -171,7 +179,7 @@ def run_in_background(
         FarmError: it did not come up; as `start` says it.
     """
     home = config.home.resolve()
-    (home / "logs").mkdir(parents=True, exist_ok=True)
+    _make_home(home)
     argv = [sys.executable, "-m", "orchestrator.bootstrap", "--workers", str(workers)]
     argv += ["--host", host] if host else []
     argv += ["--port", str(port)] if port else []

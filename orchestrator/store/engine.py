@@ -30,7 +30,7 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A connection of its own per transaction: 0.2 ms, and none is shared by the native
     # threads that the web process runs its transactions in.
     engine = create_engine(url, module=sqlite, poolclass=NullPool)

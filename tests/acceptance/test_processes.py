@@ -58,7 +58,10 @@ def test_a_farm_ends_with_the_command_that_started_it(cli: Cli, number: signal.S
 
 
 def test_secrets_are_their_owners(cli: Cli, farm_up: Up) -> None:
-    """No password or key is in an argv, and the files that hold them have mode 0600."""
+    """No password or key is in an argv; the home is closed, and so are its files of secrets."""
+    cli.json("up", "--detach")
+    assert cli("down").returncode == 0
+    assert stat.S_IMODE(cli.home.stat().st_mode) == 0o700, "as its first start made it"
     farm_up()
     run = cli.home / "run"
     held = [run / name for name in ("farm.json", "broker.conf", "broker_url", "join_token")]
