@@ -20,7 +20,7 @@ from orchestrator.outbound import Door
 log = structlog.get_logger()
 
 LOOK_SECONDS: Final = 0.5
-SENDERS: Final = 8
+SENDERS: Final = 16
 """Messages under way at once, each to another endpoint: a slow one keeps only itself waiting."""
 
 
@@ -32,8 +32,8 @@ class Courier(threading.Thread):
     ) -> None:
         super().__init__(name="courier", daemon=True)
         self.farm, self.door, self.leads, self.stopped = farm, door, leads, stopped
-        self._busy: set[str] = set()
-        """Endpoints with a message under way."""
+        self._busy: dict[str, str] = {}
+        """Endpoints with a message under way -> whose they are."""
 
     def run(self) -> None:
         """Send until `stopped` is set. An error is logged and the loop goes on."""
@@ -47,11 +47,11 @@ class Courier(threading.Thread):
 
     def look(self) -> list[threading.Thread]:
         """Start to send what is due; return the threads that do."""
-        busy = tuple(self._busy)
+        busy = dict(self._busy)
         room = SENDERS - len(busy)
         senders = []
         for hook, message in hooks.due(self.farm, busy, room) if room else ():
-            self._busy.add(hook.id)
+            self._busy[hook.id] = hook.account_id
             sender = threading.Thread(target=self._send, args=(hook, message), daemon=True)
             sender.start()
             senders.append(sender)
@@ -65,7 +65,7 @@ class Courier(threading.Thread):
             log.exception("message not sent", message=message.id, webhook=hook.id)
             self.stopped.wait(5.0)
         finally:
-            self._busy.discard(hook.id)
+            self._busy.pop(hook.id, None)
 
     def _try(self, hook: Hook, message: Delivery) -> None:
         status, error, milliseconds = None, "", 0

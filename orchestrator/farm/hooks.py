@@ -9,6 +9,8 @@ import base64
 import json
 import secrets
 import zlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -41,6 +43,8 @@ ROTATION_MS: Final = 24 * 3_600_000
 MOST_HOOKS: Final = 20
 MOST_JOB_HOOKS: Final = 1000
 TRIES_KEPT: Final = 50
+SHARE: Final = 4
+"""Endpoints of one account that are sent to at once: its hanging ones delay nobody else."""
 GONE: Final = 410
 
 
@@ -205,12 +209,23 @@ def tell_operators(farm: Farm, tx: Transaction, kind: str, data: Json, now_ms: i
 # --- what is sent ------------------------------------------------------------------------
 
 
-def due(farm: Farm, busy: tuple[str, ...], limit: int) -> list[tuple[Hook, Delivery]]:
-    """Return what is to be sent now: the oldest of each endpoint that is not busy."""
+def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Hook, Delivery]]:
+    """Return what is to be sent now: the oldest of each endpoint that is not busy.
+
+    `busy` says whose each busy endpoint is: of one account only so many are sent to at once.
+    """
+    under_way = Counter(busy.values())
+    full = tuple(account for account, count in under_way.items() if count >= SHARE)
+    chosen = []
     with farm.store.read() as tx:
-        messages = tx.due_deliveries(farm.clock(), busy, limit)
+        messages = tx.due_deliveries(farm.clock(), tuple(busy), full, SHARE, limit)
         hooks = {hook.id: hook for hook in tx.find(Hook, id=tuple(m.hook_id for m in messages))}
-    return [(hooks[message.hook_id], message) for message in messages]
+    for message in messages:
+        hook = hooks[message.hook_id]
+        if under_way[hook.account_id] < SHARE:
+            under_way[hook.account_id] += 1
+            chosen.append((hook, message))
+    return chosen
 
 
 def signing_secrets(hook: Hook, now_ms: int) -> tuple[str, ...]:

@@ -100,8 +100,13 @@ class Transaction(Protocol):
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
 
-    def due_deliveries(self, now_ms: int, busy: Sequence[str], limit: int) -> list[Delivery]:
-        """Return the oldest due message of each active endpoint that is not busy."""
+    def due_deliveries(
+        self, now_ms: int, busy: Sequence[str], full: Sequence[str], share: int, limit: int
+    ) -> list[Delivery]:
+        """Return the oldest due message of each active endpoint that is not busy.
+
+        At most `share` of one account, and none of those that are `full`.
+        """
 
     def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
         """Delete what is kept for a time only."""

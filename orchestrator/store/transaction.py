@@ -294,23 +294,38 @@ class Transaction(Books):
             query = query.where(job.c.account_id == account_id)
         return [dict(row._mapping) for row in self.connection.execute(query)]
 
-    def due_deliveries(self, now_ms: int, busy: Sequence[str], limit: int) -> list[Delivery]:
-        """Return the oldest due message of each active endpoint that is not busy."""
+    def due_deliveries(
+        self, now_ms: int, busy: Sequence[str], full: Sequence[str], share: int, limit: int
+    ) -> list[Delivery]:
+        """Return the oldest due message of each active endpoint that is not busy.
+
+        At most `share` of one account, and none of those that are `full`.
+        """
         t, hook = tables.deliveries, tables.hooks
-        oldest = (
-            select(func.min(t.c.id))
+        waits = func.min(t.c.next_at_ms)
+        first = (
+            select(
+                func.min(t.c.id).label("id"),
+                waits.label("waits"),
+                func.row_number()
+                .over(partition_by=hook.c.account_id, order_by=waits)
+                .label("turn"),
+            )
             .join(hook, hook.c.id == t.c.hook_id)
             .where(
                 t.c.state == DeliveryState.PENDING,
                 t.c.next_at_ms <= now_ms,
                 t.c.hook_id.not_in(busy),
+                hook.c.account_id.not_in(full),
                 hook.c.state == HookState.ACTIVE,
             )
-            .group_by(t.c.hook_id)
-            .order_by(func.min(t.c.next_at_ms))
-            .limit(limit)
+            .group_by(t.c.hook_id, hook.c.account_id)
+            .subquery()
         )
-        query = select(t).where(t.c.id.in_(oldest.scalar_subquery()))
+        fair = select(first.c.id).where(first.c.turn <= share)
+        query = select(t).where(
+            t.c.id.in_(fair.order_by(first.c.turn, first.c.waits).limit(limit).scalar_subquery())
+        )
         return [_noun(Delivery, row) for row in self.connection.execute(query)]
 
     def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:

@@ -133,7 +133,7 @@ def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
     began, times = clock.now_ms, []
     while message.state is DeliveryState.PENDING:
         clock.now_ms = message.next_at_ms
-        assert [m.id for _, m in hooks.due(farm, (), 10)] == [message.id]
+        assert [m.id for _, m in hooks.due(farm, {}, 10)] == [message.id]
         times.append(clock.now_ms)
         message = fail(farm, message)
     waits = [b - a for a, b in pairwise(times)]
@@ -146,7 +146,7 @@ def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
     assert len({wait / plain for wait, plain in zip(waits, hooks.WAITS_SECONDS, strict=True)}) == 9
     assert message.state is DeliveryState.FAILED
     assert [t["status"] for t in message.tries] == [500] * 10
-    assert hooks.due(farm, (), 10) == []
+    assert hooks.due(farm, {}, 10) == []
 
 
 def test_gone_disables_the_endpoint(farm: Farm) -> None:
@@ -158,14 +158,14 @@ def test_gone_disables_the_endpoint(farm: Farm) -> None:
     assert fail(farm, first, 410).state is DeliveryState.FAILED
     disabled = hooks.get(farm, None, hook.id)
     assert (disabled.state, bool(disabled.why)) == (HookState.DISABLED, True)
-    assert hooks.due(farm, (), 10) == []
+    assert hooks.due(farm, {}, 10) == []
     submit(farm)
     assert len(sent(farm, hook)) == 2
     with pytest.raises(Conflict):
         hooks.replay(farm, None, hook.id, second.id)
     hooks.enable(farm, None, hook.id)
     hooks.replay(farm, None, hook.id, second.id)
-    assert [m.id for _, m in hooks.due(farm, (), 10)] == [second.id]
+    assert [m.id for _, m in hooks.due(farm, {}, 10)] == [second.id]
 
 
 def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
@@ -185,12 +185,12 @@ def test_a_slow_endpoint_keeps_only_itself_waiting(farm: Farm) -> None:
     slow, quick = make(farm, "job.queued"), make(farm, "job.queued")
     for _ in range(3):
         submit(farm)
-    found = hooks.due(farm, (), 10)
+    found = hooks.due(farm, {}, 10)
     assert {hook.id: message.id for hook, message in found} == {
         slow.id: sent(farm, slow)[0].id,
         quick.id: sent(farm, quick)[0].id,
     }
-    assert [hook.id for hook, _ in hooks.due(farm, (slow.id,), 10)] == [quick.id]
+    assert [hook.id for hook, _ in hooks.due(farm, {slow.id: slow.account_id}, 10)] == [quick.id]
 
 
 def test_two_secrets_sign_for_a_day_after_a_rotation(farm: Farm, clock: Clock) -> None:
@@ -208,7 +208,7 @@ def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
     hook = make(farm)
     submit(farm)
     hooks.delete(farm, None, hook.id)
-    assert hooks.due(farm, (), 10) == []
+    assert hooks.due(farm, {}, 10) == []
     assert hooks.listing(farm, None).items == ()
     for verb in (hooks.get, hooks.rotate, hooks.enable, hooks.test, hooks.deliveries):
         with pytest.raises(NotFound):
@@ -245,3 +245,22 @@ def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
     assert reconcile.forget(farm) == 2
     assert second.id in [m.id for m in sent(farm, hook)]
     assert first.id not in [m.id for m in sent(farm, hook)]
+
+
+def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clock) -> None:
+    """However many wait for one account, and however long, another one's message goes too."""
+    with farm.store.write() as tx:
+        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+    crowd = [make(farm) for _ in range(hooks.MOST_HOOKS)]
+    submit(farm)
+    clock.advance(3600)
+    single = hooks.create(farm, account_id="acc_other", url=URL)
+    hooks.test(farm, None, single.id)
+    found = [hook for hook, _ in hooks.due(farm, {}, hooks.SHARE + 1)]
+    assert single in found
+    assert len(found) == hooks.SHARE + 1
+    owner = account_id(farm)
+    busy = {hook.id: owner for hook in crowd[: hooks.SHARE - 1]}
+    assert len(hooks.due(farm, busy, 9)) == 2, "one more of the crowd's, and the single one"
+    busy |= {crowd[-1].id: owner}
+    assert [hook for hook, _ in hooks.due(farm, busy, 9)] == [single]

@@ -123,7 +123,7 @@ def test_a_slow_receiver_does_not_hold_the_others(
         submit(real)
         senders = courier.look()
         _until(lambda: len(receiver.got) == 1)
-        _until(lambda: hooks.due(real, (stuck.id,), 9) != [])
+        _until(lambda: hooks.due(real, {stuck.id: stuck.account_id}, 9) != [])
         _until(lambda: courier.look() != [])
         _until(lambda: len(receiver.got) == 2)
         let_go.set()
