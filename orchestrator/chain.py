@@ -12,6 +12,8 @@ from hashlib import sha256
 
 from orchestrator.model import Entry, Json, Session
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
 
 def digest(entry: Entry) -> str:
     """Return the SHA-256 of an entry and, through the digest before it, of all before it.
@@ -84,5 +86,4 @@ def chain_fault(session: Session, entries: Sequence[Entry]) -> Fault | None:
 
 
 def _sha256(facts: object) -> str:
-    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode()).hexdigest()
+    return sha256(_CANONICAL.encode(facts).encode()).hexdigest()

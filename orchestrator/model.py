@@ -189,7 +189,7 @@ class FrameBatch:
     @property
     def indices(self) -> range:
         """Which frames of the video these are."""
-        return _indices(self.first_frame, self.frames, self.stride)
+        return indices(self.first_frame, self.frames, self.stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,7 +451,7 @@ class Unit:
     @property
     def indices(self) -> range:
         """Which frames of the video its frames are."""
-        return _indices(self.first_frame, self.frames, self.stride)
+        return indices(self.first_frame, self.frames, self.stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -738,5 +738,6 @@ class Deed:
     data: Json = field(default_factory=dict)
 
 
-def _indices(first: int, count: int, stride: int) -> range:
+def indices(first: int, count: int, stride: int) -> range:
+    """Return which frames these are: `count` of them, every `stride`th from `first` on."""
     return range(first, first + count * stride, stride)

@@ -28,6 +28,9 @@ class Transaction(Protocol):
     ) -> list[T]:
         """Return the rows that match."""
 
+    def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
+        """Return these columns of every row."""
+
     def add(self, *rows: Any) -> None:
         """Insert rows."""
 

@@ -1,15 +1,10 @@
 """One transaction: rows in and out as the dataclasses of `orchestrator.model`."""
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     Connection,
-    Select,
-    Table,
-    Update,
-    bindparam,
     case,
     delete,
     func,
@@ -21,42 +16,40 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
 from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
-from orchestrator.states import RUNNABLE, DeliveryState, HookState, LeaseState, UnitState
+from orchestrator.states import RUNNABLE, DeliveryState, HookState, UnitState
 from orchestrator.store import tables
 from orchestrator.store.books import Books
+from orchestrator.store.statements import (
+    LAPSED_LEASES,
+    READY_UNITS,
+    SESSIONS_WITH_WORK,
+    UNRUNG_UNITS,
+    by_id,
+    changing,
+    finding,
+    looking,
+)
 from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
-_UNITS = tables.units.c
 _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
 
 
+_NAMES = {cls: tuple(table.c.keys()) for cls, table in TABLES.items()}
+_TUPLES_OF = {cls: _TUPLES.intersection(names) for cls, names in _NAMES.items()}
+
+
 def _columns(row: Any) -> Json:
-    return {name: getattr(row, name) for name in TABLES[type(row)].c.keys()}  # noqa: SIM118 - no dict
+    return {name: getattr(row, name) for name in _NAMES[type(row)]}
 
 
 def _noun(cls: type[T], row: Any) -> T:
-    facts = dict(zip(TABLES[cls].c.keys(), row, strict=True))
-    for name in _TUPLES & facts.keys():
+    facts = dict(zip(_NAMES[cls], row, strict=True))
+    for name in _TUPLES_OF[cls]:
         facts[name] = tuple(facts[name])
     return cls(**facts)
-
-
-@cache
-def _by_id(table: Table, *, lock: bool) -> Select[Any]:
-    # Made once: building a statement costs more than running it.
-    query = select(table).where(table.c.id == bindparam("id_"))
-    return _locked(query) if lock else query
-
-
-@cache
-def _changing(table: Table, guards: tuple[str, ...], changed: tuple[str, ...]) -> Update:
-    query = update(table).where(*(table.c[name] == bindparam(f"was_{name}") for name in guards))
-    return query.values(
-        {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in changed}
-    )
 
 
 class Transaction(Books):
@@ -69,7 +62,7 @@ class Transaction(Books):
 
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id. `lock`: nobody else changes it until we commit."""
-        row = self.connection.execute(_by_id(TABLES[cls], lock=lock), {"id_": key}).first()
+        row = self.connection.execute(by_id(TABLES[cls], lock=lock), {"id_": key}).first()
         return _noun(cls, row) if row else None
 
     def find(
@@ -87,18 +80,14 @@ class Transaction(Books):
 
         `order` names columns, `-` before one for descending; `after` and `before` bound the id.
         """
-        table = TABLES[cls]
-        query: Select[Any] = select(table).where(*_matches(table, equal))
-        if after is not None:
-            query = query.where(table.c.id > after)
-        if before is not None:
-            query = query.where(table.c.id < before)
-        for name in order.split(","):
-            column = table.c[name.lstrip("-")]
-            query = query.order_by(column.desc() if name.startswith("-") else column)
-        query = query.limit(limit)
-        rows = self.connection.execute(_locked(query) if lock else query)
+        bounds = {"after": after, "before": before, "limit": limit}
+        query, values = finding(TABLES[cls], order, bounds, equal, lock=lock)
+        rows = self.connection.execute(query, values)
         return [_noun(cls, row) for row in rows]
+
+    def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
+        """Return these columns of every row, in the order of ids: for who needs but a few."""
+        return self.connection.execute(looking(TABLES[cls], columns)).all()
 
     def add(self, *rows: Any) -> None:
         """Insert rows."""
@@ -119,7 +108,7 @@ class Transaction(Books):
         guards = tuple(name for name in _GUARDS if name in before)
         values = {f"was_{name}": before[name] for name in guards}
         values |= {f"new_{name}": value for name, value in changed.items()}
-        query = _changing(TABLES[type(new)], guards, tuple(changed))
+        query = changing(TABLES[type(new)], guards, tuple(changed))
         if self.connection.execute(query, values).rowcount != 1:
             raise Conflict(f"{type(new).__name__} {before['id']} changed meanwhile.")
         return new
@@ -198,34 +187,19 @@ class Transaction(Books):
 
     def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
         """Return sessions with a grantable unit, the one longest behind its share first."""
-        t = tables.sessions
-        query = (
-            select(t)
-            .where(t.c.held_gpu_ms > 0, _ready(queues).where(_UNITS.session_id == t.c.id).exists())
-            .order_by(t.c.pass_gpu_ms, t.c.id)
-            .limit(limit)
-        )
-        return [_noun(Session, row) for row in self.connection.execute(query)]
+        asked = {"queues": queues, "limit": limit}
+        rows = self.connection.execute(SESSIONS_WITH_WORK, asked)
+        return [_noun(Session, row) for row in rows]
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units: of jobs that may run, oldest first."""
-        query = (
-            _ready(queues)
-            .where(_UNITS.session_id == session_id)
-            .order_by(_UNITS.created_at_ms, _UNITS.id)
-            .limit(limit)
-        )
-        return [_noun(Unit, row) for row in self.connection.execute(query)]
+        asked = {"session_id": session_id, "queues": queues, "limit": limit}
+        return [_noun(Unit, row) for row in self.connection.execute(READY_UNITS, asked)]
 
     def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
         """Return grantable units of a queue that nobody was rung for since `before_ms`."""
-        query = (
-            _ready([queue])
-            .where(func.coalesce(_UNITS.rung_at_ms, 0) < before_ms)
-            .order_by(_UNITS.created_at_ms, _UNITS.id)
-            .limit(limit)
-        )
-        return [_noun(Unit, row) for row in self.connection.execute(query)]
+        asked = {"queues": [queue], "before_ms": before_ms, "limit": limit}
+        return [_noun(Unit, row) for row in self.connection.execute(UNRUNG_UNITS, asked)]
 
     def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
         """Note that a device was rung for these units."""
@@ -234,9 +208,8 @@ class Transaction(Books):
 
     def lapsed_leases(self, before_ms: int) -> list[Lease]:
         """Return open leases that expired before this moment."""
-        t = tables.leases
-        query = select(t).where(t.c.state == LeaseState.OPEN, t.c.expires_at_ms < before_ms)
-        return [_noun(Lease, row) for row in self.connection.execute(query)]
+        rows = self.connection.execute(LAPSED_LEASES, {"before_ms": before_ms})
+        return [_noun(Lease, row) for row in rows]
 
     def queue_depths(self) -> list[tuple[str, str, int]]:
         """Return (queue, unit state, count) of ready and leased units."""
@@ -344,31 +317,3 @@ class Transaction(Books):
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""
         self.connection.execute(delete(tables.events).where(tables.events.c.job_id == job_id))
-
-
-def _ready(queues: Sequence[str]) -> Select[Any]:
-    """Return a query of the units that may be granted now."""
-    jobs, months = tables.jobs, tables.months
-    return (
-        select(tables.units)
-        .join(jobs, jobs.c.id == _UNITS.job_id)
-        .join(months, months.c.id == jobs.c.month_id)
-        .where(
-            months.c.tier != "",
-            _UNITS.state == UnitState.READY,
-            _UNITS.queue.in_(queues),
-            jobs.c.state.in_(RUNNABLE),
-            jobs.c.wish.is_(None),
-        )
-    )
-
-
-def _locked(query: Select[Any]) -> Select[Any]:
-    # NO KEY: rows that only refer to this one (foreign keys) may be written meanwhile.
-    return query.with_for_update(key_share=True)
-
-
-def _matches(table: Table, equal: Json) -> Iterable[Any]:
-    for name, value in equal.items():
-        column = table.c[name]
-        yield column.in_(value) if isinstance(value, tuple) else column == value

@@ -1,0 +1,133 @@
+"""The statements that every transaction runs: made once each, since that costs more than a run."""
+
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    func,
+    select,
+    update,
+)
+
+from orchestrator.model import Json
+from orchestrator.states import RUNNABLE, LeaseState, UnitState
+from orchestrator.store.tables import jobs, leases, months, sessions, units
+
+_LIMIT: Final[BindParameter[int]] = bindparam("limit")
+_READY: Final = (
+    select(units)
+    .join(jobs, jobs.c.id == units.c.job_id)
+    .join(months, months.c.id == jobs.c.month_id)
+    .where(
+        months.c.tier != "",
+        units.c.state == UnitState.READY,
+        units.c.queue.in_(bindparam("queues", expanding=True)),
+        jobs.c.state.in_(RUNNABLE),
+        jobs.c.wish.is_(None),
+    )
+)
+"""The units of some queues that may be granted now."""
+_BY_AGE: Final = (units.c.created_at_ms, units.c.id)
+
+SESSIONS_WITH_WORK: Final = (
+    select(sessions)
+    .where(
+        sessions.c.held_gpu_ms > 0,
+        _READY.where(units.c.session_id == sessions.c.id).exists(),
+    )
+    .order_by(sessions.c.pass_gpu_ms, sessions.c.id)
+    .limit(_LIMIT)
+)
+READY_UNITS: Final = (
+    _READY.where(units.c.session_id == bindparam("session_id")).order_by(*_BY_AGE).limit(_LIMIT)
+)
+UNRUNG_UNITS: Final = (
+    _READY.where(func.coalesce(units.c.rung_at_ms, 0) < bindparam("before_ms"))
+    .order_by(*_BY_AGE)
+    .limit(_LIMIT)
+)
+LAPSED_LEASES: Final = select(leases).where(
+    leases.c.state == LeaseState.OPEN, leases.c.expires_at_ms < bindparam("before_ms")
+)
+
+
+@cache
+def by_id(table: Table, *, lock: bool) -> Select[Any]:
+    """Return the query for the row with the id `id_`."""
+    query = select(table).where(table.c.id == bindparam("id_"))
+    return locked(query) if lock else query
+
+
+def finding(
+    table: Table, order: str, bounds: Json, equal: Json, *, lock: bool
+) -> tuple[Select[Any], Json]:
+    """Return the query for the rows that match, and its parameters."""
+    bounds = {name: value for name, value in bounds.items() if value is not None}
+    shape = tuple((name, _how(value)) for name, value in equal.items())
+    query = _finding(table, order, tuple(bounds), shape, lock=lock)
+    values = {f"is_{name}": equal[name] for name, how in shape if how != "null"}
+    return query, bounds | values
+
+
+@cache
+def looking(table: Table, columns: tuple[str, ...]) -> Select[Any]:
+    """Return the query for these columns of every row."""
+    return select(*(table.c[name] for name in columns)).order_by(table.c.id)
+
+
+@cache
+def changing(table: Table, guards: tuple[str, ...], changed: tuple[str, ...]) -> Update:
+    """Return the statement that gives one row its `new_` columns if its `was_` ones are right."""
+    query = update(table).where(*(table.c[name] == bindparam(f"was_{name}") for name in guards))
+    return query.values(
+        {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in changed}
+    )
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """Return the query as one that locks its rows until the transaction ends."""
+    # NO KEY: rows that only refer to this one (foreign keys) may be written meanwhile.
+    return query.with_for_update(key_share=True)
+
+
+@cache
+def _finding(
+    table: Table,
+    order: str,
+    bounds: tuple[str, ...],
+    equal: tuple[tuple[str, str], ...],
+    *,
+    lock: bool,
+) -> Select[Any]:
+    query: Select[Any] = select(table).where(*(_equals(table, *one) for one in equal))
+    if "after" in bounds:
+        query = query.where(table.c.id > bindparam("after"))
+    if "before" in bounds:
+        query = query.where(table.c.id < bindparam("before"))
+    for name in order.split(","):
+        column = table.c[name.lstrip("-")]
+        query = query.order_by(column.desc() if name.startswith("-") else column)
+    if "limit" in bounds:
+        query = query.limit(bindparam("limit"))
+    return locked(query) if lock else query
+
+
+def _how(value: Any) -> str:
+    return "null" if value is None else "many" if isinstance(value, tuple) else "one"
+
+
+def _equals(table: Table, name: str, how: str) -> ColumnElement[bool]:
+    column = table.c[name]
+    match how:
+        case "null":
+            return column.is_(None)
+        case "many":
+            return column.in_(bindparam(f"is_{name}", expanding=True))
+        case _:
+            return column == bindparam(f"is_{name}")
