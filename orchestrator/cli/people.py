@@ -38,13 +38,15 @@ def ls(server: str | None, as_json: bool) -> None:
 
 @people.command()
 @click.argument("name")
+@click.option("--account", metavar="ID", help="For whose; default: your own (`farm account ls`).")
 @PASSWORD
 @server
 @output.as_json
-def add(name: str, password: str, server: str | None, as_json: bool) -> None:
+def add(name: str, account: str | None, password: str, server: str | None, as_json: bool) -> None:
     """Let somebody sign in."""
+    asked = {"name": name, "password": password, "account_id": account}
     with connected(server) as client:
-        row = client.post("people", {"name": name, "password": password})
+        row = client.post("people", asked)
     if as_json:
         output.document(row)
     output.say(f"{row['name']} may sign in. `farm people rm {row['id']}` ends it.")

@@ -5,7 +5,8 @@ from typing import Any
 
 from orchestrator import monthly
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Page, deeds, months
+from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, deeds, months
+from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
@@ -56,8 +57,17 @@ def look(farm: Farm, account_id: str) -> Standing:
         return Standing(account, months.seen(farm, tx, account.id, farm.clock()))
 
 
-def create(farm: Farm, *, name: str, plan: str) -> Standing:
+def create(
+    farm: Farm,
+    *,
+    name: str,
+    plan: str,
+    by: str | None = None,
+    idempotency: Idempotency | None = None,
+) -> Standing:
     """Open an account on a plan, with a session `default` of what the plan gives.
+
+    `by`: the account that asks, whose `idempotency` it is.
 
     Raises:
         BadRequest: there is no such plan, or no name.
@@ -67,12 +77,19 @@ def create(farm: Farm, *, name: str, plan: str) -> Standing:
     tier = farm.tiers.named(plan)
     now = farm.clock()
     with farm.store.write() as tx:
+        if by is not None:
+            tx.get(Account, by, lock=True)  # the same request beside this one waits here
+            if earlier := answered(tx, by, idempotency):
+                known = _known(tx, earlier)
+                return Standing(known, months.seen(farm, tx, known.id, now))
         account = Account(
             id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
         )
         tx.add(account)
         month = months.current(farm, tx, account.id, now)
         open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
+        if by is not None:
+            remember(tx, by, idempotency, account.id, now)
         deeds.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
     return Standing(account, month)
 

@@ -9,7 +9,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from orchestrator import plain
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
 from orchestrator.farm import Farm, deeds
-from orchestrator.model import Person
+from orchestrator.model import Account, Person
 
 MIN_PASSWORD_CHARS: Final = 12
 MAX_PASSWORD_CHARS: Final = 200
@@ -28,12 +28,17 @@ def add(farm: Farm, *, account_id: str, name: str, password: str) -> Person:
 
     Raises:
         BadRequest: the name is none, or the password is short.
+        NotFound: there is no such account.
         Conflict: the name is taken.
     """
     called = _name(name)
     hashed = _hashed(password)
     now = farm.clock()
     with farm.store.write() as tx:
+        if tx.get(Account, account_id) is None:
+            raise NotFound(
+                f"There is no account {account_id[:80]!r}.", next="List them: `farm account ls`."
+            )
         if tx.find(Person, name=called):
             raise Conflict(
                 f"There is somebody called {called} already.", next="Choose another name."

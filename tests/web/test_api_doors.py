@@ -241,3 +241,17 @@ def test_a_keys_use_is_written_once_a_minute(api: FlaskClient, house: Farm, cloc
     clock.advance(2)
     api.get("/api/v1/jobs")
     assert keys.listing(house, account_id(house))[0].used_at_ms == clock.now_ms
+
+
+def test_a_repeated_account_is_one_account(caller: Caller) -> None:
+    """An Idempotency-Key is kept for accounts too."""
+    admin, headers = caller(KeyKind.ADMIN), {"Idempotency-Key": "a"}
+    asked = {"name": "guest", "plan": "free"}
+    made = [
+        admin.post("/api/v1/accounts", json=asked, headers=headers).get_json()["id"]
+        for _ in range(2)
+    ]
+    assert len(set(made)) == 1
+    other = admin.post("/api/v1/accounts", json=asked | {"plan": "studio"}, headers=headers)
+    assert other.status_code == 422
+    assert len(admin.get("/api/v1/accounts").get_json()["data"]) == 2

@@ -125,6 +125,17 @@ def test_passwords_are_kept_as_argon2id(house: Farm, ada: str) -> None:
     assert person.password_hash not in repr(person)
 
 
+def test_an_operator_lets_people_of_other_accounts_in(app: Flask, caller: Caller) -> None:
+    """Somebody signs in for the account that was named; one that is none is a 404."""
+    admin = caller(KeyKind.ADMIN)
+    guest = admin.post("/api/v1/accounts", json={"name": "guest", "plan": "free"}).get_json()
+    asked = {"name": "Eve", "password": PASSWORD, "account_id": guest["id"]}
+    assert admin.post("/api/v1/people", json=asked).get_json()["account_id"] == guest["id"]
+    enter(app, "eve")
+    lost = admin.post("/api/v1/people", json=asked | {"name": "Bob", "account_id": "acc_none"})
+    assert lost.status_code == 404
+
+
 def test_operators_say_who_signs_in(app: Flask, caller: Caller) -> None:
     """People are added, listed, given a password and removed over the API."""
     admin = caller(KeyKind.ADMIN)

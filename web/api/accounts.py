@@ -9,6 +9,7 @@ from orchestrator.model import Json
 from orchestrator.tiers import Tier
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
+from web.api.promises import idempotency
 from web.api.responses import REFUSALS, SECURITY, AccountView, Listed
 from web.auth import clients, only_admin, own_account
 from web.context import farm
@@ -50,7 +51,14 @@ def listing(query: PageQuery) -> Response:
 def create(body: AccountBody) -> tuple[Json, int]:
     """Open an account on a plan."""
     only_admin()
-    made = off_hub(accounts.create, farm(), name=body.name, plan=body.plan)
+    made = off_hub(
+        accounts.create,
+        farm(),
+        name=body.name,
+        plan=body.plan,
+        by=own_account(),
+        idempotency=idempotency(),
+    )
     return _account(made), 201
 
 

@@ -10,8 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from orchestrator import storyboard
 from orchestrator.destination import MAX_URL_CHARS, parse
 from orchestrator.errors import BadRequest
-from orchestrator.farm import Idempotency
-from orchestrator.farm.keys import digest
 from orchestrator.model import Brief, SceneText, Size
 from orchestrator.plain import Label
 from orchestrator.states import JobState, OnExhausted
@@ -150,6 +148,8 @@ class PersonBody(Body):
 
     name: str = Field(min_length=1, max_length=100)
     password: SecretStr = Field(min_length=12, max_length=200)
+    account_id: str | None = Field(None, max_length=100)
+    """For whose account; absent: that of the key that asks."""
 
 
 class PasswordBody(Body):
@@ -370,28 +370,3 @@ def webhook_url(url: str | None) -> str | None:
     if url is not None:
         parse(url, webhook_rules(settings()))
     return url
-
-
-def idempotency() -> Idempotency | None:
-    """Return the client's Idempotency-Key with the digest of what it asks, or None."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if not key:
-        return None
-    if len(key) > 200 or not key.isprintable():
-        raise BadRequest("An Idempotency-Key has at most 200 characters, all of them visible.")
-    return Idempotency(key=key, body_sha256=request_digest())
-
-
-def request_digest() -> str:
-    """Return the SHA-256 of what this request asks, whatever its form's boundary is."""
-    asked = [request.method, request.path]
-    if request.mimetype == "multipart/form-data":
-        asked += [f"{name}={value}" for name, value in sorted(request.form.items(multi=True))]
-        for name, file in sorted(request.files.items(multi=True)):
-            file.seek(0)  # whoever kept it has read it to its end
-            content = file.read()
-            file.seek(0)
-            asked.append(f"{name}:{digest(content.hex())}")
-    else:
-        asked.append(request.get_data(as_text=True))
-    return digest("\n".join(asked))

@@ -23,11 +23,11 @@ from web.api.bodies import (
     JobsQuery,
     WishPath,
     brief_of,
-    idempotency,
     job_body,
     schema_of,
 )
 from web.api.events import stream
+from web.api.promises import idempotency
 from web.api.responses import REFUSALS, SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
 from web.api.sheets import FormatQuery
 from web.auth import account_scope, clients, own_account, still_live

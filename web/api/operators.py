@@ -19,8 +19,8 @@ from web.api.bodies import (
     RotateBody,
     UsageQuery,
     WorkerPath,
-    idempotency,
 )
+from web.api.promises import idempotency
 from web.api.responses import REFUSALS, SECURITY, CalibrationView, EconomicsView, Listed, View
 from web.auth import account_scope, clients, needs, only_admin, own_account
 from web.context import farm

@@ -35,11 +35,11 @@ def listing() -> Response:
 
 @bp.post("/people", responses={201: View})
 def add(body: PersonBody) -> tuple[Json, int]:
-    """Let somebody sign in for this key's account, with a name and a password."""
+    """Let somebody sign in with a name and a password, for this key's account or another."""
     row = off_hub(
         people.add,
         farm(),
-        account_id=own_account(),
+        account_id=body.account_id or own_account(),
         name=body.name,
         password=body.password.get_secret_value(),
     )

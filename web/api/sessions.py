@@ -14,8 +14,8 @@ from web.api.bodies import (
     SessionPath,
     TopUpBody,
     gpu_ms,
-    idempotency,
 )
+from web.api.promises import idempotency
 from web.api.responses import REFUSALS, SECURITY, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm

@@ -7,14 +7,8 @@ from orchestrator.farm import hooks
 from orchestrator.model import Delivery, Hook, Json
 from orchestrator.states import KeyKind
 from web.api import views
-from web.api.bodies import (
-    DeliveryPath,
-    HookBody,
-    HookPath,
-    PageQuery,
-    idempotency,
-    webhook_url,
-)
+from web.api.bodies import DeliveryPath, HookBody, HookPath, PageQuery, webhook_url
+from web.api.promises import idempotency
 from web.api.responses import REFUSALS, SECURITY, Listed, View
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
