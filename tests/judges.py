@@ -47,3 +47,9 @@ def sleeps(_: dict[str, Any]) -> bool:
 def mumbles(_: dict[str, Any]) -> str:
     """Say neither yes nor no."""
     return "maybe"
+
+
+def echoes(question: dict[str, Any]) -> dict[str, Any]:
+    """Refuse everything, in the asker's own words."""
+    ASKED.append(question)
+    return {"allow": False, "reason": question["prompt"]}

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 import rich_click as click
 
@@ -165,6 +166,8 @@ class Client:
     def _send(self, method: str, path: str, **more: Any) -> "httpx.Response":
         import httpx
 
+        if not path.isprintable():
+            raise NotFound("No id and no name has unseen characters in it.")
         try:
             return self._client().request(method, path, **more)
         except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -188,6 +191,11 @@ class Client:
             f"The farm at {self.url} cannot be reached: {what}.",
             next="Check the URL and that the farm runs: `farm status`, or start one: `farm up`.",
         )
+
+
+def part(name: str) -> str:
+    """Return a name that somebody chose as one part of an address."""
+    return quote(name.encode("utf-8", "surrogateescape"), safe="")
 
 
 def config() -> "Settings":

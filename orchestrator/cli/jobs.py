@@ -6,7 +6,7 @@ import rich_click as click
 
 from orchestrator.cli import output, progress
 from orchestrator.cli import render as rendering
-from orchestrator.cli.client import Json, connected, server
+from orchestrator.cli.client import Json, connected, part, server
 from orchestrator.states import JobState
 
 JOB = click.argument("job_id", metavar="JOB")
@@ -29,7 +29,7 @@ def ls(
     """List jobs, newest first."""
     with connected(server) as client:
         if session_id:
-            session_id = client.get(f"sessions/{session_id}")["id"]
+            session_id = client.get(f"sessions/{part(session_id)}")["id"]
         rows = client.every("jobs", limit=limit, state=state, session_id=session_id)
     if as_json:
         output.document({"data": rows})

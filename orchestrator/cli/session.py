@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json, connected, server
+from orchestrator.cli.client import Json, connected, part, server
 from orchestrator.cli.render import budget
 
 SESSION = click.argument("session_id", metavar="SESSION")
@@ -70,7 +70,7 @@ def create(name: str, gpu_seconds: str | None, server: str | None, as_json: bool
 def show(session_id: str, server: str | None, as_json: bool) -> None:
     """Show a session, by id or name."""
     with connected(server) as client:
-        row = client.get(f"sessions/{session_id}")
+        row = client.get(f"sessions/{part(session_id)}")
     _print(row, as_json=as_json)
 
 
@@ -83,7 +83,7 @@ def show(session_id: str, server: str | None, as_json: bool) -> None:
 def topup(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
     """Add GPU_SECONDS to a session's budget."""
     with connected(server) as client:
-        row = client.post(f"sessions/{session_id}/top-ups", {"gpu_seconds": gpu_seconds})
+        row = client.post(f"sessions/{part(session_id)}/top-ups", {"gpu_seconds": gpu_seconds})
     _print(row, as_json=as_json)
 
 
@@ -94,7 +94,7 @@ def topup(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) 
 def close(session_id: str, server: str | None, as_json: bool) -> None:
     """Take no more jobs in a session; what runs finishes within its hold."""
     with connected(server) as client:
-        row = client.post(f"sessions/{session_id}/close")
+        row = client.post(f"sessions/{part(session_id)}/close")
     _print(row, as_json=as_json)
 
 
@@ -106,7 +106,7 @@ def close(session_id: str, server: str | None, as_json: bool) -> None:
 def lower(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
     """Lower a session's budget to GPU_SECONDS: what is held or spent sinks as holds release."""
     with connected(server) as client:
-        row = client.put(f"sessions/{session_id}/limit", {"gpu_seconds": gpu_seconds})
+        row = client.put(f"sessions/{part(session_id)}/limit", {"gpu_seconds": gpu_seconds})
     _print(row, as_json=as_json)
 
 
@@ -122,9 +122,9 @@ def ledger(
     """Show every movement of a session's GPU-seconds."""
     with connected(server) as client:
         if as_csv:
-            output.echo(client.sheet(f"sessions/{session_id}/ledger"), nl=False)
+            output.echo(client.sheet(f"sessions/{part(session_id)}/ledger"), nl=False)
             return
-        rows = client.every(f"sessions/{session_id}/ledger", limit=limit)
+        rows = client.every(f"sessions/{part(session_id)}/ledger", limit=limit)
     if as_json:
         output.document({"data": rows})
         return

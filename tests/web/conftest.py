@@ -20,13 +20,9 @@ from orchestrator.states import KeyKind
 from orchestrator.store import open_store
 from orchestrator.wiring import farm_from
 from tests.factories import Clock, account_id, brief, make_farm
+from tests.web.street import Street, built
 from web.app import create_app
 
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
-)
-"""The smallest picture."""
 Caller = Callable[..., FlaskClient]
 
 
@@ -43,6 +39,14 @@ def app(house: Farm, tmp_path: Path) -> Flask:
     """The real application; answers are checked against their models."""
     config = Settings(home=tmp_path / "home", min_free_disk_mb=1)
     return create_app(house, config, {"TESTING": True})
+
+
+@pytest.fixture(scope="module")
+def street(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    """A farm on SQLite with people before its doors, the same for all tests of a module."""
+    folder = tmp_path_factory.mktemp("street")
+    (folder / "farm.sqlite").write_bytes(sqlite_template.read_bytes())
+    yield from built(f"sqlite:///{folder / 'farm.sqlite'}", folder)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def other(caller: Caller, house: Farm) -> FlaskClient:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
-    """A real web process; yields its URL, a key and a job's id."""
+    """A real web process; yields its URL, a key and a job's id. Its log is `web.log`."""
     home = tmp_path / "home"
     farm = farm_from(Settings(home=home, fake_model=True))
     opening.open_home(farm)
@@ -92,12 +96,14 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
     argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "-k", "gevent", "-w", "1"]
     argv += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout", "2"]
     env = dict(os.environ) | {"FARM_HOME": str(home), "FARM_FAKE_MODEL": "1"}  # noqa: TID251 - a child's
-    server = subprocess.Popen(argv, env=env)
+    with (tmp_path / "web.log").open("wb") as log:
+        server = subprocess.Popen(argv, env=env, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: httpx.get(f"{url}/healthz").is_success)
         yield url, token, job.id
     finally:
+        print((tmp_path / "web.log").read_text(errors="replace"))
         server.terminate()
         assert server.wait(20) == 0
 

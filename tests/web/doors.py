@@ -12,7 +12,7 @@ import yaml
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.web.conftest import PNG
+from tests.web.evil import picture
 from tests.web.evil_words import LABELS, Word
 
 API = "/api/v1"
@@ -158,8 +158,10 @@ def _of_names() -> Iterator[tuple[str, Door]]:
         key = word.text.encode("utf-8", "surrogatepass").decode("latin-1").strip()
         return len(key) <= 200 and key.isprintable()
 
+    small = picture(size=(8, 8))
+
     def character(people: People, text: str) -> TestResponse:
-        data = {"name": text, "video": (io.BytesIO(PNG), "a.png")}
+        data = {"name": text, "video": (io.BytesIO(small), "a.png")}
         return people.user.post("/v1/videos/characters", data=data)
 
     yield "a session's name", Door(session, names(), 201)

@@ -1,26 +1,17 @@
 """Evil names and prompts at every door: refused without a trace, or data and nothing else."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
-from flask import Flask
-from sqlalchemy import inspect, text
 
-from orchestrator.farm import Farm, accounts, keys, people
-from orchestrator.settings import Settings
-from orchestrator.states import KeyKind
-from orchestrator.store import open_store
-from tests.factories import Clock, account_id, make_farm
-from tests.web.doors import Door, People, doors, nothing
+from orchestrator.farm import people
+from tests.web.doors import Door, doors, nothing
 from tests.web.evil_words import REFUSED, Word, words
-from web.app import create_app
+from tests.web.street import Street, built
 
 WORDS = words()
 DOORS = doors()
-REFUSALS = range(400, 500)
 CONFLICT = 409
 LARGE = 100_000
 PART = 12
@@ -28,61 +19,6 @@ MAIN = ("prompt of a job", "prompt of a video", "a session's name", "a worker's 
 """Doors that every text which is taken goes through; the others take every twelfth."""
 TWINS = {("a session's name", "the NFD twin")}
 """Names that are there already, in letters put together otherwise."""
-
-
-@dataclass(frozen=True)
-class Street:
-    """A farm with all its doors, and somebody with each kind of key."""
-
-    house: Farm
-    app: Flask
-    crowd: People
-    folder: Path
-
-    def rows(self) -> dict[str, int]:
-        """Count the rows of every table."""
-        engine = self.house.store.engine  # type: ignore[attr-defined]
-        with engine.connect().execution_options(reads=True) as connection:
-            tables = inspect(connection).get_table_names()
-            return {t: connection.scalar(text(f'SELECT count(*) FROM "{t}"')) for t in tables}
-
-    def refuses(self, door: Door, sent: dict[str, Word]) -> None:
-        """See that a door refuses each text with a 4xx, and that nothing is there more."""
-        before = self.rows()
-        for title, word in sent.items():
-            answer = door.send(self.crowd, word.text)
-            told = (title, answer.status_code, answer.text[:300])
-            assert answer.status_code in REFUSALS, told
-            assert "Traceback" not in answer.text, told
-        assert self.rows() == before
-
-
-def built(url: str, folder: Path) -> Iterator[Street]:
-    """Yield a farm that counts no requests, whose account may have any number of jobs."""
-    store = open_store(url)
-    house = make_farm(store, Clock(), default_session_gpu_seconds=10**6)
-    accounts.set_plan(house, account_id(house), "unlimited")
-    beside = accounts.create(house, name="beside", plan="unlimited").account.id
-    config = Settings(home=folder / "home", min_free_disk_mb=1, rate_limit="")
-    app = create_app(house, config)
-    app.config["PROPAGATE_EXCEPTIONS"] = False
-
-    clients = []
-    for kind in (KeyKind.USER, KeyKind.ADMIN, KeyKind.JOIN, KeyKind.USER):
-        owner = beside if len(clients) == 3 else account_id(house)
-        _, token = keys.create(house, account_id=owner, kind=kind, name="test")
-        clients.append(app.test_client())
-        clients[-1].environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
-    yield Street(house, app, People(*clients), folder)
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def street(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
-    """A farm on SQLite, the same for all tests here."""
-    folder = tmp_path_factory.mktemp("street")
-    (folder / "farm.sqlite").write_bytes(sqlite_template.read_bytes())
-    yield from built(f"sqlite:///{folder / 'farm.sqlite'}", folder)
 
 
 @pytest.fixture(autouse=True)

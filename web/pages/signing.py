@@ -84,7 +84,9 @@ def _enter(visitor: Visitor, next_url: str) -> Response:
 
 
 def _own_path(url: str) -> str:
-    """Return a path of this site, or nothing where the address leads away from it."""
+    """Return a path of this site, or nothing where the address leads away from it or is none."""
+    if not url.isprintable():
+        return ""
     parts = urlsplit(url)
     leads_away = parts.scheme or parts.netloc or "\\" in url or not url.startswith("/")
     return "" if leads_away or url.startswith("//") else url
