@@ -39,10 +39,17 @@ class Tier:
     models: tuple[str, ...]
     weight: int
     """Share of the farm against other accounts."""
+    watermark: str
+    """What stands in the corner of its videos; empty: nothing does."""
     alerts: tuple[int, ...]
     """Percent of a budget, when spent; ascending."""
     on_alert: OnAlert
     """What the last of them does."""
+
+    @property
+    def mark(self) -> dict[str, str] | None:
+        """The watermark and the plan it is by, as a job keeps them from its submission on."""
+        return {"text": self.watermark, "plan": self.name} if self.watermark else None
 
     def check_session(self, limit_gpu_ms: int) -> None:
         """Refuse a session's budget that is larger than this plan allows.
@@ -166,6 +173,7 @@ class _Written(BaseModel):
     steps: Annotated[int, Field(strict=True, ge=1)] | None = None
     models: list[str]
     weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    watermark: Annotated[str, Field(pattern=r"^([!-~]([ -~]{0,22}[!-~])?)?$")] = ""
     alerts: list[Annotated[int, Field(strict=True, ge=1, le=100)]] = [50, 75, 90, 95, 100]
     on_alert: OnAlert = "notify"
 
@@ -190,6 +198,7 @@ def _tier(name: str, written: _Written) -> Tier:
         steps=written.steps,
         models=tuple(written.models),
         weight=written.weight,
+        watermark=written.watermark,
         alerts=tuple(sorted(set(written.alerts))),
         on_alert=written.on_alert,
     )

@@ -136,6 +136,8 @@ class RenderWork(Message):
     frames: tuple[FrameSpec, ...]
     stride: int = 1
     """How far its frames lie apart; over 1 each is a key frame, to lie between others'."""
+    watermark: str = ""
+    """What stands in the corner of the segment and the strip; the master has none."""
     image: str | None = None
     """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
     step_gpu_ms_prior: int

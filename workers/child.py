@@ -284,6 +284,7 @@ class Crew:
             fps=work.fps,
             frames=len(work.frames),
             apart=work.stride > 1,
+            watermark=work.watermark,
         )
         return render(
             work,

@@ -23,8 +23,10 @@ from orchestrator import programs
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.wire import MASTER, SEGMENT, STRIP
+from workers.watermark import Mark
 from workers.weave import TIME_BASE_PER_FRAME
 
+MARK: Final = "watermark.png"
 STRIP_HEIGHT: Final = 96
 STRIP_MAX_WIDTH: Final = 16_000
 """Wider strips are cut into rows: a JPEG ends at 65,535 pixels, browsers' canvases earlier."""
@@ -166,13 +168,18 @@ class SegmentWriter:
         fps: int,
         frames: int,
         apart: bool = False,
+        watermark: str = "",
     ) -> None:
-        """`apart`: other segments' frames will lie between these, so each is a key frame."""
+        """`apart`: other segments' frames will lie between these, so each is a key frame.
+
+        `watermark` stands in the corner of segment and strip; the master is what was painted.
+        """
         self._shape = (native.height, native.width, 3)
         self._segment, self._master, self._strip = (folder / n for n in (SEGMENT, MASTER, STRIP))
         self._tile = _tile(native, frames)
         keys_every = 1 if apart else 2 * fps
-        self._spec = _segment_spec(folder, native, output, fps, self._tile, keys_every)
+        self._mark = Mark(watermark, folder / MARK, output) if watermark else None
+        self._spec = _segment_spec(folder, native, output, fps, self._tile, keys_every, self._mark)
         self._process: Process | None = None
         self._written = 0
 
@@ -191,6 +198,8 @@ class SegmentWriter:
         assert frames.shape[1:] == self._shape, frames.shape
         if self._process is None:
             self._segment.parent.mkdir(parents=True, exist_ok=True)
+            if self._mark:
+                self._mark.draw()
             self._process = Process(self._spec, stdin=subprocess.PIPE)
         self._process.feed(memoryview(np.ascontiguousarray(frames).data).cast("B"))
         self._written += len(frames)
@@ -203,6 +212,7 @@ class SegmentWriter:
         """
         assert self._process is not None, "no frame was written"
         self._process.wait(FINISH_SECONDS)
+        self._unmark()
         self._tile.crop(self._strip, self._written)
         return self._segment, self._master, self._strip
 
@@ -212,6 +222,11 @@ class SegmentWriter:
             self._process.kill()
         for path in (self._segment, self._master, self._strip):
             path.unlink(missing_ok=True)
+        self._unmark()
+
+    def _unmark(self) -> None:
+        if self._mark:
+            self._mark.file.unlink(missing_ok=True)
 
 
 class _Tile:
@@ -237,7 +252,13 @@ def _tile(native: Size, frames: int) -> _Tile:
 
 
 def _segment_spec(
-    folder: Path, native: Size, output: Size, fps: int, tile: _Tile, keys_every: int
+    folder: Path,
+    native: Size,
+    output: Size,
+    fps: int,
+    tile: _Tile,
+    keys_every: int,
+    mark: Mark | None,
 ) -> Any:
     """Spell the command: one raw input, three outputs."""
     raw = ffmpeg.input(
@@ -249,7 +270,7 @@ def _segment_spec(
         framerate=fps,
         thread_queue_size=8,
     )
-    split = raw.filter_multi_output("split", 3)
+    split = raw.filter_multi_output("split", 2 if mark else 3)
     delivered = split.stream(0).filter(
         "scale",
         output.width,
@@ -258,10 +279,13 @@ def _segment_spec(
         out_color_matrix="bt709",
         out_range="tv",
     )
-    strip = (
-        split.stream(2)
-        .filter("scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc")
-        .filter("tile", f"{tile.columns}x{tile.rows}")
+    if mark:
+        marked = mark.over(delivered).filter_multi_output("split", 2)
+        delivered, seen = marked.stream(0), marked.stream(1)
+    else:
+        seen = split.stream(2)
+    strip = seen.filter("scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc").filter(
+        "tile", f"{tile.columns}x{tile.rows}"
     )
     return ffmpeg.merge_outputs(
         delivered.output(

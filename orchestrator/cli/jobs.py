@@ -191,6 +191,8 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
         f"{told['price']['usd']:.6f} USD"
         + (f" by rate card {' and '.join(told['rates'])}" if told["rates"] else "")
     )
+    for name, said in rendering.watermarked(told).items():
+        output.echo(f"{name}: {said}")
     for lost in told["not_charged"]:
         output.echo(
             f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}"
@@ -235,6 +237,7 @@ def _print(job: Json, *, as_json: bool) -> None:
             "prompt": output.brief(job["prompt"], 200),
             "understood": output.brief(rendering.understood(job), 200) or None,
             "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {job['steps']} steps",
+            **rendering.watermarked(job),
             "model": f"{job['model']}, seed {job['seed']}",
             "session": job["session_id"],
             "created": job["created_at"],

@@ -149,6 +149,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "based on": told["basis"],
             "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
             f"{told['fps']} a second, {told['steps']} steps, model {told['model']}",
+            **watermarked(told),
             "fits": f"{'yes' if told['fits'] else 'no'}: "
             f"{output.seconds(told['available_gpu_seconds'])} available",
         }
@@ -159,6 +160,12 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
         cost = output.seconds(other["gpu_seconds_p90"])
         output.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
     return 0
+
+
+def watermarked(told: Json) -> Json:
+    """Return the watermark of a quote, a job or a receipt as a fact; none where it has none."""
+    mark = told.get("watermark")
+    return {"watermark": f"{mark['text']!r}, by plan {mark['plan']}"} if mark else {}
 
 
 def say_fitted(quoted: Json) -> None:

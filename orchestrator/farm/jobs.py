@@ -58,6 +58,8 @@ class Estimate:
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
     """What gave so that it fits, in words."""
+    watermark: dict[str, str] | None = None
+    """Its text and the plan it is by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ def estimate(
         fits=fits,
         alternatives=others,
         fitted=asked.fitted,
+        watermark=tier.mark,
     )
 
 
@@ -317,6 +320,7 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
             "measured": asked.costs.factor(UnitKind.RENDER).samples > 0,
             "device_class": asked.costs.device_class,
             "fitted": asked.fitted,
+            "watermark": asked.tier.mark if asked.tier else None,
         },
         image=asked.brief.image,
         model=plan.model,

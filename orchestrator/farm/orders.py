@@ -60,6 +60,7 @@ def _render(table: Case, unit: Unit) -> RenderWork:
         micro_batch=plan.micro_batch,
         frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
         stride=unit.stride,
+        watermark=(job.quote.get("watermark") or {}).get("text", ""),
         image=job.brief.get("image"),
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,

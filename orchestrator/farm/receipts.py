@@ -47,6 +47,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         "rates": sorted({entry.rates for entry in entries if entry.rates}),
         "by_stage": dict(by_kind),
         "frames": job.frames_done,
+        "watermark": job.quote.get("watermark"),
         "energy_mj": sum(energies) if energies else None,
         "lines": lines,
         "entries": [

@@ -14,6 +14,8 @@ def test_the_shipped_plans_are_four() -> None:
     assert list(plans) == ["free", "creator", "studio", "unlimited"]
     assert {plan.alerts for plan in plans.values()} == {(50, 75, 90, 95, 100)}
     assert plans["unlimited"].month_gpu_ms is None
+    assert plans["free"].mark == {"text": "Framefarm", "plan": "free"}
+    assert plans["creator"].mark is None
 
 
 @pytest.mark.parametrize(
@@ -24,13 +26,14 @@ def test_the_shipped_plans_are_four() -> None:
         ("[plan.a]\nmodels = []", "session_gpu_seconds"),
         ("[plan.a]\nsession_gpu_seconds = -1\nmodels = []", "greater"),
         ("[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatt = 1", "watt"),
+        ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatermark = "été"', "watermark"),
         ("[plan.a", "Expected"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, fault: str) -> None:
     """A file that cannot be used is refused by its name and what is wrong in it."""
     file = tmp_path / "plans.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(BadRequest, match=fault) as refused:
         tiers.load(file)
     assert str(file) in refused.value.message

@@ -6,7 +6,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from flask import Response
 
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, PlanLimit
 from orchestrator.farm import jobs
 from orchestrator.farm.extensions import video_frames
 from orchestrator.farm.jobs import UnitView
@@ -24,7 +24,16 @@ def frames_zip(job: Job) -> Response:
 
     Raises:
         NotFound: there is none yet, or they are not kept any more.
+        PlanLimit: the job's plan puts a watermark on its pictures, and these have none.
     """
+    if mark := job.quote.get("watermark"):
+        raise PlanLimit(
+            f"The frames have no watermark, and this job was submitted under the plan "
+            f"{mark['plan']}, whose pictures have one.",
+            next="Take the video; or change the plan and run the job again "
+            f"(`farm jobs rerun {job.id}`).",
+            limit="watermark",
+        )
     done = _masters(job)
     if not done:
         raise NotFound(

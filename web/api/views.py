@@ -113,6 +113,7 @@ def job(row: Job) -> Json:
             "rates": quoted["rates"],
             "fitted": quoted["fitted"],
         },
+        "watermark": quoted.get("watermark"),
         "usage": {
             "gpu_seconds": seconds(row.spent_gpu_ms),
             "held_gpu_seconds": seconds(row.held_gpu_ms),
@@ -143,6 +144,7 @@ def quote(estimate: Estimate) -> Json:
         "basis": estimate.quote.basis,
         "fits": estimate.fits,
         "fitted": estimate.fitted,
+        "watermark": estimate.watermark,
         "session_id": estimate.session.id,
         "available_gpu_seconds": seconds(estimate.available_gpu_ms),
         "model": estimate.plan.model,
