@@ -45,6 +45,11 @@ def plan_from_json(facts: Json) -> Plan:
     return plan
 
 
+def own_plan(facts: Json) -> Plan:
+    """Return a plan that the farm wrote itself, which nobody has to check."""
+    return _plans().validate_python(facts)
+
+
 def brief_from_json(facts: Json) -> Brief:
     """Return the brief that `brief_json` wrote.
 

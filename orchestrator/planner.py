@@ -27,13 +27,14 @@ from orchestrator.model import (
     Shot,
     Size,
 )
-from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+from orchestrator.plan_json import brief_from_json, brief_json, own_plan, plan_from_json, plan_json
 from orchestrator.states import OnExhausted
 
 __all__ = [
     "brief_from_json",
     "brief_json",
     "frames",
+    "own_plan",
     "plan",
     "plan_from_json",
     "plan_json",

@@ -72,6 +72,5 @@ def _pool() -> ThreadPool:
     """Return this application's threads; made with its first request, after the fork."""
     kept = current_app.extensions
     if "threads" not in kept:
-        one = kept["farm"].store.engine.dialect.name == "sqlite"
-        kept["threads"] = ThreadPool(1 if one else THREADS)
+        kept["threads"] = ThreadPool(1 if kept["farm"].store.one_writer else THREADS)
     return kept["threads"]

@@ -75,10 +75,7 @@ def complete() -> Response:
     """Accept, settle, and hand out what comes next."""
     report = _read(CompleteRequest)
     worker = _worker_id()
-    for file in report.receipt.artifacts:
-        key = f"units/{_unit_of(report)}/{report.fence}/{file.name}"
-        if not off_hub(artifacts().exists, key):
-            raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
+    off_hub(_check_files, worker, report)
     rule_on_frames(worker, report)
     return _answer(off_hub(work.complete, farm(), worker, report))
 
@@ -117,8 +114,14 @@ def _worker_id() -> str:
     return worker_id
 
 
-def _unit_of(report: CompleteRequest) -> str:
-    return off_hub(work.unit_of, farm(), _worker_id(), report.lease_id)
+def _check_files(worker_id: str, report: CompleteRequest) -> None:
+    """Refuse a report whose files are not all there. Blocking: SQL, disk."""
+    if not report.receipt.artifacts:
+        return
+    unit_id = work.unit_of(farm(), worker_id, report.lease_id)
+    for file in report.receipt.artifacts:
+        if not artifacts().exists(f"units/{unit_id}/{report.fence}/{file.name}"):
+            raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
 
 
 def _pieces() -> Iterator[bytes]:

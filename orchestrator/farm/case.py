@@ -34,7 +34,7 @@ class Case(Books):
     @cached_property
     def plan(self) -> Plan:
         """The plan that was quoted; its batches are one run."""
-        return planner.plan_from_json(self.job.plan)
+        return planner.own_plan(self.job.plan)
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""

@@ -25,7 +25,7 @@ def video_frames(job: Job) -> int:
 
 def origin(source: Job) -> Origin:
     """Return what an extension of a finished job goes on from."""
-    last = planner.plan_from_json(source.plan).shots[-1]
+    last = planner.own_plan(source.plan).shots[-1]
     return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
 
 

@@ -124,6 +124,9 @@ class Transaction(Protocol):
 class Store(Protocol):
     """Where the truth is."""
 
+    one_writer: bool
+    """Whether a writer keeps all others out, so that rows need no order to be locked in."""
+
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that only looks."""
 

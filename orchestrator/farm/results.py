@@ -59,16 +59,22 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
         if lease.state is LeaseState.OPEN:
             assert worker, "its lease names it"
             lease = _resolve(farm, tx, lease, worker, request, now)
-    orders: tuple[Order, ...] = ()
-    if request.claim_next:  # in a transaction of its own: it may lock another session
-        with farm.store.write() as tx:
-            worker = tx.get(Worker, worker_id, lock=True)  # as it is after this result
-            assert worker, "its lease names it"
-            again = grants.redeliver(farm, tx, worker, now)
-            orders = grants.grant(farm, tx, worker, None, now) if again is None else again
+        orders: tuple[Order, ...] = ()
+        if request.claim_next and farm.store.one_writer:
+            orders = _next(farm, tx, worker_id, now)
+    if request.claim_next and not farm.store.one_writer:
+        with farm.store.write() as tx:  # one of its own: it may lock another session's rows
+            orders = _next(farm, tx, worker_id, now)
     return CompleteAnswer(
         settled_gpu_ms=lease.settled_gpu_ms, lost_gpu_ms=lease.lost_gpu_ms, orders=orders
     )
+
+
+def _next(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> tuple[Order, ...]:
+    worker = tx.get(Worker, worker_id, lock=True)  # as it is after its result
+    assert worker, "its lease names it"
+    again = grants.redeliver(farm, tx, worker, now_ms)
+    return grants.grant(farm, tx, worker, None, now_ms) if again is None else again
 
 
 def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed: bool) -> None:

@@ -95,7 +95,7 @@ def find_in(
 ) -> Session:
     """Return a session by id or name, within an open transaction."""
     wanted = plain.normal(name_or_id) if name_or_id else DEFAULT_SESSION
-    session = tx.get(Session, wanted, lock=lock)
+    session = tx.get(Session, wanted, lock=lock) if wanted.startswith("ses_") else None
     if session is None or session.account_id != account_id:
         named = tx.find(Session, account_id=account_id, name=wanted, lock=lock)
         if not named:

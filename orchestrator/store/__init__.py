@@ -19,9 +19,10 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.one_writer = engine.dialect.name == "sqlite"
         # When its last connection closes, SQLite folds its log into the file, which takes
         # longer than a transaction. This one stays open, so that none of ours is the last.
-        self._anchor = engine.connect() if engine.dialect.name == "sqlite" else None
+        self._anchor = engine.connect() if self.one_writer else None
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

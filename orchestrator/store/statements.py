@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from orchestrator.model import Json
 from orchestrator.states import RUNNABLE, LeaseState, UnitState
-from orchestrator.store.tables import jobs, leases, months, sessions, units
+from orchestrator.store.tables import facts, jobs, leases, months, sessions, units
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 _READY: Final = (
@@ -34,6 +34,8 @@ _READY: Final = (
 )
 """The units of some queues that may be granted now."""
 _BY_AGE: Final = (units.c.created_at_ms, units.c.id)
+
+FACTS: Final = select(facts.c.name, facts.c.value)
 
 SESSIONS_WITH_WORK: Final = (
     select(sessions)

@@ -15,11 +15,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Delivery, Json, Lease, Sample, Session, Unit
+from orchestrator.model import Delivery, Json, Lease, Person, Sample, Session, Unit
 from orchestrator.states import RUNNABLE, DeliveryState, HookState, UnitState
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.statements import (
+    FACTS,
     LAPSED_LEASES,
     READY_UNITS,
     SESSIONS_WITH_WORK,
@@ -57,13 +58,24 @@ class Transaction(Books):
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._ours: dict[tuple[type[Any], str], Any] = {}
+        """Rows as they stand that nobody else changes until we commit."""
+        self._facts: dict[str, Any] | None = None
 
     # --- any noun ------------------------------------------------------------------------
 
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id. `lock`: nobody else changes it until we commit."""
+        if key is None:
+            return None
+        ours: T | None = self._ours.get((cls, key))
+        if ours is not None:
+            return ours
         row = self.connection.execute(by_id(TABLES[cls], lock=lock), {"id_": key}).first()
-        return _noun(cls, row) if row else None
+        found = _noun(cls, row) if row else None
+        if lock and found is not None:
+            self._ours[cls, key] = found
+        return found
 
     def find(
         self,
@@ -83,7 +95,10 @@ class Transaction(Books):
         bounds = {"after": after, "before": before, "limit": limit}
         query, values = finding(TABLES[cls], order, bounds, equal, lock=lock)
         rows = self.connection.execute(query, values)
-        return [_noun(cls, row) for row in rows]
+        found = [_noun(cls, row) for row in rows]
+        if lock:
+            self._ours |= {(cls, _columns(row)["id"]): row for row in found}
+        return found
 
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row, in the order of ids: for who needs but a few."""
@@ -111,6 +126,7 @@ class Transaction(Books):
         query = changing(TABLES[type(new)], guards, tuple(changed))
         if self.connection.execute(query, values).rowcount != 1:
             raise Conflict(f"{type(new).__name__} {before['id']} changed meanwhile.")
+        self._ours[type(new), before["id"]] = new
         return new
 
     # --- events, facts, idempotency ---------------------------------------------------------
@@ -127,8 +143,9 @@ class Transaction(Books):
 
     def fact(self, name: str) -> Any:
         """Return one of the farm's own facts, or None."""
-        query = select(tables.facts.c.value).where(tables.facts.c.name == name)
-        return self.connection.scalar(query)
+        if self._facts is None:
+            self._facts = {row.name: row.value for row in self.connection.execute(FACTS)}
+        return self._facts.get(name)
 
     def set_fact(self, name: str, value: Any) -> None:
         """Write one of the farm's own facts."""
@@ -137,6 +154,7 @@ class Transaction(Books):
         self.connection.execute(
             query.on_conflict_do_update(index_elements=["name"], set_={"value": value})
         )
+        self._facts = None
 
     def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:
         """Return (body_sha256, result_id) of an idempotency key that was used."""
@@ -313,6 +331,7 @@ class Transaction(Books):
     def remove_person(self, person_id: str) -> None:
         """Delete somebody who may sign in."""
         self.connection.execute(delete(tables.people).where(tables.people.c.id == person_id))
+        self._ours.pop((Person, person_id), None)
 
     def forget_job(self, job_id: str) -> None:
         """Delete a job's events; its rows stay, since the ledger names them."""

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from orchestrator.farm.jobs import UnitView
 from orchestrator.farm.waiting import Waiting
 from orchestrator.model import Job, Json, Plan, Session
-from orchestrator.plan_json import plan_from_json
+from orchestrator.plan_json import own_plan
 from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
 from orchestrator.wire import STRIP
 from web.pages import words
@@ -128,7 +128,7 @@ def job_view(
     return JobView(
         job=job,
         prompt=job.brief["prompt"],
-        plan=plan_from_json(job.plan),
+        plan=own_plan(job.plan),
         label=words.state(job.state, job.wish, job.pause_reason),
         tone=words.tone(job.state),
         stages=_stages(job),
@@ -150,7 +150,7 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
     """Return the batches of a job in frame order; before its plan is done, those it was quoted."""
     renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
     if not renders:
-        plan = plan_from_json(job.plan)
+        plan = own_plan(job.plan)
         return tuple(
             Tile(
                 unit_id=f"batch-{batch.first_frame}",
