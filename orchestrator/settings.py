@@ -14,12 +14,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_CHARS = 32
 MIN_DISTINCT_CHARS = 8
+WORDS_OF_EXAMPLES = ("change", "secret", "password", "example", "default", "framefarm")
+"""What stands in documents where a secret belongs, and in no random one of 32 characters."""
 MAKE_ONE = "make one with `openssl rand -hex 32`"
 
 
 def is_guessable(secret: str) -> bool:
-    """Tell whether a secret that an operator chose is short or repetitive."""
-    return len(secret) < MIN_SECRET_CHARS or len(set(secret)) < MIN_DISTINCT_CHARS
+    """Tell whether a secret that an operator chose is short, repetitive or an example's."""
+    short = len(secret) < MIN_SECRET_CHARS or len(set(secret)) < MIN_DISTINCT_CHARS
+    repeats = secret in (secret + secret)[1:-1] or secret[:16] in secret[1:]
+    return short or repeats or any(word in secret.lower() for word in WORDS_OF_EXAMPLES)
 
 
 def default_home() -> Path:

@@ -25,6 +25,7 @@ from orchestrator.model import Brief, Job, Json, Ruling
 from orchestrator.planner import brief_json
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
+from web.api.bodies import UNSTORED
 from web.context import artifacts, farm, policies
 from web.hub import off_hub
 
@@ -94,7 +95,8 @@ def rule_on_prompt(brief: Brief, account_id: str) -> Ruling | None:
     if judge is None:
         return None
     facts = brief_json(brief)
-    pictures = [_picture(facts.pop("image"))] if brief.image else []
+    image = facts.pop("image")  # one that no model takes is not kept: the planner refuses it
+    pictures = [_picture(image)] if image and image != UNSTORED else []
     facts |= {"stage": "prompt", "account_id": account_id, "images": pictures}
     return policies().ask(judge, facts)
 

@@ -37,9 +37,16 @@ def test_the_web_process_loads_no_broker_and_no_model() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("secret", ["change-me", "hunter2", "0" * 64, "abab" * 20, "x" * 31])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *("change-me", "hunter2", "0" * 64, "abab" * 20, "x" * 31),
+        *("changeme-changeme-changeme-changeme", "this is my Secret key for the farm's web"),
+        "0123456789abcdef" * 4,
+    ],
+)
 def test_a_guessable_secret_starts_nothing(house: Farm, secret: str) -> None:
-    """Short or repetitive secrets are refused, with how to make a good one."""
+    """Short or repetitive secrets, and examples', are refused, with how to make a good one."""
     with pytest.raises(
         ValidationError, match="FARM_SECRET_KEY can be guessed; make one with"
     ) as refused:

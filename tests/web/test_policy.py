@@ -163,6 +163,15 @@ def test_the_policy_sees_what_was_asked(house: House) -> None:
     assert "inputs/" not in json.dumps(question)
 
 
+def test_a_picture_that_no_model_takes_is_refused_as_that(house: House) -> None:
+    """It is not kept, so the policy is not shown it, and the refusal speaks of the model."""
+    studio = house(policy_prompt="tests.judges:allows")
+    body = {"prompt": "a dog", "model": "fake", "image": (io.BytesIO(PNG), "x.png")}
+    answer = studio.api.post(JOBS, data=body)
+    assert (answer.status_code, answer.get_json()["code"]) == (422, "bad_request")
+    assert "image" in answer.get_json()["detail"]
+
+
 def test_a_quote_asks_nobody(house: House) -> None:
     """Only what would be made is judged."""
     studio = house(policy_prompt="tests.judges:refuses")
