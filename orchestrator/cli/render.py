@@ -28,7 +28,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> st
     return value
 
 
-def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Check seconds of budget: more than nothing, at most three decimal places."""
     if value is None:
         return None
@@ -38,7 +38,7 @@ def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
         raise click.BadParameter(f"{value!r} is not a number.") from None
     if not number.is_finite() or number <= 0 or number != round(number, 3):
         raise click.BadParameter("it must be above 0 with at most three decimal places.")
-    return format(number, "f")
+    return float(number)
 
 
 def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:

@@ -55,7 +55,7 @@ def ls(server: str | None, as_json: bool) -> None:
 )
 @server
 @output.as_json
-def create(name: str, gpu_seconds: str | None, server: str | None, as_json: bool) -> None:
+def create(name: str, gpu_seconds: float | None, server: str | None, as_json: bool) -> None:
     """Create a session."""
     wish = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
     with connected(server) as client:
@@ -80,7 +80,7 @@ def show(session_id: str, server: str | None, as_json: bool) -> None:
 @click.argument("gpu_seconds", callback=budget)
 @server
 @output.as_json
-def topup(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
+def topup(session_id: str, gpu_seconds: float, server: str | None, as_json: bool) -> None:
     """Add GPU_SECONDS to a session's budget."""
     with connected(server) as client:
         row = client.post(f"sessions/{part(session_id)}/top-ups", {"gpu_seconds": gpu_seconds})
@@ -103,7 +103,7 @@ def close(session_id: str, server: str | None, as_json: bool) -> None:
 @click.argument("gpu_seconds", callback=budget)
 @server
 @output.as_json
-def lower(session_id: str, gpu_seconds: str, server: str | None, as_json: bool) -> None:
+def lower(session_id: str, gpu_seconds: float, server: str | None, as_json: bool) -> None:
     """Lower a session's budget to GPU_SECONDS: what is held or spent sinks as holds release."""
     with connected(server) as client:
         row = client.put(f"sessions/{part(session_id)}/limit", {"gpu_seconds": gpu_seconds})

@@ -9,8 +9,9 @@ from orchestrator.model import Json
 from orchestrator.tiers import Tier
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
+from web.api.described import REFUSALS
 from web.api.promises import idempotency
-from web.api.responses import REFUSALS, SECURITY, AccountView, Listed
+from web.api.responses import SECURITY, AccountView, Listed
 from web.auth import clients, only_admin, own_account
 from web.context import farm
 from web.hub import off_hub

@@ -1,46 +1,34 @@
 """What clients send: closed pydantic models, checked once at the door."""
 
 import json
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator import storyboard
 from orchestrator.destination import MAX_URL_CHARS, parse
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, SceneText, Size
+from orchestrator.model import Brief, Json, SceneText, Size
 from orchestrator.plain import Label
 from orchestrator.states import JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
+from web.api.amounts import FORM, GpuSeconds, GpuSecondsOrZero, gpu_ms
 from web.api.extending import going_on
 from web.api.sheets import FormatQuery
 from web.context import farm, settings
-
-
-def _three_places(value: Decimal) -> Decimal:
-    if value.is_finite() and value != round(value, 3):
-        raise ValueError("at most three decimal places")
-    return value
-
 
 UNSTORED = "inputs/unstored"
 """Stands for a picture that a quote only looks at, or that no model takes."""
 MAX_ID = 2**63 - 1
 """Of an event: what both databases can hold."""
 
-GpuSeconds = Annotated[
-    Decimal, Field(gt=0, le=10**9, allow_inf_nan=False), AfterValidator(_three_places)
-]
-"""Seconds of budget; more than three places would not be whole GPU-ms."""
-
 
 class Body(BaseModel):
-    """A misspelt field is an error."""
+    """A misspelt field is an error, and so is "1" for 1."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SessionBody(Body):
@@ -54,9 +42,7 @@ class SessionBody(Body):
 class LimitBody(Body):
     """A lower limit for a session."""
 
-    gpu_seconds: Annotated[
-        Decimal, Field(ge=0, le=10**9, allow_inf_nan=False), AfterValidator(_three_places)
-    ]
+    gpu_seconds: GpuSecondsOrZero
 
 
 class AccountPath(BaseModel):
@@ -109,13 +95,18 @@ class JobBody(Body):
     extends: str | None = Field(None, max_length=100)
     """Id of a finished job: its video, and these frames behind it."""
     max_gpu_seconds: GpuSeconds | None = None
-    on_exhausted: OnExhausted = OnExhausted.PAUSE
+    on_exhausted: OnExhausted = Field(OnExhausted.PAUSE, strict=False)
     """What to do when the budget runs out: wait for more, make a video of the frames that are
     finished (the whole story at a lower frame rate, if need be), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
     fit: bool = False
     """Where it does not fit what is left, take the best variant that does."""
+
+    @classmethod
+    def from_texts(cls, fields: Json) -> Self:
+        """Return what a form says: its numbers are texts."""
+        return cls.model_validate(fields, strict=False, context=FORM)
 
 
 class HookBody(Body):
@@ -276,11 +267,6 @@ class EventsQuery(BaseModel):
     after: int = Field(0, ge=0, le=MAX_ID)
 
 
-def gpu_ms(seconds: Decimal) -> int:
-    """Return seconds of budget as GPU-ms; exact."""
-    return int(seconds * 1000)
-
-
 def job_body() -> JobBody:
     """Return the body of a job, from JSON or from a multipart form.
 
@@ -291,26 +277,8 @@ def job_body() -> JobBody:
         facts: dict[str, Any] = {k: v for k, v in request.form.items() if v != ""}
         if isinstance(facts.get("storyboard"), str):
             facts["storyboard"] = read_json(facts["storyboard"])
-        return JobBody.model_validate(facts)
+        return JobBody.from_texts(facts)
     return JobBody.model_validate(read_json(request.get_data(as_text=True)))
-
-
-def schema_of(body: type[BaseModel]) -> Any:
-    """Return a body's JSON schema with its parts in their places: OpenAPI finds no `$defs`."""
-    schema = body.model_json_schema()
-    parts = schema.pop("$defs", {})
-
-    def whole(node: Any) -> Any:
-        if isinstance(node, list):
-            return [whole(each) for each in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            part = parts[node["$ref"].rpartition("/")[2]]
-            return whole({**part, **{k: v for k, v in node.items() if k != "$ref"}})
-        return {name: whole(value) for name, value in node.items()}
-
-    return whole(schema)
 
 
 def read_json(text: str) -> Any:

@@ -6,6 +6,7 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import fleet, jobs
+from web.api.described import content
 from web.api.responses import Health
 from web.context import farm
 from web.hub import off_hub
@@ -20,7 +21,7 @@ def healthz() -> Response:
     return jsonify(status="ok", version=version("framefarm"))
 
 
-@bp.get("/metrics", responses={200: None})
+@bp.get("/metrics", responses=content("text/plain", description="In Prometheus' text format."))
 def metrics() -> Response:
     """Give the depth of each queue, and the devices idle beside it, to Prometheus."""
     depths = off_hub(fleet.queues, farm())

@@ -24,11 +24,11 @@ from web.api.bodies import (
     WishPath,
     brief_of,
     job_body,
-    schema_of,
 )
+from web.api.described import REFUSALS, content, form_of, schema_of, sheet_of
 from web.api.events import stream
 from web.api.promises import idempotency
-from web.api.responses import REFUSALS, SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
+from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
 from web.api.sheets import FormatQuery
 from web.auth import account_scope, clients, own_account, still_live
 from web.context import artifacts, farm
@@ -49,21 +49,12 @@ FILES = {
     "poster": ("image/jpeg", "jpg"),
     "sheet": ("image/jpeg", "jpg"),
 }
+KINDS = sorted({kind for kind, _ in FILES.values()})
 BODY: Any = {
     "required": True,
     "content": {
         "application/json": {"schema": schema_of(JobBody)},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "description": "The same fields as form fields, and files.",
-                "properties": {
-                    "prompt": {"type": "string"},
-                    "image": {"type": "string", "format": "binary"},
-                    "storyboard": {"type": "string", "format": "binary"},
-                },
-            }
-        },
+        "multipart/form-data": {"schema": form_of(JobBody, "image", "storyboard")},
     },
 }
 
@@ -132,7 +123,7 @@ def wish(path: WishPath) -> Response:
     return _shown(off_hub(VERBS[path.verb], farm(), account_scope(), path.job_id))
 
 
-@bp.get("/jobs/<job_id>/events", responses={200: None, 204: None})
+@bp.get("/jobs/<job_id>/events", responses={**content("text/event-stream"), 204: None})
 def events(path: JobPath, query: EventsQuery) -> Response:
     """Follow a job by server-sent events; a broken stream resumes by Last-Event-ID.
 
@@ -144,7 +135,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
     return stream(job, after, still=still_live)
 
 
-@bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses={200: None})
+@bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses=content(*KINDS))
 def file(path: FilePath) -> Response:
     """Fetch a finished job's video, poster or contact sheet; ranges are answered."""
     return finished_file(off_hub(jobs.get, farm(), account_scope(), path.job_id), path.name)
@@ -169,13 +160,13 @@ def finished_file(job: Job, name: str) -> Response:
     )
 
 
-@bp.get("/jobs/<job_id>/frames.zip", responses={200: None})
+@bp.get("/jobs/<job_id>/frames.zip", responses=content("application/zip"))
 def frames(path: JobPath) -> Response:
     """Fetch the frames that are done as the model painted them, as PNGs in a ZIP."""
     return archive.frames_zip(off_hub(jobs.get, farm(), account_scope(), path.job_id))
 
 
-@bp.get("/jobs/<job_id>/preview", responses={200: None})
+@bp.get("/jobs/<job_id>/preview", responses=content("image/jpeg"))
 def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
@@ -191,7 +182,7 @@ def preview(path: JobPath) -> Response:
     )
 
 
-@bp.get("/jobs/<job_id>/receipt", responses={200: ReceiptView})
+@bp.get("/jobs/<job_id>/receipt", responses=sheet_of(ReceiptView))
 def receipt(path: JobPath, query: FormatQuery) -> Response:
     """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
     told = views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))

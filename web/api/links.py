@@ -17,8 +17,9 @@ from orchestrator.model import Json
 from orchestrator.states import Scope
 from web.api import views
 from web.api.bodies import Body, JobPath
-from web.api.jobs import finished_file
-from web.api.responses import REFUSALS, SECURITY, View
+from web.api.described import REFUSALS, content
+from web.api.jobs import KINDS, finished_file
+from web.api.responses import SECURITY, View
 from web.auth import account_scope, needs
 from web.context import farm
 from web.hub import off_hub
@@ -56,7 +57,7 @@ def create(path: JobPath, body: LinkBody) -> tuple[Json, int]:
     return {"object": "link", "url": url, "expires_at": views.when(until_ms)}, 201
 
 
-@bp.get("/files/<token>", responses={200: None})
+@bp.get("/files/<token>", responses=content(*KINDS))
 def fetch(path: LinkPath) -> Response:
     """Fetch the file that a signed link opens; ranges are answered, no key is asked for."""
     gone = NotFound("This link is not valid or has ended.", next="Ask its owner for a new one.")

@@ -20,8 +20,18 @@ from web.api.bodies import (
     UsageQuery,
     WorkerPath,
 )
+from web.api.described import REFUSALS, sheet_of
 from web.api.promises import idempotency
-from web.api.responses import REFUSALS, SECURITY, CalibrationView, EconomicsView, Listed, View
+from web.api.responses import (
+    SECURITY,
+    CalibrationView,
+    EconomicsView,
+    KeyView,
+    Listed,
+    ModelView,
+    View,
+    WorkerView,
+)
 from web.auth import account_scope, clients, needs, only_admin, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -44,7 +54,7 @@ def models() -> Response:
     return jsonify(data=[views.model(card) for card in farm().catalog.cards.values()])
 
 
-@bp.get("/models/<model_id>", responses={200: View})
+@bp.get("/models/<model_id>", responses={200: ModelView})
 def model(path: ModelPath) -> Response:
     """Show a model: its limits, its words, its scores."""
     card = farm().catalog.cards.get(path.model_id)
@@ -59,7 +69,7 @@ def workers() -> Response:
     return jsonify(data=[views.worker(row) for row in off_hub(fleet.workers, farm())])
 
 
-@bp.post("/workers/<worker_id>/<any(drain, admit):verb>", responses={200: View})
+@bp.post("/workers/<worker_id>/<any(drain, admit):verb>", responses={200: WorkerView})
 def set_worker(path: WorkerPath) -> Response:
     """Give a worker nothing new, or let it work again."""
     only_admin()
@@ -102,7 +112,7 @@ def rate_cards() -> Response:
     return jsonify(data=[views.rate_card(card, holds=card is now) for card in cards])
 
 
-@bp.get("/usage", responses={200: Listed})
+@bp.get("/usage", responses=sheet_of(Listed))
 def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""
     since = farm().clock() - round(query.since_seconds * 1000)
@@ -113,7 +123,7 @@ def usage(query: UsageQuery) -> Response:
     return jsonify(data=shown)
 
 
-@bp.get("/usage/economics", responses={200: EconomicsView})
+@bp.get("/usage/economics", responses=sheet_of(EconomicsView))
 def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     only_admin()
@@ -126,7 +136,7 @@ def books(query: EconomicsQuery) -> Response:
     return jsonify(told)
 
 
-@bp.get("/usage/calibration", responses={200: CalibrationView})
+@bp.get("/usage/calibration", responses=sheet_of(CalibrationView))
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
     told = off_hub(calibration.calibration, farm(), query.jobs)
@@ -143,7 +153,7 @@ def list_keys() -> Response:
     )
 
 
-@bp.post("/keys", responses={201: View})
+@bp.post("/keys", responses={201: KeyView})
 def create_key(body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once, and a repeated request is answered without it."""
     only_admin()
@@ -159,14 +169,14 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
     return holders.key(row, token), 201
 
 
-@bp.delete("/keys/<key_id>", responses={200: View})
+@bp.delete("/keys/<key_id>", responses={200: KeyView})
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
     needs(Scope.READ)
     return jsonify(holders.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
-@bp.post("/keys/<key_id>/rotate", responses={201: View})
+@bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
 def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
     """Make the key that takes this one's place; both live for a while. Its token is shown once."""
     needs(Scope.READ)

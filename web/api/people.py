@@ -8,7 +8,8 @@ from orchestrator.model import Json
 from orchestrator.states import Scope
 from web.api import holders, views
 from web.api.bodies import PasswordBody, PersonBody, PersonPath
-from web.api.responses import REFUSALS, SECURITY, Listed, View
+from web.api.described import REFUSALS
+from web.api.responses import SECURITY, Listed, PersonView
 from web.auth import needs, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -33,7 +34,7 @@ def listing() -> Response:
     return jsonify(data=[holders.person(row) for row in off_hub(people.listing, farm())])
 
 
-@bp.post("/people", responses={201: View})
+@bp.post("/people", responses={201: PersonView})
 def add(body: PersonBody) -> tuple[Json, int]:
     """Let somebody sign in with a name and a password, for this key's account or another."""
     row = off_hub(
@@ -46,7 +47,7 @@ def add(body: PersonBody) -> tuple[Json, int]:
     return holders.person(row), 201
 
 
-@bp.put("/people/<person_id>/password", responses={200: View})
+@bp.put("/people/<person_id>/password", responses={200: PersonView})
 def set_password(path: PersonPath, body: PasswordBody) -> Response:
     """Give somebody another password; their browsers are signed out."""
     secret = body.password.get_secret_value()

@@ -13,25 +13,57 @@ class View(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-PROBLEM: Final[dict[str, Any]] = {
-    "description": "RFC 9457: what happened, and what to do next.",
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail", "code", "next"],
-                "properties": {
-                    "status": {"type": "integer"},
-                    **{name: {"type": "string"} for name in ("type", "title", "detail")},
-                    **{name: {"type": "string"} for name in ("code", "next")},
-                },
-            }
-        }
-    },
-}
-"""Every refusal."""
+class KeyView(View):
+    """A key; its token only where it was just made."""
 
-REFUSALS: Final[dict[Any, Any]] = {"4XX": PROBLEM, "422": PROBLEM}
+    id: str
+    kind: str
+    scopes: list[str]
+    name: str
+    account_id: str | None
+    token: str | None = None
+
+
+class PersonView(View):
+    """Somebody who may sign in to the pages."""
+
+    id: str
+    name: str
+    account_id: str
+
+
+class WebhookView(View):
+    """An endpoint; its secret only where it was just made."""
+
+    id: str
+    url: str
+    events: list[str]
+    state: str
+    secret: str | None = None
+
+
+class DeliveryView(View):
+    """A message to an endpoint, and the tries to send it."""
+
+    id: str
+    webhook_id: str
+    type: str
+    state: str
+    tries: list[dict[str, Any]]
+
+
+class WorkerView(View):
+    """A worker."""
+
+    id: str
+    name: str
+    state: str
+
+
+class ModelView(View):
+    """A model on offer."""
+
+    id: str
 
 
 class SessionView(View):

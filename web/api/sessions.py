@@ -6,6 +6,7 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm import sessions
 from orchestrator.model import Json, Session
 from web.api import sheets, views
+from web.api.amounts import gpu_ms
 from web.api.bodies import (
     LedgerQuery,
     LimitBody,
@@ -13,10 +14,10 @@ from web.api.bodies import (
     SessionBody,
     SessionPath,
     TopUpBody,
-    gpu_ms,
 )
+from web.api.described import REFUSALS, sheet_of
 from web.api.promises import idempotency
-from web.api.responses import REFUSALS, SECURITY, Listed, SessionView
+from web.api.responses import SECURITY, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -90,7 +91,7 @@ def close(path: SessionPath) -> Response:
     return jsonify(views.session(off_hub(sessions.close, farm(), account_scope(), found.id)))
 
 
-@bp.get("/<session_id>/ledger", responses={200: Listed})
+@bp.get("/<session_id>/ledger", responses=sheet_of(Listed))
 def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)

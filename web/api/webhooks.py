@@ -7,9 +7,16 @@ from orchestrator.farm import hooks
 from orchestrator.model import Delivery, Hook, Json
 from orchestrator.states import KeyKind
 from web.api import views
-from web.api.bodies import DeliveryPath, HookBody, HookPath, PageQuery, webhook_url
+from web.api.bodies import (
+    DeliveryPath,
+    HookBody,
+    HookPath,
+    PageQuery,
+    webhook_url,
+)
+from web.api.described import REFUSALS
 from web.api.promises import idempotency
-from web.api.responses import REFUSALS, SECURITY, Listed, View
+from web.api.responses import SECURITY, DeliveryView, Listed, WebhookView
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -24,7 +31,7 @@ bp = APIBlueprint(
 bp.before_request(clients)
 
 
-@bp.post("", responses={201: View})
+@bp.post("", responses={201: WebhookView})
 def create(body: HookBody) -> tuple[Json, int]:
     """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
     made = off_hub(
@@ -46,7 +53,7 @@ def listing(query: PageQuery) -> Response:
     return jsonify(views.listed(page, _view))
 
 
-@bp.get("/<hook_id>", responses={200: View})
+@bp.get("/<hook_id>", responses={200: WebhookView})
 def show(path: HookPath) -> Response:
     """Show an endpoint."""
     return jsonify(_view(off_hub(hooks.get, farm(), account_scope(), path.hook_id)))
@@ -59,20 +66,20 @@ def delete(path: HookPath) -> tuple[str, int]:
     return "", 204
 
 
-@bp.post("/<hook_id>/rotate", responses={200: View})
+@bp.post("/<hook_id>/rotate", responses={200: WebhookView})
 def rotate(path: HookPath) -> Response:
     """Give an endpoint a new secret, shown this once; the old one signs beside it for a day."""
     rotated = off_hub(hooks.rotate, farm(), account_scope(), path.hook_id)
     return jsonify(_view(rotated) | {"secret": rotated.secret})
 
 
-@bp.post("/<hook_id>/enable", responses={200: View})
+@bp.post("/<hook_id>/enable", responses={200: WebhookView})
 def enable(path: HookPath) -> Response:
     """Send to an endpoint again that had answered 410."""
     return jsonify(_view(off_hub(hooks.enable, farm(), account_scope(), path.hook_id)))
 
 
-@bp.post("/<hook_id>/test", responses={202: View})
+@bp.post("/<hook_id>/test", responses={202: DeliveryView})
 def test(path: HookPath) -> tuple[Json, int]:
     """Send an endpoint a message of the kind `webhook.test`."""
     return _sent(off_hub(hooks.test, farm(), account_scope(), path.hook_id)), 202
@@ -92,7 +99,7 @@ def deliveries(path: HookPath, query: PageQuery) -> Response:
     return jsonify(views.listed(page, _sent))
 
 
-@bp.post("/<hook_id>/deliveries/<delivery_id>/replay", responses={202: View})
+@bp.post("/<hook_id>/deliveries/<delivery_id>/replay", responses={202: DeliveryView})
 def replay(path: DeliveryPath) -> tuple[Json, int]:
     """Send a message again, under the same id."""
     again = off_hub(hooks.replay, farm(), account_scope(), path.hook_id, path.delivery_id)

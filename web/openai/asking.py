@@ -103,7 +103,7 @@ def body_of(asked: Json) -> JobBody:
     if isinstance(asked.get("storyboard"), str):
         asked = asked | {"storyboard": read_json(asked["storyboard"])}
     try:
-        return JobBody.model_validate(asked)
+        return JobBody.from_texts(asked)
     except ValidationError as error:
         raise errors.bad_request(error) from None
 
