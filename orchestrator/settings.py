@@ -60,7 +60,11 @@ class Settings(BaseSettings):
     """Signs browser cookies; empty: made once and kept under `home`, mode 0600."""
     secret_key_file: Path | None = None
     secure_cookies: bool = False
-    """Browsers send cookies over HTTPS alone: for a farm behind a proxy with TLS."""
+    """Browsers send cookies over HTTPS alone, whatever the farm sees of it; it does by itself what
+    is asked over HTTPS, as a trusted proxy says."""
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    """How many proxies stand before web, each of which writes X-Forwarded-For, -Proto and -Host
+    itself: addresses, links and limits are then the client's. 0: those headers are not read."""
     models_path: Path | None = None
     """Folder of model folders beside the bundled ones."""
     fake_model: bool = False

@@ -18,6 +18,7 @@ from orchestrator.wiring import farm_from
 from web import auth, errors, pages, protocol, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
+from web.behind import Cookies, behind
 from web.openai import models, references, videos
 from web.policy import Policies
 
@@ -83,6 +84,8 @@ def create_app(
     for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
         throttle.limiter.exempt(busy.bp)
     app.after_request(_harden)
+    app.session_interface = Cookies()
+    app.wsgi_app = behind(config.trusted_proxies, app.wsgi_app)
     return app
 
 

@@ -292,6 +292,7 @@ def _spawn_web(farm: Embedded, env: dict[str, str], host: str, port: int) -> Non
         *(sys.executable, "-m", "gunicorn", "web.app:create_app()"),
         *("--worker-class", "gevent", "--workers", "1", "--bind", bind),
         *("--no-control-socket", "--graceful-timeout", "5", "--timeout", "60"),
+        *("--forwarded-allow-ips", ""),  # which proxies to believe is FARM_TRUSTED_PROXIES
         *("--worker-tmp-dir", str(farm.home / "run"), "--log-level", "warning"),
     ]
     _spawn(farm, "web", argv, env)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from orchestrator.errors import IdempotencyMismatch
-from orchestrator.farm import Farm, Idempotency, hooks, jobs, keys, sessions
+from orchestrator.farm import Farm, Idempotency, accounts, hooks, jobs, keys, sessions
 from orchestrator.states import KeyKind
 from tests.factories import account_id, brief
 
@@ -31,13 +31,16 @@ def verbs(farm: Farm) -> dict[str, Callable[[Idempotency], str]]:
         "key": lambda promise: (
             keys.create_once(farm, promise, account_id=owner, kind=KeyKind.USER, name="n")[0].id
         ),
+        "account": lambda promise: (
+            accounts.create(farm, name="a", plan="free", by=owner, idempotency=promise).account.id
+        ),
         "webhook": lambda promise: (
             hooks.create(farm, account_id=owner, url=url, idempotency=promise).id
         ),
     }
 
 
-@pytest.mark.parametrize("noun", ["session", "job", "key", "webhook"])
+@pytest.mark.parametrize("noun", ["session", "job", "key", "account", "webhook"])
 def test_requests_beside_each_other_make_one_thing(farm: Farm, noun: str) -> None:
     """Eight at once with one key all get the same id; another body under it is refused."""
     make = verbs(farm)[noun]

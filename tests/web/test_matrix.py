@@ -12,6 +12,7 @@ from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit
 from tests.web import evil
 from tests.web.conftest import Caller
+from web import auth
 
 READ = (
     "GET /api/v1/account",
@@ -291,6 +292,25 @@ def test_a_key_opens_what_its_scopes_say(
         answer = send(client, call, things)
         assert answer.status_code == 403, (call, kind)
         assert "scope" in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("kind", [KeyKind.USER, KeyKind.READ, KeyKind.SUBMIT])
+def test_a_bad_body_is_not_read_for_a_key_without_the_scope(
+    caller: Caller, things: dict[str, str], kind: KeyKind
+) -> None:
+    """It is a 403 before it is a 422: what a call takes is told to those who may make it."""
+    client = caller(kind)
+    for call, scope in SCOPED.items():
+        if kind not in HOLDERS[scope]:
+            method, path = made(call, things)
+            for bad in ({"json": []}, {"data": "{", "content_type": "application/json"}):
+                answer = client.open(f"{path}?limit=x&format=x", method=method, **bad)
+                assert answer.status_code == 403, (call, kind)
+
+
+def test_the_table_of_scopes_names_views_that_are_there(app: Flask) -> None:
+    """A view that is renamed or goes takes its line along."""
+    assert set(auth.ASKED) <= set(app.view_functions)
 
 
 def test_the_owner_gets_in(caller: Caller, things: dict[str, str]) -> None:

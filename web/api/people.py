@@ -5,12 +5,11 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.farm import people
 from orchestrator.model import Json
-from orchestrator.states import Scope
 from web.api import holders, views
 from web.api.bodies import PasswordBody, PersonBody, PersonPath
 from web.api.described import REFUSALS
 from web.api.responses import SECURITY, Listed, PersonView
-from web.auth import needs, own_account
+from web.auth import clients, own_account
 from web.context import farm
 from web.hub import off_hub
 
@@ -21,11 +20,7 @@ bp = APIBlueprint(
     abp_security=SECURITY,
     abp_responses=REFUSALS,
 )
-
-
-@bp.before_request
-def _operators_alone() -> None:
-    needs(Scope.ADMIN)
+bp.before_request(clients)
 
 
 @bp.get("/people", responses={200: Listed})
