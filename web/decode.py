@@ -18,6 +18,7 @@ MEMORY_BYTES: Final = 768 << 20
 CPU_SECONDS: Final = 20
 MAX_PIXELS: Final = 25_000_000
 REFUSED: Final = 2
+FORMATS: Final = ("PNG", "JPEG", "WEBP")
 LIMITS: Final = {
     resource.RLIMIT_AS: MEMORY_BYTES,
     resource.RLIMIT_CPU: CPU_SECONDS,
@@ -59,7 +60,9 @@ def remade(data: bytes) -> bytes:
     Raises:
         RefusedPicture: it moves, or is too large.
     """
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as file:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        file.verify()  # the sums of every chunk, which decoding does not look at
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         if file.width * file.height > MAX_PIXELS:
             raise RefusedPicture("The reference image has more than 25 megapixels.")
         if file.format in ("PNG", "WEBP") and getattr(file, "n_frames", 1) > 1:

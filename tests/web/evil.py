@@ -51,11 +51,23 @@ def moving(kind: str) -> bytes:
 def uploads() -> dict[str, bytes]:
     """Return the corpus: name -> what is sent."""
     found: dict[str, bytes] = {}
-    for part in (_other_kinds(), _too_large(), _cut_off(), _broken(), _moving(), _pretending()):
+    for part in (
+        *(_other_kinds(), _other_heads(), _too_large(), _cut_off()),
+        *(_broken(), _wrong_sums(), _moving(), _pretending(), _of_two_kinds()),
+    ):
         for name, data in part:
             assert name not in found, name
             found[name] = data
     return found
+
+
+def heavy() -> Iterator[tuple[str, bytes]]:
+    """Yield what is large itself, one after the other: each is as much as a request may have."""
+    size = 30 << 20
+    yield "30 MB of a PNG's head", SIGNATURE + b"\0\0\0\x0dIHDR" + bytes(size)
+    yield "30 MB of a JPEG's remarks", b"\xff\xd8" + (b"\xff\xfe\xff\xff" + bytes(65533)) * 479
+    yield "30 MB of a WebP's nothing", _riff(b"VP8X" + struct.pack("<I", 10) + bytes(size))
+    yield "30 MB of chunks of a PNG", SIGNATURE + chunk(b"IHDR", bytes(13)) * (size // 25)
 
 
 def _other_kinds() -> Iterator[tuple[str, bytes]]:
@@ -76,6 +88,99 @@ def _other_kinds() -> Iterator[tuple[str, bytes]]:
     yield "nothing", b""
     yield "one byte", b"\x89"
     yield "zeroes", bytes(4096)
+
+
+HEADS = {
+    "a PSD": b"8BPS\x00\x01" + bytes(6) + b"\x00\x03\x00\x00\x00\x08\x00\x00\x00\x08\x00\x08",
+    "a HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
+    "an AVIF of frames": b"\x00\x00\x00\x1cftypavis\x00\x00\x00\x00avismsf1",
+    "a JPEG XL": b"\xff\x0a\xfa\x7f\x00\x90",
+    "a JPEG XL in boxes": b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a",
+    "a JPEG of another kind": b"\xff\x4f\xff\x51\x00\x2f",
+    "a QOI": b"qoif\x00\x00\x00\x08\x00\x00\x00\x08\x03\x00",
+    "a WMF": b"\xd7\xcd\xc6\x9a",
+    "an EMF": b"\x01\x00\x00\x00\x6c\x00\x00\x00",
+    "a FITS": b"SIMPLE  =                    T",
+    "a DICOM": bytes(128) + b"DICM",
+    "an XPM": b"/* XPM */ static char *a[] = {",
+    "a big TIFF": b"II\x2b\x00\x08\x00\x00\x00",
+    "a TIFF that points at itself": b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00",
+    "safetensors": b'\x10\x00\x00\x00\x00\x00\x00\x00{"__metadata__":{}',
+    "a checkpoint of torch": b"PK\x03\x04archive/data.pkl" + b"\x80\x02cposix\nsystem\n",
+    "a GGUF": b"GGUF\x03\x00\x00\x00",
+    "an HDF5": b"\x89HDF\r\n\x1a\n",
+    "an array of numpy": b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'shape': (1,)}",
+    "a gzip": b"\x1f\x8b\x08\x00",
+    "a bzip2": b"BZh91AY&SY",
+    "an xz": b"\xfd7zXZ\x00",
+    "a 7z": b"7z\xbc\xaf\x27\x1c",
+    "a RAR": b"Rar!\x1a\x07\x01\x00",
+    "a program of Windows": b"MZ\x90\x00",
+    "a program of macOS": b"\xcf\xfa\xed\xfe",
+    "a class of Java": b"\xca\xfe\xba\xbe\x00\x00\x00\x41",
+    "WebAssembly": b"\x00asm\x01\x00\x00\x00",
+    "Flash": b"FWS\x09",
+    "a script of PHP": b"<?php system($_GET[0]); ?>",
+    "a playlist of M3U8": b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="http://169.254.169.254/"\n',
+    "YAML": b"!!python/object/apply:os.system ['id']\n",
+    "JSON": b'{"image": "file:///etc/passwd"}',
+    "an address": b"http://169.254.169.254/latest/meta-data/",
+    "a path": b"/etc/passwd\n",
+}
+"""How files of other kinds begin."""
+
+
+def _other_heads() -> Iterator[tuple[str, bytes]]:
+    for name, head in HEADS.items():
+        yield name, head + bytes(200)
+
+
+def _wrong_sums() -> Iterator[tuple[str, bytes]]:
+    whole = picture("PNG")
+    for part in (b"IHDR", b"IDAT"):
+        data = bytearray(whole)
+        at = data.index(part)
+        length = struct.unpack(">I", data[at - 4 : at])[0]
+        data[at + 4 + length] ^= 0xFF
+        yield f"a PNG with a wrong checksum of {part.decode()}", bytes(data)
+    rows = zlib.compress(b"\0" + bytes(24) * 8)
+    yield "a PNG of rows with no such filter", png(8, 8, zlib.compress((b"\x09" + bytes(24)) * 8))
+    yield "a PNG whose zlib is cut off", png(8, 8, rows[:-9])
+    yield "a PNG whose chunk is longer than it", png(8, 8, rows)[:-40] + b"\xff\xff\xff\xff"
+    yield (
+        "a PNG whose chunk has a length below zero",
+        SIGNATURE + b"\xff\xff\xff\xffIHDR" + bytes(99),
+    )
+    jpeg = picture("JPEG")
+    at = jpeg.index(b"\xff\xc0")
+    for name, marker in (("lossless", 0xC3), ("hierarchical", 0xC5)):
+        yield (
+            f"a JPEG that is {name} by its marker",
+            jpeg[: at + 1] + bytes([marker]) + jpeg[at + 2 :],
+        )
+    yield "a JPEG of twelve bits", jpeg[: at + 4] + b"\x0c" + jpeg[at + 5 :]
+    yield "a JPEG of no height", jpeg[: at + 5] + b"\0\0" + jpeg[at + 7 :]
+    yield "a JPEG of no colours", jpeg[: at + 9] + b"\0" + jpeg[at + 10 :]
+    yield (
+        "a JPEG without its tables",
+        jpeg.replace(b"\xff\xc4", b"\xff\xed").replace(b"\xff\xdb", b"\xff\xed"),
+    )
+
+
+def _of_two_kinds() -> Iterator[tuple[str, bytes]]:
+    script = b"=1;/*" + bytes(64) + b"*/alert(1)//"
+    yield "a GIF that is a script", b"GIF89a" + script
+    yield "a BMP that is a script", b"BM" + script
+    yield "a PDF with a JPEG in it", b"%PDF-1.7\n" + picture("JPEG")
+    yield "an HTML page with a PNG behind it", b"<script>alert(1)</script>" + picture("PNG")
+    yield "a zip with a PNG behind it", b"PK\x03\x04" + bytes(64) + picture("PNG")
+    yield "an MP4 with a PNG in it", b"\x00\x00\x00\x18ftypmp42" + picture("PNG")
+    yield "a line end before a PNG", b"\n" + picture("PNG")
+    yield "a byte order mark before a PNG", b"\xef\xbb\xbf" + picture("PNG")
+    yield "a JPEG behind a PNG signature", SIGNATURE + picture("JPEG")
+    yield "a PNG in a RIFF", b"RIFF" + struct.pack("<I", 999) + b"PNG " + picture("PNG")
+    yield "a PNG in base64", b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    yield "a data URL", b"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
 
 
 def _too_large() -> Iterator[tuple[str, bytes]]:

@@ -1,5 +1,7 @@
 """What a request promises by its Idempotency-Key: the same key is the same request."""
 
+import hashlib
+
 from flask import request
 
 from orchestrator.errors import BadRequest
@@ -26,7 +28,7 @@ def request_digest() -> str:
             file.seek(0)  # whoever kept it has read it to its end
             content = file.read()
             file.seek(0)
-            asked.append(f"{name}:{digest(content.hex())}")
+            asked.append(f"{name}:{hashlib.sha256(content).hexdigest()}")
     else:
         asked.append(request.get_data(as_text=True))
     return digest("\n".join(asked))
