@@ -61,6 +61,9 @@ class Transaction(Protocol):
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
 
+    def is_at_work(self, session_id: str, *, but: str) -> bool:
+        """Tell whether a session has a job that may run, beside this one."""
+
     def current_pass(self, *, but: str) -> int:
         """Return the lowest pass of a session with work beside this job."""
 

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 from orchestrator import scheduler
 from orchestrator.farm.case import Case
-from orchestrator.model import Job
-from orchestrator.states import RUNNABLE
 
 
 def join(case: Case) -> None:
@@ -14,7 +12,6 @@ def join(case: Case) -> None:
     What paused jobs keep held is no work: their session would come back with its old pass.
     """
     session, own = case.session, case.job.id
-    at_work = case.tx.find(Job, session_id=session.id, state=tuple(RUNNABLE), limit=2)
-    if all(job.id == own for job in at_work):
+    if not case.tx.is_at_work(session.id, but=own):
         joined = scheduler.join_pass(session, case.tx.current_pass(but=own))
         case.session = replace(session, pass_gpu_ms=joined)

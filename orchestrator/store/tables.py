@@ -187,7 +187,9 @@ jobs: Final = Table(
 )
 
 _RUNS = text("finished_at_ms IS NULL")
-Index("ix_jobs_open", jobs.c.account_id, sqlite_where=_RUNS, postgresql_where=_RUNS)
+# With its condition's column: else SQLite fetches every open job's row, plan and all, to count.
+Index("ix_jobs_open", jobs.c.account_id, jobs.c.finished_at_ms,
+      sqlite_where=_RUNS, postgresql_where=_RUNS)  # fmt: skip
 
 workers: Final = Table(
     "workers",

@@ -190,6 +190,12 @@ class Transaction(Books):
         mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
         return self.connection.scalar(select(func.count()).where(*mine)) or 0
 
+    def is_at_work(self, session_id: str, *, but: str) -> bool:
+        """Tell whether a session has a job that may run, beside this one."""
+        job = tables.jobs.c
+        works = (job.session_id == session_id, job.state.in_(RUNNABLE), job.id != but)
+        return bool(self.connection.scalar(select(select(job.id).where(*works).exists())))
+
     def current_pass(self, *, but: str) -> int:
         """Return the virtual time: the lowest pass of a session with work beside this job.
 

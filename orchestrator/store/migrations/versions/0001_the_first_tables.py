@@ -191,7 +191,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
-        batch_op.create_index('ix_jobs_open', ['account_id'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_open', ['account_id', 'finished_at_ms'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
 
     op.create_table('shifts',
     sa.Column('id', sa.String(length=64), nullable=False),
