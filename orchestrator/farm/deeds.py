@@ -27,6 +27,17 @@ def note(
     )
 
 
+def of_operator(
+    farm: Farm, tx: Transaction, scope: str | None, verb: str, target: str, account_id: str
+) -> None:
+    """Write down what clients do to their own things daily, when an operator's key did it.
+
+    `scope` None: by a key that may do it to everybody's.
+    """
+    if scope is None:
+        note(farm, tx, verb, target, account_id)
+
+
 def listing(
     farm: Farm, *, limit: int = 50, after: str | None = None, kind: str | None = None
 ) -> Page[Deed]:

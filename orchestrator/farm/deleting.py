@@ -1,7 +1,7 @@
 """Deleting an ended job: its files go, its bill stays."""
 
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, extensions
+from orchestrator.farm import Farm, deeds, extensions
 from orchestrator.farm.case import Case
 from orchestrator.farm.jobs import artifact_key, own
 from orchestrator.farm.ports import Transaction
@@ -31,6 +31,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         case.change(deleted_at_ms=farm.clock(), artifacts={})
         case.close()
         tx.forget_job(job_id)
+        deeds.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(dict.fromkeys(keys))
 
 

@@ -159,6 +159,7 @@ def test(farm: Farm, account_id: str | None, hook_id: str) -> Delivery:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
         message = _message(farm, hook, "webhook.test", {"webhook_id": hook.id}, now)
         tx.add(message)
+        deeds.of_operator(farm, tx, account_id, "webhook.test", hook.id, hook.account_id)
     return message
 
 
@@ -293,6 +294,7 @@ def replay(farm: Farm, account_id: str | None, hook_id: str, delivery_id: str) -
             )
         if hook.state is not HookState.ACTIVE:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
+        deeds.of_operator(farm, tx, account_id, "webhook.replay", message.id, hook.account_id)
         again = replace(
             message,
             state=DeliveryState.PENDING,

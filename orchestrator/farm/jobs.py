@@ -13,6 +13,7 @@ from orchestrator.farm import (
     Promise,
     alerts,
     caps,
+    deeds,
     extensions,
     hooks,
     months,
@@ -219,6 +220,7 @@ def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
             case.change(wish=None)
         else:
             pausing.resume(case)
+        deeds.of_operator(farm, tx, account_id, "job.resume", job_id, job.account_id)
         return case.close()
 
 
@@ -287,6 +289,7 @@ def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
             raise Conflict(f"A job that is {case.job.wish or case.job.state} cannot {wish}.")
         case.change(wish=wish)
         case.grant_wish()
+        deeds.of_operator(farm, tx, account_id, f"job.{wish}", job_id, job.account_id)
         return case.close()
 
 

@@ -8,7 +8,18 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import Conflict
-from orchestrator.farm import Actor, Farm, deeds, fleet, hooks, keys, opening, sessions
+from orchestrator.farm import (
+    Actor,
+    Farm,
+    deeds,
+    deleting,
+    fleet,
+    hooks,
+    jobs,
+    keys,
+    opening,
+    sessions,
+)
 from orchestrator.states import KeyKind
 from orchestrator.store import Store
 from tests.factories import Clock, Hand, account_id, submit
@@ -44,6 +55,32 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
     assert "s3cret" not in repr(deeds.listing(farm, limit=200).items)
     (top_up,) = deeds.listing(farm, kind="session.top_up").items
     assert top_up.data == {"gpu_ms": 500}
+
+
+def test_what_an_operator_does_to_a_job_is_written_down(farm: Farm, clock: Clock) -> None:
+    """Anybody's jobs and messages are an operator's to end; their owner leaves no line for it."""
+    owner = account_id(farm)
+    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/")
+
+    def act(scope: str | None) -> list[str]:
+        before = {deed.id for deed in deeds.listing(farm, limit=200).items}
+        job = submit(farm)
+        for verb in (jobs.pause, jobs.resume, jobs.cancel, deleting.delete):
+            clock.advance(1)
+            verb(farm, scope, job.id)
+        message = hooks.test(farm, scope, hook.id)
+        clock.advance(1)
+        hooks.replay(farm, scope, hook.id, message.id)
+        made = [deed for deed in deeds.listing(farm, limit=200).items if deed.id not in before]
+        assert {deed.target for deed in made} <= {job.id, hook.id, message.id}
+        assert {deed.account_id for deed in made} <= {owner}
+        return sorted(deed.verb for deed in made)
+
+    assert act(owner) == []
+    assert act(None) == [
+        *("job.cancel", "job.delete", "job.pause", "job.resume"),
+        *("webhook.replay", "webhook.test"),
+    ]
 
 
 def test_what_was_not_done_is_not_written_down(farm: Farm) -> None:
