@@ -113,6 +113,8 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _harden(answer: Response) -> Response:
+    # Of an account or with a secret in it, unless its view says otherwise.
+    answer.headers.setdefault("Cache-Control", "private, no-store")
     answer.headers.setdefault("Content-Security-Policy", POLICY)
     answer.headers.setdefault("X-Content-Type-Options", "nosniff")
     answer.headers.setdefault("Referrer-Policy", "same-origin")

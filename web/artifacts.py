@@ -148,6 +148,8 @@ class Artifacts:
         if not self._local:  # a stream has no size of its own; the store knows it
             answer.content_length = size
             answer.make_conditional(request, accept_ranges=True, complete_length=size)
+        answer.cache_control.public = False  # an account's own, however long a browser keeps it
+        answer.cache_control.private = True
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
 

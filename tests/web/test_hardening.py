@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Farm, keys
 from orchestrator.settings import Settings
+from orchestrator.wire import STRIP
 from web.app import create_app, secret_key
 
 LOADED = """
@@ -100,3 +102,37 @@ def test_a_form_of_many_parts_is_refused(api: FlaskClient) -> None:
         answer = api.post("/api/v1/jobs", data=f"{body}--b--\r\n", content_type=kind)
         assert answer.status_code == 413
         assert answer.get_json()["next"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/sign-in", "/", "/nowhere", "/static/farm.css", "/static/nowhere", "/healthz"),
+        *("/openapi/", "/openapi/nowhere", "/api/v1/jobs", "/api/v1/nowhere", "/v1/videos"),
+        *("/v1/nowhere", "/worker/v1/claim", "/metrics"),
+    ],
+)
+def test_every_answer_is_hardened(app: Flask, path: str) -> None:
+    """A strict policy, no sniffing, no frames and no shared cache: errors and files too."""
+    answer = app.test_client().get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    cached = answer.headers["Cache-Control"]
+    assert cached == "private, no-store" or path == "/static/farm.css"
+    answer.close()
+
+
+def test_no_shared_cache_keeps_a_file(app: Flask) -> None:
+    """Frames that a browser may keep for a day are that browser's alone."""
+    key = f"units/unt_1/1/{STRIP}"
+    files = app.extensions["artifacts"]
+    files.put(key, [b"strip"], sha256=sha256(b"strip").hexdigest(), max_bytes=9)
+    for max_age in (None, 0, 86_400):
+        with app.test_request_context():
+            answer = files.send(key, mimetype="image/jpeg", max_age=max_age)
+        assert "private" in answer.headers["Cache-Control"]
+        assert "public" not in answer.headers["Cache-Control"]
+        answer.close()
