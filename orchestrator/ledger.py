@@ -22,8 +22,8 @@ from typing import Any
 
 from orchestrator import chain
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Entry, Job, Month, Session
-from orchestrator.states import EntryKind, SessionState
+from orchestrator.model import Brief, Entry, Job, Month, Quote, Session
+from orchestrator.states import EntryKind, OnExhausted, SessionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,22 +256,26 @@ def binding_limit(session: Session, job: Job, month: Month) -> str:
     return "month" if room < session.available_gpu_ms else "session"
 
 
-def hold_for(p50_gpu_ms: int, p90_gpu_ms: int, cap_gpu_ms: int | None) -> int:
+def hold_for(quote: Quote, brief: Brief) -> int:
     """What to hold at submission: min(p90, cap).
 
     Raises:
-        BudgetExceeded: the cap lies under the p50, so that the job would likely end unfinished.
+        BudgetExceeded: the cap lies under the p50, so that the job would likely end unfinished;
+            of a job that may end with what is finished, under what its shortest video needs.
     """
-    if cap_gpu_ms is not None and cap_gpu_ms < p50_gpu_ms:
+    cap = brief.max_gpu_ms
+    short = brief.on_exhausted is OnExhausted.FINISH
+    needed = min(quote.p50_gpu_ms, quote.least_gpu_ms) if short else quote.p50_gpu_ms
+    if cap is not None and cap < needed:
         raise BudgetExceeded(
-            f"max_gpu_seconds is {cap_gpu_ms / 1000:.3f}, but this job likely needs "
-            f"{p50_gpu_ms / 1000:.3f} GPU-seconds.",
-            next="Raise max_gpu_seconds, or take one of the alternatives; nothing was charged.",
+            f"max_gpu_seconds is {cap / 1000:.3f}, but "
+            + ("the shortest video of this job" if short else "this job likely")
+            + f" needs {needed / 1000:.3f} GPU-seconds.",
             limit="max_gpu_seconds",
-            needed_gpu_ms=p50_gpu_ms,
-            available_gpu_ms=cap_gpu_ms,
+            needed_gpu_ms=needed,
+            available_gpu_ms=cap,
         )
-    return p90_gpu_ms if cap_gpu_ms is None else min(p90_gpu_ms, cap_gpu_ms)
+    return quote.p90_gpu_ms if cap is None else min(quote.p90_gpu_ms, cap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

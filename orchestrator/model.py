@@ -267,6 +267,8 @@ class Quote:
 
     p50_gpu_ms: int
     p90_gpu_ms: int
+    least_gpu_ms: int
+    """What the shortest video of it needs, cut off after one micro-batch: plan and encoding too."""
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]

@@ -69,7 +69,9 @@ def carry(job: Job, old: Month, new: Month) -> tuple[Job, Month, Month]:
     room = new.available_gpu_ms
     if room is not None and job.held_gpu_ms > room:
         raise BudgetExceeded(
-            "The account's month has too little left for what the job holds.",
+            f"The job holds {job.held_gpu_ms / 1000:.3f} GPU-seconds, which its account's month "
+            f"would have to set aside; it has {room / 1000:.3f} left.",
+            limit="month",
             needed_gpu_ms=job.held_gpu_ms,
             available_gpu_ms=room,
         )

@@ -183,9 +183,11 @@ def quote(plan: Plan, costs: CostModel) -> Quote:
     if costs.whole:
         least = stages[0].p90_gpu_ms + max(u.floor_gpu_ms for u in render) + stages[2].p90_gpu_ms
         p90 = max(_whole(p50 * costs.whole), p50, least)
+    first = unit_cost(costs, UnitKind.RENDER, plan, FrameBatch(first_frame=0, frames=1))
     return Quote(
         p50_gpu_ms=p50,
         p90_gpu_ms=p90,
+        least_gpu_ms=stages[0].p90_gpu_ms + first.p90_gpu_ms + stages[2].p90_gpu_ms,
         price_microusd=sum(stage.price_microusd for stage in stages),
         stages=stages,
         startup_gpu_ms=costs.startup_gpu_ms,

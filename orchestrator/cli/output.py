@@ -73,18 +73,23 @@ def problem(error: FarmError, *, as_json: bool) -> None:
         facts = {"code": code_of(error), "message": error.message, "next": error.next}
         document({"error": {**_plain(error.data), **facts}})
     say(error.message)
-    for holder in error.data.get("held_by") or ():
-        if isinstance(holder, Mapping) and "gpu_seconds" in holder:
-            until = holder.get("lease_until")
-            lease = f", leased until {until}" if until else ""
-            held = f"{seconds(holder['gpu_seconds'])} GPU-s held"
-            say(f"  {held} by {holder['job_id']} ({holder.get('state')}){lease}")
+    say_held(error.data)
     for other in error.data.get("alternatives") or ():
         if isinstance(other, Mapping):
             say(
                 f"  would fit: {other['label']} ({seconds(other['gpu_seconds_p90'])} GPU-s at most)"
             )
     say(f"Next: {error.next}")
+
+
+def say_held(refused: Mapping[str, Any]) -> None:
+    """Say what holds of the budget that a refusal met, and until when."""
+    for holder in refused.get("held_by") or ():
+        if isinstance(holder, Mapping) and "gpu_seconds" in holder:
+            until = holder.get("lease_until")
+            lease = f", leased until {until}" if until else ""
+            held = f"{seconds(holder['gpu_seconds'])} GPU-s held"
+            say(f"  {held} by {holder['job_id']} ({holder.get('state')}){lease}")
 
 
 def seconds(value: float | None) -> str:

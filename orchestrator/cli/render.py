@@ -159,6 +159,10 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
     for other in told["alternatives"]:
         cost = output.seconds(other["gpu_seconds_p90"])
         output.echo(f"cheaper      {other['label']}: {cost} GPU-seconds")
+    if refused := told["why_not"]:
+        output.say(refused["message"])
+        output.say_held(refused)
+        output.say(f"Next: {refused['next']}")
     return 0
 
 

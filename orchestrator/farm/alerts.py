@@ -49,7 +49,11 @@ def check(farm: Farm, session: Session, month: Month, *, when: tuple[OnAlert, ..
             raise BudgetExceeded(
                 f"{last} % of {name} is spent, where the plan {tier.name} stops "
                 + ("new jobs." if tier.on_alert == "pause_new" else "all jobs."),
-                available_gpu_ms=budget.available_gpu_ms,
+                limit="month" if isinstance(budget, Month) else "session",
+                alert_percent=last,
+                # As much more as brings what is spent under the alert again.
+                needed_gpu_ms=100 * budget.spent_gpu_ms // last + 1 - (budget.limit_gpu_ms or 0),
+                available_gpu_ms=0,
             )
 
 

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from orchestrator import ledger, planner, pricing
+from orchestrator import ledger, monthly, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import (
     Farm,
@@ -43,6 +43,7 @@ from orchestrator.model import (
     Unit,
 )
 from orchestrator.states import JobState, UnitKind, UnitState, Wish
+from orchestrator.tiers import OnAlert
 from orchestrator.wire import PLAN_QUEUE
 
 
@@ -55,12 +56,18 @@ class Estimate:
     session: Session
     available_gpu_ms: int
     """What a new job of the session could hold, within its account's month."""
-    fits: bool
+    refusal: BudgetExceeded | None
+    """Why it would be refused: which limit, what holds it until when, and the way out."""
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
     """What gave so that it fits, in words."""
     watermark: dict[str, str] | None = None
     """Its text and the plan it is by."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it would be taken as it is."""
+        return self.refusal is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +108,14 @@ def estimate(
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
         tier.check(asked.plan, open_jobs=0)
-        fits = quoting.fits(asked, available)
-        others = () if fits else quoting.alternatives(farm, tx, asked, room)
+        refusal = _refusal(farm, tx, session, month, asked)
+        others = quoting.alternatives(farm, tx, asked, room) if refusal else ()
     return Estimate(
         plan=asked.plan,
         quote=asked.quote,
         session=session,
         available_gpu_ms=available,
-        fits=fits,
+        refusal=refusal,
         alternatives=others,
         fitted=asked.fitted,
         watermark=tier.mark,
@@ -153,8 +160,7 @@ def submit(
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.plan)
-        quote = asked.quote
-        _check_plan(farm, tx, session, month, asked.plan)
+        months.tier_of(farm, month).check(asked.plan, open_jobs=tx.open_jobs(account_id))
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
@@ -164,7 +170,8 @@ def submit(
         case = Case(farm, tx, job_id, session.id, now)
         scheduling.join(case)
         try:
-            amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, brief.max_gpu_ms)
+            alerts.check(farm, session, month, when=_NO_NEW_JOBS)
+            amount = ledger.hold_for(asked.quote, asked.brief)
             case.hold(amount, first=True)
         except BudgetExceeded as refused:
             room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
@@ -269,6 +276,9 @@ def artifact_key(lease: Lease, name: str) -> str:
 
 # --- inside -------------------------------------------------------------------------------
 
+_NO_NEW_JOBS: Final[tuple[OnAlert, ...]] = ("pause_new", "pause_all")
+"""What an alert may do that stops a submission."""
+
 
 def own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
     """Return a job of this account that was not deleted, within an open transaction."""
@@ -298,11 +308,21 @@ def _chance_seed(job_id: str) -> int:
     return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
 
 
-def _check_plan(farm: Farm, tx: Transaction, session: Session, month: Month, plan: Plan) -> None:
-    """Refuse what the account's plan does not allow, or an alert has stopped."""
-    tier = months.tier_of(farm, month)
-    tier.check(plan, open_jobs=tx.open_jobs(session.account_id))
-    alerts.check(farm, session, month, when=("pause_new", "pause_all"))
+def _refusal(
+    farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer
+) -> BudgetExceeded | None:
+    """Return what a submission would be refused with for want of budget; nothing is written."""
+    now_ms = farm.clock()
+    job = _new_job("", session, month, asked, now_ms)
+    try:
+        alerts.check(farm, session, month, when=_NO_NEW_JOBS)
+        amount = ledger.hold_for(asked.quote, asked.brief)
+        held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
+        if held.entry:
+            monthly.follow(month, held.entry)
+    except BudgetExceeded as refused:
+        return shortage.explained(farm, tx, refused, job, session, month)
+    return None
 
 
 def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: int) -> Job:

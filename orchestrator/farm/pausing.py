@@ -18,8 +18,13 @@ def resume(case: Case) -> None:
     """
     if case.job.state is not JobState.PAUSED:
         raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
-    case.carry(months.current(case.farm, case.tx, case.job.account_id, case.now_ms))
-    alerts.check(case.farm, case.session, case.month, when=("pause_all",))
+    month = months.current(case.farm, case.tx, case.job.account_id, case.now_ms)
+    try:
+        case.carry(month)
+        alerts.check(case.farm, case.session, month, when=("pause_all",))
+    except BudgetExceeded as stopped:
+        session, job = case.session, case.job
+        raise shortage.explained(case.farm, case.tx, stopped, job, session, month) from None
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
     units = case.units(state=(UnitState.READY, UnitState.LEASED))
     least = shortage.least_gpu_ms(case.job, units)

@@ -85,9 +85,8 @@ def offer(
 
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
     """Tell whether a job may be submitted with so much available in its session."""
-    quote = asked.quote
     try:
-        amount = ledger.hold_for(quote.p50_gpu_ms, quote.p90_gpu_ms, asked.brief.max_gpu_ms)
+        amount = ledger.hold_for(asked.quote, asked.brief)
     except BudgetExceeded:
         return False
     return amount <= room_gpu_ms

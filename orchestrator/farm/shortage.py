@@ -69,9 +69,11 @@ def explained(
     limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
     missing = max(0, needed - room)
-    holders = _holders(tx, job, session, limit)
+    holders = [] if "alert_percent" in refused.data else _holders(tx, job, session, month, limit)
     rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room)
     way_out = _way_out(farm, job, session, month, limit, rest)
+    if "alert_percent" in refused.data:  # no job is small enough for a budget that is stopped
+        way_out = way_out.replace(", or ask for less.", ".").replace(" ask for less,", "")
     if holders and limit in ("session", "month"):
         way_out += " Or wait: the jobs that hold it give back what they do not use."
     budget = month if limit == "month" else session
@@ -86,10 +88,10 @@ def explained(
     return BudgetExceeded(refused.message, next=way_out, **{**refused.data, **facts, **more})
 
 
-def _holders(tx: Transaction, job: Job, session: Session, limit: str) -> list[Json]:
+def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
     """Return the other jobs that hold of this budget, the largest first, and until when."""
     if limit == "month":
-        found = tx.find(Job, account_id=job.account_id, state=_OPEN, month_id=job.month_id)
+        found = tx.find(Job, account_id=job.account_id, state=_OPEN, month_id=month.id)
     else:
         found = tx.find(Job, session_id=session.id, state=_OPEN)
     holders = [each for each in found if each.held_gpu_ms and each.id != job.id]

@@ -45,7 +45,8 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
     try:
         alerts.check(farm, session, month, when=("pause_all",))
-    except BudgetExceeded as stopped:
+    except BudgetExceeded as stop:
+        stopped = shortage.explained(farm, tx, stop, job, session, month)
         return Waiting(code="budget", what=stopped.message, next=stopped.next)
     room = ledger.extendable_gpu_ms(session, job, month)
     if shortage.least_gpu_ms(job, units) - job.held_gpu_ms <= room:

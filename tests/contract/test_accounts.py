@@ -197,6 +197,26 @@ def test_alerts_are_given_once_each(farm: Farm, clock: Clock) -> None:
     assert check.violations(farm) == []
 
 
+def test_a_hold_that_a_new_month_cannot_take_over_names_the_month(farm: Farm, clock: Clock) -> None:
+    """A paused job keeps its hold for the video; the refusal says which limit and who helps."""
+    hand = Hand(farm, clock)
+    job = submit(farm, brief(seconds=8.0))
+    for _ in range(2):  # the plan, and a first unit of frames
+        order = hand.claim()
+        assert order
+        hand.done(order, 5)
+    jobs.pause(farm, None, job.id)
+    clock.advance(31 * DAY_SECONDS)
+    farm = on_plan(farm, month_gpu_ms=1)
+    with pytest.raises(BudgetExceeded, match="The job holds") as refused:
+        jobs.resume(farm, None, job.id)
+    facts = refused.value.data
+    assert (facts["limit"], facts["limit_gpu_ms"], facts["available_gpu_ms"]) == ("month", 1, 1)
+    assert facts["needed_gpu_ms"] == jobs.get(farm, None, job.id).held_gpu_ms
+    assert "farm account set-plan" in refused.value.next
+    assert check.violations(farm) == []
+
+
 def test_an_alert_can_stop_new_jobs_and_all_jobs(farm: Farm, clock: Clock) -> None:
     """`pause_all` pauses what waits and refuses the next job; another plan ends it."""
     submit(farm)
@@ -205,8 +225,10 @@ def test_an_alert_can_stop_new_jobs_and_all_jobs(farm: Farm, clock: Clock) -> No
     waiting = submit(farm)
     use_up(Hand(farm, clock, "more"))
     assert jobs.get(farm, None, waiting.id).pause_reason is PauseReason.BUDGET
-    with pytest.raises(BudgetExceeded, match="stops all jobs"):
+    with pytest.raises(BudgetExceeded, match="stops all jobs") as refused:
         submit(farm)
+    assert refused.value.data["limit"] == "month"
+    assert "Wait for the next month" in refused.value.next
     accounts.set_plan(farm, account_id(farm), "studio")
     Hand(farm, clock, "last").work_off()
     assert jobs.get(farm, None, waiting.id).state is JobState.SUCCEEDED

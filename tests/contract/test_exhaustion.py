@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Farm, check, jobs, sessions
 from orchestrator.model import Job
 from orchestrator.states import JobState, OnExhausted, Outcome, PauseReason, UnitKind, UnitState
@@ -144,4 +145,36 @@ def test_a_unit_of_key_frames_is_split_between_its_own(farm: Farm, clock: Clock)
     rest = [v.unit for v in jobs.units(farm, None, job.id) if v.unit.first_frame == 32]
     assert [(unit.kind, unit.stride) for unit in rest] == [(UnitKind.RENDER, 4)]
     hand.work_off()
+    assert check.violations(farm) == []
+
+
+def test_a_video_cut_short_on_purpose_starts_with_less_than_its_p50(
+    farm: Farm, clock: Clock
+) -> None:
+    """With `finish` the cap need only pay for the shortest video, which the quote names."""
+    asked = brief(seconds=8.0, steps=40, on_exhausted=OnExhausted.FINISH)
+    quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked).quote
+    least = quote.least_gpu_ms
+    assert least < quote.p50_gpu_ms
+    with pytest.raises(BudgetExceeded, match="shortest video") as refused:
+        submit(farm, replace(asked, max_gpu_ms=least - 1))
+    assert refused.value.data["needed_gpu_ms"] == least
+    whole = replace(asked, max_gpu_ms=least, on_exhausted=OnExhausted.PAUSE)
+    with pytest.raises(BudgetExceeded, match="likely needs"):
+        submit(farm, whole)
+    job = submit(farm, replace(asked, max_gpu_ms=least))
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        work = order.work
+        if isinstance(work, RenderWork) and len(work.frames) > work.micro_batch:
+            clock.advance(39)  # a micro-batch is what the limit lets a worker do
+            report = {"gpu_ms": order.gpu_ms_limit, "frames": work.micro_batch}
+            hand.complete(order, Outcome.STOPPED, message="limit", **report)
+        else:
+            hand.done(order, 5)
+    hand.work_off(5)  # the claim that found no budget made the encode unit
+    job = jobs.get(farm, None, job.id)
+    assert (job.state, job.truncated) == (JobState.SUCCEEDED, True)
+    assert 0 < job.frames_done < job.frames_total
+    assert job.spent_gpu_ms <= least
     assert check.violations(farm) == []

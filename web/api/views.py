@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from orchestrator import planner
 from orchestrator.catalog import ModelCard
+from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
@@ -143,6 +144,8 @@ def quote(estimate: Estimate) -> Json:
         **_quoted(estimate.quote),
         "basis": estimate.quote.basis,
         "fits": estimate.fits,
+        "why_not": why_not(estimate.refusal) if estimate.refusal else None,
+        "gpu_seconds_least": seconds(estimate.quote.least_gpu_ms),
         "fitted": estimate.fitted,
         "watermark": estimate.watermark,
         "session_id": estimate.session.id,
@@ -157,6 +160,15 @@ def quote(estimate: Estimate) -> Json:
         "shots": [_shot(shot) for shot in planner.plan_json(estimate.plan)["shots"]],
         "notes": list(estimate.plan.notes),
         "alternatives": [alternative(each) for each in estimate.alternatives],
+    }
+
+
+def why_not(refusal: BudgetExceeded) -> Json:
+    """Return what a submission would be refused with."""
+    return {
+        "message": refusal.message,
+        "next": refusal.next,
+        **problem_data(refusal.data),
     }
 
 

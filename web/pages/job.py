@@ -1,7 +1,7 @@
 """A job's page, its buttons, its files and its receipt."""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from flask import jsonify, redirect, render_template, request, url_for
 from flask_login import login_required
@@ -14,7 +14,7 @@ from orchestrator.wire import STRIP
 from web.api import views
 from web.context import artifacts, farm
 from web.hub import off_hub
-from web.pages import bp
+from web.pages import bp, words
 from web.pages.rooms import me, room_of
 
 VERBS: Final = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
@@ -86,14 +86,15 @@ def receipt_json(job_id: str) -> Response:
 
 def slug(prompt: str) -> str:
     """Return a file name that says what the video is: `a-rocket-rises`."""
-    words = re.findall(r"\w+", prompt.lower())
-    return "-".join(words[:8])[:60].strip("-") or "video"
+    parts = re.findall(r"\w+", prompt.lower())
+    return "-".join(parts[:8])[:60].strip("-") or "video"
 
 
-def _trouble(verb: str, error: FarmError) -> dict[str, str]:
+def _trouble(verb: str, error: FarmError) -> dict[str, Any]:
     return {
         "title": f"It could not be {verb}d" if verb != "cancel" else "It could not be cancelled",
         "what": error.message,
         "charged": "Nothing was charged for trying.",
         "next": error.next,
+        "held": words.holders(error.data, farm().clock()),
     }

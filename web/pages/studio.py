@@ -9,8 +9,7 @@ from flask import make_response, redirect, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
-from orchestrator import ledger
-from orchestrator.errors import BadRequest, BudgetExceeded, FarmError, NotFound
+from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.ids import new_id
 from orchestrator.model import Size
@@ -19,7 +18,7 @@ from web import uploads
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.hub import off_hub
-from web.pages import bp, forms, rooms
+from web.pages import bp, forms, rooms, words
 from web.pages.forms import Form, Upload
 from web.pages.rooms import me
 from web.pages.views import budget_bar
@@ -130,28 +129,14 @@ def _priced(form: Form) -> dict[str, Any]:
         estimate = off_hub(
             jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
         )
-    except (BadRequest, NotFound) as error:
+    except (BadRequest, NotFound, PlanLimit) as error:
         return empty | purse | {"fault": {"what": error.message, "next": error.next}}
-    hold, why_not = _hold(estimate, asked.max_gpu_ms)
-    bar = budget_bar(estimate.session, hold or estimate.quote.p90_gpu_ms)
+    p90, cap = estimate.quote.p90_gpu_ms, asked.max_gpu_ms
+    hold = p90 if cap is None else min(p90, cap)
+    why_not = _refusal(estimate.refusal) if estimate.refusal else None
+    bar = budget_bar(estimate.session, hold if estimate.fits else p90)
     shown = {"estimate": estimate, "held_gpu_ms": hold, "why_not": why_not, "budget_bar": bar}
     return empty | purse | shown
-
-
-def _hold(estimate: jobs.Estimate, cap_gpu_ms: int | None) -> tuple[int, str]:
-    """Return what a job would hold, and in words why it would be refused."""
-    least = estimate.quote.p50_gpu_ms
-    try:
-        hold = ledger.hold_for(least, estimate.quote.p90_gpu_ms, cap_gpu_ms)
-    except BudgetExceeded as error:
-        return 0, error.message
-    have = estimate.available_gpu_ms
-    whose = f"session {estimate.session.name}"
-    if have < estimate.session.available_gpu_ms:
-        whose = "the account's month"
-    return hold, (
-        f"It may need {hold / 1000:,.1f} GPU-seconds; {whose} has {have / 1000:,.1f} left."
-    )
 
 
 def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = None) -> Answer:
@@ -192,10 +177,11 @@ def _faults(form: Form) -> dict[str, str]:
     }
 
 
-def _refusal(error: FarmError) -> dict[str, str]:
+def _refusal(error: FarmError) -> dict[str, Any]:
     return {
         "title": "It was not started",
         "what": error.message,
         "charged": "Nothing was charged.",
         "next": error.next,
+        "held": words.holders(error.data, farm().clock()),
     }

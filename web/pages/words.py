@@ -92,6 +92,16 @@ def line_label(line: Mapping[str, Any]) -> str:
     return f"Frames {frames(line['first_frame'], line['frames'], line.get('stride', 1))}"
 
 
+def holders(refused: Mapping[str, Any], now_ms: int) -> list[str]:
+    """Return what holds of the budget that a refusal met, and until when."""
+    found = []
+    for each in refused.get("held_by") or ():
+        until = each["lease_until_ms"]
+        lease = f", by a lease of {lasting(until - now_ms)} more at most" if until else ""
+        found.append(f"{exact(each['gpu_ms'])} GPU-s by {each['job_id']} ({each['state']}){lease}")
+    return found
+
+
 def plain(number: float) -> str:
     """Return a number as one would type it, `3`, `2.5`."""
     return f"{number:.3f}".rstrip("0").rstrip(".")
