@@ -15,6 +15,7 @@ from orchestrator.states import (
     HookState,
     JobState,
     KeyKind,
+    Lane,
     LeaseState,
     OnExhausted,
     Outcome,
@@ -340,8 +341,12 @@ class Session:
     """A lower limit that was asked for: the limit sinks to it as holds release."""
     alerted_percent: int = 0
     """The highest alert that was given of its budget."""
-    pass_gpu_ms: int = 0
-    """Virtual time of fair share: GPU-ms granted, over the weight."""
+    pass_us: int = 0
+    """Virtual time of fair share: microseconds of device time charged, over the weight."""
+    tier: str = ""
+    """Its account's plan when it last joined or was granted a unit."""
+    waits_from_ms: int = 0
+    """When it last joined or was granted a unit."""
     entries: int = 0
     """Of its ledger; the number of the newest one."""
     head_sha256: str = ""
@@ -466,6 +471,10 @@ class Lease:
     session_id: str
     worker_id: str
     kind: UnitKind
+    lane: Lane = Lane.WEIGHT
+    """By which rule it was granted."""
+    pass_us: int = 0
+    """Its session's pass at that moment: the virtual time."""
     fence: int
     """Grows with every grant of the unit; an older holder is refused."""
     epoch: int
@@ -513,6 +522,12 @@ class Worker:
     """Reports that left too much of its busy time unexplained, since it was last admitted."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
+    owed: Json = field(default_factory=dict)
+    """GPU-ms it owes: by plan with a floor, and under "" to those that waited too long."""
+    warm: str = ""
+    """Queue of the model it rendered with last."""
+    warm_from_ms: int = 0
+    """Since when it renders with that model."""
     since_ms: int
     """When its present shift began: it was there from then until it was last seen."""
     seen_at_ms: int

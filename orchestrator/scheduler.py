@@ -1,14 +1,26 @@
 """Who is next: stride scheduling over sessions, then the unit that suits the worker.
 
-Each session has a pass, its virtual time: GPU-ms granted so far over its weight. The
-lowest pass goes first (Waldspurger & Weihl, "Stride Scheduling", 1995).
+Each session has a pass, its virtual time: device time charged over its plan's weight. The
+lowest pass goes first (Waldspurger & Weihl, "Stride Scheduling", 1995). Two small parts of
+each device's time go by other rules: a plan's floor, and what has waited too long. What is
+defined here is explained in docs/scheduling.md; `farm.grants` asks it at every grant.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from orchestrator.model import Session, Unit, Worker
-from orchestrator.states import UnitKind
+from orchestrator.states import Lane, UnitKind
 from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE, render_queue
+
+AGE: Final = ""
+"""Who a device owes time to that is nobody's plan: those that have waited too long."""
+AGE_SHARE: Final = 0.05
+"""Of each device's time, for sessions that have waited too long."""
+QUANTUM_MS: Final = 1_000
+"""A device looks for somebody to pay once it owes so much, not after every unit."""
+MOST_OWED_MS: Final = 60_000
+"""What a device can owe, or be owed, at most: a long unit is not paid back for hours."""
 
 _RANK = {UnitKind.ENCODE: 0, UnitKind.PLAN: 1, UnitKind.RENDER: 2}
 
@@ -42,14 +54,64 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
     )
 
 
+# --- virtual time -----------------------------------------------------------------------------
+
+
 def join_pass(session: Session, current_pass: int) -> int:
     """Return the pass a session (re)joins with: at least the current virtual time.
 
     Otherwise one that slept for a day would own the farm for as long.
     """
-    return max(session.pass_gpu_ms, current_pass)
+    return max(session.pass_us, current_pass)
 
 
-def advance(session: Session, gpu_ms: int, *, weight: int = 1) -> int:
-    """Return the session's pass after a grant of this much."""
-    return session.pass_gpu_ms + gpu_ms // weight
+def advance(pass_us: int, gpu_ms: int, *, weight: int) -> int:
+    """Return a session's pass after so much device time: at the grant what is expected.
+
+    In microseconds, so that a short unit counts under a large weight too.
+    """
+    return pass_us + gpu_ms * 1000 // weight
+
+
+def corrected(pass_us: int, expected_ms: int, settled_ms: int, *, weight: int) -> int:
+    """Return a session's pass when a unit is settled: the quote is exchanged for the charge."""
+    return pass_us + (settled_ms - expected_ms) * 1000 // weight
+
+
+# --- floors and ageing: what each device owes ---------------------------------------------------
+
+
+def due(owed: Mapping[str, int]) -> list[str]:
+    """Return whom a device has to pay now, by plan (`AGE`: who waited too long), the most first."""
+    names = [name for name, gpu_ms in owed.items() if gpu_ms >= QUANTUM_MS]
+    return sorted(names, key=lambda name: (-owed[name], name))
+
+
+def owed_after(
+    owed: Mapping[str, int], shares: Mapping[str, float], gpu_ms: int, *, tier: str, lane: Lane
+) -> dict[str, int]:
+    """Return what a device owes each share after it worked so long for a session of this plan.
+
+    A share that was due and was not paid had nobody waiting: it begins anew, since time that
+    nobody wanted is no credit.
+    """
+    after: dict[str, int] = {}
+    waived = set(due(owed)) if lane is Lane.WEIGHT else set()
+    for name, share in shares.items():
+        paid = lane is Lane.AGE if name == AGE else name == tier
+        before = 0 if name in waived and not paid else owed.get(name, 0)
+        change = round(share * gpu_ms) - (gpu_ms if paid else 0)
+        after[name] = max(-MOST_OWED_MS, min(MOST_OWED_MS, before + change))
+    return after
+
+
+# --- affinity ------------------------------------------------------------------------------------
+
+
+def may_stay(worker: Worker, head: Session, now_ms: int, affinity_ms: int) -> bool:
+    """Tell whether a worker may go on with the model it has loaded, though `head` is next.
+
+    It may until that session has waited for it as long as `affinity_ms`: since its own last
+    grant, or since the worker took up this model, whichever is later.
+    """
+    return now_ms - max(head.waits_from_ms, worker.warm_from_ms) < affinity_ms

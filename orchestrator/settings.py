@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     worker_gone_seconds: float = 60.0
     reconcile_seconds: float = 2.0
     ring_again_seconds: float = 3.0
+    age_seconds: float = Field(default=300.0, gt=0)
+    """A session that waits longer is served by its age, in a part of each device's time."""
+    affinity_seconds: float = Field(default=30.0, ge=0)
+    """Others may wait so long while a worker stays with the model it has loaded."""
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""

@@ -148,6 +148,17 @@ class UnitKind(StrEnum):
     """Assembly by FFmpeg."""
 
 
+class Lane(StrEnum):
+    """By which rule a unit was granted."""
+
+    WEIGHT = "weight"
+    """Its session was the furthest behind its share."""
+    FLOOR = "floor"
+    """The device owed its session's plan the time that is guaranteed to it."""
+    AGE = "age"
+    """Its session had waited too long."""
+
+
 class UnitState(StrEnum):
     """Where a unit stands."""
 

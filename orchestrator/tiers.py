@@ -18,6 +18,8 @@ from orchestrator.model import Plan
 
 SHIPPED: Final = Path(__file__).with_name("tiers.toml")
 ANY: Final = "*"
+MOST_FLOORS: Final = 0.9
+"""Of all plans together; the rest goes by weight, and to what has waited too long."""
 
 OnAlert = Literal["notify", "pause_new", "pause_all"]
 
@@ -41,6 +43,8 @@ class Tier:
     """Share of the farm against other accounts."""
     watermark: str
     """What stands in the corner of its videos; empty: nothing does."""
+    floor: float
+    """Part of each device's time that its sessions have together while they want it."""
     alerts: tuple[int, ...]
     """Percent of a budget, when spent; ascending."""
     on_alert: OnAlert
@@ -147,6 +151,11 @@ def load(file: Path) -> Tiers:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise _unusable(file, f"{where}: {fault['msg']}") from None
+    floors = sum(each.floor for each in written.plan.values())
+    if floors > MOST_FLOORS:
+        raise _unusable(
+            file, f"its plans' floors are {floors:g} together; {MOST_FLOORS:g} is the most"
+        )
     return Tiers({name: _tier(name, each) for name, each in written.plan.items()})
 
 
@@ -174,6 +183,7 @@ class _Written(BaseModel):
     models: list[str]
     weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
     watermark: Annotated[str, Field(pattern=r"^([!-~]([ -~]{0,22}[!-~])?)?$")] = ""
+    floor: Annotated[float, Field(ge=0, le=MOST_FLOORS)] = 0.0
     alerts: list[Annotated[int, Field(strict=True, ge=1, le=100)]] = [50, 75, 90, 95, 100]
     on_alert: OnAlert = "notify"
 
@@ -199,6 +209,7 @@ def _tier(name: str, written: _Written) -> Tier:
         models=tuple(written.models),
         weight=written.weight,
         watermark=written.watermark,
+        floor=written.floor,
         alerts=tuple(sorted(set(written.alerts))),
         on_alert=written.on_alert,
     )

@@ -32,6 +32,8 @@ class Terms:
     lease_margin_unmeasured: float = 5.0
     worker_gone_seconds: float = 60.0
     ring_again_seconds: float = 3.0
+    age_seconds: float = 300.0
+    affinity_seconds: float = 30.0
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_job_megapixel_steps: int = 100_000
@@ -45,6 +47,16 @@ class Terms:
     def lease_ms(self) -> int:
         """Time a lease lasts without a heartbeat."""
         return round(self.lease_seconds * 1000)
+
+    @property
+    def age_ms(self) -> int:
+        """Time without service after which a session has waited too long."""
+        return round(self.age_seconds * 1000)
+
+    @property
+    def affinity_ms(self) -> int:
+        """Time that others may wait while a worker stays with its model."""
+        return round(self.affinity_seconds * 1000)
 
     @property
     def grace_ms(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator import ledger, scheduler
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, alerts, checkpoints
+from orchestrator.farm import Farm, alerts, checkpoints, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.exhaustion import exhausted
 from orchestrator.farm.orders import order
@@ -14,6 +14,7 @@ from orchestrator.model import Lease, Unit, Worker
 from orchestrator.states import (
     RUNNABLE,
     JobEvent,
+    Lane,
     LeaseState,
     OnExhausted,
     UnitKind,
@@ -22,8 +23,6 @@ from orchestrator.states import (
 )
 from orchestrator.wire import Order
 
-SESSIONS = 16
-"""Sessions looked at per grant, those longest behind their share."""
 UNITS = 32
 """Units looked at per session."""
 
@@ -39,16 +38,17 @@ def is_frozen(tx: Transaction) -> bool:
     return bool(tx.fact("frozen"))
 
 
-def waiting_for(tx: Transaction, worker: Worker, hint: str | None) -> Iterator[Unit]:
-    """Yield ready units in the order in which this worker should get them."""
-    queues = scheduler.queues_of(worker.kinds, worker.models)
-    for session in tx.sessions_with_work(queues, SESSIONS):
+def waiting_for(
+    farm: Farm, tx: Transaction, worker: Worker, hint: str | None, now_ms: int
+) -> Iterator[tuple[Lane, Unit]]:
+    """Yield ready units in the order in which this worker should get them, and by which rule."""
+    for lane, session, queues in scheduling.in_turn(farm, tx, worker, now_ms):
         units = tx.ready_units(session.id, queues, UNITS)
         failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
         alone = not failed or _is_alone(tx, worker, failed)
         for unit in scheduler.in_order(units, worker, hint=hint, alone=alone):
             if checkpoints.fits(unit, worker) or not _is_awaited(tx, unit):
-                yield unit
+                yield lane, unit
 
 
 def _is_alone(tx: Transaction, worker: Worker, queues: set[str]) -> bool:
@@ -76,14 +76,14 @@ def grant(
     if worker.state is not WorkerState.ACTIVE or is_frozen(tx):
         return ()
     broke: set[str] = set()
-    for unit in waiting_for(tx, worker, hint):
+    for lane, unit in waiting_for(farm, tx, worker, hint, now_ms):
         if unit.job_id in broke:
             continue
         case = Case(farm, tx, unit.job_id, unit.session_id, now_ms)
         fresh = tx.get(Unit, unit.id, lock=True)
         if fresh is None or fresh.state is not UnitState.READY or not _may_run(case):
             continue
-        lease = _lease(case, fresh, worker)
+        lease = _lease(case, fresh, worker, lane)
         if lease is None:
             broke.add(unit.job_id)
             case.close()
@@ -114,7 +114,7 @@ def _may_run(case: Case) -> bool:
     return case.job.state in RUNNABLE and case.job.wish is None and bool(case.month.tier)
 
 
-def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
+def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
     """Write a lease within the budget; None when the unit has to wait or its job was paused."""
     open_leases = case.open_leases()
     reserve = 0 if unit.kind is UnitKind.ENCODE else case.job.encode_reserve_gpu_ms
@@ -141,6 +141,8 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
         session_id=unit.session_id,
         worker_id=worker.id,
         kind=unit.kind,
+        lane=lane,
+        pass_us=case.session.pass_us,
         fence=unit.fence + 1,
         epoch=case.tx.fact("epoch"),
         gpu_ms_limit=limit.gpu_ms,
@@ -153,10 +155,7 @@ def _lease(case: Case, unit: Unit, worker: Worker) -> Lease | None:
     except Conflict:
         return None
     case.tx.add(lease)
-    case.session = replace(
-        case.session,
-        pass_gpu_ms=scheduler.advance(case.session, unit.p50_gpu_ms, weight=_weight(case)),
-    )
+    scheduling.granted(case, unit)
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease
@@ -187,11 +186,6 @@ def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
 def _margin(case: Case) -> float:
     terms = case.farm.terms
     return terms.lease_margin if case.job.quote["measured"] else terms.lease_margin_unmeasured
-
-
-def _weight(case: Case) -> int:
-    tier = case.farm.tiers.get(case.month.tier)
-    return tier.weight if tier else 1
 
 
 def usage(case: Case) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.farm import fleet
+from orchestrator.farm import fleet, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.model import Lease, Worker
 from orchestrator.states import Cause, Outcome, WorkerState
@@ -21,7 +21,8 @@ def judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) ->
 
     Its next success forgets the failures; flags stay until an operator admits it again.
     """
-    judged = replace(worker, metered_to_ms=_metered_to(lease, worker))
+    judged = scheduling.worked(case, worker, lease)
+    judged = replace(judged, metered_to_ms=_metered_to(lease, worker))
     if request.outcome is not Outcome.FAILED:
         judged = replace(judged, blamed=(), flags=worker.flags + unexplained(case, lease, request))
     elif request.cause is Cause.WORKER:  # neither a request nor our own bug is its fault

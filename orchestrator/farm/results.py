@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, alerts, charges, checkpoints, grants, policy
+from orchestrator.farm import Farm, alerts, charges, checkpoints, grants, policy, scheduling
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.exhaustion import assemble
@@ -95,6 +95,7 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
     note = "worker lost" if lapsed else "handed back"
     case.lose(lease, lease.used_gpu_ms, note)
     unit = _unit(tx, lease)
+    scheduling.given_back(case, unit)
     if unit.state is UnitState.LEASED:
         _try_again(case, unit, lease, count=lapsed, why="the worker was lost")
     case.grant_wish()
@@ -146,6 +147,7 @@ def _resolve(
         ),
     )
     case.settle(lease, charge.settled_gpu_ms, worker.device_class)
+    scheduling.settled(case, unit, lease)
     alerts.look(case)
     for gpu_ms, why in charge.losses:
         case.lose(lease, gpu_ms, why)

@@ -1,9 +1,22 @@
-"""Virtual time of sessions: joining the farm's queue without old credit."""
+"""Fair share in the books: what joining, a grant and a settlement do to sessions and workers.
 
+The rules themselves are in `orchestrator.scheduler`; docs/scheduling.md explains them.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from orchestrator import scheduler
+from orchestrator.farm import Farm
 from orchestrator.farm.case import Case
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Lease, Session, Unit, Worker
+from orchestrator.states import Lane, UnitKind
+from orchestrator.wire import render_queue
+
+SESSIONS: Final = 16
+"""Sessions looked at per grant and rule, those whose turn it is."""
 
 
 def join(case: Case) -> None:
@@ -13,5 +26,91 @@ def join(case: Case) -> None:
     """
     session, own = case.session, case.job.id
     if not case.tx.is_at_work(session.id, but=own):
-        joined = scheduler.join_pass(session, case.tx.current_pass(but=own))
-        case.session = replace(session, pass_gpu_ms=joined)
+        now = case.tx.current_pass(but=own, model=case.job.model)
+        case.session = replace(
+            session,
+            pass_us=scheduler.join_pass(session, now),
+            tier=case.month.tier,
+            waits_from_ms=case.now_ms,
+        )
+
+
+def in_turn(
+    farm: Farm, tx: Transaction, worker: Worker, now_ms: int
+) -> Iterator[tuple[Lane, Session, Sequence[str]]]:
+    """Yield the sessions that a worker should serve, each with the rule and the queues it may use.
+
+    First whom the device owes time; then by pass, those of its own model before the others
+    while it may stay with that.
+    """
+    queues = scheduler.queues_of(worker.kinds, worker.models)
+    for name in scheduler.due(worker.owed):
+        if name == scheduler.AGE:
+            before = now_ms - farm.terms.age_ms
+            lane, found = Lane.AGE, tx.sessions_waiting(before, queues, SESSIONS)
+        else:
+            lane, found = Lane.FLOOR, tx.sessions_of_tier(name, queues, SESSIONS)
+        yield from ((lane, session, queues) for session in found)
+    heads = tx.sessions_with_work(queues, SESSIONS)
+    if heads and _may_stay(farm, worker, heads[0], now_ms):
+        others = {render_queue(model) for model in worker.models} - {worker.warm}
+        near = [queue for queue in queues if queue not in others]
+        found = tx.sessions_with_work(near, SESSIONS)
+        yield from ((Lane.WEIGHT, session, near) for session in found)
+    yield from ((Lane.WEIGHT, session, queues) for session in heads)
+
+
+def granted(case: Case, unit: Unit) -> None:
+    """Move the session's pass by what the unit is expected to take."""
+    session = replace(case.session, tier=case.month.tier, waits_from_ms=case.now_ms)
+    weight = _weight(case.farm, session)
+    moved = scheduler.advance(session.pass_us, unit.p50_gpu_ms, weight=weight)
+    case.session = replace(session, pass_us=moved)
+
+
+def settled(case: Case, unit: Unit, lease: Lease) -> None:
+    """Exchange what a unit was expected to take for what it was charged."""
+    _correct(case, unit, lease.settled_gpu_ms)
+    case.session = replace(case.session, waits_from_ms=case.now_ms)
+
+
+def given_back(case: Case, unit: Unit) -> None:
+    """Take back what the grant of a unit moved: nothing was charged."""
+    _correct(case, unit, 0)
+
+
+def worked(case: Case, worker: Worker, lease: Lease) -> Worker:
+    """Return the worker with what its device owes, and which model it holds, after a lease."""
+    tiers = case.farm.tiers.tiers.values()
+    shares = {tier.name: tier.floor for tier in tiers if tier.floor}
+    owed = scheduler.owed_after(
+        worker.owed,
+        shares | {scheduler.AGE: scheduler.AGE_SHARE},
+        lease.settled_gpu_ms,
+        tier=case.session.tier,
+        lane=lease.lane,
+    )
+    warm = render_queue(case.job.model) if lease.kind is UnitKind.RENDER else worker.warm
+    since = worker.warm_from_ms if warm == worker.warm else lease.granted_at_ms
+    return replace(worker, owed=owed, warm=warm, warm_from_ms=since)
+
+
+def _correct(case: Case, unit: Unit, settled_ms: int) -> None:
+    session = case.session
+    moved = scheduler.corrected(
+        session.pass_us, unit.p50_gpu_ms, settled_ms, weight=_weight(case.farm, session)
+    )
+    case.session = replace(session, pass_us=moved)
+
+
+def _may_stay(farm: Farm, worker: Worker, head: Session, now_ms: int) -> bool:
+    return (
+        len(worker.models) > 1
+        and bool(worker.warm)
+        and scheduler.may_stay(worker, head, now_ms, farm.terms.affinity_ms)
+    )
+
+
+def _weight(farm: Farm, session: Session) -> int:
+    tier = farm.tiers.get(session.tier)
+    return tier.weight if tier else 1

@@ -87,8 +87,10 @@ def claim(farm: Farm, worker_id: str, hint: str | None) -> tuple[Order, ...]:
         worker = _worker(tx, worker_id)
         idle = not tx.find(Lease, worker_id=worker_id, state=LeaseState.OPEN)
         seen_lately = now - worker.seen_at_ms < SEEN_RESOLUTION_MS
-        if idle and seen_lately and next(grants.waiting_for(tx, worker, hint), None) is None:
-            return ()
+        if idle and seen_lately:
+            waiting = grants.waiting_for(farm, tx, worker, hint, now)
+            if next(waiting, None) is None:
+                return ()
     with farm.store.write() as tx:
         worker = _seen(farm, tx, worker_id, now)
         again = grants.redeliver(farm, tx, worker, now)

@@ -17,10 +17,10 @@ from sqlalchemy import (
 
 from orchestrator.model import Json
 from orchestrator.states import RUNNABLE, LeaseState, UnitState
-from orchestrator.store.tables import facts, jobs, leases, months, sessions, units
+from orchestrator.store.tables import facts, jobs, leases, months, units
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
-_READY: Final = (
+READY: Final = (
     select(units)
     .join(jobs, jobs.c.id == units.c.job_id)
     .join(months, months.c.id == jobs.c.month_id)
@@ -36,21 +36,11 @@ _READY: Final = (
 _BY_AGE: Final = (units.c.created_at_ms, units.c.id)
 
 FACTS: Final = select(facts.c.name, facts.c.value)
-
-SESSIONS_WITH_WORK: Final = (
-    select(sessions)
-    .where(
-        sessions.c.held_gpu_ms > 0,
-        _READY.where(units.c.session_id == sessions.c.id).exists(),
-    )
-    .order_by(sessions.c.pass_gpu_ms, sessions.c.id)
-    .limit(_LIMIT)
-)
 READY_UNITS: Final = (
-    _READY.where(units.c.session_id == bindparam("session_id")).order_by(*_BY_AGE).limit(_LIMIT)
+    READY.where(units.c.session_id == bindparam("session_id")).order_by(*_BY_AGE).limit(_LIMIT)
 )
 UNRUNG_UNITS: Final = (
-    _READY.where(func.coalesce(units.c.rung_at_ms, 0) < bindparam("before_ms"))
+    READY.where(func.coalesce(units.c.rung_at_ms, 0) < bindparam("before_ms"))
     .order_by(*_BY_AGE)
     .limit(_LIMIT)
 )

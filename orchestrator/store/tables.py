@@ -33,6 +33,7 @@ from orchestrator.states import (
     HookState,
     JobState,
     KeyKind,
+    Lane,
     LeaseState,
     Outcome,
     PauseReason,
@@ -123,7 +124,9 @@ sessions: Final = Table(
     _ms("spent_gpu_ms"),
     _ms("target_gpu_ms", null=True),
     _count("alerted_percent"),
-    _ms("pass_gpu_ms"),
+    _ms("pass_us"),
+    Column("tier", String(40), nullable=False),
+    _ms("waits_from_ms"),
     _count("entries"),
     Column("head_sha256", String(64), nullable=False),
     _ms("created_at_ms"),
@@ -133,8 +136,13 @@ sessions: Final = Table(
     ),
     UniqueConstraint("account_id", "name"),
 )
-Index("ix_sessions_busy", sessions.c.pass_gpu_ms, sqlite_where=text("held_gpu_ms > 0"),
-      postgresql_where=text("held_gpu_ms > 0"))  # fmt: skip
+_HOLDS = text("held_gpu_ms > 0")
+Index("ix_sessions_busy", sessions.c.pass_us,
+      sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
+Index("ix_sessions_floor", sessions.c.tier, sessions.c.pass_us,
+      sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
+Index("ix_sessions_waits", sessions.c.waits_from_ms,
+      sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
 
 jobs: Final = Table(
     "jobs",
@@ -209,6 +217,9 @@ workers: Final = Table(
     _json("blamed"),
     _count("flags"),
     _ms("metered_to_ms"),
+    _json("owed"),
+    Column("warm", String(120), nullable=False),
+    _ms("warm_from_ms"),
     _ms("since_ms"),
     _ms("seen_at_ms"),
     _ms("created_at_ms"),
@@ -255,6 +266,8 @@ leases: Final = Table(
     _id("sessions.id", name="session_id"),
     _id("workers.id", name="worker_id"),
     _word("kind", UnitKind),
+    _word("lane", Lane),
+    _ms("pass_us"),
     _count("fence"),
     _count("epoch"),
     _word("state", LeaseState),

@@ -15,15 +15,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Delivery, Json, Lease, Person, Sample, Session, Unit
-from orchestrator.states import RUNNABLE, DeliveryState, HookState, UnitState
+from orchestrator.model import Delivery, Json, Lease, Person, Sample, Unit
+from orchestrator.states import DeliveryState, HookState, UnitState
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.statements import (
     FACTS,
     LAPSED_LEASES,
     READY_UNITS,
-    SESSIONS_WITH_WORK,
     UNRUNG_UNITS,
     by_id,
     changing,
@@ -31,6 +30,7 @@ from orchestrator.store.statements import (
     looking,
 )
 from orchestrator.store.tables import TABLES
+from orchestrator.store.turns import Turns
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
@@ -53,7 +53,7 @@ def _noun(cls: type[T], row: Any) -> T:
     return cls(**facts)
 
 
-class Transaction(Books):
+class Transaction(Turns, Books):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:
@@ -189,31 +189,6 @@ class Transaction(Books):
         job = tables.jobs.c
         mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
         return self.connection.scalar(select(func.count()).where(*mine)) or 0
-
-    def is_at_work(self, session_id: str, *, but: str) -> bool:
-        """Tell whether a session has a job that may run, beside this one."""
-        job = tables.jobs.c
-        works = (job.session_id == session_id, job.state.in_(RUNNABLE), job.id != but)
-        return bool(self.connection.scalar(select(select(job.id).where(*works).exists())))
-
-    def current_pass(self, *, but: str) -> int:
-        """Return the virtual time: the lowest pass of a session with work beside this job.
-
-        While nobody has any it is the highest there ever was: all that was done counts alike.
-        """
-        t, job = tables.sessions.c, tables.jobs.c
-        works = select(job.id).where(job.session_id == t.id, job.state.in_(RUNNABLE), job.id != but)
-        lowest = select(func.min(t.pass_gpu_ms)).where(t.held_gpu_ms > 0, works.exists())
-        found: int | None = self.connection.scalar(lowest)
-        if found is None:
-            found = self.connection.scalar(select(func.max(t.pass_gpu_ms)))
-        return found or 0
-
-    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
-        """Return sessions with a grantable unit, the one longest behind its share first."""
-        asked = {"queues": queues, "limit": limit}
-        rows = self.connection.execute(SESSIONS_WITH_WORK, asked)
-        return [_noun(Session, row) for row in rows]
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units: of jobs that may run, oldest first."""

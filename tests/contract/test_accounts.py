@@ -92,7 +92,7 @@ def test_accounts_without_a_plan_stand_in_nobodys_way(farm: Farm, clock: Clock) 
     mine = submit(farm)
     with farm.store.write() as tx:
         last = sessions.find_in(tx, account_id(farm), None, lock=True)
-        tx.save(last, replace(last, pass_gpu_ms=10**9))
+        tx.save(last, replace(last, pass_us=10**9))
     order = Hand(farm, clock).claim()
     assert order
     assert order.job_id == mine.id

@@ -1,24 +1,39 @@
-"""The simulation of fair shares, small."""
+"""The simulation of fair shares, small: what it checks holds, and each rule is needed for it."""
 
-import random
+import pytest
 
-from orchestrator.model import Session
-from tools.bench.fairness import Guest, simulate
-
-
-def guest(weight: int, unit_ms: int, *, visits: bool = False) -> Guest:
-    """Return a session of this weight and unit."""
-    session = Session(id="ses", account_id="acc", name="n", limit_gpu_ms=0, created_at_ms=0)
-    return Guest(plan="p", weight=weight, unit_ms=unit_ms, session=session, visits=visits, left=0)
+from tools.bench import fairness
 
 
-def test_shares_follow_weights_whatever_the_units() -> None:
-    """Sessions of weights 1, 2 and 4 share two devices accordingly; a visitor is served too."""
-    guests = [guest(1, 900), guest(2, 300), guest(4, 2000), guest(1, 500, visits=True)]
-    simulate(guests, 2, 3_600_000, 0.0, random.Random(1))
-    stay, visitor = guests[:3], guests[3]
-    total = sum(each.granted_ms for each in stay)
-    for each in stay:
-        assert abs(each.granted_ms / total - each.weight / 7) < 0.02 * each.weight / 7
-    assert visitor.granted_ms >= 3 * 500
-    assert all(each.longest_wait_ms <= each.wait_bound_ms for each in guests)
+def faults(scenario: str, *, off: str = "") -> list[str]:
+    """Return what is wrong with an hour of fifty sessions on sixteen devices."""
+    sim = fairness.scenario(scenario, 50, 16, 0.33, 1, off=off)
+    sim.run(60 * 60_000)
+    return fairness.report(sim)
+
+
+@pytest.mark.parametrize("scenario", fairness.SCENARIOS)
+def test_shares_and_waits_are_as_promised(scenario: str) -> None:
+    """Every plan and session is within 2 % of what is due; no wait is beyond its bound."""
+    assert faults(scenario) == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "off", "fault"),
+    [
+        ("weights", "correction", "off its share"),
+        ("floor", "floor", "plan free had"),
+        ("debt", "age", "a session of plan studio waited"),
+    ],
+)
+def test_each_rule_is_needed(scenario: str, off: str, fault: str) -> None:
+    """Without correcting quotes, without the floor, without ageing, a promise is broken."""
+    assert any(fault in each for each in faults(scenario, off=off))
+
+
+def test_what_is_due_is_at_least_the_floor() -> None:
+    """Five hundred free sessions beside as many of studio are due a tenth, not a seventeenth."""
+    guests = fairness.scenario("floor", 1000, 1, 0.0, 1).guests
+    due = fairness.entitled(guests)
+    free = [due[id(each)] for each in guests if each.plan == "free"]
+    assert sum(free) == pytest.approx(0.1) and sum(due.values()) == pytest.approx(1)

@@ -64,6 +64,9 @@ def upgrade() -> None:
     sa.Column('blamed', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('flags', sa.Integer(), nullable=False),
     sa.Column('metered_to_ms', sa.BigInteger(), nullable=False),
+    sa.Column('owed', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('warm', sa.String(length=120), nullable=False),
+    sa.Column('warm_from_ms', sa.BigInteger(), nullable=False),
     sa.Column('since_ms', sa.BigInteger(), nullable=False),
     sa.Column('seen_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
@@ -129,7 +132,9 @@ def upgrade() -> None:
     sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('target_gpu_ms', sa.BigInteger(), nullable=True),
     sa.Column('alerted_percent', sa.Integer(), nullable=False),
-    sa.Column('pass_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('pass_us', sa.BigInteger(), nullable=False),
+    sa.Column('tier', sa.String(length=40), nullable=False),
+    sa.Column('waits_from_ms', sa.BigInteger(), nullable=False),
     sa.Column('entries', sa.Integer(), nullable=False),
     sa.Column('head_sha256', sa.String(length=64), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
@@ -139,7 +144,9 @@ def upgrade() -> None:
     sa.UniqueConstraint('account_id', 'name', name=op.f('uq_sessions_account_id_name'))
     )
     with op.batch_alter_table('sessions', schema=None) as batch_op:
-        batch_op.create_index('ix_sessions_busy', ['pass_gpu_ms'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+        batch_op.create_index('ix_sessions_busy', ['pass_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+        batch_op.create_index('ix_sessions_floor', ['tier', 'pass_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+        batch_op.create_index('ix_sessions_waits', ['waits_from_ms'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
     op.create_table('jobs',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -281,6 +288,8 @@ def upgrade() -> None:
     sa.Column('session_id', sa.String(length=64), nullable=False),
     sa.Column('worker_id', sa.String(length=64), nullable=False),
     sa.Column('kind', sa.Enum('plan', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('lane', sa.Enum('weight', 'floor', 'age', name='lane', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('pass_us', sa.BigInteger(), nullable=False),
     sa.Column('fence', sa.Integer(), nullable=False),
     sa.Column('epoch', sa.Integer(), nullable=False),
     sa.Column('state', sa.Enum('open', 'completed', 'released', 'lapsed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),

@@ -1,0 +1,82 @@
+"""Who is next, as SQL answers it: every question here is one look into an index, made once."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from orchestrator.model import Session
+from orchestrator.states import RUNNABLE, Lane
+from orchestrator.store.statements import READY
+from orchestrator.store.tables import jobs, leases, sessions, units
+
+_NEWEST: Final = 64
+"""Leases looked at for the virtual time of one model."""
+
+_WITH_WORK: Final = (
+    select(sessions)
+    .where(sessions.c.held_gpu_ms > 0, READY.where(units.c.session_id == sessions.c.id).exists())
+    .limit(bindparam("limit"))
+)
+_BY_PASS: Final = _WITH_WORK.order_by(sessions.c.pass_us, sessions.c.id)
+_OF_TIER: Final = _BY_PASS.where(sessions.c.tier == bindparam("tier"))
+_BY_WAIT: Final = _WITH_WORK.where(sessions.c.waits_from_ms < bindparam("before_ms")).order_by(
+    sessions.c.waits_from_ms, sessions.c.id
+)
+
+_AT_WORK: Final = select(jobs.c.id).where(jobs.c.state.in_(RUNNABLE), jobs.c.id != bindparam("but"))
+_IS_AT_WORK: Final = select(_AT_WORK.where(jobs.c.session_id == bindparam("session_id")).exists())
+_LOWEST_PASS: Final = select(func.min(sessions.c.pass_us)).where(
+    sessions.c.held_gpu_ms > 0, _AT_WORK.where(jobs.c.session_id == sessions.c.id).exists()
+)
+_HIGHEST_PASS: Final = select(func.max(sessions.c.pass_us))
+_NEWEST_LEASES: Final = select(leases.c.id).order_by(leases.c.id.desc()).limit(_NEWEST)
+_NEWEST_PASS: Final = (
+    select(leases.c.pass_us)
+    .join(jobs, jobs.c.id == leases.c.job_id)
+    .where(
+        leases.c.id.in_(_NEWEST_LEASES.scalar_subquery()),
+        leases.c.lane == Lane.WEIGHT,
+        jobs.c.model == bindparam("model"),
+    )
+    .order_by(leases.c.id.desc())
+    .limit(1)
+)
+
+
+class Turns:
+    """What a grant, and who joins, asks of the sessions."""
+
+    connection: Connection
+
+    def is_at_work(self, session_id: str, *, but: str) -> bool:
+        """Tell whether a session has a job that may run, beside this one."""
+        asked = {"session_id": session_id, "but": but}
+        return bool(self.connection.scalar(_IS_AT_WORK, asked))
+
+    def current_pass(self, *, but: str, model: str) -> int:
+        """Return the virtual time of a model's devices, for who has no work beside this job.
+
+        While somebody works, it is the pass of whoever was granted the newest of their units;
+        before the first grant the lowest there is. While nobody does, it is the highest there
+        ever was: all that was done counts alike.
+        """
+        lowest: int | None = self.connection.scalar(_LOWEST_PASS, {"but": but})
+        if lowest is None:
+            return self.connection.scalar(_HIGHEST_PASS) or 0
+        return max(lowest, self.connection.scalar(_NEWEST_PASS, {"model": model}) or 0)
+
+    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return sessions with a grantable unit, the one furthest behind its share first."""
+        return self._sessions(_BY_PASS, queues=queues, limit=limit)
+
+    def sessions_of_tier(self, tier: str, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return those of one plan, the one furthest behind its share first."""
+        return self._sessions(_OF_TIER, tier=tier, queues=queues, limit=limit)
+
+    def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return those that have waited since before this moment, the longest first."""
+        return self._sessions(_BY_WAIT, before_ms=before_ms, queues=queues, limit=limit)
+
+    def _sessions(self, query: Any, **asked: Any) -> list[Session]:
+        return [Session(**row._mapping) for row in self.connection.execute(query, asked)]
