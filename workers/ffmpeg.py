@@ -135,8 +135,9 @@ class Process:
 
     def kill(self) -> None:
         """End it and its children at once."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # not waited for: its number is nobody else's
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -1,7 +1,12 @@
 """Frames out of videos: masters without loss, uploads under limits, and what is no video."""
 
 import io
+import os
+import random
+import resource
 import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,10 +23,13 @@ from PIL import Image
 from orchestrator.catalog import FAKE, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Farm, jobs
+from orchestrator.model import Reference
 from orchestrator.programs import ffmpeg
 from orchestrator.states import UnitKind
 from orchestrator.wire import MASTER
+from tests.evil_media import media
 from tests.factories import Clock, Hand, with_painter
+from tests.receiver import Receiver, receiving
 from tests.web.test_api_jobs import PNG
 from web import film
 
@@ -152,36 +160,60 @@ def test_a_character_is_a_named_picture(
         assert jobs.get(house, None, video["id"]).brief["image"].endswith("input.png")
 
 
-EVIL = {
-    "nothing": b"",
-    "text": b"a video, honestly",
-    "a playlist": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
-    "a concat list": b"ffconcat version 1.0\nfile /etc/passwd\n",
-    "an SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
-    "HTML": b"<html><script>alert(1)</script></html>",
-    "a shell script": b"#!/bin/sh\nrm -rf /\n",
-    "an ELF": b"\x7fELF" + bytes(200),
-    "a gzip": b"\x1f\x8b\x08" + bytes(200),
-    "a ZIP": b"PK\x03\x04" + bytes(200),
-    "a WAV": b"RIFF" + bytes(4) + b"WAVEfmt " + bytes(200),
-    "an AVI": b"RIFF" + bytes(4) + b"AVI LIST" + bytes(200),
-    "an MPEG stream": b"\x00\x00\x01\xba" + bytes(2000),
-    "zeroes named MP4": b"\x00\x00\x00\x18ftypmp42" + bytes(5000),
-    "an MP4 of one endless box": b"\x00\x00\x00\x08ftyp" + b"\xff\xff\xff\xffmoov" + bytes(999),
-    "noise named WebM": b"\x1a\x45\xdf\xa3" + bytes(range(256)) * 20,
-    "an EBML of endless size": b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xff" + bytes(99),
-    "a PDF": b"%PDF-1.7\n" + bytes(200),
-    "a PNG that ends": PNG[:20],
-}
+@pytest.fixture
+def outside() -> Iterator[Receiver]:
+    """A server that nobody should ask."""
+    with receiving() as server:
+        yield server
 
 
-@pytest.mark.parametrize("name", EVIL)
-def test_what_is_no_video_is_refused(api: FlaskClient, house: Farm, name: str) -> None:
-    """Files that are something else by their content make no character, and say so in a 400."""
-    form = {"name": "Rex", "video": (io.BytesIO(EVIL[name]), "a.mp4", "video/mp4")}
-    answer = api.post(CHARACTERS, data=form)
-    assert answer.status_code == 400, answer.text
-    assert answer.get_json()["error"]["message"]
+def test_what_is_no_video_is_refused(
+    api: FlaskClient, house: Farm, outside: Receiver, tmp_path: Path
+) -> None:
+    """Files that are something else by their content make no character, and say so in a 400.
+
+    Nothing that they name is opened, nobody is asked, and nothing is kept.
+    """
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret beside the farm")
+    corpus = media(str(secret), outside.url)
+    assert len(corpus) >= 60
+    for name, upload in corpus.items():
+        form = {"name": "Rex", "video": (io.BytesIO(upload), "a.mp4", "video/mp4")}
+        answer = api.post(CHARACTERS, data=form)
+        assert answer.status_code == 400, (name, answer.text)
+        assert answer.get_json()["error"]["message"]
+        assert "the secret" not in answer.text
+    assert outside.got == []
+    with house.store.read() as tx:
+        assert tx.find(Reference) == []
+
+
+def test_a_video_with_something_wrong_in_it_ends_in_time(clip: bytes) -> None:
+    """Whatever bytes of a video are others: it is refused, or one frame comes of it."""
+    chance = random.Random(5)
+    moov = clip.index(b"moov")
+    for _ in range(12):
+        spoilt = bytearray(clip)
+        for at in chance.sample(range(moov + 8, len(clip)), 12):
+            spoilt[at] = chance.randrange(256)
+        try:
+            assert film.portrait(bytes(spoilt)).startswith(b"\x89PNG")
+        except BadRequest as refused:
+            assert refused.next
+
+
+def test_of_an_attachment_nothing_is_kept(tmp_path: Path) -> None:
+    """A Matroska may carry files; a character made of it is one picture and nothing more."""
+    planted = tmp_path / "planted.sh"
+    planted.write_text("#!/bin/sh\necho planted\n")
+    beside = {"attach": str(planted), "metadata:s:t": "mimetype=text/x-sh", "c:v": "libx264"}
+    upload = make(tmp_path / "carries.mkv", **beside)
+    assert b"echo planted" in upload
+    png = film.portrait(upload)
+    assert b"planted" not in png
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.size == (64, 48)
 
 
 def test_media_that_lie_are_refused(clip: bytes, tmp_path: Path) -> None:
@@ -215,6 +247,50 @@ def test_ffmpeg_ends_when_nobody_listens(tmp_path: Path) -> None:
     assert len(mine) == 1
     found.close()
     assert not mine[0].is_running()
+
+
+def test_ffmpeg_is_bound_while_it_decodes(tmp_path: Path) -> None:
+    """It has a demuxer, a protocol and decoders by name, no stdin, limits, and its own group."""
+    file = tmp_path / "long.mkv"
+    make(file, source="testsrc=size=320x240:rate=25:duration=8", **{"c:v": "ffv1"})
+    found = film.frames(file)
+    next(found)
+    (mine,) = [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
+    argv = mine.cmdline()
+    for name, value in (
+        ("-protocol_whitelist", "file"),
+        ("-codec_whitelist", film.DECODERS),
+        ("-f", "matroska"),
+        ("-i", f"file:{file}"),
+    ):
+        assert argv[argv.index(name) + 1] == value
+    assert "-nostdin" in argv
+    assert os.getpgid(mine.pid) == mine.pid != os.getpgid(0)
+    for limit, most in (
+        (resource.RLIMIT_AS, film.MEMORY_BYTES),
+        (resource.RLIMIT_CPU, film.CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        assert mine.rlimit(limit) == (most, most)
+    found.close()
+
+
+SLEEPER = "#!/bin/sh\nsleep 60.125 &\n"
+"""An FFmpeg that is gone at once, and has left somebody behind who holds its output."""
+
+
+def test_a_decoder_that_hangs_is_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: bytes
+) -> None:
+    """After its time FFmpeg and its whole group are killed, and the upload is refused."""
+    monkeypatch.setattr(film, "UPLOAD_SECONDS", 1.0)
+    program = tmp_path / "ffmpeg"
+    program.write_text(SLEEPER)
+    program.chmod(0o700)
+    began = time.monotonic()
+    with pytest.raises(BadRequest):
+        film.portrait(clip, str(program))
+    assert time.monotonic() - began < 55
 
 
 def test_too_many_downloads_are_told_to_wait(
