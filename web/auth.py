@@ -24,8 +24,8 @@ csrf = CSRFProtect()
 class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
     """A browser that signed in for an account: by a link, by a key, or as a person.
 
-    What it signed in by stands in its cookie, so that the browser is signed out with the key's
-    end, or with the person's next password.
+    What it signed in by stands in its cookie, so that the browser is signed out with the link's or
+    the key's end, or with the person's next password.
     """
 
     def __init__(self, account_id: str, *, by: str) -> None:
@@ -47,7 +47,9 @@ def by_person(person: Person) -> str:
     return f"person {person.id}@{person.password_at_ms}"
 
 
-BY_LINK: Final = "link -"
+def by_link(link: Key) -> str:
+    """Return how a browser signed in that had a one-time link."""
+    return f"link {link.id}"
 
 
 def init_app(app: Flask) -> None:
@@ -72,7 +74,8 @@ def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
             person = people.get(farm(), proof.partition("@")[0])
             holds = by_person(person) == f"person {proof}" and person.account_id == account_id
         else:
-            holds = how == "link" or (how == "key" and keys.is_live(farm(), proof))
+            known = {"link": keys.still_opens, "key": keys.is_live}.get(how)
+            holds = known is not None and known(farm(), proof)
     except NotFound:
         return None
     return Visitor(account_id, by=f"{how} {proof}") if holds else None

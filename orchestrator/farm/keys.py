@@ -147,8 +147,8 @@ def resolve(farm: Farm, token: str) -> Key:
     return key
 
 
-def redeem_signin(farm: Farm, token: str) -> Account:
-    """Use up a sign-in link and return the account it signs in.
+def redeem_signin(farm: Farm, token: str) -> Key:
+    """Use up a sign-in link and return it; the browser is signed in until the link is revoked.
 
     Raises:
         Unauthorized: the link was used, is too old, or never was one.
@@ -156,16 +156,15 @@ def redeem_signin(farm: Farm, token: str) -> Account:
     now = farm.clock()
     with farm.store.write() as tx:
         found = tx.find(Key, secret_sha256=digest(token), kind=KeyKind.SIGNIN, lock=True)
-        if not found or not _live(found[0], now):
+        if not found or not _live(found[0], now) or found[0].used_at_ms is not None:
             raise Unauthorized(
                 "This sign-in link was used already or is too old.",
                 next="`farm up` prints a new one at every start.",
             )
-        tx.save(found[0], replace(found[0], used_at_ms=now, revoked_at_ms=now))
-        account = tx.get(Account, found[0].account_id)
-        assert account, "a sign-in link names an account"
-        deeds.note(farm, tx, "account.sign_in", account.id, account.id, link=found[0].id)
-        return account
+        link = tx.save(found[0], replace(found[0], used_at_ms=now))
+        assert link.account_id, "a sign-in link names an account"
+        deeds.note(farm, tx, "account.sign_in", link.account_id, link.account_id, link=link.id)
+        return link
 
 
 def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
@@ -223,6 +222,13 @@ def is_live(farm: Farm, key_id: str) -> bool:
     with farm.store.read() as tx:
         key = tx.get(Key, key_id)
     return key is not None and _live(key, farm.clock())
+
+
+def still_opens(farm: Farm, link_id: str) -> bool:
+    """Tell whether a browser that came by a link is still signed in."""
+    with farm.store.read() as tx:
+        link = tx.get(Key, link_id)
+    return link is not None and link.kind is KeyKind.SIGNIN and link.revoked_at_ms is None
 
 
 def end(farm: Farm, tx: Transaction, key: Key) -> Key:

@@ -27,11 +27,13 @@ def open_home(farm: Farm) -> str | None:
 def replace_key(farm: Farm, *, account_id: str, kind: KeyKind, name: str) -> str:
     """Revoke the live keys of this name and return a new one's token.
 
-    For keys that a start of the farm makes for itself: its CLI's, its sign-in link.
+    For keys that a start of the farm makes for itself: its CLI's, its sign-in link. A link that
+    was used stays: a browser is signed in by it.
     """
     with farm.store.write() as tx:
         for key in tx.find(Key, account_id=account_id, kind=kind, name=name, revoked_at_ms=None):
-            keys.end(farm, tx, key)
+            if kind is not KeyKind.SIGNIN or key.used_at_ms is None:
+                keys.end(farm, tx, key)
         ttl = SIGN_IN_SECONDS if kind is KeyKind.SIGNIN else None
         _, token = keys.issue(
             farm, tx, kind=kind, name=name, account_id=account_id, ttl_seconds=ttl

@@ -99,7 +99,7 @@ def test_a_sign_in_link_works_once(farm: Farm) -> None:
     make = {"account_id": owner, "kind": KeyKind.SIGNIN, "name": "browser"}
     older = opening.replace_key(farm, **make)
     token = opening.replace_key(farm, **make)
-    assert keys.redeem_signin(farm, token).id == owner
+    assert keys.redeem_signin(farm, token).account_id == owner
     for used in (token, older):
         with pytest.raises(Unauthorized):
             keys.redeem_signin(farm, used)

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from orchestrator.errors import BadRequest, Conflict, Unauthorized
-from orchestrator.farm import Farm, keys, people
+from orchestrator.farm import Farm, keys, opening, people
 from orchestrator.states import KeyKind
 from tests.factories import Clock, account_id
 from tests.web.conftest import Caller
@@ -151,3 +151,38 @@ def test_operators_say_who_signs_in(app: Flask, caller: Caller) -> None:
     assert [row["name"] for row in admin.get("/api/v1/people").get_json()["data"]] == ["bob"]
     assert admin.delete(path).status_code == 204
     assert admin.delete(path).status_code == 404
+
+
+def by_link(app: Flask, house: Farm) -> tuple[FlaskClient, str]:
+    """Return a browser that came by a one-time link, and its cookie."""
+    token = opening.replace_key(
+        house, account_id=account_id(house), kind=KeyKind.SIGNIN, name="browser"
+    )
+    client = app.test_client()
+    assert client.get(f"/sign-in/{token}").status_code == 303
+    cookie = client.get_cookie("session")
+    assert cookie
+    return client, cookie.value
+
+
+def test_a_browser_that_came_by_a_link_ends_with_it(app: Flask, house: Farm, clock: Clock) -> None:
+    """It outlives the link's minutes and the farm's next start; revoking the link ends it."""
+    client, _ = by_link(app, house)
+    clock.advance(7 * 86_400)
+    by_link(app, house)
+    assert client.get("/").status_code == 200
+    for key in keys.listing(house, None):
+        keys.revoke(house, None, key.id)
+    assert client.get("/").status_code == 303
+
+
+def test_a_copied_cookie_ends_with_the_sign_out(app: Flask, house: Farm) -> None:
+    """Who took a browser's cookie before it signed out has nothing of it."""
+    client, copied = by_link(app, house)
+    thief = app.test_client()
+    thief.set_cookie("session", copied)
+    assert thief.get("/").status_code == 200
+    form = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/").text)
+    assert form
+    assert client.post("/sign-out", data={"csrf_token": form[1]}).status_code == 303
+    assert thief.get("/").status_code == 303

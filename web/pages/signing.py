@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from orchestrator.errors import Unauthorized
 from orchestrator.farm import keys, people
 from orchestrator.states import KeyKind
-from web.auth import BY_LINK, Visitor, by_key, by_person
+from web.auth import Visitor, by_key, by_link, by_person
 from web.context import farm
 from web.hub import off_hub
 from web.pages import bp
@@ -26,12 +26,12 @@ def redeem(token: str) -> Answer:
     if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
         return Response(status=204)
     try:
-        account = off_hub(keys.redeem_signin, farm(), token)
+        link = off_hub(keys.redeem_signin, farm(), token)
     except Unauthorized as error:
         if current_user.is_authenticated:
             return redirect(url_for("pages.home"), 303)
         return _door(error, status=401)
-    return _enter(Visitor(account.id, by=BY_LINK), "")
+    return _enter(Visitor(str(link.account_id), by=by_link(link)), "")
 
 
 @bp.get("/sign-in")
@@ -56,7 +56,10 @@ def sign_in() -> Answer:
 @bp.post("/sign-out")
 @login_required
 def sign_out() -> Response:
-    """Forget this browser."""
+    """Forget this browser; a link that it came by ends, so that no copy of its cookie lives on."""
+    how, _, link_id = current_user.by.partition(" ")
+    if how == "link":
+        off_hub(keys.revoke, farm(), None, link_id)
     logout_user()
     return redirect(url_for("pages.door"), 303)
 
@@ -68,7 +71,8 @@ def _visitor(form: Mapping[str, str]) -> Visitor:
         return Visitor(person.account_id, by=by_person(person))
     token = form.get("token", "").strip().rstrip("/").rpartition("/")[2]
     if token.startswith(SIGNIN):
-        return Visitor(keys.redeem_signin(farm(), token).id, by=BY_LINK)
+        link = keys.redeem_signin(farm(), token)
+        return Visitor(str(link.account_id), by=by_link(link))
     key = keys.resolve(farm(), token)
     if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
         raise Unauthorized(
