@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """A session that waits longer is served by its age, in a part of each device's time."""
     affinity_seconds: float = Field(default=30.0, ge=0)
     """Others may wait so long while a worker stays with the model it has loaded."""
+    look_seconds: float = Field(default=2.0, ge=0)
+    """Waiting jobs are told their places from a look at the line that is at most so old."""
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""

@@ -58,7 +58,7 @@ def make_farm(store: Store, clock: Clock, **terms: Any) -> Farm:
         store=store,
         catalog=catalog.Catalog(cards={catalog.FAKE.id: catalog.FAKE}),
         clock=clock,
-        terms=Terms(**terms),
+        terms=Terms(**{"look_seconds": 0.0, **terms}),
     )
     opening.open_home(farm)
     return farm

@@ -39,7 +39,7 @@ def ls(
         (
             (
                 job["id"],
-                job["state"] + (f" ({job['pause_reason']})" if job["pause_reason"] else ""),
+                _state(job),
                 f"{job['frames_done']}/{job['frames_total']}",
                 output.seconds(job["usage"]["gpu_seconds"]),
                 (job["created_at"] or "")[:19],
@@ -223,6 +223,15 @@ def _verified(told: Json, *, as_json: bool) -> int:
         return output.FAILED
     output.say("The receipt is what the ledger says.")
     return 0
+
+
+def _state(job: Json) -> str:
+    """Return a job's state in a word, and what it waits for."""
+    waits = job.get("waiting_for") or {}
+    if (ahead := waits.get("jobs_ahead")) is not None:
+        return f"{job['state']} ({f'{ahead} ahead' if ahead else 'next'})"
+    why = job["pause_reason"] or waits.get("code")
+    return f"{job['state']} ({why})" if why else str(job["state"])
 
 
 def _print(job: Json, *, as_json: bool) -> None:

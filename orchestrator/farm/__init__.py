@@ -12,6 +12,7 @@ from orchestrator import tiers
 from orchestrator.catalog import Catalog
 from orchestrator.farm.ids import new_id
 from orchestrator.farm.ports import Store
+from orchestrator.places import Board
 from orchestrator.rates import Rates, shipped
 from orchestrator.tiers import Tiers
 
@@ -34,6 +35,7 @@ class Terms:
     ring_again_seconds: float = 3.0
     age_seconds: float = 300.0
     affinity_seconds: float = 30.0
+    look_seconds: float = 2.0
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_job_megapixel_steps: int = 100_000
@@ -57,6 +59,11 @@ class Terms:
     def affinity_ms(self) -> int:
         """Time that others may wait while a worker stays with its model."""
         return round(self.affinity_seconds * 1000)
+
+    @property
+    def look_ms(self) -> int:
+        """Time for which one look at the line is good enough."""
+        return round(self.look_seconds * 1000)
 
     @property
     def grace_ms(self) -> int:
@@ -87,6 +94,8 @@ class Farm:
     tiers: Tiers = field(default_factory=tiers.shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
+    board: Board = field(default_factory=Board, compare=False, repr=False)
+    """What waiting jobs were told last; every process looks for itself."""
     actor: Actor = Actor()
     """On whose behalf the verbs are called; a front end replaces it for each request."""
 

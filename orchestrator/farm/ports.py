@@ -76,6 +76,12 @@ class Transaction(Protocol):
     def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those that wait since before then, longest first."""
 
+    def jobs_in_line(self) -> list[Json]:
+        """Return every job that may run with its session's turn."""
+
+    def work_in_hand(self) -> list[tuple[str, int, int]]:
+        """Return (worker, granted at, expected GPU-ms) of every open lease."""
+
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units."""
 

@@ -1,17 +1,18 @@
 """Why a job that could go on does not: the first thing in its way, and what moves it."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator import ledger, scheduler
+from orchestrator import ledger, places, scheduler
 from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Farm, alerts, grants, months, shortage
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job, Lease, Session, Unit, Worker
+from orchestrator.places import InLine, Line, Party
 from orchestrator.states import JobState, LeaseState, PauseReason, UnitState, WorkerState
-
-LOOKED_AT: Final = 100
-"""Sessions counted before this one; more are a crowd."""
+from orchestrator.wire import render_queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,17 @@ class Waiting:
     code: str
     what: str
     next: str
+    jobs_ahead: int | None = None
+    """In line for a device; None where it does not stand in line."""
+    eta_ms: int | None = None
+    """Until it is likely to go on; None where nobody can know: `what` says why."""
+
+
+_FROZEN: Final = Waiting(
+    code="frozen",
+    what="The operator has stopped all spending on this farm.",
+    next="It goes on by itself when the operator lifts that: `farm freeze --off`.",
+)
 
 
 def reason(farm: Farm, job: Job) -> Waiting | None:
@@ -34,7 +46,7 @@ def reason(farm: Farm, job: Job) -> Waiting | None:
             return _paused(farm, tx, job, session)
         if tx.find(Lease, job_id=job.id, state=LeaseState.OPEN, limit=1):
             return None
-        return _queued(farm, tx, job, session)
+        return _queued(farm, tx, job)
 
 
 def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
@@ -60,39 +72,95 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     return Waiting(code="budget", what=refused.message, next=refused.next)
 
 
-def _queued(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting | None:
+def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
     month = months.seen(farm, tx, job.account_id, farm.clock())
     if grants.is_frozen(tx):
-        return Waiting(
-            code="frozen",
-            what="The operator has stopped all spending on this farm.",
-            next="It goes on by itself when the operator lifts that: `farm freeze --off`.",
-        )
+        return _FROZEN
     if not month.tier:
         return Waiting(
             code="plan",
             what="The account has no plan, so nothing may run.",
             next=f"Have the operator give it one: `farm account set-plan {job.account_id} PLAN`.",
         )
-    queues = {unit.queue for unit in tx.find(Unit, job_id=job.id, state=UnitState.READY)}
-    if not queues:
+    ready = tx.find(Unit, job_id=job.id, state=UnitState.READY, limit=1)
+    if not ready:
         return None
-    serving = [
-        worker
-        for worker in tx.find(Worker, state=WorkerState.ACTIVE)
-        if queues & set(scheduler.queues_of(worker.kinds, worker.models))
-    ]
-    if not serving:
+    return _in_line(_look(farm, tx), job, ready[0].queue)
+
+
+def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
+    """Return what the queued ones of a list wait for in line, by job, from one look at it."""
+    waiting = [job for job in jobs if job.state is JobState.QUEUED and job.wish is None]
+    if not waiting:
+        return {}
+    with farm.store.read() as tx:
+        frozen = grants.is_frozen(tx)
+        line = _look(farm, tx)
+    if frozen:
+        return {job.id: _FROZEN for job in waiting}
+    return {job.id: _in_line(line, job, render_queue(job.model)) for job in waiting}
+
+
+def _in_line(line: Line, job: Job, queue: str) -> Waiting:
+    if not line.serving.get(queue):
         return Waiting(
             code="worker",
-            what=f"No worker that is there serves {' or '.join(sorted(queues))}.",
+            what=f"No worker that is there serves {queue}.",
             next="Have the operator start one: `farm worker run`; `farm worker ls` shows them.",
         )
-    ahead = [each.id for each in tx.sessions_with_work(sorted(queues), LOOKED_AT)]
-    place = ahead.index(session.id) if session.id in ahead else len(ahead)
-    before = f"{place} other session{'s are' if place != 1 else ' is'} before its own"
+    again = f"It goes on by itself; follow it with `farm jobs watch {job.id}`."
+    place = line.place(job.id, job.session_id, queue)
+    if place is None:  # it has come since
+        return Waiting(code="device", what="It waits for a device.", next=again)
+    ahead = f"{place.jobs_ahead} job{'s' if place.jobs_ahead != 1 else ''} ahead"
     return Waiting(
         code="device",
-        what=f"It waits for a free device; {before if place else 'its session is next'}.",
-        next=f"It goes on by itself; follow it with `farm jobs watch {job.id}`.",
+        what=f"It waits for a device: {ahead if place.jobs_ahead else 'it is next'}, "
+        f"about {places.about(place.wait_ms)}.",
+        next=again,
+        jobs_ahead=place.jobs_ahead,
+        eta_ms=place.wait_ms,
+    )
+
+
+def _look(farm: Farm, tx: Transaction) -> Line:
+    """Return the line as it is, or was a moment ago: every look serves all who ask meanwhile."""
+    now, line = farm.clock(), farm.board.line
+    if line is None or not 0 <= now - line.at_ms < farm.terms.look_ms:
+        line = farm.board.line = _line(farm, tx, now)
+    return line
+
+
+def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
+    serving: defaultdict[str, set[str]] = defaultdict(set)
+    for worker in tx.find(Worker, state=WorkerState.ACTIVE):
+        for queue in scheduler.queues_of(worker.kinds, worker.models):
+            serving[queue].add(worker.id)
+    jobs: defaultdict[str, list[InLine]] = defaultdict(list)
+    sessions: dict[str, tuple[int, str]] = {}
+    for row in tx.jobs_in_line():
+        work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["p90_gpu_ms"])
+        jobs[row["session_id"]].append(InLine(row["job_id"], row["model"], work_ms))
+        sessions[row["session_id"]] = (row["pass_us"], row["tier"])
+    parties: list[Party] = []
+    for session_id, (pass_us, name) in sessions.items():
+        tier = farm.tiers.get(name)
+        parties.append(
+            Party(
+                session_id=session_id,
+                pass_us=pass_us,
+                weight=tier.weight if tier else 1,
+                tier=name,
+                floor=tier.floor if tier else 0.0,
+                jobs=tuple(jobs[session_id]),
+            )
+        )
+    return Line(
+        at_ms=now_ms,
+        parties=tuple(parties),
+        serving={queue: frozenset(workers) for queue, workers in serving.items()},
+        free_in_ms={
+            worker: max(0, granted_at_ms + p50_gpu_ms - now_ms)
+            for worker, granted_at_ms, p50_gpu_ms in tx.work_in_hand()
+        },
     )

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from orchestrator.model import Session
-from orchestrator.states import RUNNABLE, Lane
+from orchestrator.model import Json, Session
+from orchestrator.states import RUNNABLE, Lane, LeaseState
 from orchestrator.store.statements import READY
-from orchestrator.store.tables import jobs, leases, sessions, units
+from orchestrator.store.tables import jobs, leases, months, sessions, units
 
 _NEWEST: Final = 64
 """Leases looked at for the virtual time of one model."""
@@ -41,6 +41,32 @@ _NEWEST_PASS: Final = (
     )
     .order_by(leases.c.id.desc())
     .limit(1)
+)
+_IN_LINE: Final = (
+    select(
+        sessions.c.id.label("session_id"),
+        sessions.c.pass_us,
+        sessions.c.tier,
+        jobs.c.id.label("job_id"),
+        jobs.c.model,
+        jobs.c.held_gpu_ms,
+        jobs.c.quote["p50_gpu_ms"].as_integer().label("p50_gpu_ms"),
+        jobs.c.quote["p90_gpu_ms"].as_integer().label("p90_gpu_ms"),
+    )
+    .join(jobs, jobs.c.session_id == sessions.c.id)
+    .join(months, months.c.id == jobs.c.month_id)
+    .where(
+        sessions.c.held_gpu_ms > 0,
+        jobs.c.state.in_(RUNNABLE),
+        jobs.c.wish.is_(None),
+        months.c.tier != "",
+    )
+    .order_by(sessions.c.id, jobs.c.created_at_ms, jobs.c.id)
+)
+_IN_HAND: Final = (
+    select(leases.c.worker_id, leases.c.granted_at_ms, units.c.p50_gpu_ms)
+    .join(units, units.c.id == leases.c.unit_id)
+    .where(leases.c.state == LeaseState.OPEN)
 )
 
 
@@ -77,6 +103,14 @@ class Turns:
     def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those that have waited since before this moment, the longest first."""
         return self._sessions(_BY_WAIT, before_ms=before_ms, queues=queues, limit=limit)
+
+    def jobs_in_line(self) -> list[Json]:
+        """Return every job that may run with its session's turn, by session, oldest first."""
+        return [dict(row._mapping) for row in self.connection.execute(_IN_LINE)]
+
+    def work_in_hand(self) -> list[tuple[str, int, int]]:
+        """Return (worker, granted at, expected GPU-ms) of every open lease."""
+        return [(row[0], row[1], row[2]) for row in self.connection.execute(_IN_HAND)]
 
     def _sessions(self, query: Any, **asked: Any) -> list[Session]:
         return [Session(**row._mapping) for row in self.connection.execute(query, asked)]

@@ -55,13 +55,41 @@ def test_a_model_that_no_worker_serves_is_named(farm: Farm, clock: Clock) -> Non
 
 
 def test_a_waiting_job_knows_its_place(farm: Farm, clock: Clock) -> None:
-    """The sessions before its own are counted."""
+    """It says how many jobs are ahead, and for about how long, as its quote and theirs say."""
     mine = account_id(farm)
     sessions.create(farm, account_id=mine, name="other", budget_gpu_ms=10**6)
-    both = submit(farm), submit(farm, session="other")
     Hand(farm, clock)
-    told = sorted(found.what.partition("; ")[2] for job in both if (found := why(farm, job)))
-    assert told == ["1 other session is before its own.", "its session is next."]
+    first, second = submit(farm), submit(farm)
+    told = [why(farm, first), why(farm, second)]
+    assert [each and each.jobs_ahead for each in told] == [0, 1]
+    assert told[0] and told[0].what == "It waits for a device: it is next, about 1 s."
+    assert told[1] and told[1].eta_ms == first.quote["p50_gpu_ms"]
+    assert told[1].what.startswith("It waits for a device: 1 job ahead, about ")
+
+
+def test_where_no_device_serves_there_is_no_time(farm: Farm, clock: Clock) -> None:
+    """Without a worker, or frozen, nobody can know when it goes on; the reason says why."""
+    job = submit(farm)
+    waits = why(farm, job)
+    assert waits and (waits.jobs_ahead, waits.eta_ms) == (None, None)
+    assert waiting.queued(farm, [job])[job.id].code == "worker"
+    fleet.freeze(farm, frozen=True)
+    assert waiting.queued(farm, [job])[job.id].code == "frozen"
+
+
+def test_one_look_serves_all_who_wait(farm: Farm, clock: Clock) -> None:
+    """Places come from one look at the line, until it is two seconds old."""
+    farm = replace(farm, terms=replace(farm.terms, look_seconds=2.0))
+    Hand(farm, clock)
+    jobs_in_line = [submit(farm) for _ in range(3)]
+    assert [each.jobs_ahead for each in waiting.queued(farm, jobs_in_line).values()] == [0, 1, 2]
+    jobs.cancel(farm, None, jobs_in_line[0].id)
+    last = jobs_in_line[2]
+    seen = why(farm, last)
+    assert seen and seen.jobs_ahead == 2
+    clock.advance(2.1)
+    seen = why(farm, last)
+    assert seen and seen.jobs_ahead == 1
 
 
 def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> None:

@@ -21,6 +21,19 @@ def test_a_job_shows_what_it_waits_for(api: FlaskClient, house: Farm, clock: Clo
     assert api.get(address).get_json()["waiting_for"] is None
 
 
+def test_place_and_time_are_shown(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """A job, and a list of jobs, say how many are ahead and for how long; null without a device."""
+    first, second = submit(house), submit(house)
+    waits = api.get(f"/api/v1/jobs/{second.id}").get_json()["waiting_for"]
+    assert (waits["code"], waits["jobs_ahead"], waits["eta_seconds"]) == ("worker", None, None)
+    Hand(house, clock)
+    waits = api.get(f"/api/v1/jobs/{second.id}").get_json()["waiting_for"]
+    assert waits["jobs_ahead"] == 1
+    assert waits["eta_seconds"] == first.quote["p50_gpu_ms"] / 1000
+    listed = {job["id"]: job["waiting_for"] for job in api.get("/api/v1/jobs").get_json()["data"]}
+    assert listed[second.id] == waits and listed[first.id]["jobs_ahead"] == 0
+
+
 def test_a_refusal_over_http_names_the_holders(api: FlaskClient, house: Farm) -> None:
     """A 402 says which limit, what holds it, in seconds, and the command that tops it up."""
     body = {"name": "s", "budget_gpu_seconds": 0.001}

@@ -99,7 +99,12 @@ def listing(query: JobsQuery) -> Response:
         state=query.state,
         session_id=query.session_id,
     )
-    return jsonify(views.listed(page, views.job))
+    waits = off_hub(waiting.queued, farm(), page.items)
+    return jsonify(
+        views.listed(
+            page, lambda job: views.job(job) | {"waiting_for": views.waiting(waits.get(job.id))}
+        )
+    )
 
 
 @bp.get("/jobs/<job_id>", responses={200: JobView, 304: None})

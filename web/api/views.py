@@ -134,7 +134,15 @@ def job(row: Job) -> Json:
 
 def waiting(why: Waiting | None) -> Json | None:
     """Return what a job waits for."""
-    return {"code": why.code, "message": why.what, "next": why.next} if why else None
+    if why is None:
+        return None
+    return {
+        "code": why.code,
+        "message": why.what,
+        "next": why.next,
+        "jobs_ahead": why.jobs_ahead,
+        "eta_seconds": seconds(why.eta_ms),
+    }
 
 
 def quote(estimate: Estimate) -> Json:
