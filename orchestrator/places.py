@@ -4,11 +4,15 @@ All waiting jobs are told from one look at the line, which `farm.waiting` takes 
 seconds: no poll of a job reads the queue. docs/scheduling.md says how the time is reckoned.
 """
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import accumulate
 
 from orchestrator.wire import render_queue
+
+Turn = tuple[int, str, int]
+"""The virtual time at which a job begins; its session and its number there decide among equals."""
 
 _STEPS = ((10, 1), (60, 5), (600, 60), (3_600, 300))
 """Up to so many seconds, a time is told in steps of so many."""
@@ -53,44 +57,74 @@ class Line:
     """Queue -> the workers that serve it."""
     free_in_ms: Mapping[str, int]
     """Worker -> when it is likely to be done with its unit."""
+    _orders: dict[tuple[str, str | None], "_Order"] = field(default_factory=dict)
 
-    @cached_property
-    def _by_id(self) -> dict[str, Party]:
-        return {each.session_id: each for each in self.parties}
-
-    def place(self, job_id: str, session_id: str, queue: str) -> Place | None:
+    def place(self, job_id: str, queue: str) -> Place | None:
         """Return a job's place among those that want a device of this queue; None: not in line."""
-        party, pool = self._by_id.get(session_id), self.serving.get(queue)
-        if party is None or not pool:
+        pool = self.serving.get(queue)
+        everybody = self._order(queue, None)
+        if not pool or job_id not in everybody.turns:
             return None
-        older, found = 0, False
-        before = 0
-        for job in self._wanting(party, pool):
-            if found := job.job_id == job_id:
-                break
-            older, before = older + job.work_ms, before + 1
-        if not found:
-            return None
-        start_us = party.pass_us + older * 1000 // party.weight
-        ahead_ms, of_tier_ms = older, older
-        for other in self.parties:
-            if other is party or (other.pass_us, other.session_id) > (start_us, session_id):
-                continue
-            jobs, work_ms = _until(other, start_us, list(self._wanting(other, pool)))
-            before, ahead_ms = before + jobs, ahead_ms + work_ms
-            of_tier_ms += work_ms if other.tier == party.tier else 0
-        wait = ahead_ms / len(pool)
+        turn, party = everybody.turns[job_id]
+        wait = everybody.work_ms(turn) / len(pool)
         if party.floor:
-            wait = min(wait, of_tier_ms / (party.floor * len(pool)))
+            own = self._order(queue, party.tier)
+            wait = min(wait, own.work_ms(turn) / (party.floor * len(pool)))
         soonest = min(self.free_in_ms.get(worker, 0) for worker in pool)
-        return Place(jobs_ahead=before, wait_ms=soonest + round(wait))
+        return Place(jobs_ahead=everybody.before(turn), wait_ms=soonest + round(wait))
 
-    def _wanting(self, party: Party, pool: frozenset[str]) -> Iterator[InLine]:
-        """Yield a session's jobs whose model a device of this pool may be asked for."""
-        nobody: frozenset[str] = frozenset()
-        for job in party.jobs:
-            if self.serving.get(render_queue(job.model), nobody) & pool:
-                yield job
+    def _order(self, queue: str, tier: str | None) -> "_Order":
+        """Return the order for a queue's devices, of one plan or of all; made once a look."""
+        found = self._orders.get((queue, tier))
+        if found is None:
+            pool, nobody = self.serving.get(queue, frozenset()), frozenset[str]()
+            models = {job.model for party in self.parties for job in party.jobs}
+            near = {m for m in models if self.serving.get(render_queue(m), nobody) & pool}
+            parties = [each for each in self.parties if tier in (None, each.tier)]
+            found = self._orders[queue, tier] = _Order(parties, near)
+        return found
+
+
+class _Order:
+    """Jobs by their turns: their session's pass, and what its older jobs add to it."""
+
+    def __init__(self, parties: Iterable[Party], models: Container[str]) -> None:
+        self.turns: dict[str, tuple[Turn, Party]] = {}
+        begin: list[tuple[int, int]] = []
+        end: list[tuple[int, int]] = []
+        for party in parties:
+            at_us = party.pass_us
+            for n, job in enumerate(party.jobs):
+                if job.model in models:
+                    self.turns[job.job_id] = ((at_us, party.session_id, n), party)
+                    at_us += job.work_ms * 1000 // party.weight
+            begin.append((party.pass_us, party.weight))
+            end.append((at_us, party.weight))
+        self._sorted = sorted(turn for turn, _ in self.turns.values())
+        self._begin, self._end = _Slopes(begin), _Slopes(end)
+
+    def before(self, turn: Turn) -> int:
+        """Return how many jobs have their turn before this one."""
+        return bisect_left(self._sorted, turn)
+
+    def work_ms(self, turn: Turn) -> int:
+        """Return what all sessions are given until then: each its weight, while it has work."""
+        return (self._begin.until(turn[0]) - self._end.until(turn[0])) // 1000
+
+
+class _Slopes:
+    """Lines that each begin somewhere and rise by a weight."""
+
+    def __init__(self, starts: list[tuple[int, int]]) -> None:
+        starts.sort()
+        self._at = [at for at, _ in starts]
+        self._weights = [0, *accumulate(weight for _, weight in starts)]
+        self._moments = [0, *accumulate(at * weight for at, weight in starts)]
+
+    def until(self, at: int) -> int:
+        """Return how high all that began before are, together."""
+        n = bisect_right(self._at, at)
+        return at * self._weights[n] - self._moments[n]
 
 
 @dataclass(slots=True)
@@ -111,14 +145,3 @@ def about(ms: int) -> str:
         return f"{seconds // 60} min"
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-def _until(party: Party, pass_us: int, jobs: list[InLine]) -> tuple[int, int]:
-    """Return how many of a session's jobs begin before its pass is there, and their time."""
-    room_ms = (pass_us - party.pass_us) * party.weight // 1000
-    count = done_ms = 0
-    for job in jobs:
-        if count and done_ms >= room_ms:
-            break
-        count, done_ms = count + 1, done_ms + job.work_ms
-    return count, min(done_ms, room_ms)

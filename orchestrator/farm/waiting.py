@@ -109,7 +109,7 @@ def _in_line(line: Line, job: Job, queue: str) -> Waiting:
             next="Have the operator start one: `farm worker run`; `farm worker ls` shows them.",
         )
     again = f"It goes on by itself; follow it with `farm jobs watch {job.id}`."
-    place = line.place(job.id, job.session_id, queue)
+    place = line.place(job.id, queue)
     if place is None:  # it has come since
         return Waiting(code="device", what="It waits for a device.", next=again)
     ahead = f"{place.jobs_ahead} job{'s' if place.jobs_ahead != 1 else ''} ahead"

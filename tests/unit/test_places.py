@@ -21,26 +21,26 @@ def line(*parties: Party, free_in_ms: int = 0) -> Line:
 def test_the_first_waits_for_a_device_to_be_free() -> None:
     """Nobody is before the session with the lowest pass; a device is busy for a while."""
     here = line(party("a", 0, 500), party("b", 1_000_000, 500), free_in_ms=700)
-    assert here.place("a0", "a", "render.m") == Place(jobs_ahead=0, wait_ms=700)
+    assert here.place("a0", "render.m") == Place(jobs_ahead=0, wait_ms=700)
 
 
 def test_work_ahead_is_what_others_get_until_the_turn() -> None:
     """A session 10 s behind with weight 2 gets 20 s of its jobs done first, on two devices."""
     ahead = party("a", 0, 15_000, 15_000, 15_000, weight=2)
     here = line(ahead, party("b", 10_000_000, 4_000))
-    assert here.place("b0", "b", "render.m") == Place(jobs_ahead=2, wait_ms=10_000)
+    assert here.place("b0", "render.m") == Place(jobs_ahead=2, wait_ms=10_000)
 
 
 def test_older_jobs_of_the_session_are_ahead_and_let_others_pass() -> None:
     """The second job waits for the first, and for what others get in that time."""
     here = line(party("a", 0, 6_000, 1_000), party("b", 2_000_000, 100_000))
-    assert here.place("a1", "a", "render.m") == Place(jobs_ahead=2, wait_ms=5_000)
+    assert here.place("a1", "render.m") == Place(jobs_ahead=2, wait_ms=5_000)
 
 
 def test_a_floor_shortens_the_wait() -> None:
     """A tenth of two devices is due to the plan, however much the others have before it."""
     here = line(party("a", 0, 10**9), party("f", 10**12, 2_000, 2_000, floor=0.1))
-    place = here.place("f1", "f", "render.m")
+    place = here.place("f1", "render.m")
     assert place and place.wait_ms == 10_000
 
 
@@ -55,9 +55,9 @@ def test_other_models_are_not_ahead() -> None:
         jobs=(InLine("o0", "other", 10**6),),
     )
     here = line(other, party("a", 10**9, 500))
-    assert here.place("a0", "a", "render.m") == Place(jobs_ahead=0, wait_ms=0)
-    assert here.place("a0", "a", "render.nobodys") is None
-    assert here.place("gone", "a", "render.m") is None
+    assert here.place("a0", "render.m") == Place(jobs_ahead=0, wait_ms=0)
+    assert here.place("a0", "render.nobodys") is None
+    assert here.place("gone", "render.m") is None
 
 
 @pytest.mark.parametrize(

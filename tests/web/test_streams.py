@@ -40,6 +40,22 @@ def test_a_signed_out_browsers_stream_ends(app: Flask, house: Farm) -> None:
     answer.close()
 
 
+def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: Clock) -> None:
+    """A queued job's page is drawn anew when another job makes way, though nothing befell it."""
+    Hand(house, clock)
+    first, second = submit(house), submit(house)
+    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    client = app.test_client()
+    app.config["WTF_CSRF_ENABLED"] = False
+    assert client.post("/sign-in", data={"token": token}).status_code == 303
+    answer = client.get(f"/jobs/{second.id}/live")
+    stream = answer.iter_encoded()
+    assert next(stream).startswith(b"retry") and b"1 job ahead" in next(stream)
+    jobs.cancel(house, None, first.id)
+    assert b"it is next" in next(stream)
+    answer.close()
+
+
 def test_a_deleted_jobs_stream_ends(api: FlaskClient, house: Farm) -> None:
     """Without an error in it, whoever deleted the job."""
     job = submit(house)

@@ -10,7 +10,8 @@ from typing import Final
 from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
-from orchestrator.farm import jobs
+from orchestrator.errors import NotFound
+from orchestrator.farm import jobs, waiting
 from web.auth import still_live
 from web.context import farm
 from web.hub import off_hub, pause
@@ -19,6 +20,8 @@ from web.pages.rooms import me, room_of
 
 LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""
+LINE_LOOKS: Final = 5
+"""Every so many looks a queued job's place in line is looked up: others move it, not its events."""
 COMMENT_SECONDS: Final = 15.0
 """A quiet stream says so, before a proxy takes it for dead."""
 ID_DIGITS: Final = 19
@@ -50,16 +53,20 @@ def message(html: str, event_id: int) -> str:
 
 def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[str]:
     yield "retry: 1000\n\n"
-    quiet = 0.0
+    quiet, looks, place = 0.0, 0, ""
     while True:
         events = off_hub(jobs.events, farm(), (job_id,), after=after)
-        if events and not still_live():
+        was, looks = place, looks + 1
+        if looks % LINE_LOOKS == 1:
+            place = off_hub(_place, account, job_id)
+        moved = bool(was and place and was != place)
+        if (events or moved) and not still_live():
             return
-        if events or over:
+        if events or over or moved:
             after, quiet = events[-1].id if events else after, 0.0
             room = off_hub(room_of, account, job_id)
             over = room["view"].is_over
-            fresh = over or any(event.kind in REDRAWS for event in events)
+            fresh = over or moved or any(event.kind in REDRAWS for event in events)
             yield message(render_template("_live.html", fresh_frames=fresh, **room), after)
         if over:
             yield f"event: done\nid: {after}\ndata: the job has ended\n\n"
@@ -71,3 +78,13 @@ def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[
             yield ": still here\n\n"
         quiet += LOOK_SECONDS
         pause(LOOK_SECONDS)
+
+
+def _place(account: str, job_id: str) -> str:
+    """Return what a job waits for in line, in words; nothing once it has begun."""
+    house = farm()
+    try:
+        waits = waiting.queued(house, [jobs.get(house, account, job_id)]).get(job_id)
+    except NotFound:  # deleted meanwhile
+        return ""
+    return waits.what if waits else ""
