@@ -3,7 +3,7 @@
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, deleting, jobs, keys
+from orchestrator.farm import Farm, deleting, fleet, jobs, keys
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit
 
@@ -40,19 +40,39 @@ def test_a_signed_out_browsers_stream_ends(app: Flask, house: Farm) -> None:
     answer.close()
 
 
+<<<<<<< HEAD
 def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: Clock) -> None:
     """A queued job's page is drawn anew when another job makes way, though nothing befell it."""
     Hand(house, clock)
     first, second = submit(house), submit(house)
+=======
+def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Farm) -> None:
+    """What a job waits for changes without an event of its own, and the page says so at once."""
+    job = submit(house)
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
     _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
     client = app.test_client()
     app.config["WTF_CSRF_ENABLED"] = False
     assert client.post("/sign-in", data={"token": token}).status_code == 303
+<<<<<<< HEAD
     answer = client.get(f"/jobs/{second.id}/live")
     stream = answer.iter_encoded()
     assert next(stream).startswith(b"retry") and b"1 job ahead" in next(stream)
     jobs.cancel(house, None, first.id)
     assert b"it is next" in next(stream)
+=======
+    answer = client.get(f"/jobs/{job.id}/live")
+    stream = answer.iter_encoded()
+    assert next(stream).startswith(b"retry")
+    assert b"id: " in next(stream)
+    sentence = b"The operator has stopped all spending"
+    fleet.freeze(house, frozen=True)
+    assert sentence in next(stream)
+    fleet.freeze(house, frozen=False)
+    thawed = next(stream)
+    assert b"#meter" in thawed
+    assert sentence not in thawed
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
     answer.close()
 
 

@@ -10,7 +10,10 @@ from typing import Final
 from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
+<<<<<<< HEAD
 from orchestrator.errors import NotFound
+=======
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
 from orchestrator.farm import jobs, waiting
 from web.auth import still_live
 from web.context import farm
@@ -20,8 +23,14 @@ from web.pages.rooms import me, room_of
 
 LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""
+<<<<<<< HEAD
 LINE_LOOKS: Final = 5
 """Every so many looks a queued job's place in line is looked up: others move it, not its events."""
+=======
+WAITS_SECONDS: Final = 2.0
+"""How often it asks what a quiet job waits for: that changes without an event of the job, as when
+the farm is frozen, a worker comes, or another session's job ends."""
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
 COMMENT_SECONDS: Final = 15.0
 """A quiet stream says so, before a proxy takes it for dead."""
 ID_DIGITS: Final = 19
@@ -38,8 +47,9 @@ def live(job_id: str) -> Response:
     over = off_hub(jobs.get, farm(), account, job_id).state.is_terminal
     newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
     after = int(newest) if newest.isdecimal() and len(newest) < ID_DIGITS else 0
+    known = request.args.get("waits", "")
     return Response(
-        stream_with_context(_messages(account, job_id, after, over=over)),
+        stream_with_context(_messages(account, job_id, after, known, over=over)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -51,8 +61,9 @@ def message(html: str, event_id: int) -> str:
     return f"id: {event_id}\n{lines}\n"
 
 
-def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[str]:
+def _messages(account: str, job_id: str, after: int, known: str, *, over: bool) -> Iterator[str]:
     yield "retry: 1000\n\n"
+<<<<<<< HEAD
     quiet, looks, place = 0.0, 0, ""
     while True:
         events = off_hub(jobs.events, farm(), (job_id,), after=after)
@@ -67,6 +78,24 @@ def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[
             room = off_hub(room_of, account, job_id)
             over = room["view"].is_over
             fresh = over or moved or any(event.kind in REDRAWS for event in events)
+=======
+    quiet, asked_ago = 0.0, 0.0
+    code, now = off_hub(_waits_for, account, job_id)
+    shown = now if code == known else None  # None: the page says something else
+    while True:
+        events = off_hub(jobs.events, farm(), (job_id,), after=after)
+        if not events and asked_ago >= WAITS_SECONDS:
+            asked_ago, (_, now) = 0.0, off_hub(_waits_for, account, job_id)
+        changed = bool(events) or now != shown
+        if changed and not still_live():
+            return
+        if changed or over:
+            after, quiet = events[-1].id if events else after, 0.0
+            room = off_hub(room_of, account, job_id)
+            over = room["view"].is_over
+            now = shown = room["waiting"]
+            fresh = over or any(event.kind in REDRAWS for event in events)
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
             yield message(render_template("_live.html", fresh_frames=fresh, **room), after)
         if over:
             yield f"event: done\nid: {after}\ndata: the job has ended\n\n"
@@ -76,10 +105,11 @@ def _messages(account: str, job_id: str, after: int, *, over: bool) -> Iterator[
                 return
             quiet = 0.0
             yield ": still here\n\n"
-        quiet += LOOK_SECONDS
+        quiet, asked_ago = quiet + LOOK_SECONDS, asked_ago + LOOK_SECONDS
         pause(LOOK_SECONDS)
 
 
+<<<<<<< HEAD
 def _place(account: str, job_id: str) -> str:
     """Return what a job waits for in line, in words; nothing once it has begun."""
     house = farm()
@@ -88,3 +118,9 @@ def _place(account: str, job_id: str) -> str:
     except NotFound:  # deleted meanwhile
         return ""
     return waits.what if waits else ""
+=======
+def _waits_for(account: str, job_id: str) -> tuple[str, str]:
+    """Return what a job waits for, as a code and a sentence; empty: for nothing."""
+    now = waiting.reason(farm(), jobs.get(farm(), account, job_id))
+    return (now.code, now.what) if now else ("", "")
+>>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)

@@ -34,6 +34,7 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     waits = waiting.reason(house, found)
     return {
         "waiting": waits.what if waits else "",
+        "waits_for": waits.code if waits else "",
         "event_id": event_id,
         "view": job_view(found, units, now, waits),
         "job_bar": job_bar(found),
