@@ -34,6 +34,8 @@ CHECKPOINT: Final = "checkpoint.safetensors"
 """An unfinished micro-batch between two steps: its latents and all that goes on with them."""
 POSTER: Final = "poster.jpg"
 SHEET: Final = "sheet.jpg"
+FILES: Final = (SEGMENT, MASTER, STRIP, VIDEO, CHECKPOINT, POSTER, SHEET)
+"""What a worker can bring, each at most once under a lease."""
 
 
 def render_queue(model: str) -> str:

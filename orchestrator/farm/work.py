@@ -13,6 +13,7 @@ from orchestrator.farm.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
 from orchestrator.states import KeyKind, LeaseState, UnitState, Verdict, Wish, WorkerState
 from orchestrator.wire import (
+    FILES,
     PROTOCOL,
     HeartbeatAnswer,
     HeartbeatRequest,
@@ -121,8 +122,13 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
     """Return where a worker may put a file of its open lease.
 
     Raises:
+        BadRequest: no unit has such a file.
         StaleLease: the lease is resolved or has expired.
     """
+    if name not in FILES:
+        raise BadRequest(
+            "No unit has a file of that name.", next=f"It is one of {', '.join(FILES)}."
+        )
     with farm.store.read() as tx:
         lease = own_lease(tx, worker_id, lease_id, fence)
         if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
