@@ -40,27 +40,29 @@ def test_a_signed_out_browsers_stream_ends(app: Flask, house: Farm) -> None:
     answer.close()
 
 
-<<<<<<< HEAD
 def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: Clock) -> None:
     """A queued job's page is drawn anew when another job makes way, though nothing befell it."""
     Hand(house, clock)
     first, second = submit(house), submit(house)
-=======
-def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Farm) -> None:
-    """What a job waits for changes without an event of its own, and the page says so at once."""
-    job = submit(house)
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
     _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
     client = app.test_client()
     app.config["WTF_CSRF_ENABLED"] = False
     assert client.post("/sign-in", data={"token": token}).status_code == 303
-<<<<<<< HEAD
     answer = client.get(f"/jobs/{second.id}/live")
     stream = answer.iter_encoded()
     assert next(stream).startswith(b"retry") and b"1 job ahead" in next(stream)
     jobs.cancel(house, None, first.id)
     assert b"it is next" in next(stream)
-=======
+    answer.close()
+
+
+def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Farm) -> None:
+    """What a job waits for changes without an event of its own, and the page says so at once."""
+    job = submit(house)
+    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    client = app.test_client()
+    app.config["WTF_CSRF_ENABLED"] = False
+    assert client.post("/sign-in", data={"token": token}).status_code == 303
     answer = client.get(f"/jobs/{job.id}/live")
     stream = answer.iter_encoded()
     assert next(stream).startswith(b"retry")
@@ -72,7 +74,6 @@ def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Far
     thawed = next(stream)
     assert b"#meter" in thawed
     assert sentence not in thawed
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
     answer.close()
 
 

@@ -10,10 +10,7 @@ from typing import Final
 from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
-<<<<<<< HEAD
 from orchestrator.errors import NotFound
-=======
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
 from orchestrator.farm import jobs, waiting
 from web.auth import still_live
 from web.context import farm
@@ -23,14 +20,9 @@ from web.pages.rooms import me, room_of
 
 LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""
-<<<<<<< HEAD
-LINE_LOOKS: Final = 5
-"""Every so many looks a queued job's place in line is looked up: others move it, not its events."""
-=======
 WAITS_SECONDS: Final = 2.0
 """How often it asks what a quiet job waits for: that changes without an event of the job, as when
 the farm is frozen, a worker comes, or another session's job ends."""
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
 COMMENT_SECONDS: Final = 15.0
 """A quiet stream says so, before a proxy takes it for dead."""
 ID_DIGITS: Final = 19
@@ -63,22 +55,6 @@ def message(html: str, event_id: int) -> str:
 
 def _messages(account: str, job_id: str, after: int, known: str, *, over: bool) -> Iterator[str]:
     yield "retry: 1000\n\n"
-<<<<<<< HEAD
-    quiet, looks, place = 0.0, 0, ""
-    while True:
-        events = off_hub(jobs.events, farm(), (job_id,), after=after)
-        was, looks = place, looks + 1
-        if looks % LINE_LOOKS == 1:
-            place = off_hub(_place, account, job_id)
-        moved = bool(was and place and was != place)
-        if (events or moved) and not still_live():
-            return
-        if events or over or moved:
-            after, quiet = events[-1].id if events else after, 0.0
-            room = off_hub(room_of, account, job_id)
-            over = room["view"].is_over
-            fresh = over or moved or any(event.kind in REDRAWS for event in events)
-=======
     quiet, asked_ago = 0.0, 0.0
     code, now = off_hub(_waits_for, account, job_id)
     shown = now if code == known else None  # None: the page says something else
@@ -86,16 +62,15 @@ def _messages(account: str, job_id: str, after: int, known: str, *, over: bool) 
         events = off_hub(jobs.events, farm(), (job_id,), after=after)
         if not events and asked_ago >= WAITS_SECONDS:
             asked_ago, (_, now) = 0.0, off_hub(_waits_for, account, job_id)
-        changed = bool(events) or now != shown
-        if changed and not still_live():
+        moved = now != shown
+        if (events or moved) and not still_live():
             return
-        if changed or over:
+        if events or moved or over:
             after, quiet = events[-1].id if events else after, 0.0
             room = off_hub(room_of, account, job_id)
             over = room["view"].is_over
             now = shown = room["waiting"]
-            fresh = over or any(event.kind in REDRAWS for event in events)
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
+            fresh = over or moved or any(event.kind in REDRAWS for event in events)
             yield message(render_template("_live.html", fresh_frames=fresh, **room), after)
         if over:
             yield f"event: done\nid: {after}\ndata: the job has ended\n\n"
@@ -109,18 +84,10 @@ def _messages(account: str, job_id: str, after: int, known: str, *, over: bool) 
         pause(LOOK_SECONDS)
 
 
-<<<<<<< HEAD
-def _place(account: str, job_id: str) -> str:
-    """Return what a job waits for in line, in words; nothing once it has begun."""
-    house = farm()
-    try:
-        waits = waiting.queued(house, [jobs.get(house, account, job_id)]).get(job_id)
-    except NotFound:  # deleted meanwhile
-        return ""
-    return waits.what if waits else ""
-=======
 def _waits_for(account: str, job_id: str) -> tuple[str, str]:
     """Return what a job waits for, as a code and a sentence; empty: for nothing."""
-    now = waiting.reason(farm(), jobs.get(farm(), account, job_id))
+    try:
+        now = waiting.reason(farm(), jobs.get(farm(), account, job_id))
+    except NotFound:  # deleted meanwhile
+        now = None
     return (now.code, now.what) if now else ("", "")
->>>>>>> b8ed9ba (Let a job's open page say that the farm was frozen or thawed: that is no event of the job)
