@@ -9,15 +9,21 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Cli
+from tests.web.conftest import until
 
 PASSWORD = "planted-password-of-ada"
 COOKIE_KEY = "planted0123456789abcdef0123456789abcdef"
+HOOK = "https://hooks.invalid/planted-in-a-path?token=planted-in-a-path"
+HELLO: dict[str, Any] = {
+    "name": "w", "host": "h", "device": "cpu", "device_class": "cpu", "memory_mb": 1,
+    "kinds": ["plan"], "models": [], "fingerprint": "f", "polls": True,
+}  # fmt: skip
 GUESS = "farm_admin_planted_0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.mark.slow
 def test_no_secret_is_in_any_log(cli: Cli, farm_up: Callable[..., dict[str, Any]]) -> None:
-    """Keys, passwords, links, tokens, the broker's and the cookies' secrets stay out of logs."""
+    """Keys, passwords, links, tokens, the broker's, cookies' and webhooks' secrets stay out."""
     cli.env |= {"FARM_LOG_LEVEL": "debug", "FARM_SECRET_KEY": COOKIE_KEY}
     told = farm_up("--workers", "1")
     shown = [told["admin_key"], told["sign_in_url"].rpartition("/")[2]]
@@ -53,7 +59,19 @@ def _used(client: httpx.Client, told: dict[str, Any]) -> list[str]:
         assert client.get(f"/sign-in/{token}").status_code == 401
     assert client.get(told["sign_in_url"]).status_code == 303
     assert client.post("/sign-in", data={"token": made, "password": PASSWORD}).status_code == 400
-    return [made]
+    hook = client.post("/api/v1/webhooks", json={"url": HOOK}, headers=admin).json()
+    assert client.post(f"/api/v1/webhooks/{hook['id']}/test", headers=admin).status_code == 202
+    turned = client.post(f"/api/v1/webhooks/{hook['id']}/rotate", headers=admin).json()
+    join = client.post("/api/v1/keys", json={"name": "j", "kind": "join"}, headers=admin).json()
+    enrolled = client.post(
+        "/worker/v1/hello", json=HELLO, headers={"Authorization": f"Bearer {join['token']}"}
+    ).json()["worker_key"]
+    until(
+        lambda: client.get(f"/api/v1/webhooks/{hook['id']}/deliveries", headers=admin).json()[
+            "data"
+        ][0]["tries"]
+    )
+    return [made, hook["secret"], turned["secret"], join["token"], enrolled, "planted-in-a-path"]
 
 
 def _logs(home: Path) -> dict[str, str]:

@@ -96,8 +96,8 @@ def _of_prompts() -> Iterator[tuple[str, Door]]:
 
 
 def _of_storyboards() -> Iterator[tuple[str, Door]]:
-    def scene(text: str) -> list[dict[str, str]]:
-        return [{"prompt": text, "seconds": "1"}]
+    def scene(text: str) -> list[dict[str, Any]]:
+        return [{"prompt": text, "seconds": 1}]
 
     def as_csv(text: str) -> str:
         written = io.StringIO()
