@@ -32,8 +32,8 @@ MAX_PIXELS: Final = 25_000_000
 DECODERS: Final = "h264,hevc,mpeg4,vp8,vp9,av1,libdav1d,ffv1"
 THUMBNAIL: Final = "thumbnail=n=24,scale=w='min(1024,iw)':h=-2"
 """The most typical of the first frames, and no wider than a reference picture needs to be."""
-AT_ONCE: Final = 6
-"""Processes that decode beside each other: what bounds their memory together."""
+AT_ONCE: Final = 3
+"""Processes of either kind that decode beside each other: it bounds their memory together."""
 WAIT_SECONDS: Final = 5.0
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -43,6 +43,10 @@ class NotAFilm(Unavailable):
 
 
 _slots = BoundedSemaphore(AT_ONCE)
+"""For what is over in a moment: uploads, last frames."""
+_downloads = BoundedSemaphore(AT_ONCE)
+"""For archives of frames. A client that takes one slowly, or never, keeps its place for long, and
+other clients' archives waiting, but nobody's upload."""
 
 
 def frames(master: Path, program: str = "") -> Generator[bytes, None, None]:
@@ -51,7 +55,8 @@ def frames(master: Path, program: str = "") -> Generator[bytes, None, None]:
     Raises:
         Unavailable: FFmpeg failed, or there are too many of them.
     """
-    yield from _decoded(master, "matroska", program, ["-pix_fmt", "rgb24"], WALL_SECONDS)
+    rgb = ["-pix_fmt", "rgb24"]
+    yield from _decoded(master, "matroska", program, rgb, WALL_SECONDS, slots=_downloads)
 
 
 def last_frame(master: Path, program: str = "") -> bytes:
@@ -60,7 +65,8 @@ def last_frame(master: Path, program: str = "") -> bytes:
     Raises:
         Unavailable: FFmpeg failed, or there are too many of them.
     """
-    *_, last = frames(master, program)
+    rgb = ["-pix_fmt", "rgb24"]
+    *_, last = _decoded(master, "matroska", program, rgb, WALL_SECONDS, slots=_slots)
     return last
 
 
@@ -84,7 +90,9 @@ def portrait(upload: bytes, program: str = "") -> bytes:
         file.write_bytes(upload)
         options = ["-vf", THUMBNAIL, "-frames:v", "1", "-pix_fmt", "rgb24"]
         try:
-            with closing(_decoded(file, container, program, options, UPLOAD_SECONDS)) as found:
+            with closing(
+                _decoded(file, container, program, options, UPLOAD_SECONDS, slots=_slots)
+            ) as found:
                 return next(found)
         except (NotAFilm, StopIteration):
             raise refused from None
@@ -97,7 +105,13 @@ def _container(data: bytes) -> str | None:
 
 
 def _decoded(
-    file: Path, container: str, program: str, options: list[str], seconds: float
+    file: Path,
+    container: str,
+    program: str,
+    options: list[str],
+    seconds: float,
+    *,
+    slots: BoundedSemaphore,
 ) -> Generator[bytes, None, None]:
     argv = [
         *(ffmpeg(program), "-nostdin", "-hide_banner", "-loglevel", "error"),
@@ -107,7 +121,7 @@ def _decoded(
         *("-f", container, "-i", f"file:{file}", "-map", "0:v:0", *options),
         *("-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "png", "-threads", "1", "pipe:1"),
     ]
-    if not _slots.acquire(timeout=WAIT_SECONDS):
+    if not slots.acquire(timeout=WAIT_SECONDS):
         raise Unavailable(
             f"The farm is decoding {AT_ONCE} videos already.",
             next="Wait a little and ask again.",
@@ -115,7 +129,7 @@ def _decoded(
     try:
         yield from _output(argv, seconds)
     finally:
-        _slots.release()
+        slots.release()
 
 
 def _output(argv: list[str], seconds: float) -> Generator[bytes, None, None]:

@@ -299,15 +299,17 @@ def test_too_many_downloads_are_told_to_wait(
     house: Farm,
     clock: Clock,
     master: bytes,
+    clip: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where every decoder is busy the answer is a 503; a download that ends makes room."""
+    """Where every decoder is busy the answer is a 503; one that ends makes room; uploads go on."""
     with_painter(house)
     monkeypatch.setattr(film, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(film, "_slots", BoundedSemaphore(1))
+    monkeypatch.setattr(film, "_downloads", BoundedSemaphore(1))
     job = finished(api, app, house, clock, master)
     with api.get(f"/api/v1/jobs/{job}/frames.zip", buffered=False) as slow:
         assert slow.status_code == 200
         busy = api.get(f"/api/v1/jobs/{job}/frames.zip")
         assert (busy.status_code, busy.get_json()["code"]) == (503, "unavailable")
+        assert film.portrait(clip), "who downloads slowly keeps no upload waiting"
     assert api.get(f"/api/v1/jobs/{job}/frames.zip").status_code == 200
