@@ -13,7 +13,7 @@ COPY orchestrator ./orchestrator
 COPY workers ./workers
 COPY web ./web
 COPY models ./models
-RUN pip install --constraint constraints.txt ".[postgres,s3]"
+RUN pip install --constraint constraints.txt ".[postgres,s3,oidc]"
 
 
 FROM python:3.11-slim-bookworm

@@ -595,14 +595,16 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody of an account who signs in to the pages with a name and a password."""
+    """Somebody of an account who signs in to the pages: with a password, or at a provider."""
 
     id: str
     account_id: str
     name: str
     """One of its kind in the whole farm, in lower case."""
     password_hash: str = field(repr=False)
-    """Argon2id."""
+    """Argon2id; empty: no password opens."""
+    subject: str | None = None
+    """Who this is to the operator's identity provider: its issuer, a space, its name for them."""
     created_at_ms: int
     password_at_ms: int
 

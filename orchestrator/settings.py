@@ -16,6 +16,7 @@ MIN_SECRET_CHARS = 32
 MIN_DISTINCT_CHARS = 8
 WORDS_OF_EXAMPLES = ("change", "secret", "password", "example", "default", "framefarm")
 """What stands in documents where a secret belongs, and in no random one of 32 characters."""
+LINK_OR_NONE = r"^(https://[^\s?#]+|http://(localhost|127\.0\.0\.1)(:\d+)?(/[^\s?#]*)?)?$"
 MAKE_ONE = "make one with `openssl rand -hex 32`"
 
 
@@ -69,6 +70,19 @@ class Settings(BaseSettings):
     """Folder of model folders beside the bundled ones."""
     fake_model: bool = False
     """Offer the model `fake`, which paints gradients: for tests of the farm itself."""
+
+    oidc_issuer: str = Field(default="", pattern=LINK_OR_NONE)
+    """An OpenID Connect provider where people sign in too (extra `oidc`); empty: none."""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """Empty: a public client, which PKCE alone protects."""
+    oidc_client_secret_file: Path | None = None
+    oidc_name: str = "your organisation"
+    """What the button calls the provider: Sign in with …"""
+    oidc_domains: str = ""
+    """Domains (`example.com, …`) of verified e-mail addresses that need no invitation."""
+    oidc_account: str = ""
+    """Id of the account that people of those domains belong to; empty: the farm's first."""
 
     join_token: SecretStr = SecretStr("")
     """Lets a new worker enrol; also accepted by the web process as a standing token."""
@@ -141,7 +155,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _secrets_from_files(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("database_url", "broker_url", "secret_key", "join_token"):
+        for name in (
+            "database_url",
+            "broker_url",
+            "secret_key",
+            "join_token",
+            "oidc_client_secret",
+        ):
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
@@ -168,6 +188,19 @@ class Settings(BaseSettings):
             msg = f"FARM_SECRET_KEY can be guessed; {MAKE_ONE}"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _provider_knows_the_farm(self) -> Self:
+        if bool(self.oidc_issuer) != bool(self.oidc_client_id):
+            msg = "FARM_OIDC_ISSUER and FARM_OIDC_CLIENT_ID go together"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def welcome_domains(self) -> frozenset[str]:
+        """Domains of e-mail addresses that need no invitation, in lower case."""
+        parts = (part.strip().lower() for part in self.oidc_domains.split(","))
+        return frozenset(part for part in parts if part)
 
     @property
     def judges_prompts(self) -> bool:

@@ -15,7 +15,7 @@ from orchestrator import logs
 from orchestrator.farm import Farm, keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, errors, pages, protocol, throttle
+from web import auth, errors, pages, protocol, sso, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.behind import Cookies, behind
@@ -74,6 +74,7 @@ def create_app(
     app.extensions["policies"] = Policies(config)
     auth.init_app(app)
     throttle.init_app(app)
+    sso.init_app(app, config)
     errors.init_app(app)
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):

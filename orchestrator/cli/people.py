@@ -4,6 +4,7 @@ import rich_click as click
 
 from orchestrator.cli import output
 from orchestrator.cli.client import connected, server
+from orchestrator.model import Json
 
 PASSWORD = click.option(
     "--password",
@@ -30,8 +31,11 @@ def ls(server: str | None, as_json: bool) -> None:
         output.document({"data": rows})
         return
     output.table(
-        ("PERSON", "NAME", "SINCE"),
-        ((row["id"], row["name"], row["created_at"][:16].replace("T", " ")) for row in rows),
+        ("PERSON", "NAME", "BY", "SINCE"),
+        (
+            (row["id"], row["name"], _by(row), row["created_at"][:16].replace("T", " "))
+            for row in rows
+        ),
         empty="Nobody. Next: farm people add NAME",
     )
 
@@ -39,11 +43,21 @@ def ls(server: str | None, as_json: bool) -> None:
 @people.command()
 @click.argument("name")
 @click.option("--account", metavar="ID", help="For whose; default: your own (`farm account ls`).")
-@PASSWORD
+@click.option("--sso", is_flag=True, help="NAME is an e-mail address that the provider knows.")
+@click.option("--password", help="Asked for where it is left out; at least 12 characters.")
 @server
 @output.as_json
-def add(name: str, account: str | None, password: str, server: str | None, as_json: bool) -> None:
-    """Let somebody sign in."""
+def add(
+    name: str,
+    account: str | None,
+    sso: bool,
+    password: str | None,
+    server: str | None,
+    as_json: bool,
+) -> None:
+    """Let somebody sign in with a password, or at the identity provider."""
+    if not sso and password is None:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     asked = {"name": name, "password": password, "account_id": account}
     with connected(server) as client:
         row = client.post("people", asked)
@@ -77,3 +91,8 @@ def password(person_id: str, password: str, server: str | None, as_json: bool) -
     if as_json:
         output.document(row)
     output.say("Changed.")
+
+
+def _by(row: Json) -> str:
+    ways = {"password": row["password_at"], "provider": row["at_provider"]}
+    return ", ".join(way for way, there in ways.items() if there) or "invited"

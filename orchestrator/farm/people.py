@@ -23,16 +23,16 @@ NOBODY: Final = (
 """No password's hash: to check one against takes as long as against somebody's."""
 
 
-def add(farm: Farm, *, account_id: str, name: str, password: str) -> Person:
-    """Let somebody sign in for an account.
+def add(farm: Farm, *, account_id: str, name: str, password: str | None) -> Person:
+    """Let somebody sign in for an account; without a password, at the identity provider alone.
 
     Raises:
         BadRequest: the name is none, or the password is short.
         NotFound: there is no such account.
         Conflict: the name is taken.
     """
-    called = _name(name)
-    hashed = _hashed(password)
+    called = plain_name(name)
+    hashed = "" if password is None else _hashed(password)
     now = farm.clock()
     with farm.store.write() as tx:
         if tx.get(Account, account_id) is None:
@@ -64,8 +64,8 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
     """
     with farm.store.read() as tx:
         found = tx.find(Person, name=plain.normal(name).lower()[:NAME_CHARS])
-    known = found[0].password_hash if found else NOBODY
-    if not _fits(known, password[:MAX_PASSWORD_CHARS]) or not found:
+    known = found[0].password_hash if found else ""
+    if not _fits(known or NOBODY, password[:MAX_PASSWORD_CHARS]) or not known:
         raise Unauthorized(
             "This name and password do not go together.",
             next="Try again, or ask an operator for a new password.",
@@ -111,7 +111,12 @@ def listing(farm: Farm) -> list[Person]:
         return tx.find(Person, order="-id")
 
 
-def _name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a person's name as it is kept.
+
+    Raises:
+        BadRequest: it is none.
+    """
     try:
         found = plain.label(name).lower()
     except ValueError:

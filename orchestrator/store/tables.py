@@ -345,6 +345,7 @@ people: Final = Table(
     _id("accounts.id", name="account_id"),
     Column("name", String(100), nullable=False, unique=True),
     Column("password_hash", String(200), nullable=False),
+    Column("subject", String(600), unique=True),
     _ms("created_at_ms"),
     _ms("password_at_ms"),
     Index(None, "account_id"),

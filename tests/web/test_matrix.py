@@ -132,6 +132,8 @@ OPEN = (
     "GET /openapi/swagger",
     "GET /openapi/swagger/{filename}",
     "GET /sign-in",
+    "GET /sign-in/provider",
+    "GET /sign-in/provider/back",
     "GET /sign-in/{token}",
     "GET /static/{filename}",
     "POST /sign-in",

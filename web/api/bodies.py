@@ -138,7 +138,8 @@ class PersonBody(Body):
     """Somebody who may sign in to the pages."""
 
     name: str = Field(min_length=1, max_length=100)
-    password: SecretStr = Field(min_length=12, max_length=200)
+    password: SecretStr | None = Field(None, min_length=12, max_length=200)
+    """Absent: this e-mail address signs in at the identity provider alone."""
     account_id: str | None = Field(None, max_length=100)
     """For whose account; absent: that of the key that asks."""
 

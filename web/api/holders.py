@@ -31,7 +31,8 @@ def person(row: Person) -> Json:
         "name": row.name,
         "account_id": row.account_id,
         "created_at": when(row.created_at_ms),
-        "password_at": when(row.password_at_ms),
+        "password_at": when(row.password_at_ms) if row.password_hash else None,
+        "at_provider": row.subject is not None,
     }
 
 

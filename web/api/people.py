@@ -31,13 +31,13 @@ def listing() -> Response:
 
 @bp.post("/people", responses={201: PersonView})
 def add(body: PersonBody) -> tuple[Json, int]:
-    """Let somebody sign in with a name and a password, for this key's account or another."""
+    """Let somebody sign in, for this key's account or another: by password, or at the provider."""
     row = off_hub(
         people.add,
         farm(),
         account_id=body.account_id or own_account(),
         name=body.name,
-        password=body.password.get_secret_value(),
+        password=None if body.password is None else body.password.get_secret_value(),
     )
     return holders.person(row), 201
 

@@ -30,6 +30,8 @@ class PersonView(View):
     id: str
     name: str
     account_id: str
+    password_at: str | None
+    at_provider: bool
 
 
 class WebhookView(View):

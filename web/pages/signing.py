@@ -1,21 +1,24 @@
-"""Signing in by the one-time link that `farm up` prints, by name or by key, and out again."""
+"""Signing in by a one-time link, by name, by key or at a provider, and out again."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from flask import redirect, render_template, request, session, url_for
+from flask import abort, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
-from orchestrator.errors import Unauthorized
-from orchestrator.farm import keys, people
+from orchestrator.errors import FarmError, NotAllowed, Unauthorized
+from orchestrator.farm import identities, keys, people
 from orchestrator.states import KeyKind
+from web import sso
 from web.auth import Visitor, by_key, by_link, by_person
-from web.context import farm
+from web.context import farm, settings
 from web.hub import off_hub
 from web.pages import bp
 from web.throttle import address, limiter, sign_in_limit
 
+NEXT = "next"
+"""In a browser's cookie: where it wanted to go before it was sent to the provider."""
 SIGNIN = f"farm_{KeyKind.SIGNIN}_"
 Answer = Response | tuple[str, int]
 
@@ -51,6 +54,39 @@ def sign_in() -> Answer:
     except Unauthorized as error:
         return _door(error, status=401)
     return _enter(visitor, request.form.get("next", ""))
+
+
+@bp.get("/sign-in/provider")
+@limiter.limit(sign_in_limit, key_func=address)
+def provider() -> Answer:
+    """Send a browser to the operator's identity provider."""
+    if not sso.offered():
+        abort(404)
+    session[NEXT] = _own_path(request.args.get("next", ""))
+    try:
+        return sso.begin(url_for("pages.back", _external=True))
+    except Unauthorized as error:
+        return _door(error, status=502)
+
+
+@bp.get("/sign-in/provider/back")
+@limiter.limit(sign_in_limit, key_func=address)
+def back() -> Answer:
+    """Let in whom the provider sends back, if an operator said so."""
+    if not sso.offered():
+        abort(404)
+    rules = settings()
+    try:
+        person = off_hub(
+            identities.sign_in,
+            farm(),
+            sso.identity(),
+            domains=rules.welcome_domains,
+            account_id=rules.oidc_account or None,
+        )
+    except FarmError as error:
+        return _door(error, status=403 if isinstance(error, NotAllowed) else 401)
+    return _enter(Visitor(person.account_id, by=by_person(person)), session.get(NEXT, ""))
 
 
 @bp.post("/sign-out")
@@ -96,7 +132,12 @@ def _own_path(url: str) -> str:
     return "" if leads_away or url.startswith("//") else url
 
 
-def _door(error: Unauthorized | None, *, status: int) -> tuple[str, int]:
+def _door(error: FarmError | None, *, status: int) -> tuple[str, int]:
     trouble = error and {"title": "Not signed in", "what": error.message, "next": error.next}
-    page = render_template("sign_in.html", trouble=trouble, next_url=request.values.get("next", ""))
+    page = render_template(
+        "sign_in.html",
+        trouble=trouble,
+        next_url=request.values.get("next", ""),
+        provider=settings().oidc_name if sso.offered() else "",
+    )
     return page, status

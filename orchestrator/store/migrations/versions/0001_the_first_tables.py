@@ -97,11 +97,13 @@ def upgrade() -> None:
     sa.Column('account_id', sa.String(length=64), nullable=False),
     sa.Column('name', sa.String(length=100), nullable=False),
     sa.Column('password_hash', sa.String(length=200), nullable=False),
+    sa.Column('subject', sa.String(length=600), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('password_at_ms', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_people_account_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_people')),
-    sa.UniqueConstraint('name', name=op.f('uq_people_name'))
+    sa.UniqueConstraint('name', name=op.f('uq_people_name')),
+    sa.UniqueConstraint('subject', name=op.f('uq_people_subject'))
     )
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_people_account_id'), ['account_id'], unique=False)
