@@ -21,7 +21,7 @@ PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docker").glob
 ROOMS = ("orchestrator", "workers", "web", "tools", "tests", "models")
 
 
-GROUPS = {"worker", "jobs", "session", "models", "keys", "webhooks"}
+GROUPS = {"worker", "jobs", "session", "models", "keys", "people", "webhooks"}
 """Words after `farm` that a second word follows."""
 
 
