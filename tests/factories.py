@@ -1,10 +1,12 @@
 """Things tests are made of: a farm, a clock, briefs, and a worker that is a hand's breadth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from orchestrator import catalog, planner, prompt
 from orchestrator.farm import Farm, Idempotency, Terms, accounts, jobs, keys, opening, work
+from orchestrator.farm.ids import new_id
 from orchestrator.model import Brief, Job
 from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
 from orchestrator.store import Store
@@ -52,13 +54,16 @@ class Clock:
         self.now_ms += round(seconds * 1000)
 
 
-def make_farm(store: Store, clock: Clock, **terms: Any) -> Farm:
+def make_farm(
+    store: Store, clock: Clock, *, make_id: Callable[[str, int], str] = new_id, **terms: Any
+) -> Farm:
     """Return an opened farm whose only model is the fake one."""
     farm = Farm(
         store=store,
         catalog=catalog.Catalog(cards={catalog.FAKE.id: catalog.FAKE}),
         clock=clock,
         terms=Terms(**{"look_seconds": 0.0, **terms}),
+        new_id=make_id,
     )
     opening.open_home(farm)
     return farm

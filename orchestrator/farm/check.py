@@ -7,13 +7,16 @@ docs/ledger.md.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from orchestrator import chain
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Month, Session, Unit, indices
 from orchestrator.states import RUNNABLE, EntryKind, JobState, LeaseState, UnitKind, UnitState
+
+_AT_ONCE: Final = 20
+"""Sessions whose entries are looked at together: a whole ledger may not fit into memory."""
 
 
 def violations(farm: Farm) -> list[str]:
@@ -67,16 +70,22 @@ def _look(tx: Transaction) -> _Seen:
             *("settled_gpu_ms", "lost_gpu_ms", "granted_at_ms", "resolved_at_ms"),
         ),
     )
-    for session in seen.sessions:  # one after the other: a ledger may not fit into memory
-        entries = tx.find(Entry, session_id=session.id)
-        _add_up(seen, entries)
-        fault = chain.chain_fault(session, entries)
-        if fault:
-            which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
-            seen.chain_faults.append(
-                f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"
-            )
+    for at in range(0, len(seen.sessions), _AT_ONCE):
+        some = seen.sessions[at : at + _AT_ONCE]
+        entries: defaultdict[str, list[Entry]] = defaultdict(list)
+        for entry in tx.find(Entry, session_id=tuple(session.id for session in some)):
+            entries[entry.session_id].append(entry)
+        for session in some:
+            _add_up(seen, entries[session.id])
+            seen.chain_faults += _chain(session, entries[session.id])
     return seen
+
+
+def _chain(session: Session, entries: Sequence[Entry]) -> Iterator[str]:
+    fault = chain.chain_fault(session, entries)
+    if fault:
+        which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
+        yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"
 
 
 def _add_up(seen: _Seen, entries: Sequence[Entry]) -> None:

@@ -17,18 +17,23 @@ def cost_model(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostMode
 
 
 def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
-    """Remember what a done unit cost, for the next quotes."""
+    """Remember what a done unit cost, for the next quotes: at most the time the farm saw.
+
+    One report of a thousand seconds after one would else make everybody's next job too dear.
+    """
     receipt = lease.receipt or {}
+    seen_ms = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
+    gpu_ms = min(receipt.get("gpu_ms", 0), seen_ms)
     work = pricing.work_of(unit.kind, case.plan, unit.frames)
     whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
-    if whole and work > 0 and receipt.get("gpu_ms"):
+    if whole and work > 0 and gpu_ms > 0:
         case.tx.add(
             Sample(
                 id=case.farm.new_id("smp", case.now_ms),
                 model=case.job.model,
                 device_class=worker.device_class,
                 kind=unit.kind,
-                gpu_ms=receipt["gpu_ms"],
+                gpu_ms=gpu_ms,
                 work=work,
                 steps=case.job.steps if unit.kind is UnitKind.RENDER else 0,
                 load_gpu_ms=receipt.get("load_gpu_ms", 0),

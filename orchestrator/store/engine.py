@@ -33,7 +33,11 @@ def make_engine(url: str) -> Engine:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A connection of its own per transaction: 0.2 ms, and none is shared by the native
     # threads that the web process runs its transactions in.
-    engine = create_engine(url, module=sqlite, poolclass=NullPool)
+    return as_ours(create_engine(url, module=sqlite, poolclass=NullPool))
+
+
+def as_ours(engine: Engine) -> Engine:
+    """Have an SQLite engine open its connections and begin its transactions as ours do."""
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -1,5 +1,6 @@
-"""What a simulation knows by itself of checkpoints, to hold against what the farm says."""
+"""What a simulation knows by itself, to hold against what the farm says."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from orchestrator.states import Cause, Outcome
@@ -21,11 +22,31 @@ class Point:
 
 @dataclass
 class Memory:
-    """Where units go on and what was paid for steps that are lost."""
+    """Where units go on, what was paid for steps that are lost, and what was answered before."""
 
     points: dict[Place, Point] = field(default_factory=dict)
     owed: dict[Place, int] = field(default_factory=dict)
-    reported: set[str] = field(default_factory=set)
+    settled: dict[str, int] = field(default_factory=dict)
+    """By lease, as its first report was answered."""
+    jobs: dict[str, str] = field(default_factory=dict)
+    """By idempotency key."""
+    charged_twice_gpu_ms: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
+
+    def submitted(self, key: str, job_id: str) -> None:
+        """A submission was answered: the same one always with the same job."""
+        if key in self.jobs:
+            self.happened["submission repeated"] += 1
+        assert self.jobs.setdefault(key, job_id) == job_id, "one request made two jobs"
+
+    def answered(self, lease_id: str, settled_ms: int) -> bool:
+        """A report was answered; tell whether it is the first of its lease."""
+        first = lease_id not in self.settled
+        before = self.settled.setdefault(lease_id, settled_ms)
+        self.charged_twice_gpu_ms += abs(settled_ms - before)
+        if not first:
+            self.happened["report repeated"] += 1
+        return first
 
     def claimed(self, order: Order, fingerprint: str) -> None:
         """An order was handed out: it goes on where its unit stopped, or must start again."""
@@ -40,6 +61,7 @@ class Memory:
         assert point is not None, "a checkpoint came out of nowhere"
         assert (ref.key, ref.step) == (point.key, point.step), "another checkpoint came"
         assert point.fingerprint == fingerprint, "a checkpoint came to the wrong device"
+        self.happened["went on from a checkpoint"] += 1
 
     def completed(
         self,
@@ -55,13 +77,15 @@ class Memory:
         settled_ms: int,
     ) -> None:
         """A report was accepted; nothing that was paid before may be charged again."""
-        if order.lease_id in self.reported or not isinstance(order.work, RenderWork):
+        if not self.answered(order.lease_id, settled_ms):
             return
-        self.reported.add(order.lease_id)
+        if not isinstance(order.work, RenderWork):
+            return
         place = _place(order)
         owed = self.owed.pop(place, 0)
-        if settled_ms:
-            assert settled_ms <= max(0, gpu_ms - owed), "steps were charged twice"
+        if owed:
+            self.happened["steps made again"] += 1
+        self.charged_twice_gpu_ms += max(0, settled_ms - max(0, gpu_ms - owed))
         left = max(0, owed - gpu_ms) if _counts(outcome, cause, frames, step) else owed
         if outcome is Outcome.FAILED:
             self.owed[place] = left

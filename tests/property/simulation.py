@@ -6,46 +6,76 @@ simulated. One seed is one history; the same seed is the same history.
 
 import contextlib
 import random
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
+from typing import Final
 
-from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit
-from orchestrator.farm import Farm, accounts, check, fleet, jobs, reconcile, sessions
-from orchestrator.model import Job
+from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
+from orchestrator.farm import Farm, Idempotency, accounts, check, fleet, jobs, reconcile, sessions
+from orchestrator.model import Brief, Job
 from orchestrator.states import JobState, OnExhausted
-from orchestrator.store import open_store
 from orchestrator.tiers import Tiers, shipped
-from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
+from tests.factories import Clock, Hand, account_id, brief, make_farm
+from tests.property import tally
 from tests.property.memory import Memory
+from tests.property.network import Network
+from tests.property.volatile import volatile
 from tests.property.workforce import Rogue, Workforce
 
-FREEZES = 0.02
+FREEZES: Final = 0.02
 """Chance, per event, that more time passes than any lease lasts."""
-MONTHS = 0.005
+MONTHS: Final = 0.005
 """Chance, per event, that most of a month passes."""
+FAILS: Final = 0.02
+"""Chance, per event, that the next transaction cannot be committed."""
+
+
+@dataclass
+class Tally:
+    """What came out of a history."""
+
+    overspent_gpu_ms: int = 0
+    charged_twice_gpu_ms: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
 
 
 class Simulation(Workforce):
-    """One seeded history."""
+    """One seeded history, on a migrated database file that it copies into memory."""
 
-    def __init__(self, seed: int, database: Path, *, workers: int = 3) -> None:
+    def __init__(self, seed: int, template: Path, *, workers: int = 3) -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
-        farm = make_farm(open_store(f"sqlite:///{database}"), self.clock)
+        self.store = volatile(template)
+        self.store.renew()
+        numbers = count(1)
+        farm = make_farm(
+            self.store, self.clock, make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}"
+        )
         self.farm: Farm = replace(farm, tiers=self.tiers())
         self.rogues = [
-            Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]))
+            Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]), silent=n == 1)
             for n in range(workers)
         ]
-        self.memory = Memory()
-        for name in ("a", "b"):
+        self.tally = Tally()
+        self.happened = self.tally.happened
+        self.memory = Memory(happened=self.happened)
+        self.network = Network(self.random, self.happened)
+        home = account_id(self.farm)
+        other = accounts.create(self.farm, name="other", plan="creator").account.id
+        self.owners = {"a": home, "b": home, "c": other}
+        for name, most in (("a", 40_000), ("b", 12_000), ("c", 20_000)):
             sessions.create(
                 self.farm,
-                account_id=account_id(self.farm),
+                account_id=self.owners[name],
                 name=name,
-                budget_gpu_ms=self.random.randrange(2_000, 60_000 if name == "a" else 20_000),
+                budget_gpu_ms=self.random.randrange(2_000, most),
             )
-        self.faults = True
+        self.asked: list[tuple[str, str, Brief]] = []
+        self.frozen = False
+        self.checked = -1
 
     def tiers(self) -> Tiers:
         """Return the shipped plans and a tight one, whose alerts may stop things."""
@@ -58,39 +88,102 @@ class Simulation(Workforce):
         )
         return Tiers({**shipped().tiers, "tight": tight})
 
-    def run(self, events: int) -> None:
+    def run(self, events: int) -> Tally:
         """Let `events` things happen, then stop all faults and let the farm finish."""
-        acts = (
-            [self.submit] * 3
-            + [self.claim] * 12
-            + [self.beat] * 9
-            + [self.finish] * 12
-            + [self.stop] * 3
-            + [self.stumble] * 2
-            + [self.zombie] * 2
-            + [self.crash, self.wish, self.top_up, self.brake, self.lower, self.change_plan]
-            + [self.reconcile] * 4
-        )
         for _ in range(events):
-            self.clock.advance(self.random.choice([0.01, 0.05, 0.1, 0.3, 0.3, 0.5, 1, 2]))
-            if self.random.random() < MONTHS:
-                self.clock.advance(20 * 86_400)
-            if self.random.random() < FREEZES:  # everybody is late at once
-                self.clock.advance(45)
-            # A refusal is fine: nothing may have changed then, which the invariants show.
-            with contextlib.suppress(BudgetExceeded, Conflict, PlanLimit):
-                self.random.choice(acts)()
-            broken = check.violations(self.farm)
-            assert not broken, broken
+            self.pass_time()
+            if self.random.random() < FAILS:
+                self.store.fails = True
+            acts = self.acts()
+            act = self.random.choices(list(acts), list(acts.values()))[0]
+            self.happened[f"event {act.__name__}"] += 1
+            try:
+                act()
+            except (BudgetExceeded, Conflict, PlanLimit, Unavailable) as refused:
+                # A refusal is fine: nothing may have changed then, which the invariants show.
+                self.happened[f"refused: {refused.code}"] += 1
+            self.look()
         self.settle_down()
+        self.happened.update(tally.happened(self.store.raw))
+        return self.tally
+
+    def look(self) -> None:
+        """Hold every invariant and the entries' own sums against the store, if it changed."""
+        if self.checked == self.store.changes:
+            return
+        broken = check.violations(self.farm)
+        assert not broken, broken
+        raw = self.store.raw
+        self.happened.update(tally.worker_states(raw))
+        told = self.tally
+        told.overspent_gpu_ms = tally.overspent_gpu_ms(raw)
+        told.charged_twice_gpu_ms = (
+            tally.charged_twice_gpu_ms(raw) + self.memory.charged_twice_gpu_ms
+        )
+        assert told.overspent_gpu_ms == 0, f"{told.overspent_gpu_ms} GPU-ms overspent"
+        assert told.charged_twice_gpu_ms == 0, f"{told.charged_twice_gpu_ms} GPU-ms charged twice"
+        self.checked = self.store.changes
+
+    def pass_time(self) -> None:
+        """Let a moment pass, or more than anybody expects; who is frozen comes nearer its end."""
+        self.clock.advance(self.random.choice([0.01, 0.05, 0.1, 0.3, 0.5, 1, 2, 4]))
+        if self.random.random() < MONTHS:
+            self.clock.advance(20 * 86_400)
+        if self.random.random() < FREEZES:  # everybody is late at once
+            self.clock.advance(45)
+        for rogue in self.rogues:
+            rogue.asleep = max(0, rogue.asleep - 1)
+
+    def acts(self) -> dict[Callable[[], None], int]:
+        """Return what could happen now, each act with its weight."""
+        acts: dict[Callable[[], None], int] = {
+            self.submit: 3,
+            self.wish: 1,
+            self.top_up: 2,
+            self.lower: 1,
+            self.change_plan: 1,
+            self.brake: 8 if self.frozen else 1,
+            self.operate: 1,
+            self.reconcile: 4,
+        }
+        if self.asked:
+            acts[self.ask_again] = 1
+        if self.network.on_its_way:
+            acts[self.deliver] = 4
+        return acts | self.worker_acts()
 
     def submit(self) -> None:
         """Somebody submits a job."""
         asked = brief(
             seconds=self.random.choice([0.5, 2.0, 8.0]),
             on_exhausted=self.random.choice([*OnExhausted, OnExhausted.FINISH]),
+            max_gpu_ms=self.random.choice([None, None, self.random.randrange(1_000, 15_000)]),
         )
-        submit(self.farm, asked, session=self.random.choice("ab"))
+        self.asked.append((f"key-{len(self.asked)}", self.random.choice("abc"), asked))
+        self.ask(*self.asked[-1])
+
+    def ask_again(self) -> None:
+        """A client that heard nothing, or forgot, sends an earlier request again."""
+        self.ask(*self.random.choice(self.asked))
+
+    def ask(self, key: str, session: str, asked: Brief) -> None:
+        """Send a submission."""
+
+        def message() -> None:
+            made = jobs.submit(
+                self.farm,
+                account_id=self.owners[session],
+                session_id=session,
+                brief=asked,
+                idempotency=Idempotency(key=key, body_sha256=key),
+            )
+            self.memory.submitted(key, made.job.id)
+
+        self.network.send(message)
+
+    def deliver(self) -> None:
+        """A late message arrives."""
+        self.network.deliver()
 
     def wish(self) -> None:
         """An owner pauses, resumes or cancels something."""
@@ -98,26 +191,37 @@ class Simulation(Workforce):
         if page.items:
             verb = self.random.choice([jobs.pause, jobs.resume, jobs.resume, jobs.cancel])
             verb(self.farm, None, self.random.choice(page.items).id)
+            self.happened[f"wish {verb.__name__}"] += 1
+
+    def session(self) -> str:
+        """Return the id of one of the sessions."""
+        name = self.random.choice("abc")
+        return sessions.find(self.farm, self.owners[name], name).id
 
     def top_up(self) -> None:
         """An owner adds budget."""
-        session = sessions.find(self.farm, account_id(self.farm), self.random.choice("ab"))
-        sessions.top_up(self.farm, None, session.id, self.random.randrange(1, 5_000))
+        sessions.top_up(self.farm, None, self.session(), self.random.randrange(1, 12_000))
 
     def lower(self) -> None:
         """An owner lowers a session's limit."""
-        session = sessions.find(self.farm, account_id(self.farm), self.random.choice("ab"))
         with contextlib.suppress(BadRequest):
-            sessions.lower(self.farm, None, session.id, self.random.randrange(60_000))
+            sessions.lower(self.farm, None, self.session(), self.random.randrange(20_000))
 
     def change_plan(self) -> None:
-        """An operator gives the account another plan, or takes it away for a while."""
+        """An operator gives an account another plan, or takes it away for a while."""
         plan = self.random.choice(["studio", "studio", "tight", "tight", accounts.NO_PLAN])
-        accounts.set_plan(self.farm, account_id(self.farm), plan)
+        accounts.set_plan(self.farm, self.owners[self.random.choice("ac")], plan)
 
     def brake(self) -> None:
         """An operator freezes all spending, or lets it go on."""
-        fleet.freeze(self.farm, frozen=self.random.random() < 0.15)
+        frozen = self.random.random() < 0.15
+        fleet.freeze(self.farm, frozen=frozen)
+        self.frozen = frozen
+
+    def operate(self) -> None:
+        """An operator admits a worker again, or takes it out of service for a while."""
+        verb = self.random.choice([fleet.admit] * 4 + [fleet.drain])
+        verb(self.farm, self.random.choice(self.rogues).hand.id)
 
     def reconcile(self) -> None:
         """The dispatcher looks around."""
@@ -127,8 +231,12 @@ class Simulation(Workforce):
 
     def settle_down(self) -> None:
         """No more faults: every job must come to an end, or wait for budget or its owner."""
+        self.store.fails = False
+        self.network.deliver_all()
+        self.look()
         fleet.freeze(self.farm, frozen=False)
-        accounts.set_plan(self.farm, account_id(self.farm), "unlimited")
+        for owner in set(self.owners.values()):
+            accounts.set_plan(self.farm, owner, "unlimited")
         self.clock.advance(1000)
         reconcile.reconcile(self.farm)
         for rogue in self.rogues:
@@ -137,11 +245,15 @@ class Simulation(Workforce):
         for session in sessions.listing(self.farm, None).items:
             sessions.top_up(self.farm, None, session.id, 10**8)
         for job in all_jobs(self.farm, JobState.PAUSED):
-            jobs.resume(self.farm, None, job.id)
+            with contextlib.suppress(BudgetExceeded):  # of its own cap
+                jobs.resume(self.farm, None, job.id)
         for rogue in self.rogues * 2:
             rogue.hand.work_off(gpu_ms=20)
-        broken = check.violations(self.farm)
-        assert not broken, broken
+        for job in all_jobs(self.farm, JobState.PAUSED):
+            assert job.cap_gpu_ms, f"{job.id} waits, although there is budget"
+            self.happened["its own cap was too low"] += 1
+            jobs.cancel(self.farm, None, job.id)
+        self.look()
         left = [job.id for job in all_jobs(self.farm) if not job.state.is_terminal]
         assert not left, f"never ended: {left}"
 

@@ -257,15 +257,12 @@ def test_the_simulation_catches(
     canary: Callable[[Patch], None],
     monkeypatch: Patch,
     sqlite_template: Path,
-    tmp_path: Path,
 ) -> None:
     """A farm with this one rule broken does not get through a few histories."""
     canary(monkeypatch)
     for seed in range(SEEDS):
-        database = tmp_path / f"{seed}.sqlite"
-        database.write_bytes(sqlite_template.read_bytes())
         try:
-            Simulation(seed, database).run(EVENTS)
+            Simulation(seed, sqlite_template).run(EVENTS)
         except (
             AssertionError,
             IntegrityError,
