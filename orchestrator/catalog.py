@@ -80,6 +80,8 @@ class ModelCard:
     default_steps: int
     min_steps: int
     max_steps: int
+    profiles: Mapping[str, int] = field(default_factory=dict)
+    """Name -> denoising steps: the speeds that were measured, such as `fast` and `best`."""
     guidance_scale: float
     micro_batch: int
     """Frames per call of the pipeline; fixed, because pixels depend on it."""
@@ -116,6 +118,23 @@ class ModelCard:
     def starts_from_image(self) -> bool:
         """Whether frames show what a reference image shows, so that its subjects go on in them."""
         return self.takes_image and not self.uses_layout
+
+    def steps_of(self, profile: str) -> int:
+        """Return the steps of a profile.
+
+        Raises:
+            BadRequest: this model has none of that name; the message names those it has.
+        """
+        if profile not in self.profiles:
+            raise BadRequest(
+                f"{self.id} has no profile {profile[:40]!r}.",
+                next=f"Take one of these: {', '.join(self.profiles) or 'none'}; or name the steps.",
+            )
+        return self.profiles[profile]
+
+    def profile_of(self, steps: int) -> str | None:
+        """Return the profile with so many steps; None: steps of somebody's own."""
+        return next((name for name, each in self.profiles.items() if each == steps), None)
 
     def prior(self, device_class: str) -> CostPrior:
         """Return the cost prior of a device class; an unknown one costs what a CPU does."""
@@ -297,8 +316,7 @@ def _faults(card: ModelCard) -> Iterator[str]:
     yield from _image_faults(card)
     if "cpu" not in card.priors:
         yield "priors.cpu is missing"
-    if not 1 <= card.min_steps <= card.default_steps <= card.max_steps:
-        yield "steps must be 1 <= min_steps <= default_steps <= max_steps"
+    yield from _step_faults(card)
     if not 0 < card.seconds <= card.max_seconds:
         yield "seconds must be more than 0 and at most max_seconds"
     for name in ("micro_batch", "fps", "max_frames", "frame_multiple", "size_multiple"):
@@ -313,6 +331,16 @@ def _faults(card: ModelCard) -> Iterator[str]:
     for device, prior in card.priors.items():
         if prior.ms_per_frame_step_megapixel <= 0 or prior.decode_ms_per_frame < 0:
             yield f"priors.{device} must be more than nothing"
+
+
+def _step_faults(card: ModelCard) -> Iterator[str]:
+    if not 1 <= card.min_steps <= card.default_steps <= card.max_steps:
+        yield "steps must be 1 <= min_steps <= default_steps <= max_steps"
+    for name, steps in card.profiles.items():
+        if not card.min_steps <= steps <= card.max_steps:
+            yield f"profiles.{name} must lie between min_steps and max_steps"
+    if len(set(card.profiles.values())) < len(card.profiles):
+        yield "profiles must differ in their steps"
 
 
 def _image_faults(card: ModelCard) -> Iterator[str]:

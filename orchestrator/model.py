@@ -277,6 +277,8 @@ class Quote:
     """Model load and warm-up where no worker has it loaded; the farm's, never charged."""
     rates: str
     """Version of the rate card."""
+    profile: str | None
+    """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
     """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
 

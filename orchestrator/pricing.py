@@ -1,7 +1,7 @@
 """What a plan costs: integer GPU-ms, p50 and p90, and a price.
 
 The card's prior says how costs *grow* with work; this farm's own receipts say by what
-factor the farm differs from it::
+factor the farm differs from it, by the model's profile where that was measured often enough::
 
     render unit   ceil(frames / micro_batch) micro-batches, each
                   micro_batch · (steps · native megapixels · ms_per_frame_step_megapixel
@@ -76,6 +76,8 @@ class CostModel:
     rates: RateCard
     device_class: str = "cpu"
     factors: Mapping[UnitKind, Factor] = field(default_factory=dict)
+    by_profile: Mapping[str, Factor] = field(default_factory=dict)
+    """Of render units, by the card's profiles that were measured often enough."""
     whole: float | None = None
     """A job's p90 over its p50; None: too few jobs have ended."""
     startup_gpu_ms: int = 0
@@ -105,6 +107,11 @@ class CostModel:
             kind: _factor([s for s in here if s.kind is kind], card, device_class)
             for kind in UnitKind
         }
+        renders = [s for s in here if s.kind is UnitKind.RENDER]
+        profiles = {
+            name: _factor([s for s in renders if s.steps == steps], card, device_class)
+            for name, steps in card.profiles.items()
+        }
         ended = [
             job
             for job in jobs
@@ -115,22 +122,28 @@ class CostModel:
             rates=rates,
             device_class=device_class,
             factors=factors,
+            by_profile={name: each for name, each in profiles.items() if each.samples},
             whole=_whole_p90(ended),
             startup_gpu_ms=_startup(here, card, device_class),
             jobs=len(ended),
         )
 
-    def factor(self, kind: UnitKind) -> Factor:
-        """Return the factor of a kind of unit; the prior's where nothing was fitted."""
-        return self.factors.get(kind, Factor())
+    def factor(self, kind: UnitKind, steps: int = 0) -> Factor:
+        """Return the factor of a kind of unit; the prior's where nothing was fitted.
 
-    @property
-    def basis(self) -> str:
-        """Where the figures come from, for people."""
-        count = self.factor(UnitKind.RENDER).samples
+        Of render units of so many `steps`: their profile's, once it was measured often enough.
+        """
+        profile = self.card.profile_of(steps) if kind is UnitKind.RENDER else None
+        return self.by_profile.get(profile or "") or self.factors.get(kind, Factor())
+
+    def basis(self, steps: int) -> str:
+        """Where the figures for so many steps come from, for people."""
+        count = self.factor(UnitKind.RENDER, steps).samples
         if count:
             ended = f" and {self.jobs} ended jobs" if self.whole else ""
-            return f"{count} receipts{ended} of {self.card.id} on {self.device_class}"
+            profile = self.card.profile_of(steps)
+            which = f", profile {profile}," if profile in self.by_profile else ""
+            return f"{count} receipts{ended} of {self.card.id}{which} on {self.device_class}"
         return f"the card's prior of {self.card.id} on {self.device_class}"
 
 
@@ -147,7 +160,7 @@ def unit_cost(
     costs: CostModel, kind: UnitKind, plan: Plan, batch: FrameBatch | None = None
 ) -> UnitCost:
     """Return the cost of one unit; a render unit needs its `batch`."""
-    factor = costs.factor(kind)
+    factor = costs.factor(kind, plan.steps)
     if kind is UnitKind.RENDER:
         assert batch, "a render unit has frames"
         step, decode = _micro_batch_ms(costs, plan)
@@ -165,7 +178,7 @@ def unit_cost(
 
 def step_prior(costs: CostModel, plan: Plan) -> tuple[int, int]:
     """Return (one denoising step, decode) of one micro-batch in GPU-ms, as p50."""
-    factor = costs.factor(UnitKind.RENDER)
+    factor = costs.factor(UnitKind.RENDER, plan.steps)
     step, decode = _micro_batch_ms(costs, plan)
     return _whole(step * factor.p50), _whole(decode * factor.p50)
 
@@ -192,7 +205,8 @@ def quote(plan: Plan, costs: CostModel) -> Quote:
         stages=stages,
         startup_gpu_ms=costs.startup_gpu_ms,
         rates=costs.rates.version,
-        basis=costs.basis,
+        profile=costs.card.profile_of(plan.steps),
+        basis=costs.basis(plan.steps),
     )
 
 

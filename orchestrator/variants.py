@@ -91,10 +91,13 @@ def _work(plan: Plan, steps: int, count: int, output: Size) -> tuple[int, float]
 def _asked(brief: Brief, plan: Plan, card: ModelCard) -> Iterator[tuple[Change, str, Brief]]:
     few = min(card.min_steps, plan.steps)
     asked = replace(brief, steps=plan.steps, seconds=plan.seconds, fps=plan.fps, size=plan.output)
-    for steps in sorted({plan.steps * 3 // 4, plan.steps // 2, few}, reverse=True):
+    tried = {plan.steps * 3 // 4, plan.steps // 2, few, *card.profiles.values()}
+    for steps in sorted(tried, reverse=True):
         if few <= steps < plan.steps:
             asked = replace(asked, steps=steps)
-            yield Change.STEPS, f"{_steps(steps)} instead of {plan.steps}", asked
+            profile = card.profile_of(steps)
+            label = f"{_steps(steps)} instead of {plan.steps}"
+            yield Change.STEPS, f"the profile {profile}: {label}" if profile else label, asked
     said = _steps(few)
     for fps in (plan.fps * 2 // 3, plan.fps // 2):
         if LEAST_FPS <= fps < plan.fps and not plan.lead:

@@ -60,6 +60,8 @@ def show(model_id: str, server: str | None, as_json: bool) -> None:
             "paints": f"{row['native_size']}, shown as {row['output_size']}, {row['fps']} a second",
             "length": f"{row['seconds']:g} s, at most {row['max_seconds']:g} s",
             "steps": f"{steps['default']} ({steps['min']} to {steps['max']})",
+            "profiles": ", ".join(f"{name} {each}" for name, each in row["profiles"].items())
+            or None,
             "memory": f"{row['memory_mb']} MB",
             "domains": ", ".join(row["domains"]),
             "scores": scores or None,

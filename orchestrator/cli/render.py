@@ -59,6 +59,7 @@ def _asked(command: Any) -> Any:
             click.option("--fps", type=click.IntRange(1, 120), help="Frames a second."),
             click.option("--size", metavar="WxH", callback=_size, help="Such as 256x256."),
             click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a frame."),
+            click.option("--profile", metavar="NAME", help="Such as fast: `farm models show ID`."),
             click.option(
                 "--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same video."
             ),
@@ -148,7 +149,9 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "worker has the model loaded; not charged",
             "based on": told["basis"],
             "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
-            f"{told['fps']} a second, {told['steps']} steps, model {told['model']}",
+            f"{told['fps']} a second, {told['steps']} steps"
+            + (f" (profile {told['profile']})" if told["profile"] else "")
+            + f", model {told['model']}",
             **watermarked(told),
             "fits": f"{'yes' if told['fits'] else 'no'}: "
             f"{output.seconds(told['available_gpu_seconds'])} available",
@@ -196,6 +199,9 @@ def charged(job: Json) -> str:
     return f"{output.seconds(job['usage']['gpu_seconds'])} GPU-seconds were charged"
 
 
+_AS_THEY_ARE: Final = ("seconds", "fps", "size", "steps", "profile", "seed", "model")
+
+
 def _request(wish: Json) -> dict[str, Any]:
     """Return the arguments of the POST: JSON, or a form when there are files."""
     typed = _read_stdin() if wish["prompt"] == "-" else wish["prompt"]
@@ -208,7 +214,7 @@ def _request(wish: Json) -> dict[str, Any]:
         "prompt": prompt or None,
         "negative_prompt": wish["negative"] and _text(wish["negative"], "negative prompt"),
         "session_id": wish["session"],
-        **{name: wish[name] for name in ("seconds", "fps", "size", "steps", "seed", "model")},
+        **{name: wish[name] for name in _AS_THEY_ARE},
         "max_gpu_seconds": wish["max_gpu_seconds"],
         "fit": wish["fit"] or None,
         "on_exhausted": wish["on_exhausted"],

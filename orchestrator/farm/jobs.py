@@ -340,7 +340,7 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         | {
             "plan_sha256": digest_of(plan),
             "step_prior": pricing.step_prior(asked.costs, plan),
-            "measured": asked.costs.factor(UnitKind.RENDER).samples > 0,
+            "measured": asked.costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
             "device_class": asked.costs.device_class,
             "fitted": asked.fitted,
             "watermark": asked.tier.mark if asked.tier else None,

@@ -97,6 +97,8 @@ def test_a_farm_without_models_says_so(tmp_path: Path) -> None:
         ('native = "64x32"', 'native = "66x32"', "multiples of 8"),
         ("default_steps = 4", "default_steps = 9", "min_steps"),
         ("seconds = 2.0", "seconds = 20.0", "max_seconds"),
+        ("fps = 12", "fps = 12\nprofiles = { fast = 9 }", "profiles.fast must lie between"),
+        ("fps = 12", "fps = 12\nprofiles = { a = 2, b = 2 }", "differ in their steps"),
         ("[priors.cpu]", "[priors.gpu]", "priors.cpu is missing"),
         ("decode_ms_per_frame = 1.5", "decode_ms_per_frame = -1", "priors.cpu"),
         ("fps = 12", "fps = 12\nimage_strength = 1.5", "image_strength must be 0"),

@@ -82,13 +82,30 @@ def test_only_the_newest_receipts_count() -> None:
     assert fitted.p50 < 1
 
 
+def test_a_profile_is_fitted_to_its_own_receipts() -> None:
+    """Few steps cost more each (texts, decode): once measured, each profile has its own factor."""
+    card = replace(CARD, profiles={"fast": 2, "best": 8})
+    slow = [sample(n, 3000, steps=2) for n in range(5)]
+    calm = [sample(9 + n, 1000, steps=8) for n in range(9)]
+    costs = pricing.CostModel.fit([*slow, *calm, sample(30, 1000, steps=4)], card, RATES)
+    fast, best, own = (costs.factor(UnitKind.RENDER, steps) for steps in (2, 8, 4))
+    assert (fast.samples, best.samples, own.samples) == (5, 9, 15)
+    assert fast.p50 > 2 * best.p50
+    assert costs.basis(2) == "5 receipts of priced, profile fast, on cpu"
+    assert costs.basis(4) == "15 receipts of priced on cpu"
+    few = pricing.CostModel.fit(slow[:4] + calm, card, RATES)
+    assert few.factor(UnitKind.RENDER, 2) == few.factor(UnitKind.RENDER)
+    asked = pricing.quote(plan(steps=2), costs)
+    assert asked.profile == "fast"
+
+
 def test_receipts_of_others_do_not_count() -> None:
     """Another model's, and another device's, receipts leave a CPU quote alone."""
     others = [sample(n, 9000, model="other") for n in range(9)]
-    assert pricing.CostModel.fit(others, CARD, RATES).basis.startswith("the card's prior")
+    assert pricing.CostModel.fit(others, CARD, RATES).basis(4).startswith("the card's prior")
     gpus = [sample(n, 9, device_class="nvidia-t4") for n in range(9)]
     asked = pricing.CostModel.fit(gpus, CARD, RATES, "cpu")
-    assert asked.basis == "the card's prior of priced on cpu"
+    assert asked.basis(4) == "the card's prior of priced on cpu"
 
 
 def test_the_cheapest_known_device_is_quoted() -> None:

@@ -89,6 +89,8 @@ class JobBody(Body):
     fps: int | None = Field(None, ge=1, le=120)
     size: str | None = Field(None, pattern=r"^[0-9]{1,5}x[0-9]{1,5}$")
     steps: int | None = Field(None, ge=1, le=1000)
+    profile: str | None = Field(None, max_length=40)
+    """A speed of the model's (`profiles` in GET /api/v1/models), instead of `steps`."""
     seed: int | None = Field(None, ge=0, lt=2**31)
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
@@ -321,13 +323,25 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         seconds=body.seconds,
         fps=body.fps,
         size=Size(width=int(width), height=int(height)) if height else None,
-        steps=body.steps,
+        steps=_steps(body),
         seed=body.seed,
         image=image,
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
         on_exhausted=body.on_exhausted,
     )
     return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
+
+
+def _steps(body: JobBody) -> int | None:
+    """Return the steps that were asked for, by number or by the model's profile."""
+    if body.profile is None:
+        return body.steps
+    if body.steps is not None:
+        raise BadRequest(
+            "The request names both a profile and steps, which may differ.",
+            next="Name the profile or the steps.",
+        )
+    return farm().catalog.card(body.model).steps_of(body.profile)
 
 
 def webhook_url(url: str | None) -> str | None:

@@ -112,6 +112,7 @@ def job(row: Job) -> Json:
             "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
             "price": price(quoted["price_microusd"]),
             "rates": quoted["rates"],
+            "profile": quoted.get("profile"),
             "fitted": quoted["fitted"],
         },
         "watermark": quoted.get("watermark"),
@@ -229,6 +230,7 @@ def model(card: ModelCard) -> Json:
         "parameters": card.parameters,
         "native_size": str(card.native),
         "output_size": str(card.output),
+        "profiles": dict(card.profiles),
         "steps": {"min": card.min_steps, "default": card.default_steps, "max": card.max_steps},
         "fps": card.fps,
         "seconds": card.seconds,
@@ -322,6 +324,7 @@ def _quoted(cost: Quote) -> Json:
         "gpu_seconds_p90": seconds(cost.p90_gpu_ms),
         "price": price(cost.price_microusd),
         "rates": cost.rates,
+        "profile": cost.profile,
         "startup": {"gpu_seconds": seconds(cost.startup_gpu_ms), "charged": False},
         "stages": [
             {

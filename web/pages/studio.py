@@ -149,6 +149,7 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
         **{**priced, "refusal": refusal, "focus_refusal": refusal is not None},
         **off_hub(rooms.recent, me()),
         card=card,
+        profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
         models=tuple(house.catalog.cards.values()),
         painters=[each.title for each in house.catalog.cards.values() if each.takes_image],
         sizes=_sizes(card.native, card.output),
