@@ -103,7 +103,7 @@ class Simulation(Workforce):
                 # A refusal is fine: nothing may have changed then, which the invariants show.
                 self.happened[f"refused: {refused.code}"] += 1
             self.look()
-        self.settle_down()
+        settle_down(self)
         self.happened.update(tally.happened(self.store.raw))
         return self.tally
 
@@ -229,33 +229,34 @@ class Simulation(Workforce):
         reconcile.reconcile(self.farm)
         reconcile.to_ring(self.farm)
 
-    def settle_down(self) -> None:
-        """No more faults: every job must come to an end, or wait for budget or its owner."""
-        self.store.fails = False
-        self.network.deliver_all()
-        self.look()
-        fleet.freeze(self.farm, frozen=False)
-        for owner in set(self.owners.values()):
-            accounts.set_plan(self.farm, owner, "unlimited")
-        self.clock.advance(1000)
-        reconcile.reconcile(self.farm)
-        for rogue in self.rogues:
-            self.hello(rogue)
-            fleet.admit(self.farm, rogue.hand.id)
-        for session in sessions.listing(self.farm, None).items:
-            sessions.top_up(self.farm, None, session.id, 10**8)
-        for job in all_jobs(self.farm, JobState.PAUSED):
-            with contextlib.suppress(BudgetExceeded):  # of its own cap
-                jobs.resume(self.farm, None, job.id)
-        for rogue in self.rogues * 2:
-            rogue.hand.work_off(gpu_ms=20)
-        for job in all_jobs(self.farm, JobState.PAUSED):
-            assert job.cap_gpu_ms, f"{job.id} waits, although there is budget"
-            self.happened["its own cap was too low"] += 1
-            jobs.cancel(self.farm, None, job.id)
-        self.look()
-        left = [job.id for job in all_jobs(self.farm) if not job.state.is_terminal]
-        assert not left, f"never ended: {left}"
+
+def settle_down(history: Simulation) -> None:
+    """No more faults: every job must come to an end, or wait for budget or its owner."""
+    history.store.fails = False
+    history.network.deliver_all()
+    history.look()
+    fleet.freeze(history.farm, frozen=False)
+    for owner in set(history.owners.values()):
+        accounts.set_plan(history.farm, owner, "unlimited")
+    history.clock.advance(1000)
+    reconcile.reconcile(history.farm)
+    for rogue in history.rogues:
+        history.hello(rogue)
+        fleet.admit(history.farm, rogue.hand.id)
+    for session in sessions.listing(history.farm, None).items:
+        sessions.top_up(history.farm, None, session.id, 10**8)
+    for job in all_jobs(history.farm, JobState.PAUSED):
+        with contextlib.suppress(BudgetExceeded):  # of its own cap
+            jobs.resume(history.farm, None, job.id)
+    for rogue in history.rogues * 2:
+        rogue.hand.work_off(gpu_ms=20)
+    for job in all_jobs(history.farm, JobState.PAUSED):
+        assert job.cap_gpu_ms, f"{job.id} waits, although there is budget"
+        history.happened["its own cap was too low"] += 1
+        jobs.cancel(history.farm, None, job.id)
+    history.look()
+    left = [job.id for job in all_jobs(history.farm) if not job.state.is_terminal]
+    assert not left, f"never ended: {left}"
 
 
 def all_jobs(farm: Farm, state: JobState | None = None) -> list[Job]:
