@@ -149,7 +149,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "worker has the model loaded; not charged",
             "based on": told["basis"],
             "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
-            f"{told['fps']} a second, {told['steps']} steps"
+            f"{told['fps']} a second, {told['steps']} step{'s' if told['steps'] != 1 else ''}"
             + (f" (profile {told['profile']})" if told["profile"] else "")
             + f", model {told['model']}",
             **watermarked(told),

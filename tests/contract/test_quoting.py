@@ -8,7 +8,7 @@ import pytest
 from orchestrator import catalog
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm, calibration, jobs, sessions
-from orchestrator.model import Session
+from orchestrator.model import Sample, Session
 from orchestrator.states import Outcome
 from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -167,3 +167,16 @@ def test_ended_jobs_are_held_against_their_quotes(farm: Farm, clock: Clock) -> N
     (row,) = told["rows"]
     assert (row["model"], row["device_class"], row["basis"]) == ("fake", "cpu", "prior")
     assert calibration.calibration(farm, newest=1)["jobs"] == 1
+
+
+def test_a_lie_makes_nobody_s_quote_dearer(farm: Farm, clock: Clock) -> None:
+    """What quotes learn of a unit is at most the time the farm saw between grant and report."""
+    hand = Hand(farm, clock)
+    submit(farm)
+    while order := hand.claim():
+        clock.advance(2)
+        hand.complete(order, Outcome.DONE, gpu_ms=1_000_000)
+    with farm.store.read() as tx:
+        learned = [sample.gpu_ms for sample in tx.find(Sample)]
+    assert learned
+    assert max(learned) <= 2_000
