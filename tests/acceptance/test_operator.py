@@ -40,4 +40,4 @@ def test_an_operator_is_told_judges_and_brakes(
     assert cli.json("freeze", "--off") == {"frozen": False}
     assert cli("webhooks", "delete", hook["id"]).returncode == 0
     verbs = [deed["verb"] for deed in cli.json("audit", "-n", "4")["data"]]
-    assert verbs == ["webhook.delete", "farm.thaw", "farm.freeze", "webhook.create"]
+    assert verbs == ["webhook.delete", "farm.thaw", "farm.freeze", "webhook.replay"]

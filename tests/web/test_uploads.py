@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ def test_no_evil_upload_is_taken_and_memory_stays(
 ) -> None:
     """A running farm refuses each in a sentence, keeps nothing of it, and grows by little."""
     url, token, _ = served
-    (web,) = [p for p in psutil.Process().children(recursive=True) if _serves(p)]
+    (web,) = [p for p in psutil.Process().children(recursive=True) if _serves(p, url)]
     headers = {"Authorization": f"Bearer {token}"}
     most = [0]
     ended = threading.Event()
@@ -76,11 +77,14 @@ def test_no_evil_upload_is_taken_and_memory_stays(
     assert not list((tmp_path / "home" / "artifacts").rglob("input*"))
 
 
-def _serves(process: psutil.Process) -> bool:
-    """Tell whether this is gunicorn's worker, which is its master's child."""
-    mine = "gunicorn" in " ".join(process.cmdline())
-    parent = process.parent()
-    return mine and parent is not None and "gunicorn" in " ".join(parent.cmdline())
+def _serves(process: psutil.Process, url: str) -> bool:
+    """Tell whether this is the gunicorn worker of a farm, which is its master's child."""
+    port = int(url.rpartition(":")[2])
+    with suppress(psutil.Error):  # one that has just ended
+        mine = any(c.laddr and c.laddr.port == port for c in process.net_connections("tcp"))
+        parent = process.parent()
+        return mine and parent is not None and "gunicorn" in " ".join(parent.cmdline())
+    return False
 
 
 def test_a_decoder_is_bounded_before_it_reads() -> None:
