@@ -1,11 +1,26 @@
 """Open streams: they end with their job, with their key, and with their browser's sign-in."""
 
+from collections.abc import Iterator
+
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from orchestrator.farm import Farm, deleting, fleet, jobs, keys
+from orchestrator.model import Job
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit
+
+
+def watched(app: Flask, token: str, job: Job) -> tuple[TestResponse, Iterator[bytes]]:
+    """Return a job page's stream, after its first message, in a browser that signed in by a key."""
+    client = app.test_client()
+    app.config["WTF_CSRF_ENABLED"] = False
+    assert client.post("/sign-in", data={"token": token}).status_code == 303
+    answer = client.get(f"/jobs/{job.id}/live")
+    stream = answer.iter_encoded()
+    assert next(stream).startswith(b"retry")
+    return answer, stream
 
 
 def test_a_revoked_keys_stream_ends(app: Flask, house: Farm) -> None:
@@ -27,12 +42,7 @@ def test_a_signed_out_browsers_stream_ends(app: Flask, house: Farm) -> None:
     """A page that was opened with a key hears nothing after the key's end."""
     job = submit(house)
     row, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
-    client = app.test_client()
-    app.config["WTF_CSRF_ENABLED"] = False
-    assert client.post("/sign-in", data={"token": token}).status_code == 303
-    answer = client.get(f"/jobs/{job.id}/live")
-    stream = answer.iter_encoded()
-    assert next(stream).startswith(b"retry")
+    answer, stream = watched(app, token, job)
     assert b"id: " in next(stream)
     keys.revoke(house, None, row.id)
     jobs.cancel(house, None, job.id)
@@ -45,12 +55,8 @@ def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: C
     Hand(house, clock)
     first, second = submit(house), submit(house)
     _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
-    client = app.test_client()
-    app.config["WTF_CSRF_ENABLED"] = False
-    assert client.post("/sign-in", data={"token": token}).status_code == 303
-    answer = client.get(f"/jobs/{second.id}/live")
-    stream = answer.iter_encoded()
-    assert next(stream).startswith(b"retry") and b"1 job ahead" in next(stream)
+    answer, stream = watched(app, token, second)
+    assert b"1 job ahead" in next(stream)
     jobs.cancel(house, None, first.id)
     assert b"it is next" in next(stream)
     answer.close()
@@ -60,12 +66,7 @@ def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Far
     """What a job waits for changes without an event of its own, and the page says so at once."""
     job = submit(house)
     _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
-    client = app.test_client()
-    app.config["WTF_CSRF_ENABLED"] = False
-    assert client.post("/sign-in", data={"token": token}).status_code == 303
-    answer = client.get(f"/jobs/{job.id}/live")
-    stream = answer.iter_encoded()
-    assert next(stream).startswith(b"retry")
+    answer, stream = watched(app, token, job)
     assert b"id: " in next(stream)
     sentence = b"The operator has stopped all spending"
     fleet.freeze(house, frozen=True)
