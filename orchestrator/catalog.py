@@ -102,6 +102,8 @@ class ModelCard:
     frame_multiple: int = 1
     size_multiple: int = 8
     """Sides of a native picture are multiples of this."""
+    most_upscale: int = 1
+    """How many times shorter than `native` sides may be and still show what was asked."""
     priors: Mapping[str, CostPrior]
     """By device class; `cpu` is always there."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
@@ -319,7 +321,14 @@ def _faults(card: ModelCard) -> Iterator[str]:
     yield from _step_faults(card)
     if not 0 < card.seconds <= card.max_seconds:
         yield "seconds must be more than 0 and at most max_seconds"
-    for name in ("micro_batch", "fps", "max_frames", "frame_multiple", "size_multiple"):
+    for name in (
+        "micro_batch",
+        "fps",
+        "max_frames",
+        "frame_multiple",
+        "size_multiple",
+        "most_upscale",
+    ):
         if getattr(card, name) < 1:
             yield f"{name} must be at least 1"
     for name in ("native", "output"):

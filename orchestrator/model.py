@@ -74,6 +74,10 @@ class Brief:
     fps: int | None = None
     size: Size | None = None
     steps: int | None = None
+    interpolate: int = 1
+    """Paint every so many frames of the video; FFmpeg makes those between."""
+    upscale: int = 1
+    """Paint with sides so many times shorter than the model would; FFmpeg scales up."""
     seed: int | None = None
     image: str | None = None
     """Artifact key of a reference image."""
@@ -204,6 +208,11 @@ class Plan:
     output: Size
     """What the video has; scaled by FFmpeg where it differs."""
     fps: int
+    """Of the video."""
+    interpolate: int = 1
+    """Frames of the video for each one that is painted."""
+    upscale: int = 1
+    """How many times shorter the native sides are than the model would have them."""
     steps: int
     guidance_scale: float
     micro_batch: int
@@ -226,9 +235,19 @@ class Plan:
         return sum(shot.frames for shot in self.shots)
 
     @property
+    def made_frames(self) -> int:
+        """Frames between painted ones, or after a shot's last one."""
+        return self.frames_total * (self.interpolate - 1)
+
+    @property
+    def painted_fps(self) -> int:
+        """Painted frames a second."""
+        return self.fps // self.interpolate
+
+    @property
     def seconds(self) -> float:
         """Length of the video."""
-        return self.frames_total / self.fps
+        return self.frames_total / self.painted_fps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,6 +434,21 @@ class Job:
     def on_exhausted(self) -> OnExhausted:
         """What it does when the budget runs out."""
         return OnExhausted(self.brief["on_exhausted"])
+
+    @property
+    def interpolate(self) -> int:
+        """Frames of its video for each one that is painted."""
+        return int(self.brief.get("interpolate", 1))
+
+    @property
+    def upscale(self) -> int:
+        """How many times shorter the painted sides are than its model would have them."""
+        return int(self.brief.get("upscale", 1))
+
+    @property
+    def seconds(self) -> float:
+        """Length of what is painted for it."""
+        return self.frames_total * self.interpolate / self.fps
 
     hook_id: str | None = None
     """The endpoint that its `webhook_url` named."""

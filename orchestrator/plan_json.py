@@ -109,8 +109,10 @@ def _faults(plan: Plan) -> Iterator[str]:
         yield "its shots do not cover every frame once"
     if not _cover(plan.batches, plan.frames_total):
         yield "its batches do not cover every frame once"
-    if min(plan.fps, plan.steps, plan.micro_batch) < 1:
-        yield "fps, steps and micro_batch must be at least 1"
+    if min(plan.fps, plan.steps, plan.micro_batch, plan.interpolate, plan.upscale) < 1:
+        yield "fps, steps, micro_batch, interpolate and upscale must be at least 1"
+    elif plan.fps % plan.interpolate:
+        yield "interpolate must divide fps"
     sides = (plan.native.width, plan.native.height, plan.output.width, plan.output.height)
     if min(sides) < 1:
         yield "its sizes must be at least one pixel"

@@ -11,7 +11,7 @@ from hashlib import sha256
 from math import ceil, isfinite
 from typing import Final
 
-from orchestrator import motion
+from orchestrator import motion, wishes
 from orchestrator.becoming import split_becoming
 from orchestrator.catalog import CostPrior, ModelCard
 from orchestrator.errors import BadRequest
@@ -29,6 +29,7 @@ from orchestrator.model import (
 )
 from orchestrator.plan_json import brief_from_json, brief_json, own_plan, plan_from_json, plan_json
 from orchestrator.states import OnExhausted
+from orchestrator.wishes import MAX_SEED
 
 __all__ = [
     "brief_from_json",
@@ -40,11 +41,6 @@ __all__ = [
     "plan_json",
 ]
 
-MAX_FPS: Final = 60
-MIN_SIDE_PX: Final = 16
-MAX_SIDE_PX: Final = 4096
-MAX_SEED: Final = 2**31 - 1
-"""Seeds are SQL integers and every generator takes them."""
 BATCH_MS: Final = 1000.0
 """A batch lasts at least this on the fastest device the card knows: under it, the overhead of
 a unit (claim, upload, settle) shows; see performance.md, row a."""
@@ -60,27 +56,30 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     Raises:
         BadRequest: a wish lies outside what the model or the farm can do.
     """
-    _check_image(brief, card)
     output = brief.size or screenplay.size or card.output
     fps = next(rate for rate in (brief.fps, screenplay.fps, card.fps) if rate is not None)
     steps = card.default_steps if brief.steps is None else brief.steps
-    _check_size(output)
-    _check_fps(fps)
-    _check_steps(steps, card)
-    _check_seed(seed)
+    wishes.check(brief, card, output=output, fps=fps, steps=steps, seed=seed)
     scenes = tuple(_with_negative(scene, brief.negative_prompt) for scene in screenplay.scenes)
     lead = brief.origin if brief.origin and brief.origin.last else None
     asked = screenplay.seconds if brief.seconds is None else brief.seconds
     seconds = _lengths(scenes, asked, card)
-    counts = _frame_counts(seconds, fps, card)
-    native = _native(card, output)
-    notes = (*screenplay.notes, *_size_notes(native, output), *_image_notes(brief, card))
+    counts = _frame_counts(seconds, fps // brief.interpolate, card)
+    native = _native(card, output, brief.upscale)
+    notes = (
+        *screenplay.notes,
+        *_size_notes(native, output),
+        *_rate_notes(brief.interpolate, fps),
+        *_image_notes(brief, card),
+    )
     return Plan(
         model=card.id,
         model_version=card.version,
         native=native,
         output=output,
         fps=fps,
+        interpolate=brief.interpolate,
+        upscale=brief.upscale,
         steps=steps,
         guidance_scale=card.guidance_scale,
         micro_batch=card.micro_batch,
@@ -114,56 +113,6 @@ def frames(
         _frame(index, plan.shots[bisect_right(starts, index) - 1], plan, card)
         for index in range(first, end, stride)
     )
-
-
-# --- wishes that cannot be met ------------------------------------------------------------
-
-
-def _check_image(brief: Brief, card: ModelCard) -> None:
-    if brief.image is not None and not card.takes_image:
-        raise BadRequest(
-            f"{card.id} takes no reference image.",
-            next="Leave the image out, or choose a model that takes one "
-            "(`takes_image` in GET /api/v1/models).",
-        )
-
-
-def _check_size(size: Size) -> None:
-    if not (MIN_SIDE_PX <= size.width <= MAX_SIDE_PX and MIN_SIDE_PX <= size.height <= MAX_SIDE_PX):
-        raise BadRequest(
-            f"A video of {size} pixels cannot be made.",
-            next=f"Ask for sides from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, as in 1280x720.",
-        )
-    if size.width % 2 or size.height % 2:
-        even = Size(width=size.width // 2 * 2, height=size.height // 2 * 2)
-        raise BadRequest(
-            f"The size {size} has an odd side, which H.264 video cannot have.",
-            next=f"Ask for {even}.",
-        )
-
-
-def _check_fps(fps: int) -> None:
-    if not 1 <= fps <= MAX_FPS:
-        raise BadRequest(
-            f"A video of {fps} frames per second cannot be made.",
-            next=f"Ask for 1 to {MAX_FPS} frames per second.",
-        )
-
-
-def _check_steps(steps: int, card: ModelCard) -> None:
-    if not card.min_steps <= steps <= card.max_steps:
-        raise BadRequest(
-            f"{card.id} cannot take {steps} steps.",
-            next=f"Ask for {card.min_steps} to {card.max_steps} steps; "
-            f"{card.default_steps} is its default.",
-        )
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise BadRequest(
-            f"The seed {seed} is out of range.", next=f"Take a seed from 0 to {MAX_SEED}."
-        )
 
 
 # --- length -------------------------------------------------------------------------------
@@ -227,18 +176,21 @@ def _frame_counts(seconds: Sequence[float], fps: int, card: ModelCard) -> list[i
 # --- pictures -----------------------------------------------------------------------------
 
 
-def _native(card: ModelCard, output: Size) -> Size:
+def _native(card: ModelCard, output: Size, upscale: int) -> Size:
     """Return what the model paints for an output.
 
     Its own size where the shape is the same, and always for layout models, which know one
-    shape only; else sides of the output's shape with as many pixels at most.
+    shape only; else sides of the output's shape with as many pixels at most. Sides are so many
+    times shorter as `upscale` says.
     """
     own = card.native
     shape = output.width / output.height
-    if card.uses_layout or abs(shape / (own.width / own.height) - 1) < 0.01:
-        return own
     grid = card.size_multiple + card.size_multiple % 2
-    pixels = own.width * own.height
+    if card.uses_layout or abs(shape / (own.width / own.height) - 1) < 0.01:
+        if upscale == 1:
+            return own
+        shape = own.width / own.height
+    pixels = own.width * own.height / upscale**2
     width = max(grid, int((pixels * shape) ** 0.5) // grid * grid)
     height = max(grid, int((pixels / shape) ** 0.5) // grid * grid)
     return Size(width=width, height=height)
@@ -247,6 +199,12 @@ def _native(card: ModelCard, output: Size) -> Size:
 def _size_notes(native: Size, output: Size) -> Iterator[str]:
     if native != output:
         yield f"The model paints {native}; the video is scaled to {output}."
+
+
+def _rate_notes(interpolate: int, fps: int) -> Iterator[str]:
+    if interpolate > 1:
+        painted = fps // interpolate
+        yield f"The model paints {painted} frames a second; those between are made of them."
 
 
 def _image_notes(brief: Brief, card: ModelCard) -> Iterator[str]:
@@ -318,11 +276,12 @@ def _frame(index: int, shot: Shot, plan: Plan, card: ModelCard) -> Frame:
     if card.uses_layout:
         cast, prompt_to = motion.on_stage(scene, phase), ""
         prompt = _caption(cast, scene.setting, card)
-        layout = motion.layout(scene, phase, shot.frames / plan.fps)
+        seconds = shot.frames / plan.painted_fps
+        layout = motion.layout(scene, phase, seconds)
         if plan.lead and plan.lead.last and shot.first_frame == 0:
             before = plan.lead.last
             there = motion.layout(before.scene, 1.0, before.frames / plan.fps)
-            layout = motion.from_there(layout, scene, phase, shot.frames / plan.fps, there)
+            layout = motion.from_there(layout, scene, phase, seconds, there)
     else:
         prompt, prompt_to = split_becoming(scene.prompt)
         layout = ()

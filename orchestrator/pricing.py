@@ -6,7 +6,8 @@ factor the farm differs from it, by the model's profile where that was measured 
     render unit   ceil(frames / micro_batch) micro-batches, each
                   micro_batch · (steps · native megapixels · ms_per_frame_step_megapixel
                                  + decode_ms_per_frame · native megapixels / card's)
-    encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · frames · output megapixels
+    encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · (frames · output megapixels
+                                 + MADE · interpolated frames · native megapixels)
     plan unit     PLAN_MS
     p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples
 
@@ -47,6 +48,8 @@ ENCODE_BASE_MS: Final = 400.0
 """Starting FFmpeg for the join, the poster and the contact sheet."""
 ENCODE_MS_PER_MEGAPIXEL: Final = 6.0
 """Per frame and output megapixel: copied segments, decoded once for the sheet."""
+MADE: Final = 75.0
+"""A native megapixel made between two painted ones costs what so many copied ones do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,8 @@ def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
     if kind is UnitKind.RENDER:
         return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
     if kind is UnitKind.ENCODE:
-        return (plan.lead_frames + plan.frames_total) * plan.output.megapixels
+        copied = plan.lead_frames + plan.frames_total + plan.made_frames
+        return copied * plan.output.megapixels + MADE * plan.made_frames * plan.native.megapixels
     return 1.0
 
 

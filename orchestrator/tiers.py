@@ -78,10 +78,9 @@ class Tier:
             PlanLimit: names the limit, what was asked, and what is allowed.
         """
         pixels = plan.output.width * plan.output.height
-        seconds = plan.frames_total / plan.fps
         asked = (
             ("frame", "megapixels", pixels / 1e6, self.pixels and self.pixels / 1e6),
-            ("video", "seconds", seconds, self.seconds),
+            ("video", "seconds", plan.seconds, self.seconds),
             ("frame", "denoising steps", plan.steps, self.steps),
         )
         for of, unit, wanted, most in asked:

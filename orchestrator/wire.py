@@ -172,6 +172,13 @@ class EncodeWork(Message):
     """Frames are missing, and those before them are to be shown for longer."""
     title: str
     segments: tuple[SegmentRef, ...]
+    interpolate: int = 1
+    """Over 1: only every so many frames were painted, `segments` are their masters, and those
+    between are to be made; but what an extension goes on from is a video, and first."""
+    cuts: tuple[int, ...] = ()
+    """First frames of the shots to interpolate: nothing is made of frames on both sides of one."""
+    watermark: str = ""
+    """What is to stand in the corner of what is made of masters."""
 
 
 class Order(Message):

@@ -6,12 +6,14 @@ from typing import Final
 
 import structlog
 
-from orchestrator.model import Size
+from orchestrator.model import Size, indices
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import EncodeWork, SegmentRef
 from workers.assembly import assemble
+from workers.interpolation import Screening, interpolated
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
+from workers.weave import Strand
 
 log = structlog.get_logger(__name__)
 
@@ -26,14 +28,15 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
     try:
         meter.before_step()
         with meter.stage(ENCODE):
+            parts = _parts(work, inputs, folder, meter)
             files = assemble(
-                [inputs[segment.key] for segment in work.segments],
+                [part.segment for part in parts],
                 folder,
-                size=Size(width=work.width, height=work.height),
+                size=_size(work),
                 fps=work.fps,
-                frames_total=work.frames_total,
+                frames_total=parts[-1].frames.stop if work.interpolate > 1 else work.frames_total,
                 title=work.title,
-                frames=[_frames(segment) for segment in work.segments],
+                frames=[part.frames for part in parts],
                 truncated=work.truncated,
             )
     except Stopped as stopped:
@@ -54,6 +57,31 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
     return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), files=files)
 
 
+def _parts(
+    work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Meter
+) -> list[Strand]:
+    """Return what the video is joined of, the frames between painted ones made."""
+    given = [Strand(segment=inputs[each.key], frames=_frames(each)) for each in work.segments]
+    if work.interpolate == 1:
+        return given
+    lead = [part for part in given if part.frames.start < work.cuts[0]]
+    folder.mkdir(parents=True, exist_ok=True)
+    made = interpolated(
+        given[len(lead) :],
+        folder,
+        every=work.interpolate,
+        cuts=work.cuts,
+        frames_total=work.frames_total,
+        truncated=work.truncated,
+        look=Screening(size=_size(work), fps=work.fps, watermark=work.watermark),
+        may_go_on=meter.before_step,
+    )
+    return [*lead, *made]
+
+
+def _size(work: EncodeWork) -> Size:
+    return Size(width=work.width, height=work.height)
+
+
 def _frames(segment: SegmentRef) -> range:
-    first, stride = segment.first_frame, segment.stride
-    return range(first, first + segment.frames * stride, stride)
+    return indices(segment.first_frame, segment.frames, segment.stride)

@@ -252,6 +252,30 @@ def _tile(native: Size, frames: int) -> _Tile:
     return _Tile(width, columns, math.ceil(frames / columns))
 
 
+def delivered(frames: Any, output: Size) -> Any:
+    """Return FFmpeg's stream of frames at the size and in the colours of a video."""
+    return frames.filter(
+        "scale",
+        output.width,
+        output.height,
+        flags="lanczos+accurate_rnd+full_chroma_int",
+        out_color_matrix="bt709",
+        out_range="tv",
+    )
+
+
+def segment_output(frames: Any, file: Path, fps: int, keys_every: int) -> Any:
+    """Return FFmpeg's output of frames as a segment: closed GOPs, and times that add up."""
+    return frames.output(
+        str(file),
+        **X264,
+        g=keys_every,
+        video_track_timescale=TIME_BASE_PER_FRAME * fps,
+        map_metadata=-1,
+        fflags="+bitexact",
+    )
+
+
 def _segment_spec(
     folder: Path,
     native: Size,
@@ -272,31 +296,17 @@ def _segment_spec(
         thread_queue_size=8,
     )
     split = raw.filter_multi_output("split", 2 if mark else 3)
-    delivered = split.stream(0).filter(
-        "scale",
-        output.width,
-        output.height,
-        flags="lanczos+accurate_rnd+full_chroma_int",
-        out_color_matrix="bt709",
-        out_range="tv",
-    )
+    shown = delivered(split.stream(0), output)
     if mark:
-        marked = mark.over(delivered).filter_multi_output("split", 2)
-        delivered, seen = marked.stream(0), marked.stream(1)
+        marked = mark.over(shown).filter_multi_output("split", 2)
+        shown, seen = marked.stream(0), marked.stream(1)
     else:
         seen = split.stream(2)
     strip = seen.filter("scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc").filter(
         "tile", f"{tile.columns}x{tile.rows}"
     )
     return ffmpeg.merge_outputs(
-        delivered.output(
-            str(folder / SEGMENT),
-            **X264,
-            g=keys_every,
-            video_track_timescale=TIME_BASE_PER_FRAME * fps,
-            map_metadata=-1,
-            fflags="+bitexact",
-        ),
+        segment_output(shown, folder / SEGMENT, fps, keys_every),
         split.stream(1).output(
             str(folder / MASTER),
             vcodec="ffv1",

@@ -17,9 +17,9 @@ SHEET_TILE_WIDTH: Final = 240
 SHEET_GAP: Final = 4
 
 
-def opened(file: Path) -> "av.container.InputContainer":
-    """Open an MP4 of ours for reading; nothing that it might name elsewhere is followed."""
-    return av.open(str(file), format="mov", options={"protocol_whitelist": "file"})
+def opened(file: Path, container: str = "mov") -> "av.container.InputContainer":
+    """Open a file of ours for reading; nothing that it might name elsewhere is followed."""
+    return av.open(str(file), format=container, options={"protocol_whitelist": "file"})
 
 
 class NotTheVideo(FarmError):

@@ -61,6 +61,16 @@ def _asked(command: Any) -> Any:
             click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a frame."),
             click.option("--profile", metavar="NAME", help="Such as fast: `farm models show ID`."),
             click.option(
+                "--interpolate",
+                type=click.IntRange(1, 4),
+                help="Paint every so many frames; those between are made of them.",
+            ),
+            click.option(
+                "--upscale",
+                type=click.IntRange(1, 8),
+                help="Paint so many times smaller and scale up: softer, for less.",
+            ),
+            click.option(
                 "--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same video."
             ),
             click.option("--model", metavar="ID", help="See `farm models ls`."),
@@ -148,10 +158,7 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "start-up": f"{output.seconds(told['startup']['gpu_seconds'])} GPU-seconds where no "
             "worker has the model loaded; not charged",
             "based on": told["basis"],
-            "video": f"{told['width']}x{told['height']}, {told['frames_total']} frames at "
-            f"{told['fps']} a second, {told['steps']} step{'s' if told['steps'] != 1 else ''}"
-            + (f" (profile {told['profile']})" if told["profile"] else "")
-            + f", model {told['model']}",
+            "video": _video(told),
             **watermarked(told),
             "fits": f"{'yes' if told['fits'] else 'no'}: "
             f"{output.seconds(told['available_gpu_seconds'])} available",
@@ -167,6 +174,15 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
         output.say_held(refused)
         output.say(f"Next: {refused['next']}")
     return 0
+
+
+def _video(told: Json) -> str:
+    steps = "1 step" if told["steps"] == 1 else f"{told['steps']} steps"
+    profile = f" (profile {told['profile']})" if told["profile"] else ""
+    return (
+        f"{told['width']}x{told['height']}, {told['seconds']:g} s, {told['fps']} frames a second, "
+        f"{told['frames_total']} to paint, {steps}{profile}, model {told['model']}"
+    )
 
 
 def watermarked(told: Json) -> Json:
@@ -199,7 +215,9 @@ def charged(job: Json) -> str:
     return f"{output.seconds(job['usage']['gpu_seconds'])} GPU-seconds were charged"
 
 
-_AS_THEY_ARE: Final = ("seconds", "fps", "size", "steps", "profile", "seed", "model")
+_AS_THEY_ARE: Final = (
+    "seconds", "fps", "size", "steps", "profile", "interpolate", "upscale", "seed", "model",
+)  # fmt: skip
 
 
 def _request(wish: Json) -> dict[str, Any]:
@@ -354,7 +372,10 @@ def cancelled(client: Client, job: Json) -> Json:
 def rerun_body(job: Json) -> Json:
     """Return the request that asks for a job's video again, same seed."""
     size = f"{job['width']}x{job['height']}"
-    kept = ("session_id", "model", "seconds", "fps", "seed", "steps", "on_exhausted")
+    kept = (
+        "session_id", "model", "seconds", "fps", "seed", "steps", "interpolate", "upscale",
+        "on_exhausted",
+    )  # fmt: skip
     body = {"size": size, **{name: job[name] for name in kept}}
     if job["negative_prompt"]:
         body["negative_prompt"] = job["negative_prompt"]
@@ -363,7 +384,10 @@ def rerun_body(job: Json) -> Json:
     if job["prompt"].strip():
         return {**body, "prompt": job["prompt"]}
     scenes = [
-        {"prompt": shot["prompt"], "seconds": round(shot["frames"] / job["fps"], 3)}
+        {
+            "prompt": shot["prompt"],
+            "seconds": round(shot["frames"] * job["interpolate"] / job["fps"], 3),
+        }
         for shot in job["shots"]
     ]
     return {**body, "storyboard": scenes}

@@ -4,6 +4,7 @@ The finished video is joined as it is, as one more segment before the new ones, 
 an extension needs nothing but the video before it.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from orchestrator import planner
@@ -20,12 +21,14 @@ NEWEST: Final = 200
 
 def video_frames(job: Job) -> int:
     """Return how many frames a job's video has: an extension's own come after others."""
-    return job.frames_total + ((job.brief.get("origin") or {}).get("frames") or 0)
+    own = job.frames_total * job.interpolate
+    return own + ((job.brief.get("origin") or {}).get("frames") or 0)
 
 
 def origin(source: Job) -> Origin:
     """Return what an extension of a finished job goes on from."""
     last = planner.own_plan(source.plan).shots[-1]
+    last = replace(last, frames=last.frames * source.interpolate)  # of the video, as `frames` is
     return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
 
 

@@ -6,9 +6,10 @@ from orchestrator import planner
 from orchestrator.farm import checkpoints, extensions
 from orchestrator.farm.case import Case
 from orchestrator.farm.jobs import artifact_key
-from orchestrator.model import Lease, Unit
+from orchestrator.model import Job, Lease, Unit
 from orchestrator.states import UnitKind, UnitState
 from orchestrator.wire import (
+    MASTER,
     SEGMENT,
     EncodeWork,
     FrameSpec,
@@ -54,13 +55,13 @@ def _render(table: Case, unit: Unit) -> RenderWork:
         height=plan.native.height,
         output_width=plan.output.width,
         output_height=plan.output.height,
-        fps=plan.fps,
+        fps=plan.painted_fps,
         steps=plan.steps,
         guidance_scale=plan.guidance_scale,
         micro_batch=plan.micro_batch,
         frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
         stride=unit.stride,
-        watermark=(job.quote.get("watermark") or {}).get("text", ""),
+        watermark=_watermark(job),
         image=job.brief.get("image"),
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
@@ -73,29 +74,39 @@ def _encode(case: Case) -> EncodeWork:
     done = case.units(kind=UnitKind.RENDER, state=UnitState.DONE)
     leases = {lease.id: lease for lease in case.tx.find(Lease, job_id=job.id)}
     lead = extensions.lead(case.tx, job)
-    before = lead.frames if lead else 0
-    own = tuple(_segment(unit, leases[unit.accepted_lease_id or ""], before) for unit in done)
+    before, every = lead.frames if lead else 0, job.interpolate
+    own = tuple(
+        _segment(unit, leases[unit.accepted_lease_id or ""], before, every) for unit in done
+    )
     segments = (lead, *own) if lead else own
-    frames_total = extensions.video_frames(job)
-    assert job.truncated or sum(segment.frames for segment in segments) == frames_total
+    assert job.truncated or sum(segment.frames for segment in own) == job.frames_total
     return EncodeWork(
         width=job.width,
         height=job.height,
         fps=job.fps,
-        frames_total=frames_total,
+        frames_total=extensions.video_frames(job),
         truncated=job.truncated,
         title=str(job.brief["prompt"])[:200],
         segments=segments,
+        interpolate=every,
+        cuts=tuple(before + every * shot.first_frame for shot in case.plan.shots),
+        watermark=_watermark(job),
     )
 
 
-def _segment(unit: Unit, lease: Lease, before: int) -> SegmentRef:
+def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
+    """Return a unit's frames, numbered as the video's: after `before`, `every` apart."""
     assert lease.receipt, "an accepted lease has a receipt"
-    file = next(f for f in lease.receipt["artifacts"] if f["name"] == SEGMENT)
+    name = SEGMENT if every == 1 else MASTER
+    file = next(f for f in lease.receipt["artifacts"] if f["name"] == name)
     return SegmentRef(
-        first_frame=before + unit.first_frame,
+        first_frame=before + every * unit.first_frame,
         frames=unit.frames,
-        stride=unit.stride,
-        key=artifact_key(lease, SEGMENT),
+        stride=every * unit.stride,
+        key=artifact_key(lease, name),
         sha256=file["sha256"],
     )
+
+
+def _watermark(job: Job) -> str:
+    return str((job.quote.get("watermark") or {}).get("text", ""))

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from heapq import merge
+from operator import itemgetter
 
 from orchestrator import ledger, planner, pricing, prompt, variants
 from orchestrator.catalog import ModelCard
@@ -12,7 +14,7 @@ from orchestrator.farm.costs import cost_model
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Brief, Json, Month, Plan, Quote, Session
 from orchestrator.tiers import Tier
-from orchestrator.variants import Variant
+from orchestrator.variants import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +111,8 @@ def alternatives(
 ) -> tuple[Alternative, ...]:
     """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
-        Alternative(label=variant.label, brief=variant.brief, quote=found.quote)
-        for variant, found in _cheaper(farm, tx, asked)
+        Alternative(label=found.fitted or "", brief=found.brief, quote=found.quote)
+        for found in _cheaper(farm, tx, asked)
         if found.quote.p90_gpu_ms <= room_gpu_ms
     )
 
@@ -119,10 +121,8 @@ def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer
     """Return the best variant that fits, or what was asked where it fits or nothing does."""
     if fits(asked, room_gpu_ms) and _allowed(asked):
         return asked
-    for variant, found in _cheaper(farm, tx, asked):
-        if found.quote.p90_gpu_ms <= room_gpu_ms:
-            return replace(found, fitted=variant.label)
-    return asked
+    found = _cheaper(farm, tx, asked)
+    return next((each for each in found if each.quote.p90_gpu_ms <= room_gpu_ms), asked)
 
 
 def quote_json(quote: Quote) -> Json:
@@ -130,18 +130,34 @@ def quote_json(quote: Quote) -> Json:
     return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
 
 
-def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Variant, Offer]]:
-    """Yield variants with their offers; another model's only where it is cheaper there."""
-    own = variants.variants(asked.brief, asked.plan, asked.card)
-    others = variants.on_other_models(asked.brief, asked.card, tuple(farm.catalog.cards.values()))
-    for variant in sorted((*own, *others), key=lambda v: v.change):
+def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:
+    """Yield cheaper variants that the account's plan allows, each saying what it gives up."""
+    ways = merge(_own(farm, asked), _others(farm, tx, asked), key=itemgetter(0))
+    for _, found in ways:
+        if _allowed(found):
+            words = variants.label(asked.plan, found.plan, found.quote.profile)
+            yield replace(found, fitted=words)
+
+
+def _own(farm: Farm, asked: Offer) -> Iterator[tuple[Change, Offer]]:
+    """Yield variants on the same model; what gave before and saved something keeps giving."""
+    least = replace(asked, brief=variants.written_out(asked.brief, asked.plan))
+    for give in variants.gives(asked.plan, asked.card):
+        found = _again(farm, asked, give.of(least.brief))
+        if found.quote.p50_gpu_ms <= least.quote.p50_gpu_ms * (1 - variants.LEAST_SAVING):
+            least = found
+            yield give.change, found
+
+
+def _others(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Change, Offer]]:
+    """Yield the same wish to other models, where it can be met for less."""
+    for brief in variants.other_models(asked.brief, asked.card, farm.catalog.cards.values()):
         try:
-            found = _again(farm, tx, asked, variant.brief)
+            found = offer(farm, tx, brief, seed=asked.plan.seed, tier=asked.tier)
         except BadRequest:
-            continue  # the other model cannot do that
-        cheaper = found.quote.price_microusd < asked.quote.price_microusd
-        if (found.card.id == asked.card.id or cheaper) and _allowed(found):
-            yield variant, found
+            continue  # that model cannot do it
+        if found.quote.price_microusd < asked.quote.price_microusd:
+            yield Change.MODEL, found
 
 
 def _allowed(asked: Offer) -> bool:
@@ -154,10 +170,8 @@ def _allowed(asked: Offer) -> bool:
     return True
 
 
-def _again(farm: Farm, tx: Transaction, asked: Offer, brief: Brief) -> Offer:
-    """Plan and price a variant; on the same model with the same costs."""
-    if farm.catalog.card(brief.model).id != asked.card.id:
-        return offer(farm, tx, brief, seed=asked.plan.seed, tier=asked.tier)
+def _again(farm: Farm, asked: Offer, brief: Brief) -> Offer:
+    """Plan and price a variant on the same model, with the same costs."""
     plan = make_plan(farm, brief, asked.card, seed=asked.plan.seed)
     quote = pricing.quote(plan, asked.costs)
     return replace(asked, brief=brief, plan=plan, quote=quote)

@@ -8,7 +8,8 @@ import pytest
 from orchestrator import catalog
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm, calibration, jobs, sessions
-from orchestrator.model import Sample, Session
+from orchestrator.farm.quoting import Alternative
+from orchestrator.model import Brief, Sample, Session, Size
 from orchestrator.states import Outcome
 from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -109,15 +110,44 @@ def test_a_cheaper_model_is_offered(farm: Farm) -> None:
     assert not any("grand" in each.label for each in back.alternatives)
 
 
-def test_fewer_frames_a_second_are_offered(farm: Farm) -> None:
-    """A video as long with fewer frames comes before a smaller or a shorter one."""
-    asked = brief(seconds=8.0, fps=24, steps=1)
+def offered(farm: Farm, asked: Brief) -> list[Alternative]:
+    """Return what is offered where there is a little less than the wish needs."""
     whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
     purse(farm, whole.quote.p90_gpu_ms - 1)
     told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
-    best = told.alternatives[0]
-    assert (best.brief.fps, best.brief.seconds) == (16, 8.0)
-    assert "16 frames a second" in best.label
+    costs = [each.quote.p50_gpu_ms for each in told.alternatives]
+    assert costs == sorted(set(costs), reverse=True)
+    return list(told.alternatives)
+
+
+def test_frames_made_between_painted_ones_are_offered(farm: Farm) -> None:
+    """As long and as smooth for fewer painted frames, before fewer frames are offered at all."""
+    best = offered(farm, brief(seconds=8.0, fps=24, steps=1))[0]
+    assert (best.brief.fps, best.brief.seconds, best.brief.interpolate) == (24, 8.0, 2)
+    assert best.label == "12 of 24 frames a second painted, the others made of them"
+
+
+def test_a_smaller_painting_scaled_up_is_offered(farm: Farm) -> None:
+    """Of a model that paints smaller: a quarter of the pixels, and the video as large."""
+    card = replace(catalog.FAKE, most_upscale=2)
+    cast("dict[str, catalog.ModelCard]", farm.catalog.cards)["fake"] = card
+    found = offered(farm, brief(seconds=8.0, fps=5, steps=1))
+    (smaller,) = [each for each in found if each.brief.upscale == 2 and each.brief.seconds == 8.0]
+    assert smaller.label == "painted at 32x32 and scaled up"
+    assert smaller.quote.p50_gpu_ms < found[0].quote.p50_gpu_ms or smaller is found[0]
+
+
+def test_fewer_frames_a_second_are_offered(farm: Farm) -> None:
+    """Where none can be made between, a video as long with fewer comes before a shorter one."""
+    best = offered(farm, brief(seconds=8.0, fps=11, steps=1))[0]
+    assert (best.brief.fps, best.brief.seconds) == (7, 8.0)
+    assert "7 frames a second instead of 11" in best.label
+
+
+def test_what_saves_next_to_nothing_is_not_offered(farm: Farm) -> None:
+    """Nobody gives up half the frames for a hundredth of the price."""
+    for each in offered(farm, brief(seconds=1.0, fps=12, steps=2, size=Size(width=32, height=32))):
+        assert each.brief.size == Size(width=32, height=32), "a smaller picture saves nothing here"
 
 
 def test_variants_keep_to_the_plan(farm: Farm) -> None:

@@ -30,6 +30,8 @@ JOB = {
     "on_exhausted": "pause",
     "seed": 7,
     "steps": 4,
+    "interpolate": 1,
+    "upscale": 2,
     "frames_total": 24,
     "frames_done": 6,
     "shots": [{"prompt": "a ball", "frames": 24}],
@@ -174,9 +176,11 @@ def test_rerun_asks_for_the_same_video() -> None:
     """A rerun has the seed, size and length of the job; scenes stand in for a missing prompt."""
     body = render.rerun_body(JOB)
     assert body["size"] == "64x32"
-    assert (body["seed"], body["prompt"]) == (7, "a ball")
+    assert (body["seed"], body["prompt"], body["upscale"]) == (7, "a ball", 2)
     scenes = render.rerun_body({**JOB, "prompt": ""})["storyboard"]
     assert scenes == [{"prompt": "a ball", "seconds": 2.0}]
+    half = render.rerun_body({**JOB, "prompt": "", "interpolate": 2, "frames_total": 12})
+    assert half["storyboard"] == [{"prompt": "a ball", "seconds": 4.0}]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("7d", 604_800), ("1.5h", 5400)])

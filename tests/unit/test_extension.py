@@ -57,6 +57,10 @@ def test_joining_what_is_there_is_priced() -> None:
 def test_alternatives_of_an_extension_keep_its_size() -> None:
     """What would fit a small budget must still be joined: fewer steps, fewer seconds, no less."""
     longer = after(plan("a dog runs", LAYOUT), "it jumps")
-    brief = Brief(prompt="it jumps", seconds=2.0)
-    found = [each.brief for each in variants.variants(brief, longer, LAYOUT)]
-    assert {(each.size, each.fps) for each in found} == {(longer.output, longer.fps)}
+    whole = variants.written_out(Brief(prompt="it jumps"), longer)
+    card = replace(LAYOUT, most_upscale=2)
+    found = [each.of(whole) for each in variants.gives(longer, card)]
+    assert {(each.size, each.fps, each.upscale) for each in found} == {
+        (longer.output, longer.fps, 1)
+    }
+    assert {each.seconds for each in found} > {2.0, 1.0}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, pricing, prompt, rates, variants
+from orchestrator import planner, prompt, variants
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
@@ -207,28 +207,68 @@ def test_a_layout_frame_says_what_it_shows() -> None:
     assert [place.subject for place in frame.layout] == ["dog", "cat"]
 
 
-def test_alternatives_are_each_cheaper_than_the_one_before() -> None:
-    """Best quality first, and every variant is planned and costs less."""
-    card = replace(FAKE, default_steps=20, min_steps=6, output=Size(width=256, height=256))
-    costs = pricing.CostModel.fit([], card, rates.shipped().cards[0])
-    for text in ("a dog", "[1s] a dog [2s] a cat", "a dog at 60 fps for 20 seconds"):
-        brief = Brief(prompt=text)
-        made = planner.plan(brief, parse(text, card), card, seed=1)
-        prices = [pricing.quote(made, costs).p50_gpu_ms]
-        found = variants.variants(brief, made, card)
-        assert [each.change for each in found] == sorted(each.change for each in found)
-        for each in found:
-            assert each.label
-            other = planner.plan(each.brief, parse(text, card), card, seed=1)
-            prices.append(pricing.quote(other, costs).p50_gpu_ms)
-        assert prices == sorted(set(prices), reverse=True)
-        assert prices[-1] < prices[0] / 4
+SMALLER = replace(FAKE, default_steps=20, min_steps=6, most_upscale=2)
 
 
-def test_there_is_nothing_cheaper_than_one_step_of_one_frame() -> None:
-    """The smallest plan has no alternative."""
-    made = plan(seconds=0.05, steps=1, size=Size(width=16, height=16))
-    assert variants.variants(Brief(prompt="a dog"), made, FAKE) == ()
+@pytest.mark.parametrize(
+    "text", ["a dog", "[1s] a dog [2s] a cat", "a dog at 60 fps for 20 seconds"]
+)
+def test_what_may_give_is_a_plan_each_and_named_by_what_it_changes(text: str) -> None:
+    """In the order in which people mind; each can be planned by itself and says what is less."""
+    brief = Brief(prompt=text, size=Size(width=256, height=256))
+    made = planner.plan(brief, parse(text, SMALLER), SMALLER, seed=1)
+    whole = variants.written_out(brief, made)
+    found = list(variants.gives(made, SMALLER))
+    assert [each.change for each in found] == sorted(each.change for each in found)
+    assert {each.change for each in found} == set(variants.Change) - {variants.Change.MODEL}
+    for each in found:
+        other = planner.plan(each.of(whole), parse(text, SMALLER), SMALLER, seed=1)
+        assert variants.label(made, other, None)
+    assert variants.label(made, made, None) == ""
+
+
+def test_there_is_nothing_less_than_one_step_of_one_frame() -> None:
+    """The smallest plan has nothing to give."""
+    made = plan(seconds=0.05, steps=1, fps=1, size=Size(width=16, height=16))
+    assert list(variants.gives(made, FAKE)) == []
+
+
+def test_interpolated_frames_are_painted_less_often_and_as_long() -> None:
+    """Half the frames at half the rate: the video has the rate and the length that were asked."""
+    whole, half = plan(seconds=2.0), plan(seconds=2.0, interpolate=2)
+    assert (whole.frames_total, half.frames_total) == (24, 12)
+    assert (half.fps, half.painted_fps, half.seconds) == (12, 6, whole.seconds)
+    assert half.frames_total + half.made_frames == whole.frames_total
+    assert any("6 frames a second" in note for note in half.notes)
+
+
+@pytest.mark.parametrize(
+    ("interpolate", "words"), [(5, "between two painted"), (4, "every 4 frames")]
+)
+def test_a_rate_that_cannot_be_painted_is_refused(interpolate: int, words: str) -> None:
+    """Too far apart, or at no whole rate: the refusal names what can be had."""
+    with pytest.raises(BadRequest, match=words) as refused:
+        plan(fps=10, interpolate=interpolate)
+    assert "1" in refused.value.next
+
+
+def test_a_smaller_painting_is_shown_as_large() -> None:
+    """Sides half as long, on the model's grid; the output is what was asked."""
+    made = plan(card=SMALLER, upscale=2, size=Size(width=128, height=96))
+    assert made.output == Size(width=128, height=96)
+    assert made.native.megapixels <= FAKE.native.megapixels / 4
+    assert plan(card=SMALLER, upscale=2).native == Size(width=32, height=32)
+    layout = replace(LAYOUT, most_upscale=2)
+    wide = plan(card=layout, upscale=2, size=Size(width=128, height=64)).native
+    assert (wide.width * 2, wide.height * 2) == (layout.native.width, layout.native.height)
+
+
+def test_only_a_model_whose_card_says_so_paints_smaller() -> None:
+    """Nobody has measured what others make of it."""
+    with pytest.raises(BadRequest, match="2 times shorter"):
+        plan(upscale=2)
+    with pytest.raises(BadRequest, match="3 times shorter"):
+        plan(card=SMALLER, upscale=3)
 
 
 @given(scenes=SCENES, seed=st.integers(0, 2**31 - 1))

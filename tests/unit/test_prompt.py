@@ -227,11 +227,12 @@ def test_absurd_prompts_are_refused_with_a_way_on(text: str, says: str) -> None:
      "x" * 50 + "ly "],
 )  # fmt: skip
 def test_ten_thousand_characters_take_no_time(unit: str) -> None:
-    """Reading is linear: the worst 10,000 characters take well under 200 ms of CPU."""
+    """Reading is linear: the worst 10,000 characters take some 100 ms of CPU, on a crowded machine
+    too far less than the minutes of a pattern that backtracks."""
     text = (unit * 10_000)[:9_999] + "a"
     began = time.process_time()
     parse(text, VOCABULARY)
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 5
 
 
 @given(st.text(max_size=300))

@@ -91,6 +91,11 @@ class JobBody(Body):
     steps: int | None = Field(None, ge=1, le=1000)
     profile: str | None = Field(None, max_length=40)
     """A speed of the model's (`profiles` in GET /api/v1/models), instead of `steps`."""
+    interpolate: int = Field(1, ge=1, le=4)
+    """Paint every so many frames of the video; those between are made of them. It divides `fps`."""
+    upscale: int = Field(1, ge=1, le=8)
+    """Paint with sides so many times shorter than the model would, and scale up: softer, for less.
+    At most the model's `most_upscale`."""
     seed: int | None = Field(None, ge=0, lt=2**31)
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
@@ -324,6 +329,8 @@ def brief_of(body: JobBody, *, keep_files: bool) -> Brief:
         fps=body.fps,
         size=Size(width=int(width), height=int(height)) if height else None,
         steps=_steps(body),
+        interpolate=body.interpolate,
+        upscale=body.upscale,
         seed=body.seed,
         image=image,
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),

@@ -38,6 +38,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         fps=brief.fps or source.fps,
         size=brief.size or Size(width=source.width, height=source.height),
         steps=brief.steps or source.steps,
+        upscale=source.upscale,
         seed=source.seed if brief.seed is None else brief.seed,
         image=image,
         origin=extensions.origin(source),

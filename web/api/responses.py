@@ -114,6 +114,8 @@ class JobView(View):
     height: int
     seed: int
     steps: int
+    interpolate: int
+    upscale: int
     frames_total: int
     frames_done: int
     progress: int = Field(ge=0, le=100)

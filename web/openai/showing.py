@@ -24,6 +24,9 @@ POLLS: Final = 20
 """How often a video should be asked for while it is made."""
 
 
+_OWN: Final = ("fps", "seed", "steps", "interpolate", "upscale", "frames_total", "frames_done")
+
+
 def video(job: Job) -> Json:
     """Return a job in OpenAI's form."""
     shown = views.job(job)
@@ -50,7 +53,7 @@ def video(job: Job) -> Json:
         "usage": shown["usage"],
         "notes": shown["notes"],
         "truncated": shown["truncated"],
-        **{name: shown[name] for name in ("fps", "seed", "steps", "frames_total", "frames_done")},
+        **{name: shown[name] for name in _OWN},
     }
 
 

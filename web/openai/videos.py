@@ -165,10 +165,12 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     was = planner.brief_from_json(source.brief)
     like: Json = {
         "model": source.model,
-        "seconds": source.frames_total / source.fps,
+        "seconds": source.seconds,
         "fps": source.fps,
         "size": f"{source.width}x{source.height}",
         "steps": source.steps,
+        "interpolate": source.interpolate,
+        "upscale": source.upscale,
         "seed": source.seed,
         **_beside(source),
     }

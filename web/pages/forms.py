@@ -20,9 +20,9 @@ from web.pages.words import plain
 
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
-    "max_gpu_seconds", "on_exhausted", "session",
+    "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session",
 )  # fmt: skip
-MORE: Final = frozenset({"model", "steps", "fps", "max_gpu_seconds", "on_exhausted", "session"})
+MORE: Final = frozenset(FIELDS) - {"prompt", "negative_prompt", "seconds", "size", "seed"}
 """Fields that start folded away."""
 KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
@@ -104,6 +104,8 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
         fps=reader.whole("fps", "frames per second, such as 12"),
         size=reader.size(),
         steps=reader.whole("steps", "a whole number of denoising steps, such as 8"),
+        interpolate=reader.times("interpolate"),
+        upscale=reader.times("upscale"),
         seed=reader.whole("seed", "a whole number, or nothing for a chance one"),
         image=form.image or None,
         max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
@@ -139,6 +141,8 @@ def overrides(asked: Brief) -> dict[str, str]:
         "seconds": "" if asked.seconds is None else plain(asked.seconds),
         "size": str(asked.size or ""),
         "fps": str(asked.fps or ""),
+        "interpolate": str(asked.interpolate),
+        "upscale": str(asked.upscale),
         "model": asked.model or "",
     }
 
@@ -175,6 +179,10 @@ class _Reader:
             return int(text)
         self.wrong[name] = f"This must be {wanted}."
         return None
+
+    def times(self, name: str) -> int:
+        value = self.whole(name, "a whole number, such as 2")
+        return 1 if value is None else value
 
     def thousandths(self, name: str, wanted: str) -> int | None:
         value = self.number(name, wanted)

@@ -151,6 +151,7 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
         card=card,
         profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
         models=tuple(house.catalog.cards.values()),
+        most_upscale=max((each.most_upscale for each in house.catalog.cards.values()), default=1),
         painters=[each.title for each in house.catalog.cards.values() if each.takes_image],
         sizes=_sizes(card.native, card.output),
         max_prompt_chars=settings().max_prompt_chars,
