@@ -32,6 +32,8 @@ FOLLOWED: Final = {
     "scd": "none",
 }
 """Bidirectional motion estimation, blocks of variable size, no search for cuts: they are known."""
+LEAST_PX: Final = 32
+"""Sides that `minterpolate` takes; smaller pictures are scaled up for it."""
 AFTER: Final = 4
 """Frames that `minterpolate` wants to see after the last one it gives."""
 
@@ -107,10 +109,15 @@ def _in_order(strands: Sequence[Strand]) -> Iterator[Painted]:
 
 
 def _decoded(strand: Strand) -> Iterator[Painted]:
-    with footage.opened(strand.segment, "matroska") as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        frames = container.decode(container.streams.video[0])
-        yield from zip(strand.frames, frames, strict=True)
+    try:
+        with footage.opened(strand.segment, "matroska") as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            frames = container.decode(container.streams.video[0])
+            yield from zip(strand.frames, frames, strict=True)
+    except (av.FFmpegError, ValueError) as error:
+        raise footage.NotTheVideo(
+            f"The master {strand.segment.name} cannot be read: {error}"
+        ) from None
 
 
 def _make(
@@ -185,7 +192,7 @@ def _spec(file: Path, frames: int, look: Screening, mark: Mark | None) -> Any:
     )
     tv = {"out_color_matrix": "bt709", "out_range": "tv", "flags": "accurate_rnd+full_chroma_inp"}
     made = (
-        raw.filter("scale", **tv)
+        raw.filter("scale", f"max({LEAST_PX},iw)", f"max({LEAST_PX},ih)", **tv)
         .filter("format", "yuv444p")
         .filter("minterpolate", fps=look.fps, **FOLLOWED)
         .filter("trim", end_frame=frames)
