@@ -91,6 +91,12 @@ def hold(
     """
     room = extendable_gpu_ms(session, job, None)
     if gpu_ms > room:
+        if session.state is not SessionState.OPEN:
+            raise BudgetExceeded(
+                f"Session {session.name!r} is closed; it gives no job anything.",
+                needed_gpu_ms=gpu_ms,
+                available_gpu_ms=room,
+            )
         raise BudgetExceeded(
             f"The job needs {gpu_ms / 1000:.3f} GPU-seconds held; session {session.name!r} has "
             f"{session.available_gpu_ms / 1000:.3f} of {session.limit_gpu_ms / 1000:.3f} left "

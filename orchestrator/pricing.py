@@ -9,7 +9,8 @@ factor the farm differs from it, by the model's profile where that was measured 
     encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · (frames · output megapixels
                                  + MADE · interpolated frames · native megapixels)
     plan unit     PLAN_MS
-    p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples
+    p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples,
+                  of which none counts for more than WILD times their median
 
 All results are rounded up. A quote's p50 is the sum of its units' p50s. The sum of their p90s
 is more than the p90 of the sum, since not all are late at once; so once ENOUGH_JOBS quoted jobs
@@ -18,7 +19,7 @@ have ended, its p90 is p50 times the 0.9 quantile of what those spent over what 
 the noise). It is never less than the encode reserve and a first render unit need.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
@@ -34,6 +35,11 @@ ENOUGH: Final = 5
 """Fewer samples than this say less than the prior."""
 ENOUGH_JOBS: Final = 20
 """Fewer jobs against their quotes say less than the sum of the units' p90s."""
+WILD: Final = 4.0
+"""A unit that took so many times the median says that a machine hung, not how long work takes:
+it counts as that much. Of ten samples the p90 is next to the largest."""
+WILD_JOB: Final = 10.0
+"""The same of jobs: the slowest in ten may well be those in which something hung."""
 LOADS: Final = 3
 """Fewer model loads than this say less than the card's prior."""
 PRIOR_SPREAD: Final = 1.6
@@ -48,7 +54,7 @@ ENCODE_BASE_MS: Final = 400.0
 """Starting FFmpeg for the join, the poster and the contact sheet."""
 ENCODE_MS_PER_MEGAPIXEL: Final = 6.0
 """Per frame and output megapixel: copied segments, decoded once for the sheet."""
-MADE: Final = 75.0
+MADE: Final = 60.0
 """A native megapixel made between two painted ones costs what so many copied ones do."""
 
 
@@ -96,15 +102,17 @@ class CostModel:
         rates: RateCard,
         device_class: str | None = None,
         jobs: Sequence[JobSample] = (),
+        present: Collection[str] = (),
     ) -> "CostModel":
         """Fit to the newest samples of the card's model on one device class.
 
-        Without `device_class` it is the cheapest one that has rendered often enough to be
-        known; where none has, the CPU by the card's prior.
+        Without `device_class` it is the cheapest of those `present` (none: of all) that has
+        rendered often enough to be known; where none has, the cheapest by the card's prior, and
+        the CPU where nothing is present.
         """
         own = [s for s in samples if s.model == card.id and s.gpu_ms > 0 and s.work > 0]
         if device_class is None:
-            device_class = _cheapest_known(own, card, rates)
+            device_class = _cheapest(own, card, rates, present)
         here = [s for s in own if s.device_class == device_class]
         factors = {
             kind: _factor([s for s in here if s.kind is kind], card, device_class)
@@ -260,7 +268,7 @@ def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Fa
     newest = sorted(samples, key=lambda s: (s.at_ms, s.id))[-NEWEST:]
     if len(newest) < ENOUGH:
         return Factor()
-    ratios = sorted(s.gpu_ms / _predicted_ms(s, card, device_class) for s in newest)
+    ratios = _tamed([s.gpu_ms / _predicted_ms(s, card, device_class) for s in newest], WILD)
     p50 = _quantile(ratios, 0.5)
     p90 = max(_quantile(ratios, 0.9), p50 * MIN_SPREAD)
     return Factor(p50=p50, p90=p90, samples=len(ratios))
@@ -275,8 +283,15 @@ def _whole_p90(jobs: Sequence[JobSample]) -> float | None:
     newest = sorted(jobs, key=lambda j: (j.at_ms, j.id))[-NEWEST:]
     if len(newest) < ENOUGH_JOBS:
         return None
-    ratios = sorted(job.spent_gpu_ms / job.p50_gpu_ms for job in newest)
+    ratios = _tamed([job.spent_gpu_ms / job.p50_gpu_ms for job in newest], WILD_JOB)
     return ratios[min(len(ratios), ceil(0.9 * (len(ratios) + 1))) - 1]
+
+
+def _tamed(ratios: Sequence[float], wild: float) -> list[float]:
+    """Return the ratios in order, none above so many times their median (winsorised)."""
+    ordered = sorted(ratios)
+    most = wild * _quantile(ordered, 0.5)
+    return [min(ratio, most) for ratio in ordered]
 
 
 def _startup(samples: Sequence[Sample], card: ModelCard, device_class: str) -> int:
@@ -287,15 +302,21 @@ def _startup(samples: Sequence[Sample], card: ModelCard, device_class: str) -> i
     return _whole(_quantile(loads, 0.5))
 
 
-def _cheapest_known(samples: Sequence[Sample], card: ModelCard, rates: RateCard) -> str:
+def _cheapest(
+    samples: Sequence[Sample], card: ModelCard, rates: RateCard, present: Collection[str]
+) -> str:
     renders = [s for s in samples if s.kind is UnitKind.RENDER]
+    seen = {s.device_class for s in renders}
+    prices: dict[str, float] = {}
     known: dict[str, float] = {}
-    for name in sorted({s.device_class for s in renders}):
+    for name in sorted(present or seen):
         factor = _factor([s for s in renders if s.device_class == name], card, name)
+        ms = card.prior(name).ms_per_frame_step_megapixel * factor.p50
+        prices[name] = ms * rates.per_second(name)
         if factor.samples:
-            ms = card.prior(name).ms_per_frame_step_megapixel * factor.p50
-            known[name] = ms * rates.per_second(name)
-    return min(known, key=lambda name: known[name], default="cpu")
+            known[name] = prices[name]
+    among = known or (prices if present else {})
+    return min(among, key=lambda name: among[name], default="cpu")
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -21,6 +21,9 @@ ANY: Final = "*"
 MOST_FLOORS: Final = 0.9
 """Of all plans together; the rest goes by weight, and to what has waited too long."""
 
+OPEN_JOBS: Final = "open_jobs"
+"""The limit that asking for less does not help with."""
+
 OnAlert = Literal["notify", "pause_new", "pause_all"]
 
 
@@ -105,7 +108,7 @@ class Tier:
                 f"The plan {self.name} allows {self.open_jobs} open jobs at once, and "
                 f"{open_jobs} have not ended.",
                 next="Wait for one to end or cancel it (`farm jobs ls`), or change the plan.",
-                limit="open_jobs",
+                limit=OPEN_JOBS,
                 allowed=self.open_jobs,
                 asked=open_jobs + 1,
             )

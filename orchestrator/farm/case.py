@@ -86,7 +86,8 @@ class Case(Books):
         spent = self.job.spent_gpu_ms
         if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
             self.refund()
-        if event is JobEvent.FINISH or spent > self.job.quote["p90_gpu_ms"]:
+        whole = event is JobEvent.FINISH and not self.job.truncated  # else the quote was for more
+        if whole or spent > self.job.quote["p90_gpu_ms"]:
             self.tx.add(_against_quote(self, spent))
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))

@@ -13,7 +13,13 @@ def cost_model(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostMode
     """Fit the model's costs to this farm's own receipts, at the prices of now."""
     samples = [s for kind in UnitKind for s in tx.newest_samples(card.id, kind, pricing.NEWEST)]
     jobs = tx.find(JobSample, order="-id", limit=pricing.NEWEST, model=card.id)
-    return pricing.CostModel.fit(samples, card, farm.rates.at(farm.clock()), jobs=jobs)
+    return pricing.CostModel.fit(
+        samples,
+        card,
+        farm.rates.at(farm.clock()),
+        jobs=jobs,
+        present=tx.classes_at_work(card.id),
+    )
 
 
 def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from orchestrator import ledger, monthly, planner, pricing
-from orchestrator.errors import BudgetExceeded, Conflict, NotFound
+from orchestrator.errors import BudgetExceeded, Conflict, NotFound, PlanLimit
 from orchestrator.farm import (
     Farm,
     Page,
@@ -56,7 +56,7 @@ class Estimate:
     session: Session
     available_gpu_ms: int
     """What a new job of the session could hold, within its account's month."""
-    refusal: BudgetExceeded | None
+    refusal: BudgetExceeded | PlanLimit | None
     """Why it would be refused: which limit, what holds it until when, and the way out."""
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
@@ -107,9 +107,9 @@ def estimate(
         room = quoting.room_for(available, brief)
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
-        tier.check(asked.plan, open_jobs=0)
         refusal = _refusal(farm, tx, session, month, asked)
-        others = quoting.alternatives(farm, tx, asked, room) if refusal else ()
+        helps = shortage.may_shrink(refusal)
+        others = quoting.alternatives(farm, tx, asked, session, room) if helps else ()
     return Estimate(
         plan=asked.plan,
         quote=asked.quote,
@@ -160,7 +160,11 @@ def submit(
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.plan)
-        months.tier_of(farm, month).check(asked.plan, open_jobs=tx.open_jobs(account_id))
+        try:
+            shortage.check_plan(farm, tx, month, asked.plan)
+        except PlanLimit as refused:
+            room = quoting.room_for(quoting.available(session, month), brief)
+            raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
@@ -175,10 +179,8 @@ def submit(
             case.hold(amount, first=True)
         except BudgetExceeded as refused:
             room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-            others = quoting.alternatives(farm, tx, asked, room)
-            raise shortage.explained(
-                farm, tx, refused, case.job, case.session, case.month, alternatives=others
-            ) from None
+            told = shortage.explained(farm, tx, refused, case.job, case.session, case.month)
+            raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
         tx.add(_plan_unit(case, asked))
         remember(tx, account_id, idempotency, job_id, now)
         case.tell("state", state=job.state.value, pause_reason=None, error=None)
@@ -310,16 +312,19 @@ def _chance_seed(job_id: str) -> int:
 
 def _refusal(
     farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer
-) -> BudgetExceeded | None:
-    """Return what a submission would be refused with for want of budget; nothing is written."""
+) -> BudgetExceeded | PlanLimit | None:
+    """Return what a submission would be refused with; nothing is written."""
     now_ms = farm.clock()
     job = _new_job("", session, month, asked, now_ms)
     try:
+        shortage.check_plan(farm, tx, month, asked.plan)
         alerts.check(farm, session, month, when=_NO_NEW_JOBS)
         amount = ledger.hold_for(asked.quote, asked.brief)
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
         if held.entry:
             monthly.follow(month, held.entry)
+    except PlanLimit as refused:
+        return refused
     except BudgetExceeded as refused:
         return shortage.explained(farm, tx, refused, job, session, month)
     return None

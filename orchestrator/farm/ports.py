@@ -100,6 +100,9 @@ class Transaction(Protocol):
     def account_sums(self) -> dict[str, int]:
         """Return the balance of every ledger account."""
 
+    def classes_at_work(self, model: str) -> frozenset[str]:
+        """Return the device classes of the active workers that have a model."""
+
     def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
         """Return the newest measured units."""
 

@@ -24,6 +24,8 @@ class Alternative:
     label: str
     brief: Brief
     quote: Quote
+    session_id: str
+    """Who would pay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +109,13 @@ def room_for(available_gpu_ms: int, brief: Brief) -> int:
 
 
 def alternatives(
-    farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int
+    farm: Farm, tx: Transaction, asked: Offer, session: Session, room_gpu_ms: int
 ) -> tuple[Alternative, ...]:
     """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
-        Alternative(label=found.fitted or "", brief=found.brief, quote=found.quote)
+        Alternative(
+            label=found.fitted or "", brief=found.brief, quote=found.quote, session_id=session.id
+        )
         for found in _cheaper(farm, tx, asked)
         if found.quote.p90_gpu_ms <= room_gpu_ms
     )

@@ -1,18 +1,21 @@
 """What a refusal for want of budget says: which limit, what holds it until when, what helps."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from orchestrator import ledger
-from orchestrator.errors import BudgetExceeded
-from orchestrator.farm import Farm
+from orchestrator.errors import BudgetExceeded, PlanLimit
+from orchestrator.farm import Farm, months, quoting
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Job, Json, Lease, Month, Session, Unit
+from orchestrator.farm.quoting import Alternative, Offer
+from orchestrator.model import Job, Json, Lease, Month, Plan, Session, Unit
 from orchestrator.states import JobState, LeaseState, UnitKind
+from orchestrator.tiers import OPEN_JOBS
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
 _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
+R = TypeVar("R", BudgetExceeded, PlanLimit)
 
 
 def least_gpu_ms(job: Job, units: list[Unit]) -> int:
@@ -69,12 +72,15 @@ def explained(
     limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
     missing = max(0, needed - room)
-    holders = [] if "alert_percent" in refused.data else _holders(tx, job, session, month, limit)
+    stopped = "alert_percent" in refused.data
     rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room)
-    way_out = _way_out(farm, job, session, month, limit, rest)
-    if "alert_percent" in refused.data:  # no job is small enough for a budget that is stopped
+    large = 0 if stopped else needed
+    way_out = _way_out(farm, job, session, month, limit, needed_gpu_ms=large, missing_gpu_ms=rest)
+    holders = [] if stopped else _holders(tx, job, session, month, limit)
+    if stopped:  # no job is small enough for a budget that is stopped
         way_out = way_out.replace(", or ask for less.", ".").replace(" ask for less,", "")
-    if holders and limit in ("session", "month"):
+    coming = sum(each["gpu_ms"] for each in holders if each["state"] != JobState.PAUSED)
+    if limit in ("session", "month") and 0 < missing <= coming:
         way_out += " Or wait: the jobs that hold it give back what they do not use."
     budget = month if limit == "month" else session
     facts = {
@@ -86,6 +92,44 @@ def explained(
         "held_by": holders,
     }
     return BudgetExceeded(refused.message, next=way_out, **{**refused.data, **facts, **more})
+
+
+def check_plan(farm: Farm, tx: Transaction, month: Month, plan: Plan) -> None:
+    """Refuse what the account's plan does not allow.
+
+    Raises:
+        PlanLimit: names the limit; of open jobs, the oldest of those there are.
+    """
+    count = tx.open_jobs(month.account_id)
+    try:
+        months.tier_of(farm, month).check(plan, open_jobs=count)
+    except PlanLimit as refused:
+        if refused.data.get("limit") != OPEN_JOBS:
+            raise
+        found = tx.find(Job, account_id=month.account_id, state=_OPEN, limit=HOLDERS)
+        there = [{"job_id": job.id, "state": job.state.value} for job in found]
+        raise PlanLimit(
+            refused.message, next=refused.next, **{**refused.data, "open_jobs": there}
+        ) from None
+
+
+def may_shrink(refusal: BudgetExceeded | PlanLimit | None) -> bool:
+    """Tell whether asking for less could help."""
+    if refusal is None:
+        return False
+    limit = refusal.data.get("limit")
+    return "alert_percent" not in refusal.data and limit not in (OPEN_JOBS, "session_closed")
+
+
+def with_alternatives(
+    farm: Farm, tx: Transaction, refusal: R, asked: Offer, session: Session, room_gpu_ms: int
+) -> R:
+    """Return a refusal that names what would be taken."""
+    others: tuple[Alternative, ...] = ()
+    if may_shrink(refusal):
+        others = quoting.alternatives(farm, tx, asked, session, room_gpu_ms)
+    facts = {**refusal.data, "alternatives": others}
+    return type(refusal)(refusal.message, next=refusal.next, **facts)
 
 
 def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
@@ -114,7 +158,14 @@ def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: s
 
 
 def _way_out(
-    farm: Farm, job: Job, session: Session, month: Month, limit: str, missing_gpu_ms: int
+    farm: Farm,
+    job: Job,
+    session: Session,
+    month: Month,
+    limit: str,
+    *,
+    needed_gpu_ms: int,
+    missing_gpu_ms: int,
 ) -> str:
     if limit == "session_closed":
         return "Open a new session with `farm session create NAME`; a closed one gives no more."
@@ -125,10 +176,10 @@ def _way_out(
             else "Raise max_gpu_seconds, or take one of the alternatives; nothing was charged."
         )
     if limit == "month":
-        return (
-            f"Wait for the next month (from {_next_month(farm.clock())}), ask for less, or have "
-            f"the operator change the plan: `farm account set-plan {month.account_id} PLAN`."
-        )
+        wait = f"Wait for the next month (from {_next_month(farm.clock())}), ask"
+        if month.limit_gpu_ms is not None and needed_gpu_ms > month.limit_gpu_ms:
+            wait = "A whole month of this plan has less than that: ask"
+        return f"{wait} for less, or have {_other_plan(month)}."
     return _top_up(farm, job, session, month, missing_gpu_ms)
 
 
@@ -139,7 +190,7 @@ def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms
     if tier and most is not None and session.limit_gpu_ms + missing_gpu_ms > most:
         return (
             f"The plan {tier.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
-            f"the operator change it (`farm account set-plan {month.account_id} PLAN`)"
+            f"{_other_plan(month)}"
             + (
                 "."
                 if paused
@@ -147,9 +198,19 @@ def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms
             )
         )
     command = f"`farm session topup {session.id} {missing_gpu_ms / 1000:.3f}`"
+    left = month.available_gpu_ms
+    if left is not None and session.available_gpu_ms + missing_gpu_ms > left:
+        return (
+            f"Top it up: {command}; and since the account's month has {left / 1000:.3f} left, have "
+            f"{_other_plan(month)}{'.' if paused else ', or ask for less.'}"
+        )
     if paused:
         return f"Top it up: {command} likely is enough for the rest, and it goes on by itself."
     return f"Top it up: {command}, or ask for less."
+
+
+def _other_plan(month: Month) -> str:
+    return f"the operator change the plan (`farm account set-plan {month.account_id} PLAN`)"
 
 
 def _next_month(now_ms: int) -> str:

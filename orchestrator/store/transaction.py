@@ -1,11 +1,14 @@
 """One transaction: rows in and out as the dataclasses of `orchestrator.model`."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     Connection,
+    Text,
     case,
+    cast,
     delete,
     func,
     insert,
@@ -16,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
 from orchestrator.model import Delivery, Json, Lease, Person, Sample, Unit
-from orchestrator.states import DeliveryState, HookState, UnitState
+from orchestrator.states import DeliveryState, HookState, UnitState, WorkerState
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.statements import (
@@ -229,6 +232,14 @@ class Transaction(Turns, Books):
             for name, total in self.connection.execute(query):
                 sums[name] = sums.get(name, 0) + sign * int(total)
         return sums
+
+    def classes_at_work(self, model: str) -> frozenset[str]:
+        """Return the device classes of the active workers that have a model."""
+        t = tables.workers
+        models = cast(t.c.models, Text)
+        query = select(t.c.device_class, models).where(t.c.state == WorkerState.ACTIVE).distinct()
+        found = self.connection.execute(query)
+        return frozenset(name for name, names in found if model in json.loads(names))
 
     def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
         """Return the newest measured units of a model, newest first."""

@@ -1,16 +1,16 @@
 """Quotes: what would fit, what is taken to fit, and how good they turn out to be."""
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from orchestrator import catalog
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, calibration, jobs, sessions
+from orchestrator.farm import Farm, accounts, calibration, fleet, jobs, keys, sessions, work
 from orchestrator.farm.quoting import Alternative
-from orchestrator.model import Brief, Sample, Session, Size
-from orchestrator.states import Outcome
+from orchestrator.model import Brief, Sample, Session, Size, Worker
+from orchestrator.states import JobState, KeyKind, OnExhausted, Outcome
 from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -172,6 +172,147 @@ def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
         farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
     ).job
     assert (job.steps, job.quote["fitted"]) == (3, "3 steps instead of 4")
+
+
+def with_plan(farm: Farm, **changes: Any) -> Farm:
+    """Return the farm with other limits in the account's plan."""
+    studio = farm.tiers.named("studio")
+    return replace(farm, tiers=Tiers({**farm.tiers.tiers, "studio": replace(studio, **changes)}))
+
+
+def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
+    """Too many steps: quote and refusal name the limit, and the first variant is taken."""
+    farm = with_plan(farm, steps=3)
+    asked = brief(steps=4)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
+    with pytest.raises(PlanLimit, match="3 denoising steps") as refused:
+        submit(farm, asked)
+    assert told.refusal and told.refusal.message == refused.value.message
+    assert told.alternatives == refused.value.data["alternatives"]
+    assert submit(farm, told.alternatives[0].brief).steps == 3
+
+
+def test_a_quote_says_that_too_many_jobs_are_open(farm: Farm) -> None:
+    """As the submission would; the open ones are named, and asking for less is no way out."""
+    open_one = submit(farm)
+    farm = with_plan(farm, open_jobs=1)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
+    with pytest.raises(PlanLimit) as refused:
+        submit(farm)
+    assert told.refusal and {**told.refusal.data, "alternatives": ()} == refused.value.data
+    assert refused.value.data["open_jobs"] == [{"job_id": open_one.id, "state": "queued"}]
+    assert (told.fits, told.alternatives) == (False, ())
+
+
+def test_nothing_is_offered_that_would_be_refused_too(farm: Farm, clock: Clock) -> None:
+    """A closed session and a budget stopped by an alert take no job, however small."""
+    closed = purse(farm, 50)
+    sessions.close(farm, None, closed.id)
+    asked = brief()
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    assert told.refusal and "closed" in told.refusal.message
+    assert told.alternatives == ()
+    submit(farm)
+    Hand(farm, clock).work_off(gpu_ms=30)
+    month_gpu_ms = jobs.listing(farm, None).items[0].spent_gpu_ms * 2
+    farm = with_plan(farm, month_gpu_ms=month_gpu_ms, alerts=(40,), on_alert="pause_new")
+    accounts.set_plan(farm, account_id(farm), "free")
+    accounts.set_plan(farm, account_id(farm), "studio")
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm)
+    assert refused.value.data["alternatives"] == ()
+
+
+def test_a_month_that_is_too_small_is_not_waited_for(farm: Farm) -> None:
+    """What a whole month of the plan cannot pay, the next one cannot either."""
+    farm = with_plan(farm, month_gpu_ms=20)
+    accounts.set_plan(farm, account_id(farm), "free")
+    accounts.set_plan(farm, account_id(farm), "studio")
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, brief(seconds=20.0))
+    assert "next month" not in refused.value.next
+    assert "farm account set-plan" in refused.value.next
+
+
+def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> None:
+    """Holds that come back are named as a way out only where they would suffice."""
+    first = submit(farm)
+    small = purse(farm, first.held_gpu_ms + 10)
+    held = submit(farm, session=small.id)
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, brief(seconds=20.0), session=small.id)
+    assert [each["job_id"] for each in refused.value.data["held_by"]] == [held.id]
+    assert "Or wait" not in refused.value.next
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, session=small.id)
+    assert "Or wait" in refused.value.next
+    jobs.cancel(farm, None, first.id)
+    hand = Hand(farm, clock)
+    while not jobs.get(farm, None, held.id).frames_done:
+        order = hand.claim()
+        assert order
+        hand.done(order, 1)
+    jobs.pause(farm, None, held.id)
+    assert jobs.get(farm, None, held.id).held_gpu_ms
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, brief(seconds=20.0), session=small.id)
+    assert "Or wait" not in refused.value.next
+
+
+def test_a_top_up_that_the_month_would_refuse_says_so(farm: Farm) -> None:
+    """Both limits are named where a larger session would not be enough."""
+    needed = submit(farm).held_gpu_ms
+    farm = with_plan(farm, month_gpu_ms=2 * needed - 1)
+    accounts.set_plan(farm, account_id(farm), "free")
+    accounts.set_plan(farm, account_id(farm), "studio")
+    small = purse(farm, 10)
+    with pytest.raises(BudgetExceeded) as refused:
+        submit(farm, session=small.id)
+    assert "farm session topup" in refused.value.next
+    assert "the account's month has" in refused.value.next
+
+
+def test_a_video_that_was_cut_off_says_nothing_of_its_quote(farm: Farm, clock: Clock) -> None:
+    """It cost less than its p90 because it is less: it is no job that came in under."""
+    asked = brief(seconds=8.0, on_exhausted=OnExhausted.FINISH)
+    whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
+    job = submit(farm, replace(asked, max_gpu_ms=whole.quote.p50_gpu_ms // 2))
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        clock.advance(10)
+        hand.complete(order, Outcome.DONE, gpu_ms=order.gpu_ms_limit)
+
+    hand.work_off(10)  # the exhausted job was given up for a video of what there is
+    ended = jobs.get(farm, None, job.id)
+    assert (ended.state, ended.truncated) == (JobState.SUCCEEDED, True)
+    assert calibration.calibration(farm)["jobs"] == 0
+
+
+def test_quotes_are_for_devices_that_are_there(farm: Farm, clock: Clock) -> None:
+    """A farm of one kind of GPU without a receipt is quoted by that GPU's prior, not a CPU's."""
+    slow = catalog.FAKE.priors["cpu"]
+    quick = replace(slow, ms_per_frame_step_megapixel=slow.ms_per_frame_step_megapixel / 20)
+    card = replace(catalog.FAKE, priors={"cpu": slow, "nvidia-t4": quick})
+    cast("dict[str, catalog.ModelCard]", farm.catalog.cards)["fake"] = card
+    nobody = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
+    assert "on cpu" in nobody.quote.basis
+    join, _ = keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="join")
+    hello = Hand(farm, clock).hello().model_copy(update={"name": "t4", "device_class": "nvidia-t4"})
+    t4 = work.hello(farm, join, hello).worker_id
+    fleet.drain(farm, jobs_hand(farm))
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
+    assert "on nvidia-t4" in told.quote.basis
+    assert told.quote.p50_gpu_ms < nobody.quote.p50_gpu_ms
+    fleet.drain(farm, t4)
+    gone = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
+    assert gone.quote.basis == nobody.quote.basis
+
+
+def jobs_hand(farm: Farm) -> str:
+    """Return the worker with a CPU."""
+    with farm.store.read() as tx:
+        (found,) = tx.find(Worker, device_class="cpu")
+    return found.id
 
 
 def test_an_empty_farm_says_how_to_get_figures(farm: Farm) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator import planner, pricing, prompt, rates
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
-from orchestrator.model import Brief, Plan, Sample
+from orchestrator.model import Brief, JobSample, Plan, Sample
 from orchestrator.states import UnitKind
 
 PRIOR = CostPrior(ms_per_frame_step_megapixel=1000.0, decode_ms_per_frame=2.0, startup_ms=9000)
@@ -72,6 +72,62 @@ def test_one_wild_receipt_moves_nothing() -> None:
     a, b = (pricing.CostModel.fit(s, CARD, RATES).factor(UnitKind.RENDER) for s in (calm, wild))
     assert (a.p50, a.p90) == (b.p50, b.p90)
     assert a.p90 == pytest.approx(a.p50 * pricing.MIN_SPREAD)
+
+
+@pytest.mark.parametrize("count", [5, 8, 10, 20])
+def test_a_hung_unit_among_few_does_not_make_quotes_absurd(count: int) -> None:
+    """One receipt of a hundred times the others counts as WILD times their median."""
+    samples = [sample(n, 2000) for n in range(count - 1)] + [sample(count, 200_000)]
+    factor = pricing.CostModel.fit(samples, CARD, RATES).factor(UnitKind.RENDER)
+    calm = pricing.CostModel.fit(samples[:-1] * 2, CARD, RATES).factor(UnitKind.RENDER)
+    assert factor.p50 == pytest.approx(calm.p50)
+    assert calm.p90 <= factor.p90 <= calm.p50 * pricing.WILD
+
+
+def test_wild_jobs_do_not_make_quotes_absurd() -> None:
+    """Two of twenty that cost a hundred times their p50 are at most WILD_JOB times the median."""
+    costs = pricing.CostModel.fit([sample(n, 2000) for n in range(20)], CARD, RATES)
+    usual = pricing.quote(plan(), costs).p50_gpu_ms
+    ended = [
+        JobSample(
+            id=f"jsm_{n:04}",
+            job_id="j",
+            model=CARD.id,
+            device_class="cpu",
+            p50_gpu_ms=usual,
+            p90_gpu_ms=2 * usual,
+            spent_gpu_ms=usual * (100 if n < 2 else 1),
+            measured=True,
+            at_ms=n,
+        )
+        for n in range(pricing.ENOUGH_JOBS)
+    ]
+    samples = [sample(n, 2000) for n in range(20)]
+    fitted = pricing.CostModel.fit(samples, CARD, RATES, jobs=ended)
+    assert fitted.whole == pytest.approx(pricing.WILD_JOB)
+
+
+def test_the_devices_that_are_there_are_quoted() -> None:
+    """Not one that is gone, however well it is known; of several the cheapest one that is known."""
+    priors = {"cpu": PRIOR, "nvidia-t4": replace(PRIOR, ms_per_frame_step_megapixel=50.0)}
+    card = replace(CARD, priors=priors)
+    known = [sample(n, 2000) for n in range(9)]
+    gone = [sample(n + 20, 50, device_class="nvidia-t4") for n in range(9)]
+    fit = pricing.CostModel.fit
+    assert fit([*known, *gone], card, RATES, present={"cpu"}).device_class == "cpu"
+    assert fit([*known, *gone], card, RATES).device_class == "nvidia-t4"
+    assert fit(known, card, RATES, present={"cpu", "nvidia-t4"}).device_class == "cpu"
+    assert fit([], card, RATES, present={"cpu", "nvidia-t4"}).device_class == "nvidia-t4"
+    assert fit([], card, RATES, present={"nvidia-t4"}).device_class == "nvidia-t4"
+
+
+def test_frames_made_of_others_cost_what_ffmpeg_needs_for_them() -> None:
+    """Half the frames are painted; the other half is work of the encode unit."""
+    costs = pricing.CostModel.fit([], CARD, RATES)
+    whole, half = (pricing.quote(plan(seconds=4.0, interpolate=n), costs) for n in (1, 2))
+    assert half.stages[1].p50_gpu_ms < whole.stages[1].p50_gpu_ms * 0.6
+    made = pricing.ENCODE_MS_PER_MEGAPIXEL * pricing.MADE * 24 * CARD.native.megapixels
+    assert half.stages[2].p50_gpu_ms - whole.stages[2].p50_gpu_ms == pytest.approx(made, abs=1)
 
 
 def test_only_the_newest_receipts_count() -> None:

@@ -93,6 +93,27 @@ def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, house: Farm
     assert len(jobs.listing(house, None).items) == 1
 
 
+def test_what_would_fit_is_the_whole_request(api: FlaskClient, house: Farm) -> None:
+    """Scenes, what to leave out and who pays are in it; of files it says that they come again."""
+    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=2_000)
+    scenes = [{"prompt": "a dog", "seconds": 4}, {"prompt": "a cat", "negative_prompt": "rain"}]
+    body = {"prompt": "a story", "storyboard": scenes, "session_id": "small", "seconds": 9}
+    other = api.post("/api/v1/quotes", json=body).get_json()["alternatives"][0]
+    assert other["request"]["storyboard"] == scenes
+    assert other["files"] == []
+    job = api.post(JOBS, json=other["request"]).get_json()
+    assert [shot["prompt"] for shot in job["shots"]] == ["a dog, a story", "a cat, a story"]
+    assert job["session_id"] == sessions.find(house, account_id(house), "small").id
+    with_painter(house)
+    sessions.create(house, account_id=account_id(house), name="tiny", budget_gpu_ms=2_000)
+    form = {"prompt": "a cat", "model": "painter", "seconds": "9", "session_id": "tiny"}
+    refused = api.post(JOBS, data={**form, "image": (io.BytesIO(PNG), "me.png")}).get_json()
+    assert refused["alternatives"][0]["files"] == ["image"]
+    smaller = {name: str(value) for name, value in refused["alternatives"][0]["request"].items()}
+    taken = api.post(JOBS, data={**smaller, "image": (io.BytesIO(PNG), "me.png")})
+    assert taken.status_code == 202, taken.get_json()
+
+
 def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
     """A quote has the figures of the job it would be, and leaves no trace."""
     quote = api.post("/api/v1/quotes", json={"prompt": "a rocket rises", "seconds": 2}).get_json()

@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=[2])
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--upscale", type=int, default=1, help="paint so many times smaller")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="the last scores into the card")
     asked = parser.parse_args()
@@ -176,13 +177,14 @@ def main() -> None:
             start = time.perf_counter()
             verdicts, shown = [], []
             for each in wanted:
-                shot = shoot(pipe, card, each, steps, asked.guidance)
+                shot = shoot(pipe, card, each, steps, asked.guidance, asked.upscale)
                 verdicts.append(judge(shot, assets, each))
                 shown.append(shot.frames)
             spent = time.perf_counter() - start
             reached |= (found := measure(verdicts))
             lines = [
-                f"steps {steps}, guidance {asked.guidance}, {len(wanted)} shots, {spent:.0f} s"
+                f"steps {steps}, guidance {asked.guidance}, upscale {asked.upscale}, "
+                f"{len(wanted)} shots, {spent:.0f} s"
             ]
             lines += [f"{score} {value}" for score, value in found.items()]
             sys.stdout.write("\n".join([*lines, confusions(verdicts)]) + "\n\n")

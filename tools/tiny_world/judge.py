@@ -81,13 +81,19 @@ class Verdict:
 
 
 def shoot(
-    pipe: TinyWorldPipeline, card: ModelCard, asked: Combination, steps: int, guidance: float
+    pipe: TinyWorldPipeline,
+    card: ModelCard,
+    asked: Combination,
+    steps: int,
+    guidance: float,
+    upscale: int = 1,
 ) -> Shot:
     """Render a shot as the farm would."""
     screenplay = parse(asked.words, vocabulary=card.vocabulary)
-    whole = plan(Brief(prompt=asked.words, seconds=SECONDS), screenplay, card, seed=asked.seed)
+    brief = Brief(prompt=asked.words, seconds=SECONDS, upscale=upscale)
+    whole = plan(brief, screenplay, card, seed=asked.seed)
     chosen: list[Frame] = [unfold(whole, k, 1, card)[0] for k in JUDGED_FRAMES]
-    size = card.native
+    size = whole.native
     generator = torch.Generator().manual_seed(chosen[0].seed)
     noise = pipe.prepare_latents(1, size.height, size.width, generator)
     layouts = [list(frame.layout) for frame in chosen]
@@ -95,6 +101,8 @@ def shoot(
         prompt=[*(frame.prompt for frame in chosen), chosen[0].prompt],
         layout=[*layouts, []],
         latents=noise.repeat(len(layouts) + 1, 1, 1, 1),
+        height=size.height,
+        width=size.width,
         num_inference_steps=steps,
         guidance_scale=guidance,
         output_type="pt",

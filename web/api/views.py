@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 
 from orchestrator import planner
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import BudgetExceeded
+from orchestrator.errors import FarmError
 from orchestrator.farm import Page
 from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.farm.waiting import Waiting
-from orchestrator.model import Brief, Entry, Job, Json, Quote, Session, Worker
+from orchestrator.model import Brief, Entry, Job, Json, Quote, SceneText, Session, Worker
 from orchestrator.rates import RateCard
 from orchestrator.states import OnExhausted
 
@@ -176,7 +176,7 @@ def quote(estimate: Estimate) -> Json:
     }
 
 
-def why_not(refusal: BudgetExceeded) -> Json:
+def why_not(refusal: FarmError) -> Json:
     """Return what a submission would be refused with."""
     return {
         "message": refusal.message,
@@ -186,8 +186,13 @@ def why_not(refusal: BudgetExceeded) -> Json:
 
 
 def alternative(other: Alternative) -> Json:
-    """Return a variant that would fit."""
-    return {"label": other.label, **_quoted(other.quote), "request": request(other.brief)}
+    """Return a variant that would fit, and the files that have to come with its request again."""
+    return {
+        "label": other.label,
+        **_quoted(other.quote),
+        "request": {**request(other.brief), "session_id": other.session_id},
+        "files": ["image"] if other.brief.image else [],
+    }
 
 
 def request(brief: Brief) -> Json:
@@ -195,6 +200,7 @@ def request(brief: Brief) -> Json:
     asked = {
         "prompt": brief.prompt,
         "negative_prompt": brief.negative_prompt or None,
+        "storyboard": [_scene(each) for each in brief.scenes] or None,
         "model": brief.model,
         "seconds": brief.seconds,
         "fps": brief.fps,
@@ -206,6 +212,15 @@ def request(brief: Brief) -> Json:
         "max_gpu_seconds": seconds(brief.max_gpu_ms),
         "extends": brief.origin.job_id if brief.before and brief.origin else None,
         "on_exhausted": None if brief.on_exhausted is OnExhausted.PAUSE else brief.on_exhausted,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _scene(scene: SceneText) -> Json:
+    asked = {
+        "prompt": scene.prompt,
+        "seconds": scene.seconds,
+        "negative_prompt": scene.negative_prompt or None,
     }
     return {name: value for name, value in asked.items() if value is not None}
 
