@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Farm, deleting, extensions, jobs
-from orchestrator.model import Brief, Job, Size
+from orchestrator.model import Brief, Job, Size, indices
 from orchestrator.wire import EncodeWork
 from tests.factories import Clock, Hand, brief, submit
 
@@ -46,6 +46,27 @@ def test_the_finished_video_is_the_first_segment(farm: Farm, clock: Clock) -> No
     hand.done(order)
     again = extensions.origin(jobs.get(farm, None, longer.id))
     assert again.frames == 48, "an extension of it comes after all of its frames"
+
+
+def test_frames_made_behind_a_video_are_numbered_after_it(farm: Farm, clock: Clock) -> None:
+    """The video has its own frames; of the new ones every second is painted, as a master."""
+    hand = Hand(farm, clock)
+    source = finished(farm, hand)
+    longer = submit(farm, extension(source, interpolate=2))
+    assert longer.frames_total == source.frames_total // 2
+    while (order := hand.claim()) and not isinstance(order.work, EncodeWork):
+        hand.done(order)
+    assert order
+    work = cast(EncodeWork, order.work)
+    lead, *own = work.segments
+    assert (lead.key, lead.frames) == (source.artifacts["video"]["key"], 24)
+    painted = [n for each in own for n in indices(each.first_frame, each.frames, each.stride)]
+    assert sorted(painted) == list(range(24, 48, 2))
+    assert all(each.key.endswith("master.mkv") for each in own)
+    assert (work.interpolate, work.cuts, work.frames_total) == (2, (24,), 48)
+    hand.done(order)
+    again = extensions.origin(jobs.get(farm, None, longer.id))
+    assert (again.frames, again.last and again.last.frames) == (48, 24), "of the video"
 
 
 def test_the_noise_goes_on(farm: Farm, clock: Clock) -> None:

@@ -93,6 +93,24 @@ def test_a_prompt_becomes_a_video_and_an_exact_bill(
         assert container.metadata["title"] == "a dog runs; then it sleeps"
 
 
+@pytest.mark.slow
+def test_half_of_the_frames_are_painted_and_the_video_has_all(
+    farm: Farm, agent: Agent, tmp_path: Path
+) -> None:
+    """Two shots at 12 frames a second, six of them painted: masters in, a whole video out."""
+    asked = brief("a dog runs; then it sleeps", seconds=4.0, interpolate=2)
+    job = submit(farm, asked)
+    agent.run()
+    job = jobs.get(farm, job.account_id, job.id)
+    assert job.state is JobState.SUCCEEDED, job
+    assert (job.frames_total, job.frames_done, job.fps, job.seconds) == (24, 24, 12, 4.0)
+    assert check.violations(farm) == []
+    video = tmp_path / "home" / "artifacts" / job.artifacts["video"]["key"]
+    with av.open(str(video)) as container:
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]  # type: ignore[operator]
+    assert times == [pytest.approx(number / 12, abs=1e-3) for number in range(48)]
+
+
 def test_a_cancelled_job_stops_its_worker_at_the_next_step(farm: Farm, agent: Agent) -> None:
     """What was rendered until then is charged, the rest of the hold comes back."""
     job = submit(farm, brief("a dog runs", seconds=8.0, steps=40))
