@@ -12,9 +12,9 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.farm.waiting import Waiting
-from orchestrator.model import Brief, Entry, Job, Json, Quote, SceneText, Session, Worker
+from orchestrator.model import Entry, Job, Json, Quote, Session, Worker
 from orchestrator.rates import RateCard
-from orchestrator.states import OnExhausted
+from web.api.briefs import request
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -193,36 +193,6 @@ def alternative(other: Alternative) -> Json:
         "request": {**request(other.brief), "session_id": other.session_id},
         "files": ["image"] if other.brief.image else [],
     }
-
-
-def request(brief: Brief) -> Json:
-    """Return a brief as the body that would ask for it."""
-    asked = {
-        "prompt": brief.prompt,
-        "negative_prompt": brief.negative_prompt or None,
-        "storyboard": [_scene(each) for each in brief.scenes] or None,
-        "model": brief.model,
-        "seconds": brief.seconds,
-        "fps": brief.fps,
-        "size": str(brief.size) if brief.size else None,
-        "steps": brief.steps,
-        "interpolate": None if brief.interpolate == 1 else brief.interpolate,
-        "upscale": None if brief.upscale == 1 else brief.upscale,
-        "seed": brief.seed,
-        "max_gpu_seconds": seconds(brief.max_gpu_ms),
-        "extends": brief.origin.job_id if brief.before and brief.origin else None,
-        "on_exhausted": None if brief.on_exhausted is OnExhausted.PAUSE else brief.on_exhausted,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _scene(scene: SceneText) -> Json:
-    asked = {
-        "prompt": scene.prompt,
-        "seconds": scene.seconds,
-        "negative_prompt": scene.negative_prompt or None,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def receipt(row: Json) -> Json:
