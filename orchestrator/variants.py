@@ -125,4 +125,4 @@ def _differences(asked: Plan, found: Plan, profile: str | None) -> Iterator[str]
     if found.output != asked.output:
         yield f"{found.output} pixels instead of {asked.output}"
     if found.seconds != asked.seconds:
-        yield f"{found.seconds:g} s instead of {asked.seconds:g}"
+        yield f"{round(found.seconds, 2):g} s instead of {round(asked.seconds, 2):g}"
