@@ -109,6 +109,15 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
         assert server.wait(20) == 0
 
 
+def signed_in(farm: Farm) -> FlaskClient:
+    """Return a browser that came by a fresh one-time link of the home account."""
+    browser = create_app(farm, Settings(), {"TESTING": True}).test_client()
+    owner = account_id(farm)
+    token = opening.replace_key(farm, account_id=owner, kind=KeyKind.SIGNIN, name="link")
+    assert browser.get(f"/sign-in/{token}").status_code == 303
+    return browser
+
+
 def until(ready: object, seconds: float = 60) -> None:
     """Wait for something to come about."""
     assert callable(ready)

@@ -12,12 +12,12 @@ bp = Blueprint("pages", __name__)
 
 
 @bp.app_context_processor
-def _no_budget() -> dict[str, object]:
+def _no_purse() -> dict[str, object]:
     """Pages that know no session show none in the header."""
-    return {"budget": None}
+    return {"purse": None}
 
 
 for _name, _function in {**words.FILTERS, "choice": forms.choice}.items():
     bp.add_app_template_filter(_function, _name)
 
-from web.pages import job, live, signing, studio  # noqa: E402, F401 - their views register on bp
+from web.pages import job, live, signing, studio, topping  # noqa: E402, F401 - their views register on bp

@@ -1,14 +1,21 @@
 """What the templates are given: gathered from the farm in one go, off the hub."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from flask import url_for
 from flask_login import current_user
 
-from orchestrator.farm import jobs, receipts, sessions, waiting
-from orchestrator.model import Job
+from orchestrator import ledger
+from orchestrator.farm import Farm, accounts, jobs, receipts, sessions, shortage, waiting
+from orchestrator.farm.ids import new_id
+from orchestrator.farm.jobs import UnitView
+from orchestrator.model import Job, Session
+from orchestrator.states import PauseReason, UnitState
 from web.context import farm
 from web.pages import words
-from web.pages.views import Tile, budget_bar, job_bar, job_view, reel
+from web.pages.purse import Purse
+from web.pages.views import Tile, job_bar, job_view, reel
 
 RECENT: int = 24
 EXAMPLES = (
@@ -32,14 +39,17 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     card = house.catalog.cards.get(found.model)
     now = house.clock()
     waits = waiting.reason(house, found)
+    paying = _paying(house, sessions.get(house, account_id, found.session_id))
     return {
+        **paying,
+        "back_here": url_for("pages.job", job_id=job_id),
+        "top_up_gpu_ms": _missing(found, paying["purse"], units),
         "waiting": waits.what if waits else "",
         "waits_for": waits.code if waits else "",
         "event_id": event_id,
         "view": job_view(found, units, now, waits),
         "job_bar": job_bar(found),
         "receipt": receipts.receipt(house, account_id, job_id),
-        "budget": sessions.get(house, account_id, found.session_id),
         "model_title": card.title if card else found.model,
         "ordered_ago": words.ago(found.created_at_ms, now),
     }
@@ -63,9 +73,38 @@ def purse(account_id: str, name: str | None) -> dict[str, Any]:
     chosen = sessions.find(house, account_id, name)
     return {
         "sessions": sessions.listing(house, account_id).items,
-        "budget": chosen,
-        "budget_bar": budget_bar(chosen),
+        **_paying(house, chosen),
     }
+
+
+def is_prepaid(house: Farm, plan: str) -> bool:
+    """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
+    return plan in house.rates.at(house.clock()).plans
+
+
+def _paying(house: Farm, session: Session) -> dict[str, Any]:
+    """Return what a page says of the session that pays, and the key of one top-up of it."""
+    month = accounts.look(house, session.account_id).month
+    return {
+        "purse": Purse(
+            session=session,
+            month=month,
+            tier=house.tiers.get(month.tier),
+            is_prepaid=is_prepaid(house, month.tier),
+        ),
+        "top_up_key": new_id("ask", house.clock()),
+    }
+
+
+def _missing(job: Job, purse: Purse, units: Sequence[UnitView]) -> int:
+    """Return what a top-up must bring so that a job paused for budget likely ends; else 0."""
+    if job.pause_reason is not PauseReason.BUDGET:
+        return 0
+    if ledger.binding_limit(purse.session, job, purse.month) != "session":
+        return 0
+    left = [view.unit for view in units if view.unit.state in (UnitState.READY, UnitState.LEASED)]
+    lacking = shortage.for_rest(purse.session, job, purse.month, left).data
+    return max(0, int(lacking["rest_gpu_ms"] - lacking["available_gpu_ms"]))
 
 
 def _card(job: Job, now_ms: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def provider() -> Answer:
     """Send a browser to the operator's identity provider."""
     if not sso.offered():
         abort(404)
-    session[NEXT] = _own_path(request.args.get("next", ""))
+    session[NEXT] = own_path(request.args.get("next", ""))
     try:
         return sso.begin(url_for("pages.back", _external=True))
     except Unauthorized as error:
@@ -120,10 +120,10 @@ def _visitor(form: Mapping[str, str]) -> Visitor:
 def _enter(visitor: Visitor, next_url: str) -> Response:
     session.clear()  # nothing that was in the browser before stays
     login_user(visitor)
-    return redirect(_own_path(next_url) or url_for("pages.home"), 303)
+    return redirect(own_path(next_url) or url_for("pages.home"), 303)
 
 
-def _own_path(url: str) -> str:
+def own_path(url: str) -> str:
     """Return a path of this site, or nothing where the address leads away from it or is none."""
     if not url.isprintable():
         return ""

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import make_response, redirect, render_template, request, url_for
 from flask_login import login_required
@@ -21,18 +22,19 @@ from web.hub import off_hub
 from web.pages import bp, forms, rooms, words
 from web.pages.forms import Form, Upload
 from web.pages.rooms import me
-from web.pages.views import budget_bar
 from web.policy import rule_on_prompt
 
 Answer = Response | tuple[str, int]
 MAX_STORYBOARD_BYTES = 1_000_000
+MAX_QUERY_CHARS = 3_000
+"""Gunicorn takes request lines of 4,094."""
 
 
 @bp.get("/")
 @login_required
 def home() -> Answer:
-    """Show the form and the recent videos; `like` starts from a job, `prompt` from words."""
-    form = Form(values={"prompt": request.args["prompt"]} if "prompt" in request.args else {})
+    """Show the form and the recent videos; `like` starts from a job, else fields from the query."""
+    form = _with_kept(forms.read(request.args))
     if "like" in request.args:
         found = off_hub(jobs.get, farm(), me(), request.args["like"])
         form = forms.from_brief(brief_from_json(found.brief))
@@ -45,7 +47,9 @@ def quote() -> Answer:
     """Price what is typed: the panel alone for htmx, the whole page without JavaScript."""
     form = _received(keep_files="HX-Request" not in request.headers)
     if "HX-Request" in request.headers:
-        return render_template("_quote.html", **_priced(form)), 200
+        priced = _priced(form)
+        shown = render_template("_quote.html", alone=True, back_here=_again(form), **priced)
+        return shown, 200
     return _page(form)
 
 
@@ -95,17 +99,22 @@ def _received(*, keep_files: bool) -> Form:
         form = forms.with_storyboard(form, story)
         if keep_files and "storyboard" not in form.wrong:
             form = replace(form, storyboard=uploads.keep_storyboard(story.name, story.data))
-    elif form.storyboard:
-        data = off_hub(artifacts().read, form.storyboard)
-        form = forms.with_storyboard(
-            form, Upload(name=form.storyboard.rpartition("/")[2], data=data)
-        )
+    else:
+        form = _with_kept(form)
     if picture is not None and keep_files:
         try:
             form = replace(form, image=uploads.keep_picture(picture.data))
         except BadRequest as error:
             form = form.found_wrong("image", error.message)
     return form
+
+
+def _with_kept(form: Form) -> Form:
+    """Read the scenes of a storyboard that was sent before."""
+    if not form.storyboard:
+        return form
+    data = off_hub(artifacts().read, form.storyboard)
+    return forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
 
 
 def _upload(name: str) -> Upload | None:
@@ -132,11 +141,9 @@ def _priced(form: Form) -> dict[str, Any]:
     except (BadRequest, NotFound, PlanLimit) as error:
         return empty | purse | {"fault": {"what": error.message, "next": error.next}}
     p90, cap = estimate.quote.p90_gpu_ms, asked.max_gpu_ms
-    hold = p90 if cap is None else min(p90, cap)
+    hold = p90 if cap is None or not estimate.fits else min(p90, cap)
     why_not = _refusal(estimate.refusal) if estimate.refusal else None
-    bar = budget_bar(estimate.session, hold if estimate.fits else p90)
-    shown = {"estimate": estimate, "held_gpu_ms": hold, "why_not": why_not, "budget_bar": bar}
-    return empty | purse | shown
+    return empty | purse | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
 
 
 def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = None) -> Answer:
@@ -156,10 +163,19 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
         sizes=_sizes(card.native, card.output),
         max_prompt_chars=settings().max_prompt_chars,
         request_key=new_id("ask", house.clock()),
+        back_here=_again(form),
     )
     answer = make_response(page, status)
     answer.headers["Cache-Control"] = "private, no-cache"
     return answer
+
+
+def _again(form: Form) -> str:
+    """Return the address of this page with what was typed, as long as addresses may be."""
+    kept = {"kept_image": form.image, "kept_storyboard": form.storyboard}
+    asked = {name: value for name, value in {**form.values, **kept}.items() if value}
+    home, query = url_for("pages.home"), urlencode(asked)
+    return f"{home}?{query}" if 0 < len(query) <= MAX_QUERY_CHARS else home
 
 
 def _sizes(native: Size, output: Size) -> list[str]:
@@ -180,10 +196,12 @@ def _faults(form: Form) -> dict[str, str]:
 
 
 def _refusal(error: FarmError) -> dict[str, Any]:
+    missing = error.data.get("missing_gpu_ms", 0) if error.data.get("limit") == "session" else 0
     return {
         "title": "It was not started",
         "what": error.message,
         "charged": "Nothing was charged.",
         "next": error.next,
         "held": words.holders(error.data, farm().clock()),
+        "top_up_gpu_ms": missing,
     }

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from orchestrator.farm.jobs import UnitView
 from orchestrator.farm.waiting import Waiting
-from orchestrator.model import Job, Json, Plan, Session
+from orchestrator.model import Job, Json, Month, Plan, Session
 from orchestrator.plan_json import own_plan
 from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
 from orchestrator.wire import STRIP
@@ -165,15 +165,15 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
     return tuple(_tile(view) for view in renders if _shows(view))
 
 
-def budget_bar(session: Session, asked_gpu_ms: int = 0) -> Bar:
-    """Return how a session's budget is divided; what is not zero is always wide enough to see."""
-    limit = max(session.limit_gpu_ms, session.spent_gpu_ms + session.held_gpu_ms, 1)
+def budget_bar(budget: Session | Month, asked_gpu_ms: int = 0) -> Bar:
+    """Return how a budget is divided; what is not zero is always wide enough to see."""
+    limit = max(budget.limit_gpu_ms or 0, budget.spent_gpu_ms + budget.held_gpu_ms, 1)
 
     def share(gpu_ms: int) -> float:
         return max(100 * gpu_ms / limit, 1.2) if gpu_ms else 0.0
 
-    spent = min(share(session.spent_gpu_ms), 100.0)
-    held = min(share(session.held_gpu_ms), 100.0 - spent)
+    spent = min(share(budget.spent_gpu_ms), 100.0)
+    held = min(share(budget.held_gpu_ms), 100.0 - spent)
     return Bar(spent=spent, held=held, asked=min(share(asked_gpu_ms), 100.0 - spent - held))
 
 

@@ -28,6 +28,8 @@ def price(microusd: int) -> str:
     dollars = microusd / 1e6
     if microusd == 0:
         return "$0"
+    if microusd < 0:
+        return "−" + price(-microusd)
     if dollars >= 0.1:
         return f"${dollars:,.2f}"
     decimals = 1 - math.floor(math.log10(dollars))
@@ -107,6 +109,16 @@ def plain(number: float) -> str:
     return f"{number:.3f}".rstrip("0").rstrip(".")
 
 
+def plain_seconds(gpu_ms: int) -> str:
+    """Return GPU-ms as the seconds one would type, `12.345`."""
+    return plain(gpu_ms / 1000)
+
+
+def sentence(words: str) -> str:
+    """Return words with a capital letter, whatever the rest has."""
+    return words[:1].upper() + words[1:]
+
+
 def iso(at_ms: int) -> str:
     """Return a moment for `<time datetime>`."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -160,5 +172,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "frames": frames,
     "iso": iso,
     "plain": plain,
+    "plain_seconds": plain_seconds,
+    "sentence": sentence,
     "line_label": line_label,
 }

@@ -1,0 +1,86 @@
+"""What a session may spend: its own budget under its account's month. Pure."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from orchestrator.farm import quoting
+from orchestrator.model import Month, Session
+from orchestrator.tiers import Tier
+from web.pages.views import Bar, budget_bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purse:
+    """A session that pays, under its account's month."""
+
+    session: Session
+    month: Month
+    tier: Tier | None
+    """The account's plan; None: it has none, and nothing may run."""
+    is_prepaid: bool = False
+    """The plan has a price a month, so what its videos use is included."""
+
+    @property
+    def available_gpu_ms(self) -> int:
+        """What a new job could hold: the less of the two."""
+        return quoting.available(self.session, self.month)
+
+    @property
+    def month_name(self) -> str:
+        """The month as people say it, `November 2026`."""
+        return f"{date.fromisoformat(self.month.id.rpartition('.')[2] + '-01'):%B %Y}"
+
+    @property
+    def month_binds(self) -> bool:
+        """Whether the month has less left than the session, so that a top-up brings nothing."""
+        return self.available_gpu_ms < self.session.available_gpu_ms
+
+    def room_of(self, session: Session) -> int:
+        """Return what a new job could hold of another session of the account."""
+        return quoting.available(session, self.month)
+
+    @property
+    def limited_by(self) -> str:
+        """Which of the two that is, in words."""
+        if self.month_binds:
+            return f"{self.month_name}, {self.plan}"
+        return f"session {self.session.name}"
+
+    @property
+    def plan(self) -> str:
+        """The plan's name, as pages say it."""
+        return f"plan {self.tier.name}" if self.tier else "no plan"
+
+    @property
+    def binding(self) -> Session | Month:
+        """The one with less left."""
+        return self.month if self.month_binds and self.month.limit_gpu_ms else self.session
+
+    @property
+    def most_top_up_gpu_ms(self) -> int | None:
+        """What the plan lets a top-up give at most; None: as much as one likes."""
+        most = self.tier.most_session_gpu_ms if self.tier else 0
+        return None if most is None else max(0, most - self.session.limit_gpu_ms)
+
+    @property
+    def may_top_up(self) -> bool:
+        """Whether a top-up of the session would let a job hold more."""
+        return not self.why_no_top_up
+
+    @property
+    def why_no_top_up(self) -> str:
+        """What stands against a top-up, and the way out; empty: nothing does."""
+        if self.tier is None:
+            return "Without a plan nothing may run: ask the operator for one."
+        if self.month_binds:
+            return (
+                "A top-up would bring nothing this month: ask the operator for another plan, "
+                "or wait for the next month."
+            )
+        if self.most_top_up_gpu_ms == 0:
+            return f"This is all that {self.plan} allows a session: ask the operator for another."
+        return ""
+
+    def bar(self, asked_gpu_ms: int = 0) -> Bar:
+        """Return how the one with less left is divided."""
+        return budget_bar(self.binding, asked_gpu_ms)

@@ -1,0 +1,71 @@
+"""Topping a session up, from beside its budget or from a notice that says how much is missing."""
+
+import hashlib
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+from flask import make_response, redirect, render_template, request
+from flask_login import login_required
+from werkzeug.wrappers import Response
+
+from orchestrator.errors import BadRequest, FarmError
+from orchestrator.farm import Idempotency, sessions
+from web.api.amounts import gpu_ms
+from web.context import farm
+from web.errors import STATUS
+from web.hub import off_hub
+from web.pages import bp, rooms
+from web.pages.rooms import me
+from web.pages.signing import own_path
+
+MOST_CHARS: Final = 20
+"""Of what was typed, shown again."""
+AMOUNT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3}|,[0-9]{1,2})?")
+"""`1,000` may be one second or a thousand: it is not taken."""
+
+
+@bp.post("/top-ups")
+@login_required
+def top_up() -> Response:
+    """Raise the budget of an own session: the budget's card for htmx, and the page one was on."""
+    typed = request.form.get("exactly") or request.form.get("gpu_seconds", "")
+    session_id = request.form.get("session", "")
+    back = own_path(request.form.get("next", "")) or "/"
+    alone = "HX-Request" in request.headers
+    try:
+        given = amount(typed)
+        key = request.form.get("request_key", "")[:100]
+        digest = hashlib.sha256(f"{session_id} {given}".encode()).hexdigest()
+        promise = Idempotency(key=f"page {key} {digest}", body_sha256=digest)
+        off_hub(sessions.top_up, farm(), me(), session_id, given, promise)
+    except FarmError as error:
+        trouble = {"what": error.message, "next": error.next}
+        shown = off_hub(rooms.purse, me(), session_id or None)
+        shown |= {"not_topped_up": trouble, "typed_amount": typed[:MOST_CHARS]}
+        return _answer(shown, back, alone=alone, status=STATUS.get(error.code, 500))
+    if not alone:
+        return redirect(back, 303)
+    shown = off_hub(rooms.purse, me(), session_id) | {"topped_up_gpu_ms": given}
+    answer = _answer(shown, back, alone=True)
+    answer.headers["HX-Trigger"] = "topped-up"
+    return answer
+
+
+def amount(text: str) -> int:
+    """Return what was typed as GPU-ms.
+
+    Raises:
+        BadRequest: it is no number of seconds with three places at most.
+    """
+    if not AMOUNT.fullmatch(text.strip()):
+        raise BadRequest(
+            "The amount must be GPU-seconds, such as 60 or 4.5.",
+            next="Write a number without a thousands separator, with three decimal places at most.",
+        )
+    return gpu_ms(Decimal(text.strip().replace(",", ".")))
+
+
+def _answer(shown: dict[str, Any], back: str, *, alone: bool, status: int = 200) -> Response:
+    page = "_topped.html" if alone else "top_up.html"
+    return make_response(render_template(page, **{**shown, "back_here": back}), status)
