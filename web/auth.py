@@ -36,10 +36,22 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
         """Return what the cookie carries."""
         return f"{self.by} {self.account_id}"
 
+    @property
+    def operates(self) -> bool:
+        """Whether it is the operator's: it came by an admin key, or by a link of `farm up`.
+
+        Nothing but `farm up` makes a link, and it prints it where the admin key can be read, too.
+        """
+        return self.by.partition(" ")[0] in OPERATORS
+
+
+OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
+"""Ways to sign in that only an operator has; persons and user keys are an account's."""
+
 
 def by_key(key: Key) -> str:
-    """Return how a browser signed in that showed a key."""
-    return f"key {key.id}"
+    """Return how a browser signed in that showed a key: a key's kind never changes."""
+    return f"{key.kind} {key.id}"
 
 
 def by_person(person: Person) -> str:
@@ -74,7 +86,7 @@ def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
             person = people.get(farm(), proof.partition("@")[0])
             holds = by_person(person) == f"person {proof}" and person.account_id == account_id
         else:
-            known = {"link": keys.still_opens, "key": keys.is_live}.get(how)
+            known = {"link": keys.still_opens, "admin": keys.is_live, "user": keys.is_live}.get(how)
             holds = known is not None and known(farm(), proof)
     except NotFound:
         return None

@@ -70,7 +70,10 @@ class Fleet:
 
     present_ms: int = 0
     busy_ms: int = 0
+    busy_cost_microusd: int = 0
     lost_gpu_ms: int = 0
+    """Of the busy time."""
+    lost_cost_microusd: int = 0
     idle_ms: int = 0
     idle_cost_microusd: int = 0
 
@@ -156,11 +159,13 @@ def _used(
         else:
             sums.cost_microusd = span.card.cost_microusd(gpu_ms, device)
             fleet[device].busy_ms += gpu_ms
+            fleet[device].busy_cost_microusd += sums.cost_microusd
         if kind is EntryKind.SETTLE:
             sums.gpu_ms, sums.units = gpu_ms, row["entries"]
         elif kind is EntryKind.LOSS:
             sums.lost_gpu_ms = gpu_ms
         fleet[device].lost_gpu_ms += sums.lost_gpu_ms
+        fleet[device].lost_cost_microusd += span.card.cost_microusd(sums.lost_gpu_ms, device)
         yield _place(row, span), sums
 
 

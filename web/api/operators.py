@@ -125,11 +125,7 @@ def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     since = farm().clock() - round(query.since_seconds * 1000)
     told = views.economics(off_hub(economics.economics, farm(), query.by, since))
-    if sheets.wanted():
-        rows = [*told["rows"], {"key": "total", **told["total"]}]
-        idle = {"key": "idle", "cost_microusd": told["total"]["idle_cost_microusd"]}
-        return sheets.answer("economics", sheets.BOOKS, [*rows[:-1], idle, rows[-1]], key=query.by)
-    return jsonify(told)
+    return sheets.books(told) if sheets.wanted() else jsonify(told)
 
 
 @bp.get("/usage/calibration", responses=sheet_of(CalibrationView))

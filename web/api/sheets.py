@@ -55,6 +55,13 @@ def answer(
     )
 
 
+def books(told: Json) -> Response:
+    """Return the operator's books as CSV: the rows, what stood idle, and the total."""
+    idle = {"key": "idle", "cost_microusd": told["total"]["idle_cost_microusd"]}
+    rows = [*told["rows"], idle, {"key": "total", **told["total"]}]
+    return answer("economics", BOOKS, rows, key=told["by"])
+
+
 def _plain(value: object) -> object:
     """Return what was not charged as one cell."""
     if isinstance(value, list):

@@ -20,4 +20,11 @@ def _no_purse() -> dict[str, object]:
 for _name, _function in {**words.FILTERS, "choice": forms.choice}.items():
     bp.add_app_template_filter(_function, _name)
 
-from web.pages import job, live, signing, studio, topping  # noqa: E402, F401 - their views register on bp
+from web.pages import (  # noqa: E402 - their views register on bp
+    books,  # noqa: F401
+    job,  # noqa: F401
+    live,  # noqa: F401
+    signing,  # noqa: F401
+    studio,  # noqa: F401
+    topping,  # noqa: F401
+)

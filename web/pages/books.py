@@ -1,0 +1,144 @@
+"""The operator's books, and for everybody how good the quotes are: tables with bars, and CSV."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from flask import render_template, request
+from flask_login import current_user, login_required
+from werkzeug.wrappers import Response
+
+from orchestrator.errors import NotAllowed
+from orchestrator.farm import accounts, calibration, economics
+from orchestrator.model import Json
+from web.api import sheets, views
+from web.context import farm
+from web.hub import off_hub
+from web.pages import bp
+from web.pages.views import Bar
+
+DAY_MS: Final = 86_400_000
+SPANS: Final = {1: "a day", 7: "7 days", 30: "30 days", 90: "90 days", 365: "a year"}
+"""Days -> what the link says."""
+USUAL_DAYS: Final = 30
+JOBS: Final = (50, 200, 1000)
+"""Over how many of the newest ended jobs quotes are looked at."""
+USUAL_JOBS: Final = 200
+MOST_ROWS: Final = 100
+"""A page shows so many, the dearest first; CSV has them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which books: by what, and over how many days."""
+
+    by: str
+    days: int
+
+
+@bp.get("/books")
+@login_required
+def books() -> str:
+    """Show the operator what device time cost and brought in, and what stood idle."""
+    asked = _asked()
+    told = off_hub(_told, asked)
+    ended = off_hub(calibration.calibration, farm(), USUAL_JOBS)
+    names = off_hub(_names, told["rows"][:MOST_ROWS]) if asked.by == "user" else {}
+    return render_template(
+        "books.html",
+        asked=asked,
+        told=told,
+        rows=[_row(row, told["rows"], names) for row in told["rows"][:MOST_ROWS]],
+        devices=[{**each, "bar": device_bar(each)} for each in told["devices"]],
+        more_rows=max(0, len(told["rows"]) - MOST_ROWS),
+        since=f"{datetime.fromtimestamp(told['since_ms'] / 1000, UTC):%Y-%m-%d %H:%M} UTC",
+        ways=economics.BY,
+        spans=SPANS,
+        ended=ended,
+    )
+
+
+@bp.get("/books.csv")
+@login_required
+def books_csv() -> Response:
+    """Send the same books as a table."""
+    return sheets.books(views.economics(off_hub(_told, _asked())))
+
+
+@bp.get("/calibration")
+@login_required
+def quote_accuracy() -> str:
+    """Show how many of the newest ended jobs, of all accounts, came in under their p90."""
+    newest = _newest()
+    told = off_hub(calibration.calibration, farm(), newest)
+    return render_template("calibration.html", told=told, newest=newest, choices=JOBS)
+
+
+@bp.get("/calibration.csv")
+@login_required
+def quote_accuracy_csv() -> Response:
+    """Send its rows as a table."""
+    told = off_hub(calibration.calibration, farm(), _newest())
+    return sheets.answer("calibration", sheets.JUDGED, told["rows"])
+
+
+def money_bars(row: Json, rows: list[Json]) -> tuple[float, float]:
+    """Return (revenue, cost) of a row as shares of 100 of the most that any row has."""
+    amounts = [each[name] for each in rows for name in ("revenue_microusd", "cost_microusd")]
+    most = max([*amounts, 1])
+    revenue, cost = (
+        max(0.0, min(100.0, 100 * row[name] / most))
+        for name in ("revenue_microusd", "cost_microusd")
+    )
+    return revenue, cost
+
+
+def device_bar(fleet: Json) -> Bar:
+    """Return how a class of devices spent its time: for somebody, lost, and the rest idle."""
+    whole = max(fleet["present_ms"], fleet["busy_ms"], 1)
+    lost = min(fleet["lost_gpu_ms"], fleet["busy_ms"])
+    used = fleet["busy_ms"] - lost
+    return Bar(spent=100 * used / whole, held=100 * lost / whole, asked=0.0)
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _asked() -> Asked:
+    """Return which books are asked for; who does not operate the farm is refused.
+
+    Raises:
+        NotAllowed: this browser is not the operator's.
+    """
+    if not current_user.operates:
+        raise NotAllowed(
+            "The books of this farm are its operator's.",
+            next="Sign in by the link that `farm up` prints or with an admin key, or look at "
+            "/calibration, which is everybody's.",
+        )
+    by, days = request.args.get("by", ""), request.args.get("days", USUAL_DAYS, type=int)
+    return Asked(
+        by=by if by in economics.BY else economics.BY[0],
+        days=days if days in SPANS else USUAL_DAYS,
+    )
+
+
+def _newest() -> int:
+    newest = request.args.get("jobs", USUAL_JOBS, type=int)
+    return newest if newest in JOBS else USUAL_JOBS
+
+
+def _told(asked: Asked) -> Json:
+    house = farm()
+    return economics.economics(house, asked.by, house.clock() - asked.days * DAY_MS)
+
+
+def _names(rows: list[Json]) -> dict[str, str]:
+    """Return account id -> name. Blocking: SQL."""
+    house = farm()
+    return {row["key"]: accounts.get(house, row["key"]).name for row in rows}
+
+
+def _row(row: Json, rows: list[Json], names: dict[str, str]) -> dict[str, Any]:
+    revenue, cost = money_bars(row, rows)
+    return {**row, "name": names.get(row["key"], ""), "revenue_bar": revenue, "cost_bar": cost}
