@@ -18,6 +18,7 @@ from web.pages import bp, words
 from web.pages.rooms import me, room_of
 
 VERBS: Final = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
+DONE: Final = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}
 FILES: Final = {
     "video": ("video/mp4", "mp4"),
     "poster": ("image/jpeg", "jpg"),
@@ -92,7 +93,7 @@ def slug(prompt: str) -> str:
 
 def _trouble(verb: str, error: FarmError) -> dict[str, Any]:
     return {
-        "title": f"It could not be {verb}d" if verb != "cancel" else "It could not be cancelled",
+        "title": f"It could not be {DONE[verb]}",
         "what": error.message,
         "charged": "Nothing was charged for trying.",
         "next": error.next,
