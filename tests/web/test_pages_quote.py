@@ -90,3 +90,15 @@ def test_who_pays_by_the_gpu_second_sees_prices(
     page = unescape(browser.get(f"/jobs/{job.id}").text)
     assert re.search(r"<td class=\"number\">\$0\.0", page)
     assert "included in" not in page
+
+
+def test_commands_in_a_sentence_are_set_as_code(browser: FlaskClient, farm: Farm) -> None:
+    """What the farm says for the terminal reads as such; what people wrote stays text."""
+    parts = browser.application.jinja_env.get_template("_parts.html").module
+    assert parts.coded("Do `farm <up>`, then wait.") == (
+        "Do <code>farm &lt;up&gt;</code>, then wait."
+    )
+    assert parts.coded("a ` b") == "a ` b"
+    sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=1_500)
+    page = send(browser, "/quote", **FORM, session="small").text
+    assert "<code>farm session topup ses_" in page

@@ -10,6 +10,7 @@ from flask import make_response, redirect, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
+from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.ids import new_id
@@ -150,6 +151,7 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
     house = farm()
     priced = _priced(form)
     form = priced["form"]
+    cards = tuple(house.catalog.cards.values())
     card = house.catalog.cards.get(form["model"], house.catalog.default)
     page = render_template(
         "studio.html",
@@ -157,9 +159,10 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
         **off_hub(rooms.recent, me()),
         card=card,
         profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
-        models=tuple(house.catalog.cards.values()),
-        most_upscale=max((each.most_upscale for each in house.catalog.cards.values()), default=1),
-        painters=[each.title for each in house.catalog.cards.values() if each.takes_image],
+        models=cards,
+        most_upscale=max((each.most_upscale for each in cards), default=1),
+        upscalers=[_short(each) for each in cards if each.most_upscale > 1],
+        painters=[_short(each) for each in cards if each.takes_image],
         sizes=_sizes(card.native, card.output),
         max_prompt_chars=settings().max_prompt_chars,
         request_key=new_id("ask", house.clock()),
@@ -176,6 +179,11 @@ def _again(form: Form) -> str:
     asked = {name: value for name, value in {**form.values, **kept}.items() if value}
     home, query = url_for("pages.home"), urlencode(asked)
     return f"{home}?{query}" if 0 < len(query) <= MAX_QUERY_CHARS else home
+
+
+def _short(card: ModelCard) -> str:
+    """Return a model's title without what it says of itself."""
+    return card.title.partition(":")[0]
 
 
 def _sizes(native: Size, output: Size) -> list[str]:

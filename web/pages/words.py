@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from markupsafe import Markup, escape
-
 from orchestrator.states import JobState, PauseReason, UnitKind, Wish
 
 KILO: Final = 1024
@@ -121,17 +119,6 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def coded(text: str) -> Markup:
-    """Return a sentence with its `commands` set as code."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:  # an odd one is an apostrophe
-        return escape(text)
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
-        for index, part in enumerate(parts)
-    )
-
-
 def iso(at_ms: int) -> str:
     """Return a moment for `<time datetime>`."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -187,6 +174,5 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
     "plain": plain,
     "plain_seconds": plain_seconds,
     "sentence": sentence,
-    "coded": coded,
     "line_label": line_label,
 }
