@@ -108,6 +108,10 @@ WORKER = (
 
 PAGES = (
     "GET /",
+    "GET /books",
+    "GET /books.csv",
+    "GET /calibration",
+    "GET /calibration.csv",
     "GET /jobs/{job_id}",
     "GET /jobs/{job_id}/live",
     "GET /jobs/{job_id}/receipt.json",
@@ -118,6 +122,7 @@ PAGES = (
     "POST /jobs/{job_id}/{verb}",
     "POST /quote",
     "POST /sign-out",
+    "POST /top-ups",
 )
 """A signed-in browser's; everybody else is sent to the door."""
 
