@@ -29,6 +29,26 @@ def test_small_prices_keep_two_digits(microusd: int, text: str) -> None:
     assert words.price(microusd) == text
 
 
+def test_a_loss_has_its_sign_before_the_dollar() -> None:
+    """A margin may be negative, and as small as a price."""
+    assert [words.price(each) for each in (-30, -1_234_567)] == ["−$0.00003", "−$1.23"]
+
+
+def test_an_amount_for_a_form_is_exact_and_plain() -> None:
+    """What a button sends is read again: no separator of thousands, to the millisecond."""
+    assert [words.plain_seconds(each) for each in (1, 60_000, 3_600_001)] == [
+        "0.001",
+        "60",
+        "3600.001",
+    ]
+
+
+def test_a_sentence_begins_with_a_capital_and_keeps_the_rest() -> None:
+    """What a variant gives up is a label in a list, and a sentence on its button."""
+    assert words.sentence("the model XY") == "The model XY"
+    assert words.sentence("") == ""
+
+
 @pytest.mark.parametrize(
     ("ms", "text"),
     [
