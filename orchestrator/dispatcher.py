@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 
 from orchestrator import logs
 from orchestrator.courier import Courier
-from orchestrator.farm import Farm, check, reconcile
+from orchestrator.farm import Farm, reconcile
 from orchestrator.outbound import Door
 from orchestrator.settings import Settings, settings
 from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE
@@ -90,7 +90,7 @@ class Dispatcher:
             if lapsed:
                 log.warning("leases lapsed", count=lapsed)
         if self._is_due("check", CHECK_SECONDS):
-            for violation in check.violations(self.farm):
+            for violation in reconcile.look(self.farm):
                 log.error("invariant broken", violation=violation)
         if self._is_due("forget", FORGET_SECONDS):
             reconcile.forget(self.farm)

@@ -129,6 +129,7 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "operators.revoke_key": (Scope.READ, Scope.SUBMIT),
     "operators.rotate_key": (Scope.READ, Scope.SUBMIT),
     "operators.set_freeze": (Scope.ADMIN,),
+    "operators.show_checks": (Scope.ADMIN,),
     "operators.set_worker": (Scope.ADMIN,),
     "people.add": (Scope.ADMIN,),
     "people.listing": (Scope.ADMIN,),

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from orchestrator.cli.client import config, local
 from orchestrator.cli.worker import ROOT
-from orchestrator.errors import BadRequest
+from orchestrator.errors import BadRequest, FarmError
 from orchestrator.settings import Settings
 
 PYTHON: Final = (3, 11)
@@ -29,6 +29,13 @@ OTHER_VARIABLES: Final = frozenset({"FARM_PYTHON", "FARM_API_KEY"})
 DEVICE: Final = (
     "import json; from workers import devices; d = devices.discover();"
     "print(json.dumps([d.name, d.device_class, d.memory_mb, d.versions]))"
+)
+
+
+FAULTS_SHOWN: Final = 5
+FORGED: Final = (
+    "`farm freeze` stops all spending; keep a copy of the database, and compare it with a backup "
+    "(docs/operations.md)."
 )
 
 
@@ -63,6 +70,7 @@ def examine(*, fix: bool) -> list[Finding]:
         _device(),
         _rates(settings),
         *_models(settings),
+        *ledger_findings(settings),
     ]
 
 
@@ -199,6 +207,38 @@ def _rates(settings: Settings) -> Finding:
         "rate card",
         f"{now.version}, of {len(cards.cards)} in {settings.rates or 'the shipped file'}",
     )
+
+
+def ledger_findings(settings: Settings) -> Iterator[Finding]:
+    """Look at every chain and invariant of the farm's database; nothing in it is changed."""
+    from orchestrator import store, wiring
+    from orchestrator.farm import check
+
+    url = settings.sql_url
+    file = url.partition("sqlite:///")[2]
+    where = file or "the database of FARM_DATABASE_URL"
+    if file and not Path(file).exists():
+        yield _ok("ledger", f"none yet; {file} is made at the first start")
+        return
+    try:
+        if not store.is_current(url):
+            mend = "`farm up`, or web's next start, brings it up to date; then look again."
+            yield _warning("ledger", f"{where} has not this version's tables.", mend)
+            return
+        farm = wiring.farm_from(settings, upgrade=False)
+        try:
+            faults = check.violations(farm)
+        finally:
+            farm.store.close()  # type: ignore[attr-defined]  # only owners close
+    except FarmError as error:
+        yield _broken("ledger", f"{where}: {error.message}", error.next)
+        return
+    for fault in faults[:FAULTS_SHOWN]:
+        yield _broken("ledger", fault, FORGED)
+    if len(faults) > FAULTS_SHOWN:
+        yield _broken("ledger", f"And {len(faults) - FAULTS_SHOWN} more faults.", FORGED)
+    if not faults:
+        yield _ok("ledger", f"every chain and invariant holds in {where}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

@@ -99,6 +99,7 @@ def status(as_json: bool) -> int:
     try:
         told["workers"] = client.get("workers")["data"]
         told["queues"] = client.get("queues")["data"]
+        told["checks"] = client.get("checks")
     finally:
         client.close()
     if as_json:
@@ -177,3 +178,8 @@ def _show(told: dict[str, Any]) -> None:
     output.table(
         ("QUEUE", "#READY", "#LEASED", "#IDLE WORKERS"), depths, empty="All queues are empty."
     )
+    if faults := told["checks"]["first"]:
+        output.say(f"The books do not hold ({told['checks']['faults']} faults):")
+        for fault in faults:
+            output.say(f"  {fault}")
+        output.say("Next: `farm doctor` looks again and says what to do.")

@@ -23,7 +23,9 @@ def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
         seen = _look(tx)
+        open_doors = [f"I6: the trigger {name} is gone or off" for name in tx.missing_triggers()]
     return [
+        *open_doors,
         *_balances(seen),
         *_months(seen),
         *seen.chain_faults,

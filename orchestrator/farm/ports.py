@@ -97,6 +97,9 @@ class Transaction(Protocol):
     def queue_depths(self) -> list[tuple[str, str, int]]:
         """Return (queue, unit state, count)."""
 
+    def missing_triggers(self) -> list[str]:
+        """Return the triggers that keep the past as it is, and are gone or off."""
+
     def account_sums(self) -> dict[str, int]:
         """Return the balance of every ledger account."""
 

@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator import scheduler
-from orchestrator.farm import Farm, accounts, fleet, grants, months
+from orchestrator.farm import Farm, accounts, check, fleet, grants, months
 from orchestrator.farm.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.states import LeaseState, WorkerState
 
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_DAYS: Final = 7
+FAULTS_SHOWN: Final = 5
+"""Of a store's faults, those that are kept in words; the others are in the log."""
 
 
 def reconcile(farm: Farm) -> int:
@@ -92,6 +94,15 @@ def lead(farm: Farm, holder: str, seconds: float) -> bool:
             return False
         tx.set_fact("dispatcher", {"holder": holder, "until_ms": now + round(seconds * 1000)})
         return True
+
+
+def look(farm: Farm) -> list[str]:
+    """Return what does not hold in the whole store, and leave it where operators look."""
+    faults = check.violations(farm)
+    seen = {"at_ms": farm.clock(), "faults": len(faults), "first": faults[:FAULTS_SHOWN]}
+    with farm.store.write() as tx:
+        tx.set_fact("looked", seen)
+    return faults
 
 
 def forget(farm: Farm) -> int:

@@ -60,7 +60,7 @@ def open_store(url: str) -> Store:
 
 def migrate(url: str) -> None:
     """Bring the database to this version's tables. Safe to call at every start."""
-    if _is_current(url):
+    if is_current(url):
         return
     from alembic import command  # half a second to import, needed once per version
     from alembic.config import Config
@@ -78,10 +78,11 @@ def migrate(url: str) -> None:
         engine.dispose()
 
 
-def _is_current(url: str) -> bool:
+def is_current(url: str) -> bool:
+    """Tell whether a database has this version's tables; nothing is changed."""
     engine = make_engine(url)
     try:
-        with engine.connect().execution_options(reads=True) as connection:
+        with explained(), engine.connect().execution_options(reads=True) as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return False
             found = connection.scalar(text("SELECT version_num FROM alembic_version"))

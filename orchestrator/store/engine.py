@@ -51,6 +51,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "recursive_triggers = ON",  # else REPLACE deletes a row that may not be deleted
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

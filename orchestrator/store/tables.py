@@ -510,7 +510,8 @@ facts: Final = Table(
     Column("name", String(40), primary_key=True),
     _json("value"),
 )
-"""The farm's own few facts: `epoch`, `frozen`, `dispatcher` (who holds the lock, until when)."""
+"""The farm's own few facts: `epoch`, `frozen`, `month`, `dispatcher` (who holds the lock, until
+when), `looked` (what the newest look at the whole store found)."""
 
 TABLES: Final[dict[type[Any], Table]] = {
     model.Account: accounts,

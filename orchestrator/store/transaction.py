@@ -22,6 +22,7 @@ from orchestrator.model import Delivery, Json, Lease, Person, Sample, Unit
 from orchestrator.states import DeliveryState, HookState, UnitState, WorkerState
 from orchestrator.store import tables
 from orchestrator.store.books import Books
+from orchestrator.store.guards import Guards
 from orchestrator.store.statements import (
     FACTS,
     LAPSED_LEASES,
@@ -56,7 +57,7 @@ def _noun(cls: type[T], row: Any) -> T:
     return cls(**facts)
 
 
-class Transaction(Turns, Books):
+class Transaction(Turns, Books, Guards):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:

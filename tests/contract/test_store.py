@@ -3,21 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pysqlite3.dbapi2 as sqlite
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import store as store_package
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, keys, opening, sessions
+from orchestrator.farm import Farm, fleet, keys, opening, sessions
 from orchestrator.model import Session
 from orchestrator.states import KeyKind
-from orchestrator.store import Store, migrate
+from orchestrator.store import Store, migrate, open_store
 from orchestrator.store.tables import metadata
-from tests.factories import account_id
+from tests.factories import Clock, account_id, make_farm
 
 
 def test_migrations_lead_to_the_tables(store: Store) -> None:
@@ -51,6 +52,27 @@ def test_an_entry_cannot_be_changed(store: Store, farm: Farm, change: str) -> No
     """I6: a trigger refuses to change or delete what the ledger says."""
     with pytest.raises(DBAPIError, match="never changed"), store.engine.begin() as connection:
         connection.execute(text(change))
+
+
+@pytest.mark.parametrize(
+    ("table", "fresh"), [("entries", "number"), ("entries", "id"), ("deeds", "at_ms")]
+)
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_row_cannot_be_replaced(
+    sqlite_url: str, clock: Clock, table: str, fresh: str, ours: bool
+) -> None:
+    """SQLite's INSERT OR REPLACE deletes what it meets: refused to us, and to any other client."""
+    store = open_store(sqlite_url)
+    fleet.freeze(make_farm(store, clock), frozen=False)  # opened with an entry; this is a deed
+    store.close()
+    engine = store.engine if ours else create_engine(sqlite_url, module=sqlite)
+    with engine.connect() as connection:
+        row = dict(connection.execute(text(f"SELECT * FROM {table} LIMIT 1")).mappings().one())
+    row[fresh] = "new" if fresh == "id" else 7
+    names = ", ".join(f":{name}" for name in row)
+    with pytest.raises(DBAPIError, match="never changed"), engine.begin() as connection:
+        connection.execute(text(f"INSERT OR REPLACE INTO {table} VALUES ({names})"), row)
+    engine.dispose()
 
 
 def test_a_row_that_changed_meanwhile_is_not_overwritten(farm: Farm) -> None:

@@ -85,6 +85,7 @@ ADMIN = (
     "GET /api/v1/accounts",
     "GET /api/v1/accounts/{account_id}",
     "GET /api/v1/audit",
+    "GET /api/v1/checks",
     "GET /api/v1/people",
     "POST /api/v1/people",
     "PUT /api/v1/people/{person_id}/password",

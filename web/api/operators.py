@@ -94,6 +94,13 @@ def set_freeze(body: FreezeBody) -> Response:
     return jsonify(frozen=body.frozen)
 
 
+@bp.get("/checks", responses={200: View})
+def show_checks() -> Response:
+    """Say when the whole store was last looked at, and what did not hold then."""
+    seen = off_hub(fleet.looked, farm())
+    return jsonify(at=views.when(seen["at_ms"]), faults=seen["faults"], first=seen["first"])
+
+
 @bp.get("/audit", responses={200: Listed})
 def audit(query: DeedsQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""

@@ -444,6 +444,17 @@ def upgrade() -> None:
                 f"CREATE TRIGGER deeds_no_{change.lower()} BEFORE {change} ON deeds "
                 "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
             )
+        # INSERT OR REPLACE deletes what it meets, and fires no trigger of deletion by itself.
+        op.execute(
+            "CREATE TRIGGER entries_no_replace BEFORE INSERT ON entries WHEN EXISTS (SELECT 1 "
+            "FROM entries WHERE id = NEW.id OR (session_id, number) = (NEW.session_id, NEW.number)) "
+            "BEGIN SELECT RAISE(ABORT, 'ledger entries are never changed'); END"
+        )
+        op.execute(
+            "CREATE TRIGGER deeds_no_replace BEFORE INSERT ON deeds "
+            "WHEN EXISTS (SELECT 1 FROM deeds WHERE id = NEW.id) "
+            "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
+        )
     else:
         op.execute(
             "CREATE FUNCTION refuse_entry_change() RETURNS trigger LANGUAGE plpgsql AS "

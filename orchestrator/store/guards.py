@@ -1,0 +1,36 @@
+"""The triggers that keep the ledger and the log of deeds append-only: are they there?"""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+TRIGGERS: Final = {
+    "sqlite": tuple(
+        f"{table}_no_{verb}"
+        for table in ("entries", "deeds")
+        for verb in ("update", "delete", "replace")
+    ),
+    "postgresql": ("entries_unchanged", "deeds_unchanged"),
+}
+"""By database, as its migration makes them."""
+
+_THERE: Final = {
+    "sqlite": text("SELECT name FROM sqlite_master WHERE type = 'trigger'"),
+    "postgresql": text(
+        "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') "
+        "AND tgrelid IN ('entries'::regclass, 'deeds'::regclass)"
+    ),
+}
+"""A trigger of Postgres may be there and be turned off."""
+
+
+class Guards:
+    """What a transaction knows of the database's own rules."""
+
+    connection: Connection
+
+    def missing_triggers(self) -> list[str]:
+        """Return the triggers that should refuse a change of the past, and are gone or off."""
+        database = self.connection.dialect.name
+        there = set(self.connection.scalars(_THERE[database]))
+        return [name for name in TRIGGERS[database] if name not in there]
