@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json, connected, server
+from orchestrator.cli.client import Json, connected, part, server
 
 ACCOUNT = click.argument("account_id", metavar="ACCOUNT")
 
@@ -49,7 +49,7 @@ def ls(server: str | None, as_json: bool) -> None:
 def show(account_id: str | None, server: str | None, as_json: bool) -> None:
     """Show an account, your own where none is named."""
     with connected(server) as client:
-        row = client.get(f"accounts/{account_id}" if account_id else "account")
+        row = client.get(f"accounts/{part(account_id)}" if account_id is not None else "account")
     _print(row, as_json=as_json)
 
 
@@ -73,7 +73,7 @@ def create(name: str, plan: str, server: str | None, as_json: bool) -> None:
 def set_plan(account_id: str, plan: str, server: str | None, as_json: bool) -> None:
     """Give ACCOUNT another PLAN, or `none`. It counts from the next lease on."""
     with connected(server) as client:
-        row = client.put(f"accounts/{account_id}/plan", {"plan": plan})
+        row = client.put(f"accounts/{part(account_id)}/plan", {"plan": plan})
     _print(row, as_json=as_json)
 
 

@@ -92,7 +92,9 @@ class Client:
         while True:
             try:
                 answer = self._send(
-                    "GET", f"{API}/jobs/{job_id}", headers={"If-None-Match": etag} if etag else {}
+                    "GET",
+                    f"{API}/jobs/{part(job_id)}",
+                    headers={"If-None-Match": etag} if etag else {},
                 )
             except Unavailable:
                 if time.monotonic() > until:
@@ -194,7 +196,13 @@ class Client:
 
 
 def part(name: str) -> str:
-    """Return a name that somebody chose as one part of an address."""
+    """Return an id or name that somebody typed as one part of an address.
+
+    Raises:
+        NotFound: it would be another part, or none: whatever is called so has no address.
+    """
+    if name in ("", ".", "..") or "/" in name:
+        raise NotFound(f"Nothing has the id {name!r}.")
     return quote(name.encode("utf-8", "surrogateescape"), safe="")
 
 

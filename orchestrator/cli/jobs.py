@@ -58,7 +58,7 @@ def ls(
 def show(job_id: str, server: str | None, as_json: bool) -> None:
     """Show a job."""
     with connected(server) as client:
-        job = client.get(f"jobs/{job_id}")
+        job = client.get(f"jobs/{part(job_id)}")
     _print(job, as_json=as_json)
 
 
@@ -90,7 +90,7 @@ def _wish(verb: str, line: str) -> None:
     @output.as_json
     def command(job_id: str, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            job = client.post(f"jobs/{job_id}/{verb}")
+            job = client.post(f"jobs/{part(job_id)}/{verb}")
         _print(job, as_json=as_json)
 
 
@@ -106,7 +106,7 @@ _wish("cancel", "Cancel a job; what it used is charged, what it held is free aga
 def rerun(job_id: str, server: str | None, as_json: bool) -> None:
     """Submit a job's request again, with the same seed; it costs again."""
     with connected(server) as client:
-        job = client.post("jobs", rendering.rerun_body(client.get(f"jobs/{job_id}")))
+        job = client.post("jobs", rendering.rerun_body(client.get(f"jobs/{part(job_id)}")))
     _print(job, as_json=as_json)
     output.say(f"Next: farm jobs watch {job['id']}")
 
@@ -118,7 +118,7 @@ def rerun(job_id: str, server: str | None, as_json: bool) -> None:
 def rm(job_id: str, server: str | None, as_json: bool) -> None:
     """Delete an ended job and its files; its ledger entries stay."""
     with connected(server) as client:
-        client.delete(f"jobs/{job_id}")
+        client.delete(f"jobs/{part(job_id)}")
     if as_json:
         output.document({"id": job_id, "deleted": True})
     output.say("Deleted.")
@@ -138,10 +138,10 @@ def download(
     """Fetch a finished job's video, poster or contact sheet and print the path."""
     ending = "mp4" if what == "video" else "jpg"
     with connected(server) as client:
-        job = client.get(f"jobs/{job_id}")
+        job = client.get(f"jobs/{part(job_id)}")
         path = rendering.checked_target(target or Path(f"{job['id']}.{ending}"))
         promised = job["artifacts"].get(what, {})
-        client.fetch(f"/api/v1/jobs/{job_id}/{what}", path, promised.get("sha256"))
+        client.fetch(f"/api/v1/jobs/{part(job_id)}/{what}", path, promised.get("sha256"))
     if as_json:
         output.document({**job, "output": str(path)})
     else:
@@ -158,11 +158,11 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
     """Show what each unit measured and cost, and what was not charged."""
     with connected(server) as client:
         if as_csv:
-            output.echo(client.sheet(f"jobs/{job_id}/receipt"), nl=False)
+            output.echo(client.sheet(f"jobs/{part(job_id)}/receipt"), nl=False)
             return 0
         if check:
-            return _verified(client.get(f"jobs/{job_id}/receipt/audit"), as_json=as_json)
-        told = client.get(f"jobs/{job_id}/receipt")
+            return _verified(client.get(f"jobs/{part(job_id)}/receipt/audit"), as_json=as_json)
+        told = client.get(f"jobs/{part(job_id)}/receipt")
     if as_json:
         output.document(told)
         return 0

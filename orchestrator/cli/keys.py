@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import connected, server
+from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.usage import span
 
 
@@ -72,7 +72,7 @@ def create(
 def rotate(key_id: str, keep: float, server: str | None, as_json: bool) -> None:
     """Make a key that takes another one's place, and print it, this once."""
     with connected(server) as client:
-        row = client.post(f"keys/{key_id}/rotate", {"keep_seconds": keep})
+        row = client.post(f"keys/{part(key_id)}/rotate", {"keep_seconds": keep})
     if as_json:
         output.document(row)
         return
@@ -87,7 +87,7 @@ def rotate(key_id: str, keep: float, server: str | None, as_json: bool) -> None:
 def revoke(key_id: str, server: str | None, as_json: bool) -> None:
     """End a key at once."""
     with connected(server) as client:
-        row = client.delete(f"keys/{key_id}")
+        row = client.delete(f"keys/{part(key_id)}")
     if as_json:
         output.document(row)
     output.say("Revoked.")

@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import connected, server
+from orchestrator.cli.client import connected, part, server
 
 
 @click.group()
@@ -47,7 +47,7 @@ def ls(server: str | None, as_json: bool) -> None:
 def show(model_id: str, server: str | None, as_json: bool) -> None:
     """Show a model: its limits, its words, its scores."""
     with connected(server) as client:
-        row = client.get(f"models/{model_id}")
+        row = client.get(f"models/{part(model_id)}")
     if as_json:
         output.document(row)
         return

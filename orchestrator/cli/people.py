@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import connected, server
+from orchestrator.cli.client import connected, part, server
 from orchestrator.model import Json
 
 PASSWORD = click.option(
@@ -73,7 +73,7 @@ def add(
 def rm(person_id: str, server: str | None, as_json: bool) -> None:
     """Let somebody sign in no more; their browsers are signed out."""
     with connected(server) as client:
-        client.delete(f"people/{person_id}")
+        client.delete(f"people/{part(person_id)}")
     if as_json:
         output.document({"id": person_id})
     output.say("Removed.")
@@ -87,7 +87,7 @@ def rm(person_id: str, server: str | None, as_json: bool) -> None:
 def password(person_id: str, password: str, server: str | None, as_json: bool) -> None:
     """Give somebody another password; their browsers are signed out."""
     with connected(server) as client:
-        row = client.put(f"people/{person_id}/password", {"password": password})
+        row = client.put(f"people/{part(person_id)}/password", {"password": password})
     if as_json:
         output.document(row)
     output.say("Changed.")

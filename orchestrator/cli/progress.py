@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from orchestrator import plain
-from orchestrator.cli.client import Client, Json
+from orchestrator.cli.client import Client, Json, part
 from orchestrator.cli.output import say, seconds
 
 POLL_SECONDS: Final = 0.4
@@ -108,7 +108,7 @@ def _room(client: Client, job: Json) -> float | None:
     """Return the GPU-seconds a job without a cap may use: its own and its session's free ones."""
     if job["usage"].get("max_gpu_seconds") is not None or job["state"] in ENDED:
         return None
-    free: float = client.get(f"sessions/{job['session_id']}")["available_gpu_seconds"]
+    free: float = client.get(f"sessions/{part(job['session_id'])}")["available_gpu_seconds"]
     return free + float(job["usage"]["gpu_seconds"]) + float(job["usage"]["held_gpu_seconds"])
 
 

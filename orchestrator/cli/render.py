@@ -13,7 +13,7 @@ from typing import Any, Final
 import rich_click as click
 
 from orchestrator.cli import output, progress
-from orchestrator.cli.client import Client, Json, connected, server
+from orchestrator.cli.client import Client, Json, connected, part, server
 from orchestrator.errors import BadRequest
 from orchestrator.states import OnExhausted
 
@@ -360,12 +360,12 @@ def cancelled(client: Client, job: Json) -> Json:
 
     until = time.monotonic() + CANCEL_SECONDS
     try:
-        job = client.post(f"jobs/{job['id']}/cancel")
+        job = client.post(f"jobs/{part(job['id'])}/cancel")
     except output.Problem:  # it ended first
-        return dict(client.get(f"jobs/{job['id']}"))
+        return dict(client.get(f"jobs/{part(job['id'])}"))
     while job["state"] not in progress.ENDED and time.monotonic() < until:
         time.sleep(progress.POLL_SECONDS)
-        job = client.get(f"jobs/{job['id']}")
+        job = client.get(f"jobs/{part(job['id'])}")
     return job
 
 

@@ -3,7 +3,7 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json, connected, server
+from orchestrator.cli.client import Json, connected, part, server
 
 WEBHOOK = click.argument("webhook_id", metavar="WEBHOOK")
 
@@ -53,7 +53,7 @@ def create(url: str, events: tuple[str, ...], server: str | None, as_json: bool)
 def rotate(webhook_id: str, server: str | None, as_json: bool) -> None:
     """Print a new secret; the old one signs beside it for a day."""
     with connected(server) as client:
-        row = client.post(f"webhooks/{webhook_id}/rotate")
+        row = client.post(f"webhooks/{part(webhook_id)}/rotate")
     if as_json:
         output.document(row)
         return
@@ -68,7 +68,7 @@ def rotate(webhook_id: str, server: str | None, as_json: bool) -> None:
 def enable(webhook_id: str, server: str | None, as_json: bool) -> None:
     """Send to a webhook again that had answered 410 Gone."""
     with connected(server) as client:
-        row = client.post(f"webhooks/{webhook_id}/enable")
+        row = client.post(f"webhooks/{part(webhook_id)}/enable")
     if as_json:
         output.document(row)
     output.say("Enabled. What failed meanwhile: `farm webhooks deliveries`.")
@@ -81,7 +81,7 @@ def enable(webhook_id: str, server: str | None, as_json: bool) -> None:
 def test(webhook_id: str, server: str | None, as_json: bool) -> None:
     """Send a message of the kind webhook.test."""
     with connected(server) as client:
-        row = client.post(f"webhooks/{webhook_id}/test")
+        row = client.post(f"webhooks/{part(webhook_id)}/test")
     if as_json:
         output.document(row)
     output.say(f"{row['id']} is on its way: `farm webhooks deliveries {webhook_id}`.")
@@ -93,7 +93,7 @@ def test(webhook_id: str, server: str | None, as_json: bool) -> None:
 def delete(webhook_id: str, server: str | None) -> None:
     """Send nothing more to a webhook."""
     with connected(server) as client:
-        client.delete(f"webhooks/{webhook_id}")
+        client.delete(f"webhooks/{part(webhook_id)}")
     output.say("Deleted.")
 
 
@@ -105,7 +105,7 @@ def delete(webhook_id: str, server: str | None) -> None:
 def deliveries(webhook_id: str, limit: int, server: str | None, as_json: bool) -> None:
     """Show what a webhook was sent and what came of it, newest first."""
     with connected(server) as client:
-        rows = client.every(f"webhooks/{webhook_id}/deliveries", limit=limit)
+        rows = client.every(f"webhooks/{part(webhook_id)}/deliveries", limit=limit)
     if as_json:
         output.document({"data": rows})
         return
@@ -134,7 +134,7 @@ def deliveries(webhook_id: str, limit: int, server: str | None, as_json: bool) -
 def replay(webhook_id: str, delivery_id: str, server: str | None, as_json: bool) -> None:
     """Send a message again, under the same id."""
     with connected(server) as client:
-        row = client.post(f"webhooks/{webhook_id}/deliveries/{delivery_id}/replay")
+        row = client.post(f"webhooks/{part(webhook_id)}/deliveries/{part(delivery_id)}/replay")
     if as_json:
         output.document(row)
     output.say("It is on its way.")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, config, connected, local, server
+from orchestrator.cli.client import Client, config, connected, local, part, server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -114,7 +114,7 @@ def admit(worker_id: str, server: str | None, as_json: bool) -> None:
 
 def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> None:
     with connected(server) as client:
-        row = client.post(f"workers/{worker_id}/{verb}")
+        row = client.post(f"workers/{part(worker_id)}/{verb}")
     if as_json:
         output.document(row)
     else:
