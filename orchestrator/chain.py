@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from orchestrator.model import Entry, Json, Session
+from orchestrator.model import Entry, Lease, Session
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -27,9 +27,9 @@ def digest(entry: Entry) -> str:
         entry.at_ms,
         entry.kind.value,
         entry.session_id,
-        entry.job_id,
-        entry.lease_id,
-        entry.month_id,
+        entry.job_id or "",
+        entry.lease_id or "",
+        entry.month_id or "",
         entry.gpu_ms,
         entry.debit,
         entry.credit,
@@ -41,9 +41,25 @@ def digest(entry: Entry) -> str:
     return _sha256(facts)
 
 
-def receipt_digest(receipt: Json) -> str:
-    """Return the SHA-256 of what a worker reported of a lease: its JSON, keys sorted."""
-    return _sha256(receipt)
+def lease_digest(lease: Lease) -> str:
+    """Return the SHA-256 of a lease as it ended: whose it was, what came of it, the report.
+
+    Its line of a receipt says the same; docs/ledger.md lists the items of this array too.
+    """
+    facts = (
+        lease.id,
+        lease.unit_id,
+        lease.kind.value,
+        lease.worker_id,
+        lease.worker_name,
+        lease.device,
+        lease.device_class,
+        lease.fence,
+        (lease.outcome or lease.state).value,
+        lease.frames_done,
+        lease.receipt,
+    )
+    return _sha256(facts)
 
 
 def chained(session: Session, entry: Entry) -> tuple[Session, Entry]:

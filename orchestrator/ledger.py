@@ -3,17 +3,8 @@
 Each function takes the session (and job) as they are and returns them as they become,
 with the entry that says so. Nobody else changes `limit`, `held` or `spent`.
 
-The accounts of the double entry:
-
-| account | its balance is |
-| --- | --- |
-| `issued` | minus everything any session was ever given |
-| `available:<session>` | what a new hold may take |
-| `held:<job>` | what the job's hold still has |
-| `spent:<session>` | what was settled |
-| `alert` | always 0: alerts are written down, and move nothing |
-| `worked` | minus the device time nobody paid |
-| `farm_loss` | the device time nobody paid |
+The accounts of the double entry stand in docs/ledger.md. An entry moves GPU-ms between two of
+them; one with a price moves money between two others too, which `money` derives from it.
 """
 
 import math
@@ -33,6 +24,28 @@ class Movement:
     session: Session
     job: Job | None
     entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What an entry moves of money: whole micro-USD from the `debit` to the `credit` account."""
+
+    debit: str
+    credit: str
+    microusd: int
+
+
+def money(entry: Entry) -> Money | None:
+    """Return the second leg of an entry; None where it has no price.
+
+    A settlement's price goes from what its session owes to what the farm earned, a refund's the
+    way back. No row is written for it: the price and its rate card are under the entry's digest.
+    """
+    owed = f"receivable:{entry.session_id}"
+    price = entry.price_microusd
+    if price < 0:
+        return Money(debit="revenue", credit=owed, microusd=-price)
+    return Money(debit=owed, credit="revenue", microusd=price) if price else None
 
 
 def give(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int, top_up: bool) -> Movement:

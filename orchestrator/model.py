@@ -506,6 +506,10 @@ class Lease:
     job_id: str
     session_id: str
     worker_id: str
+    worker_name: str
+    device: str
+    device_class: str
+    """These three as they were at the grant: a worker may come back as another."""
     kind: UnitKind
     lane: Lane = Lane.WEIGHT
     """By which rule it was granted."""
@@ -602,7 +606,7 @@ class Entry:
     rates: str = ""
     """Version of that rate card."""
     receipt_sha256: str = ""
-    """Of the lease's receipt (`chain.receipt_digest`), where one was reported."""
+    """Of its lease as that ended, with what was reported of it (`chain.lease_digest`)."""
     number: int = 0
     """In its session's chain, from 1."""
     previous_sha256: str = ""

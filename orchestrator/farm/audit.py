@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator import chain
 from orchestrator.chain import Fault
 from orchestrator.farm import Farm, jobs
-from orchestrator.model import Entry, Job, Json, Lease, Session, Worker
+from orchestrator.model import Entry, Job, Json, Lease, Session
 from orchestrator.states import EntryKind
 
 _INTO_HOLD = frozenset({EntryKind.PLACE, EntryKind.EXTEND})
@@ -28,7 +28,6 @@ class _Bill:
     job: Job
     chain: Sequence[Entry]
     leases: Sequence[Lease]
-    workers: dict[str, Worker]
 
     @property
     def entries(self) -> list[Entry]:
@@ -45,13 +44,11 @@ def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
         session = tx.get(Session, job.session_id)
         assert session, "rows are never deleted"
         leases = tx.find(Lease, job_id=job_id)
-        workers = tx.find(Worker, id=tuple({lease.worker_id for lease in leases}))
         bill = _Bill(
             session=session,
             job=job,
             chain=tx.find(Entry, session_id=session.id),
             leases=leases,
-            workers={worker.id: worker for worker in workers},
         )
     fault = chain.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
     return {
@@ -87,10 +84,11 @@ def _faults(farm: Farm, bill: _Bill) -> Iterator[Fault]:
 
 def _sums(bill: _Bill) -> Iterator[Fault]:
     """Go through the job's entries as they were written; its hold is never below nothing."""
-    held = spent = 0
+    held = spent = refunded = 0
     for entry in bill.entries:
         held += entry.gpu_ms * ((entry.kind in _INTO_HOLD) - (entry.kind in _OUT_OF_HOLD))
         spent += entry.gpu_ms * _CHARGED.get(entry.kind, 0)
+        refunded += entry.gpu_ms * (entry.kind is EntryKind.REFUND)
         if held < 0:
             yield Fault(entry=entry, why="it takes more out of the hold than was in it")
     if (held, spent) != (bill.job.held_gpu_ms, bill.job.spent_gpu_ms):
@@ -98,6 +96,11 @@ def _sums(bill: _Bill) -> Iterator[Fault]:
             entry=None,
             why=f"the job says {bill.job.spent_gpu_ms} GPU-ms spent and {bill.job.held_gpu_ms} "
             f"held, its entries {spent} and {held}",
+        )
+    if refunded != bill.job.refunded_gpu_ms:
+        yield Fault(
+            entry=None,
+            why=f"the job says {bill.job.refunded_gpu_ms} GPU-ms refunded, its entries {refunded}",
         )
 
 
@@ -122,9 +125,12 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
                 yield Fault(entry=entry, why="it gives back another amount than was settled")
         else:
             (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
-        reported = chain.receipt_digest(lease.receipt) if lease.receipt else ""
-        if entry.receipt_sha256 != reported:
-            yield Fault(entry=entry, why="what its worker reported was changed since")
+        if entry.receipt_sha256 != chain.lease_digest(lease):
+            yield Fault(
+                entry=entry,
+                why="its lease was changed since: its worker, device, attempt, outcome or frames, "
+                "or what was reported",
+            )
     for lease in bill.leases:
         said = (lease.settled_gpu_ms, lease.lost_gpu_ms)
         if said != (settled[lease.id], lost[lease.id]):
@@ -137,7 +143,7 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
 
 def _prices(farm: Farm, bill: _Bill) -> Iterator[Fault]:
     """Compute every price anew by the rate card that its entry names."""
-    devices = {lease.id: bill.workers[lease.worker_id].device_class for lease in bill.leases}
+    devices = {lease.id: lease.device_class for lease in bill.leases}
     for entry in bill.entries:
         sign = _CHARGED.get(entry.kind)
         if sign is None:

@@ -115,7 +115,7 @@ class Books:
         if sink := ledger.sink_gpu_ms(self.session):
             self.move(ledger.take(self.session, sink, **self.stamp()))
 
-    def settle(self, lease: Lease, gpu_ms: int, device_class: str) -> None:
+    def settle(self, lease: Lease, gpu_ms: int) -> None:
         """Spend what a lease measured, at the price of its device."""
         card = self.farm.rates.at(self.now_ms)
         self.move(
@@ -125,9 +125,9 @@ class Books:
                 gpu_ms,
                 lease_id=lease.id,
                 **self.stamp(),
-                price_microusd=card.price_microusd(gpu_ms, device_class),
+                price_microusd=card.price_microusd(gpu_ms, lease.device_class),
                 rates=card.version,
-                receipt_sha256=_reported(lease),
+                receipt_sha256=chain.lease_digest(lease),
             )
         )
 
@@ -153,10 +153,6 @@ class Books:
                 lease_id=lease.id,
                 **self.stamp(),
                 note=note,
-                receipt_sha256=_reported(lease),
+                receipt_sha256=chain.lease_digest(lease),
             )
         )
-
-
-def _reported(lease: Lease) -> str:
-    return chain.receipt_digest(lease.receipt) if lease.receipt else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orchestrator import chain
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, check_money
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Month, Session, Unit, indices
 from orchestrator.states import RUNNABLE, EntryKind, JobState, LeaseState, UnitKind, UnitState
@@ -23,6 +23,7 @@ def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
         seen = _look(tx)
+        money = list(check_money.faults(farm, tx, seen.till))
         open_doors = [f"I6: the trigger {name} is gone or off" for name in tx.missing_triggers()]
     return [
         *open_doors,
@@ -32,6 +33,7 @@ def violations(farm: Farm) -> list[str]:
         *_leases(seen),
         *_devices(seen),
         *_jobs(seen),
+        *money,
     ]
 
 
@@ -53,6 +55,7 @@ class _Seen:
     """Settled by lease; the next: how many times."""
     times: Counter[str | None] = field(default_factory=Counter)
     chain_faults: list[str] = field(default_factory=list)
+    till: check_money.Till = field(default_factory=check_money.Till)
 
 
 def _look(tx: Transaction) -> _Seen:
@@ -92,6 +95,7 @@ def _chain(session: Session, entries: Sequence[Entry]) -> Iterator[str]:
 
 def _add_up(seen: _Seen, entries: Sequence[Entry]) -> None:
     for entry in entries:
+        seen.till.add(entry)
         seen.sums[entry.credit] += entry.gpu_ms
         seen.sums[entry.debit] -= entry.gpu_ms
         if entry.kind in (EntryKind.SETTLE, EntryKind.REFUND):

@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from typing import Any
 
+from orchestrator import chain
 from orchestrator.farm import Farm, jobs
-from orchestrator.model import Entry, Json, Lease, Unit, Worker
+from orchestrator.model import Entry, Json, Lease, Unit
 from orchestrator.states import EntryKind, LeaseState
 
 
@@ -17,15 +18,11 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
     with farm.store.read() as tx:
         leases = tx.find(Lease, job_id=job_id)
         units = {unit.id: unit for unit in tx.find(Unit, job_id=job_id)}
-        workers = {w.id: w for w in tx.find(Worker, id=tuple({le.worker_id for le in leases}))}
         entries = tx.find(Entry, job_id=job_id)
     by_lease: defaultdict[str | None, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_lease[entry.lease_id].append(entry)
-    lines = [
-        _line(lease, units[lease.unit_id], workers[lease.worker_id], by_lease[lease.id])
-        for lease in leases
-    ]
+    lines = [_line(lease, units[lease.unit_id], by_lease[lease.id]) for lease in leases]
     energies = [line["energy_mj"] for line in lines if line["energy_mj"] is not None]
     by_kind: Counter[str] = Counter()
     not_charged: Counter[str] = Counter()
@@ -57,7 +54,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
     }
 
 
-def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dict[str, Any]:
+def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
     """Return one lease; what it cost and what it did not is what its entries say."""
     measured = lease.receipt or {}
     outcome = lease.outcome.value if lease.outcome else lease.state.value
@@ -71,9 +68,10 @@ def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dic
         "stride": unit.stride,
         "frames": lease.frames_done,
         "attempt": lease.fence,
-        "worker": worker.name,
-        "device": worker.device,
-        "device_class": worker.device_class,
+        "worker_id": lease.worker_id,
+        "worker": lease.worker_name,
+        "device": lease.device,
+        "device_class": lease.device_class,
         "outcome": "running" if lease.state is LeaseState.OPEN else outcome,
         "gpu_ms": lease.settled_gpu_ms - refunded,
         "lost_gpu_ms": lease.lost_gpu_ms + refunded,
@@ -83,4 +81,6 @@ def _line(lease: Lease, unit: Unit, worker: Worker, entries: list[Entry]) -> dic
         "energy_mj": measured.get("energy_mj"),
         "frame_sha256": measured.get("frame_sha256", []),
         "message": measured.get("message", ""),
+        "report": lease.receipt,
+        "receipt_sha256": None if lease.state is LeaseState.OPEN else chain.lease_digest(lease),
     }

@@ -146,7 +146,7 @@ def _resolve(
             resolved_at_ms=now_ms,
         ),
     )
-    case.settle(lease, charge.settled_gpu_ms, worker.device_class)
+    case.settle(lease, charge.settled_gpu_ms)
     scheduling.settled(case, unit, lease)
     alerts.look(case)
     for gpu_ms, why in charge.losses:

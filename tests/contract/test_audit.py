@@ -1,12 +1,14 @@
 """Bills that anyone can check: receipts recomputed from the ledger, and every way to bend one."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
+from orchestrator import ledger
 from orchestrator.farm import Farm, audit, check, receipts, sessions, work
-from orchestrator.model import Entry, Job, Json, Session
+from orchestrator.model import Entry, Job, Json, Session, Worker
 from orchestrator.rates import RateCard, Rates
 from orchestrator.states import Cause, EntryKind, Outcome
 from orchestrator.store import Store
@@ -174,9 +176,120 @@ def test_a_changed_report_is_named(farm: Farm, clock: Clock, store: Store) -> No
         id=settled[1].lease_id,
     )
     found = fault(farm, job)
-    assert "reported" in found["why"]
+    assert "what was reported" in found["why"]
     of_lease = [e.id for e in entries(farm, job) if e.lease_id == settled[1].lease_id]
     assert found["entry_id"] == of_lease[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "fence = fence + 7",
+        "frames_done = frames_done + 1",
+        "outcome = 'stopped'",
+        "worker_id = :other",
+        "worker_name = 'somebody'",
+        "device = 'cuda:0'",
+        "device_class = 'nvidia-t4'",
+        "kind = 'encode'",
+    ],
+)
+@pytest.mark.parametrize("kind", [EntryKind.SETTLE, EntryKind.LOSS])
+def test_a_changed_lease_is_named(
+    farm: Farm, clock: Clock, store: Store, kind: EntryKind, change: str
+) -> None:
+    """Whose a lease was, on what, in which attempt and to what end stands under its entries."""
+    job = bill(farm, clock)
+    other = Hand(farm, clock, name="other").id
+    victim = next(e for e in entries(farm, job) if e.kind is kind and e.gpu_ms != 12)
+    values = {"id": victim.lease_id} | ({"other": other} if ":other" in change else {})
+    tamper(store, f"UPDATE leases SET {change} WHERE id = :id", **values)
+    found = fault(farm, job)
+    assert "its lease was changed" in found["why"]
+    of_lease = [e.id for e in entries(farm, job) if e.lease_id == victim.lease_id]
+    assert found["entry_id"] == of_lease[0]
+
+
+def test_a_worker_that_comes_back_as_another_changes_no_bill(farm: Farm, clock: Clock) -> None:
+    """A receipt names the device as it was: a new name or class leaves bill and price alone."""
+    job = bill(farm, clock)
+    before = receipts.receipt(farm, None, job.id)
+    with farm.store.write() as tx:
+        for worker in tx.find(Worker):
+            tx.save(worker, replace(worker, name="renamed", device_class="nvidia-t4"))
+    assert receipts.receipt(farm, None, job.id) == before
+    assert audit.verify(farm, None, job.id)["ok"]
+    assert check.violations(farm) == []
+
+
+def broken_bill(farm: Farm, clock: Clock) -> Job:
+    """Return a job that the farm could not finish: what it was charged was given back."""
+    job = submit(farm)
+    hands = [Hand(farm, clock, name=name) for name in ("one", "two")]
+    order = hands[0].claim()
+    assert order
+    hands[0].done(order, 12)
+    for attempt in range(farm.terms.max_attempts):
+        hand = hands[attempt % 2]
+        order = hand.claim()
+        assert order
+        clock.advance(1)
+        hand.complete(order, Outcome.FAILED, gpu_ms=70, cause=Cause.FARM)
+    return job
+
+
+def test_money_is_what_receipts_cost(farm: Farm, clock: Clock) -> None:
+    """Revenue is the sum of all receipts, each session owes its own, refunds went back, and all
+    money together is 0."""
+    jobs = [bill(farm, clock), broken_bill(farm, clock)]
+    shown = {job.session_id: receipts.receipt(farm, None, job.id) for job in jobs}
+    balances: Counter[str] = Counter()
+    moved = 0
+    for job in jobs:
+        for entry in entries(farm, job):
+            leg = ledger.money(entry)
+            assert (leg is None) == (entry.price_microusd == 0)
+            if leg:
+                balances[leg.credit] += leg.microusd
+                balances[leg.debit] -= leg.microusd
+                moved += leg.microusd
+    assert balances.total() == 0
+    assert balances["revenue"] == sum(told["price_microusd"] for told in shown.values())
+    for session_id, told in shown.items():
+        assert balances[f"receivable:{session_id}"] == -told["price_microusd"]
+    assert shown[jobs[1].session_id]["price_microusd"] == 0
+    assert moved == balances["revenue"] + 2, "a settlement of 1 micro-USD and its refund"
+    assert check.violations(farm) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE entries SET price_microusd = price_microusd + 1 WHERE id = :settle", "revenue"),
+        ("UPDATE entries SET price_microusd = -1 WHERE id = :settle", "no entry of its kind"),
+        ("UPDATE entries SET price_microusd = 0 WHERE id = :refund", "lease"),
+        ("UPDATE leases SET device_class = 'nvidia-a100' WHERE id = :lease", "lease"),
+        ("UPDATE jobs SET refunded_gpu_ms = 13 WHERE id = :broken", "refunded"),
+        ("UPDATE jobs SET refunded_gpu_ms = 13 WHERE id = :job", "refunded"),
+    ],
+)
+def test_money_that_does_not_add_up_is_told(
+    farm: Farm, clock: Clock, store: Store, change: str, said: str
+) -> None:
+    """I13: a price, a class or a refund that somebody changed shows in the check of the money."""
+    job, broken = bill(farm, clock), broken_bill(farm, clock)
+    settle = next(e for e in entries(farm, job) if e.kind is EntryKind.SETTLE)
+    refund = next(e for e in entries(farm, broken) if e.kind is EntryKind.REFUND)
+    named = {
+        "settle": settle.id, "refund": refund.id, "lease": settle.lease_id, "broken": broken.id,
+        "job": job.id,
+    }  # fmt: skip
+    tamper(store, change, **{k: v for k, v in named.items() if f":{k}" in change.split()})
+    told = [line for line in check.violations(farm) if line.startswith("I13")]
+    assert any(said in line for line in told), told
+    if "jobs" in change:
+        victim = broken if ":broken" in change else job
+        assert "refunded" in fault(farm, victim)["why"]
 
 
 def test_what_was_settled_keeps_its_price(farm: Farm, clock: Clock) -> None:
