@@ -10,8 +10,9 @@ from orchestrator.model import Json
 from orchestrator.sheet import sheet
 
 ENTRY: Final = (
-    "number", "at", "kind", "gpu_seconds", "debit", "credit", "job_id", "lease_id",
-    "price_microusd", "rates", "note", "id", "receipt_sha256", "previous_sha256", "sha256",
+    "number", "at", "kind", "gpu_seconds", "debit", "credit", "price_microusd", "money_debit",
+    "money_credit", "rates", "note", "session_id", "job_id", "lease_id", "month_id", "id",
+    "receipt_sha256", "previous_sha256", "sha256",
 )  # fmt: skip
 LINE: Final = (
     "kind", "first_frame", "frames", "attempt", "worker", "device", "device_class", "outcome",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from orchestrator import planner
+from orchestrator import ledger, planner
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
 from orchestrator.farm import Page
@@ -48,23 +48,30 @@ def session(row: Session) -> Json:
         "held_gpu_seconds": seconds(row.held_gpu_ms),
         "spent_gpu_seconds": seconds(row.spent_gpu_ms),
         "available_gpu_seconds": seconds(row.available_gpu_ms),
+        "entries": row.entries,
+        "head_sha256": row.head_sha256 or None,
         "created_at": when(row.created_at_ms),
     }
 
 
 def entry(row: Entry) -> Json:
-    """Return one movement of the ledger."""
+    """Return one movement of the ledger, of GPU-seconds and, where it has a price, of money."""
+    moved = ledger.money(row)
     return {
         "id": row.id,
         "at": when(row.at_ms),
         "kind": row.kind.value,
+        "session_id": row.session_id,
+        "job_id": row.job_id,
+        "lease_id": row.lease_id,
+        "month_id": row.month_id,
         "gpu_seconds": seconds(row.gpu_ms),
         "debit": row.debit,
         "credit": row.credit,
-        "job_id": row.job_id,
-        "lease_id": row.lease_id,
         "note": row.note,
         "price_microusd": row.price_microusd,
+        "money_debit": moved.debit if moved else None,
+        "money_credit": moved.credit if moved else None,
         "rates": row.rates or None,
         "receipt_sha256": row.receipt_sha256 or None,
         "number": row.number,
@@ -372,6 +379,8 @@ def _in_seconds(value: Any) -> Any:
             shown[name.replace("gpu_ms", "gpu_seconds")] = seconds(item)
         elif name.endswith("until_ms"):
             shown[name.removesuffix("_ms")] = when(item)
+        elif name == "report":  # as it was digested
+            shown[name] = item
         elif name == "by_stage":
             shown[name] = {stage: seconds(ms) for stage, ms in item.items()}
         else:
