@@ -156,6 +156,8 @@ def download(
 @output.as_json
 def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json: bool) -> int:
     """Show what each unit measured and cost, and what was not charged."""
+    output.one_of(csv=as_csv, json=as_json)
+    output.one_of(csv=as_csv, verify=check)
     with connected(server) as client:
         if as_csv:
             output.echo(client.sheet(f"jobs/{part(job_id)}/receipt"), nl=False)
@@ -167,7 +169,10 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
         output.document(told)
         return 0
     output.table(
-        ("UNIT", "#TRY", "#FRAMES", "WORKER", "DEVICE", "OUTCOME", "#GPU-S", "#LOST", "#USD"),
+        (
+            *("UNIT", "#TRY", "#FRAMES", "WORKER", "DEVICE", "OUTCOME", "#GPU-S", "BY STAGE"),
+            *("#J", "#LOST", "NOT CHARGED", "#USD"),
+        ),
         (
             (
                 line["kind"],
@@ -177,7 +182,10 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
                 line["device"],
                 line["outcome"],
                 output.seconds(line["gpu_seconds"]),
+                ", ".join(f"{name} {output.seconds(s)}" for name, s in line["by_stage"].items()),
+                _joules(line["energy_mj"]),
                 output.seconds(line["lost_gpu_seconds"]),
+                ", ".join(dict.fromkeys(lost["why"] for lost in line["not_charged"])),
                 f"{line['price_microusd'] / 1e6:.6f}",
             )
             for line in told["lines"]
@@ -190,6 +198,7 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
         f"{output.seconds(told['lost_gpu_seconds'])} lost by the farm and not charged, "
         f"{told['price']['usd']:.6f} USD"
         + (f" by rate card {' and '.join(told['rates'])}" if told["rates"] else "")
+        + (f", {_joules(told['energy_mj'])} J" if told["energy_mj"] is not None else "")
     )
     for name, said in rendering.watermarked(told).items():
         output.echo(f"{name}: {said}")
@@ -198,6 +207,10 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
             f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}"
         )
     return 0
+
+
+def _joules(energy_mj: int | None) -> str | None:
+    return None if energy_mj is None else output.seconds(energy_mj / 1000)
 
 
 def _verified(told: Json, *, as_json: bool) -> int:
@@ -209,20 +222,15 @@ def _verified(told: Json, *, as_json: bool) -> int:
         output.facts(
             {
                 "chain": f"{checked['entries_of_session']} entries of {told['session_id']}, "
-                f"digested from the first to {told['head_sha256'][:16] or 'none'}",
+                "digested from the first on",
+                "head": told["head_sha256"],
                 "job": f"{checked['entries_of_job']} entries of {checked['leases']} leases",
                 "charged": f"{output.seconds(checked['gpu_seconds'])} GPU-seconds, "
                 f"{checked['price_microusd'] / 1e6:.6f} USD",
                 "not charged": f"{output.seconds(checked['lost_gpu_seconds'])} GPU-seconds",
             }
         )
-    if fault := told["fault"]:
-        where = f"Entry {fault['number']} ({fault['entry_id']})" if fault["entry_id"] else "A sum"
-        output.say(f"{where} does not fit: {fault['why']}.")
-        output.say("Next: `farm doctor` looks at every session; a backup has the ledger as it was.")
-        return output.FAILED
-    output.say("The receipt is what the ledger says.")
-    return 0
+    return output.verdict(told["fault"], "The receipt is what the ledger says.")
 
 
 def _state(job: Json) -> str:

@@ -127,6 +127,28 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+def one_of(**asked: bool) -> None:
+    """Refuse options of which a command takes one.
+
+    Raises:
+        UsageError: two of them are there.
+    """
+    given = [f"--{name}" for name, there in asked.items() if there]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} are two answers; ask for one.")
+
+
+def verdict(fault: Mapping[str, Any] | None, well: str) -> int:
+    """Say how an audit came out; return the exit code."""
+    if fault is None:
+        say(well)
+        return 0
+    where = f"Entry {fault['number']} ({fault['entry_id']})" if fault["entry_id"] else "A sum"
+    say(f"{where} does not fit: {fault['why']}.")
+    say("Next: `farm doctor` looks at every session; a backup has the ledger as it was.")
+    return FAILED
+
+
 def facts(pairs: Mapping[str, object]) -> None:
     """Print one thing's facts, a line each."""
     width = max(len(name) for name in pairs)

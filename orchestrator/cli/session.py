@@ -1,5 +1,7 @@
 """`farm session`: budgets, their balance and their ledger."""
 
+import re
+
 import rich_click as click
 
 from orchestrator.cli import output
@@ -7,6 +9,13 @@ from orchestrator.cli.client import Json, connected, part, server
 from orchestrator.cli.render import budget
 
 SESSION = click.argument("session_id", metavar="SESSION")
+
+
+def _digest(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return the digest of a head, as `farm session show` prints it."""
+    if value is not None and not re.fullmatch("[0-9a-f]{64}", value):
+        raise click.BadParameter("a head is 64 of 0-9 and a-f, as `farm session show` prints it.")
+    return value
 
 
 @click.group()
@@ -114,22 +123,37 @@ def lower(session_id: str, gpu_seconds: float, server: str | None, as_json: bool
 @SESSION
 @click.option("-n", "--limit", type=click.IntRange(1, 1_000_000), help="Default: all.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, with a header; all of it.")
+@click.option("--verify", "check", is_flag=True, help="Compute the whole chain anew.")
+@click.option("--head", metavar="DIGEST", callback=_digest, help="It must have this one, too.")
 @server
 @output.as_json
 def ledger(
-    session_id: str, limit: int | None, as_csv: bool, server: str | None, as_json: bool
-) -> None:
-    """Show every movement of a session's GPU-seconds."""
+    session_id: str,
+    limit: int | None,
+    as_csv: bool,
+    check: bool,
+    head: str | None,
+    server: str | None,
+    as_json: bool,
+) -> int:
+    """Show every movement of a session's GPU-seconds, and of its money."""
+    output.one_of(csv=as_csv, json=as_json)
+    output.one_of(csv=as_csv, verify=check)
+    if head and not check:
+        raise click.UsageError("--head goes with --verify.")
     with connected(server) as client:
         if as_csv:
             output.echo(client.sheet(f"sessions/{part(session_id)}/ledger"), nl=False)
-            return
+            return 0
+        if check:
+            told = client.get(f"sessions/{part(session_id)}/ledger/audit", head=head)
+            return _verified(told, head, as_json=as_json)
         rows = client.every(f"sessions/{part(session_id)}/ledger", limit=limit)
     if as_json:
         output.document({"data": rows})
-        return
+        return 0
     output.table(
-        ("AT", "KIND", "#GPU-S", "FROM", "TO", "JOB", "NOTE"),
+        ("AT", "KIND", "#GPU-S", "FROM", "TO", "#USD", "FROM", "TO", "JOB", "NOTE"),
         (
             (
                 (row["at"] or "")[:23],
@@ -137,6 +161,9 @@ def ledger(
                 output.seconds(row["gpu_seconds"]),
                 row["debit"],
                 row["credit"],
+                f"{abs(row['price_microusd']) / 1e6:.6f}" if row["price_microusd"] else None,
+                row["money_debit"],
+                row["money_credit"],
                 row["job_id"],
                 row["note"],
             )
@@ -144,6 +171,26 @@ def ledger(
         ),
         empty="Nothing has moved yet.",
     )
+    return 0
+
+
+def _verified(told: Json, head: str | None, *, as_json: bool) -> int:
+    """Say what was checked, or what does not fit; return the exit code."""
+    checked = told["checked"]
+    if as_json:
+        output.document(told)
+    else:
+        output.facts(
+            {
+                "session": told["session_id"],
+                "chain": f"{checked['entries']} entries, digested from the first on",
+                "head": told["head_sha256"] or None,
+                "spent": f"{output.seconds(checked['spent_gpu_seconds'])} GPU-seconds, "
+                f"{checked['price_microusd'] / 1e6:.6f} USD",
+            }
+        )
+    kept = " and has the digest you kept" if head else ""
+    return output.verdict(told["fault"], f"The ledger is whole{kept}.")
 
 
 def _print(row: Json, *, as_json: bool) -> None:
@@ -152,4 +199,13 @@ def _print(row: Json, *, as_json: bool) -> None:
         return
     names = ("budget", "held", "spent", "available")
     balances = {name: output.seconds(row[f"{name}_gpu_seconds"]) + " GPU-s" for name in names}
-    output.facts({"session": row["id"], "name": row["name"], "state": row["state"], **balances})
+    output.facts(
+        {
+            "session": row["id"],
+            "name": row["name"],
+            "state": row["state"],
+            **balances,
+            "ledger": f"{row['entries']} entries",
+            "head": row["head_sha256"],
+        }
+    )

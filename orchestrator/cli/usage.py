@@ -12,13 +12,21 @@ from orchestrator.cli.client import Json, connected, server
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BY: Final = ("session", "user", "model", "worker", "stage")
 BOOKS: Final = ("plan", "user", "model", "month")
+MOST_SECONDS: Final = 10**9
+"""The API's own bound."""
+SINCE: Final = 7 * UNITS["d"]
+JOBS: Final = 200
 
 
-def span(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Return a span such as `90m` or `7d` in seconds."""
+    if value is None:
+        return None
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", value.strip())
     if not found or not (seconds := float(found[1]) * UNITS[found[2]]):
         raise click.BadParameter(f"{value!r} is not a span such as 90m, 24h or 7d.")
+    if seconds > MOST_SECONDS:
+        raise click.BadParameter(f"{value!r} is longer than thirty years: give 1600w or less.")
     return seconds
 
 
@@ -28,34 +36,38 @@ def span(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     type=click.Choice((*BY, *(name for name in BOOKS if name not in BY))),
     help="Default: session; with --money: plan.",
 )
-@click.option("--since", metavar="SPAN", default="7d", show_default=True, callback=span)
+@click.option("--since", metavar="SPAN", callback=span, help="90m, 24h, 7d …; default: 7d.")
 @click.option(
     "--money", is_flag=True, help="Cost, revenue and margin; by plan, user, model, month."
 )
 @click.option("--calibration", is_flag=True, help="How many jobs came in under their p90.")
 @click.option(
-    "--jobs", type=click.IntRange(1, 10_000), default=200, show_default=True, help="For it."
+    "--jobs", type=click.IntRange(1, 10_000), help="Of how many, with --calibration; default: 200."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, with a header.")
 @server
 @output.as_json
 def usage(
     by: str | None,
-    since: float,
+    since: float | None,
     money: bool,
     calibration: bool,
-    jobs: int,
+    jobs: int | None,
     as_csv: bool,
     server: str | None,
     as_json: bool,
 ) -> None:
     """Sum GPU-seconds charged, and lost by the farm; or its books, or how good its quotes are."""
-    if money and calibration:
-        raise click.UsageError("--money and --calibration are two reports; ask for one.")
-    path, query = "usage", {"by": by or BY[0], "since_seconds": since}
+    output.one_of(money=money, calibration=calibration)
+    output.one_of(csv=as_csv, json=as_json)
+    if calibration and (by or since):
+        raise click.UsageError("--calibration is of the newest --jobs; --by and --since are not.")
+    if jobs and not calibration:
+        raise click.UsageError("--jobs goes with --calibration.")
+    path, query = "usage", {"by": by or BY[0], "since_seconds": since or SINCE}
     show: Callable[[Json, str], None] = _used
     if calibration:
-        path, query, show = "usage/calibration", {"jobs": jobs}, _calibrated
+        path, query, show = "usage/calibration", {"jobs": jobs or JOBS}, _calibrated
     elif money:
         path, query, show = "usage/economics", {**query, "by": by or BOOKS[0]}, _books
     if not calibration and query["by"] not in (BOOKS if money else BY):

@@ -1,4 +1,4 @@
-"""A receipt computed anew from the ledger: what was checked, and the first entry that does not fit.
+"""Receipts and ledgers computed anew: what was checked, and the first entry that does not fit.
 
 Nothing that a receipt shows is believed: the chain of its session is digested again from the
 first entry on, and the job's sums, leases and prices are added up from its entries alone.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator import chain
 from orchestrator.chain import Fault
-from orchestrator.farm import Farm, jobs
+from orchestrator.farm import Farm, jobs, sessions
 from orchestrator.model import Entry, Job, Json, Lease, Session
 from orchestrator.states import EntryKind
 
@@ -62,6 +62,43 @@ def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
             "gpu_ms": sum(e.gpu_ms * _CHARGED.get(e.kind, 0) for e in bill.entries),
             "lost_gpu_ms": sum(e.gpu_ms for e in bill.entries if e.kind is EntryKind.LOSS),
             "price_microusd": sum(e.price_microusd for e in bill.entries),
+        },
+        "head_sha256": session.head_sha256,
+        "fault": _shown(fault) if fault else None,
+    }
+
+
+def verify_ledger(
+    farm: Farm, account_id: str | None, session_id: str, head_sha256: str | None
+) -> Json:
+    """Return {ok, checked, fault} of a session's whole ledger.
+
+    `head_sha256`: a head that was kept elsewhere. Whoever forged all of the chain made another
+    digest of every entry since, so the kept one is in it no more.
+    """
+    with farm.store.read() as tx:
+        session = sessions.visible(tx, account_id, session_id)
+        entries = tx.find(Entry, session_id=session.id)
+    balances: Counter[str] = Counter()
+    for entry in entries:
+        balances[entry.credit] += entry.gpu_ms
+        balances[entry.debit] -= entry.gpu_ms
+    held = sum(ms for name, ms in balances.items() if name.startswith("held:"))
+    found = (balances[f"available:{session.id}"], held, balances[f"spent:{session.id}"])
+    said = (session.available_gpu_ms, session.held_gpu_ms, session.spent_gpu_ms)
+    fault = chain.chain_fault(session, entries)
+    if not fault and head_sha256 and head_sha256 not in {entry.sha256 for entry in entries}:
+        fault = Fault(entry=None, why="no entry has the digest that you kept: it was all rewritten")
+    if not fault and found != said:
+        why = f"the session says {said} GPU-ms available, held and spent, its entries {found}"
+        fault = Fault(entry=None, why=why)
+    return {
+        "session_id": session.id,
+        "ok": fault is None,
+        "checked": {
+            "entries": len(entries),
+            **dict(zip(("available_gpu_ms", "held_gpu_ms", "spent_gpu_ms"), found, strict=True)),
+            "price_microusd": sum(entry.price_microusd for entry in entries),
         },
         "head_sha256": session.head_sha256,
         "fault": _shown(fault) if fault else None,

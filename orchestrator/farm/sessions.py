@@ -38,7 +38,7 @@ def create(
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         earlier = answered(tx, account_id, idempotency)
         if earlier:
-            return _own(tx, account_id, earlier)
+            return visible(tx, account_id, earlier)
         tier = months.tier_of(farm, months.seen(farm, tx, account_id, now))
         if budget_gpu_ms is None:
             budget_gpu_ms = tier.session_gpu_ms
@@ -81,7 +81,7 @@ def open_session(
 def get(farm: Farm, account_id: str | None, session_id: str) -> Session:
     """Return a session by id."""
     with farm.store.read() as tx:
-        return _own(tx, account_id, session_id)
+        return visible(tx, account_id, session_id)
 
 
 def find(farm: Farm, account_id: str, name_or_id: str | None) -> Session:
@@ -113,7 +113,7 @@ def look(farm: Farm, own: str, scope: str | None, name_or_id: str) -> Session:
         try:
             return find_in(tx, own, name_or_id)
         except NotFound:
-            return _own(tx, scope, name_or_id)
+            return visible(tx, scope, name_or_id)
 
 
 def listing(
@@ -136,7 +136,7 @@ def top_up(
     _check_amount(gpu_ms, zero=False)
     now = farm.clock()
     with farm.store.write() as tx:
-        session = _own(tx, account_id, session_id, lock=True)
+        session = visible(tx, account_id, session_id, lock=True)
         if answered(tx, session.account_id, idempotency):
             return session
         check_open(session)
@@ -152,7 +152,7 @@ def top_up(
         remember(tx, session.account_id, idempotency, session.id, now)
         deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
-        return _own(tx, account_id, session_id)
+        return visible(tx, account_id, session_id)
 
 
 def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int) -> Session:
@@ -164,7 +164,7 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
     _check_amount(limit_gpu_ms, zero=True)
     now = farm.clock()
     with farm.store.write() as tx:
-        session = _own(tx, account_id, session_id, lock=True)
+        session = visible(tx, account_id, session_id, lock=True)
         if limit_gpu_ms >= session.limit_gpu_ms:
             raise BadRequest(
                 f"The limit is {session.limit_gpu_ms / 1000:.3f} GPU-seconds; that is not lower.",
@@ -183,7 +183,7 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
     """Take no more jobs in this session; what runs finishes within its hold."""
     with farm.store.write() as tx:
-        session = _own(tx, account_id, session_id, lock=True)
+        session = visible(tx, account_id, session_id, lock=True)
         if session.state is SessionState.CLOSED:
             return session
         deeds.note(farm, tx, "session.close", session.id, session.account_id, name=session.name)
@@ -200,7 +200,7 @@ def ledger_page(
 ) -> Page[Entry]:
     """Return a session's entries, newest first."""
     with farm.store.read() as tx:
-        session = _own(tx, account_id, session_id)
+        session = visible(tx, account_id, session_id)
         return page(tx, Entry, limit, after, session_id=session.id)
 
 
@@ -217,13 +217,18 @@ def check_open(session: Session) -> None:
 def entries(farm: Farm, account_id: str | None, session_id: str) -> list[Entry]:
     """Return all of a session's entries, newest first."""
     with farm.store.read() as tx:
-        session = _own(tx, account_id, session_id)
+        session = visible(tx, account_id, session_id)
         return tx.find(Entry, order="-number", session_id=session.id)
 
 
-def _own(
+def visible(
     tx: Transaction, account_id: str | None, session_id: str, *, lock: bool = False
 ) -> Session:
+    """Return a session that an account may see; None: any account's.
+
+    Raises:
+        NotFound: there is none of that id, or it is another's.
+    """
     session = tx.get(Session, session_id, lock=lock)
     if session is None or account_id not in (None, session.account_id):
         raise NotFound(

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator import ledger
+from orchestrator.chain import chained
 from orchestrator.farm import Farm, audit, check, receipts, sessions, work
 from orchestrator.model import Entry, Job, Json, Session, Worker
 from orchestrator.rates import RateCard, Rates
@@ -137,8 +138,6 @@ def test_a_chain_digested_anew_still_does_not_fit_the_sums(
     farm: Farm, clock: Clock, store: Store
 ) -> None:
     """Whoever rewrites an entry and every digest after it is betrayed by lease, job and price."""
-    from orchestrator.chain import chained
-
     job = bill(farm, clock)
     chain = entries(farm, job)
     victim = next(e for e in chain if e.kind is EntryKind.SETTLE)
@@ -163,6 +162,66 @@ def test_a_chain_digested_anew_still_does_not_fit_the_sums(
     )
     assert "entries" in fault(farm, job)["why"]
     assert any(line.startswith("I2") for line in check.violations(farm))
+
+
+def forge(farm: Farm, store: Store, job: Job, cheaper_by: int) -> None:
+    """Rewrite the whole ledger of a session consistently: sums, rows, every digest, the head."""
+    chain = entries(farm, job)
+    victim = next(e for e in chain if e.kind is EntryKind.GRANT)
+    session = Session(id=job.session_id, account_id="a", name="n", limit_gpu_ms=0, created_at_ms=0)
+    for entry in chain:
+        other = replace(entry, gpu_ms=entry.gpu_ms - cheaper_by) if entry == victim else entry
+        session, forged = chained(session, other)
+        tamper(
+            store,
+            "UPDATE entries SET gpu_ms = :ms, previous_sha256 = :before, sha256 = :own "
+            "WHERE id = :id",
+            ms=forged.gpu_ms,
+            before=forged.previous_sha256,
+            own=forged.sha256,
+            id=forged.id,
+        )
+    tamper(
+        store,
+        "UPDATE sessions SET head_sha256 = :head, limit_gpu_ms = limit_gpu_ms - :by WHERE id = :id",
+        head=session.head_sha256,
+        by=cheaper_by,
+        id=session.id,
+    )
+
+
+def test_a_head_that_was_kept_shows_a_whole_forgery(farm: Farm, clock: Clock, store: Store) -> None:
+    """What no check inside can see, a digest kept outside does: it is in the new chain no more."""
+    job = bill(farm, clock)
+    kept = sessions.get(farm, None, job.session_id).head_sha256
+    submit(farm, session="billed")  # the chain goes on after the kept head
+    told = audit.verify_ledger(farm, None, job.session_id, kept)
+    assert told["ok"], told["fault"]
+    assert told["head_sha256"] != kept
+    forge(farm, store, job, 5)
+    assert audit.verify_ledger(farm, None, job.session_id, None)["ok"], "consistent in itself"
+    told = audit.verify_ledger(farm, None, job.session_id, kept)
+    assert "the digest that you kept" in told["fault"]["why"]
+
+
+def test_a_session_that_says_something_else_than_its_ledger(
+    farm: Farm, clock: Clock, store: Store
+) -> None:
+    """Balances on the session's row are held against its entries, and so is the chain."""
+    job = bill(farm, clock)
+    told = audit.verify_ledger(farm, None, job.session_id, None)
+    shown = receipts.receipt(farm, None, job.id)
+    assert told["checked"]["spent_gpu_ms"] == shown["gpu_ms"]
+    assert told["checked"]["price_microusd"] == shown["price_microusd"]
+    tamper(
+        store,
+        "UPDATE sessions SET limit_gpu_ms = limit_gpu_ms + 1 WHERE id = :id",
+        id=job.session_id,
+    )
+    assert "available" in audit.verify_ledger(farm, None, job.session_id, None)["fault"]["why"]
+    tamper(store, "UPDATE entries SET note = 'x' WHERE number = 2 AND session_id = :id",
+           id=job.session_id)  # fmt: skip
+    assert audit.verify_ledger(farm, None, job.session_id, None)["fault"]["number"] == 2
 
 
 def test_a_changed_report_is_named(farm: Farm, clock: Clock, store: Store) -> None:

@@ -37,3 +37,15 @@ def test_what_is_due_is_at_least_the_floor() -> None:
     due = fairness.entitled(guests)
     free = [due[id(each)] for each in guests if each.plan == "free"]
     assert sum(free) == pytest.approx(0.1) and sum(due.values()) == pytest.approx(1)
+
+
+def test_what_is_printed_is_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many units were granted by which rule stands in words, no Python object."""
+    argv = "fairness --scenario floor --sessions 50 --devices 16 --minutes 60"
+    monkeypatch.setattr("sys.argv", argv.split())
+    fairness.main()
+    told = capsys.readouterr().out
+    assert "Counter" not in told and "Lane" not in told and "<" not in told
+    assert " by weight" in told and " by floor" in told

@@ -190,6 +190,14 @@ def test_spans_have_units(text: str, seconds: float) -> None:
     assert usage.span(context, usage.usage.params[1], text) == seconds
 
 
+def test_a_span_has_an_end(run) -> None:
+    """A span beyond what the farm takes is refused here, by the name of its option."""
+    code, out, err = run("usage", "--since", "99999999999w")
+    assert (code, out) == (2, "")
+    assert "--since" in err
+    assert "thirty years" in err
+
+
 def test_seconds_are_exact() -> None:
     """GPU-seconds keep their three places and no noughts."""
     assert [output.seconds(n) for n in (0.001, 2.5, 3600.0, None)] == ["0.001", "2.5", "3,600", "–"]

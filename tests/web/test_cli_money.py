@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 from orchestrator import cli
 from orchestrator.farm import Farm, keys
 from orchestrator.settings import settings
-from orchestrator.states import KeyKind
+from orchestrator.states import KeyKind, Outcome
 from tests.factories import Clock, Hand, account_id, submit
 
 Run = Callable[..., tuple[int, str, str]]
@@ -89,6 +89,33 @@ def test_a_bill_says_its_rate_card_and_what_was_not_charged(
     assert [line["attempt"] for line in lines] == ["1", "2", "1", "1", "1"]
 
 
+def test_a_bill_shows_stages_energy_and_reasons_of_each_line(
+    run: Run, house: Farm, clock: Clock
+) -> None:
+    """Table and CSV have the time of each stage, the energy and why something was not charged;
+    the last line has the energy of all."""
+    job = submit(house)
+    hand = Hand(house, clock)
+    stages = {"denoise": 1500, "decode": 250}
+    while order := hand.claim():
+        clock.advance(2)
+        hand.complete(
+            order, Outcome.DONE, gpu_ms=1750, by_stage=stages, energy_mj=2500, load_gpu_ms=40
+        )
+    _, out, _ = run("jobs", "receipt", job.id)
+    head, first, *_ = out.splitlines()
+    assert "BY STAGE" in head and "NOT CHARGED" in head
+    assert "decode 0.25, denoise 1.5" in first
+    assert "2.5" in first.split()
+    assert "model load and checkpoints" in first
+    assert ", 10 J" in out
+    _, out, _ = run("jobs", "receipt", job.id, "--csv")
+    line = next(csv.DictReader(io.StringIO(out)))
+    assert line["by_stage"] == "denoise: 1.5; decode: 0.25"
+    assert line["energy_mj"] == "2500"
+    assert line["not_charged"].startswith("model load and checkpoints: 0.04; over the lease")
+
+
 def test_the_ledger_as_csv(run: Run, done: str) -> None:
     """`session ledger --csv` prints every entry, the newest first."""
     code, out, _ = run("session", "ledger", "default", "--csv")
@@ -126,3 +153,45 @@ def test_usage_of_the_week_is_as_it_was(run: Run, done: str) -> None:
     assert "SESSION" in run("usage")[1]
     assert json.loads(run("usage", "--json")[1])["data"][0]["units"] == 4
     assert run("usage", "--csv")[1].startswith("session,units,gpu_seconds,lost_gpu_seconds\n")
+
+
+def test_the_head_can_be_kept_and_looked_for(run: Run, done: str, house: Farm) -> None:
+    """`session show` prints the whole head; `--verify --head` finds it later, and no other."""
+    shown = json.loads(run("session", "show", "default", "--json")[1])
+    head = shown["head_sha256"]
+    assert head in run("session", "show", "default")[1]
+    submit(house)
+    code, out, err = run("session", "ledger", "default", "--verify", "--head", head)
+    assert (code, "the digest you kept" in err) == (0, True)
+    assert f"{shown['entries'] + 1} entries" in out
+    code, out, err = run("session", "ledger", "default", "--verify", "--head", "0" * 64)
+    assert (code, "Next:" in err) == (1, True)
+    code, out, _ = run("session", "ledger", "default", "--verify", "--json")
+    assert (code, json.loads(out)["ok"]) == (0, True)
+    code, _, err = run("session", "ledger", "default", "--verify", "--head", head[:12])
+    assert (code, "64 of" in err) == (2, True)
+    assert run("session", "ledger", "default", "--head", head)[0] == 2
+
+
+def test_options_of_which_there_is_one_answer(run: Run, done: str) -> None:
+    """Two answers at once are a usage error: nothing is left unverified without a word."""
+    for words in (
+        ("jobs", "receipt", done, "--csv", "--verify"),
+        ("jobs", "receipt", done, "--csv", "--json"),
+        ("session", "ledger", "default", "--csv", "--json"),
+        ("session", "ledger", "default", "--csv", "--verify"),
+        ("usage", "--csv", "--json"),
+        ("usage", "--calibration", "--by", "user"),
+        ("usage", "--calibration", "--since", "1d"),
+        ("usage", "--jobs", "5"),
+    ):
+        code, out, _ = run(*words)
+        assert (words, code, out) == (words, 2, "")
+
+
+def test_the_ledger_shows_money_beside_device_time(run: Run, done: str) -> None:
+    """A settlement's row has its price and the two accounts of money that it moves between."""
+    rows = run("session", "ledger", "default")[1].splitlines()
+    (settled,) = [row for row in rows if " settle " in row and "receivable:ses_" in row][:1]
+    assert "revenue" in settled
+    assert "0.000001" in settled

@@ -34,6 +34,7 @@ READ = (
     "GET /api/v1/sessions",
     "GET /api/v1/sessions/{session_id}",
     "GET /api/v1/sessions/{session_id}/ledger",
+    "GET /api/v1/sessions/{session_id}/ledger/audit",
     "GET /api/v1/usage",
     "GET /api/v1/usage/calibration",
     "GET /api/v1/webhooks",

@@ -55,7 +55,8 @@ def main() -> None:
         sim = scenario(name, options.sessions, options.devices, options.off_quote, options.seed)
         sim.run(options.minutes * 60_000)
         print(f"\n{name}: {options.sessions} sessions, {options.devices} devices, ", end="")
-        print(f"{options.minutes} simulated minutes, {sim.grants} grants")
+        granted = ", ".join(f"{count} by {lane}" for lane, count in sim.grants.most_common())
+        print(f"{options.minutes} simulated minutes, units granted: {granted}")
         wrong += [f"{name}: {each}" for each in report(sim)]
     if wrong:
         sys.exit("\n".join(wrong))

@@ -249,6 +249,12 @@ class LedgerQuery(PageQuery, FormatQuery):
     """Which part of a ledger; CSV is all of it."""
 
 
+class HeadQuery(BaseModel):
+    """A head of the chain that was kept elsewhere."""
+
+    head: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+
+
 class EconomicsQuery(FormatQuery):
     """The books by what, since when."""
 

@@ -13,7 +13,7 @@ from orchestrator.model import Job
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web import errors
-from web.api import archive, intake, sheets, views
+from web.api import archive, bills, intake, sheets, views
 from web.api.bodies import (
     MAX_ID,
     EventsQuery,
@@ -199,7 +199,7 @@ def receipt(path: JobPath, query: FormatQuery) -> Response:
 @bp.get("/jobs/<job_id>/receipt/audit", responses={200: AuditView})
 def verify(path: JobPath) -> Response:
     """Compute the receipt anew from the ledger: what was checked, the first entry at fault."""
-    return jsonify(views.audit(off_hub(audit.verify, farm(), account_scope(), path.job_id)))
+    return jsonify(bills.audit(off_hub(audit.verify, farm(), account_scope(), path.job_id)))
 
 
 def _body() -> JobBody:

@@ -79,6 +79,8 @@ class SessionView(View):
     held_gpu_seconds: float
     spent_gpu_seconds: float
     available_gpu_seconds: float
+    entries: int
+    head_sha256: str | None
 
 
 class Price(View):
@@ -163,7 +165,7 @@ class ReceiptView(View):
 
 
 class AuditView(View):
-    """A receipt computed anew from the ledger."""
+    """A receipt, or a session's whole ledger, computed anew."""
 
     ok: bool
     checked: dict[str, Any]

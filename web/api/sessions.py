@@ -3,11 +3,12 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import sessions
+from orchestrator.farm import audit, sessions
 from orchestrator.model import Json, Session
-from web.api import sheets, views
+from web.api import bills, sheets, views
 from web.api.amounts import gpu_ms
 from web.api.bodies import (
+    HeadQuery,
     LedgerQuery,
     LimitBody,
     PageQuery,
@@ -17,7 +18,7 @@ from web.api.bodies import (
 )
 from web.api.described import REFUSALS, sheet_of
 from web.api.promises import idempotency
-from web.api.responses import SECURITY, Listed, SessionView
+from web.api.responses import SECURITY, AuditView, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm
 from web.hub import off_hub
@@ -97,7 +98,7 @@ def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     found = _look(path)
     if sheets.wanted():
         rows = off_hub(sessions.entries, farm(), account_scope(), found.id)
-        return sheets.answer("ledger", sheets.ENTRY, map(views.entry, rows))
+        return sheets.answer("ledger", sheets.ENTRY, map(bills.entry, rows))
     page = off_hub(
         sessions.ledger_page,
         farm(),
@@ -106,7 +107,15 @@ def ledger(path: SessionPath, query: LedgerQuery) -> Response:
         limit=query.limit,
         after=query.after,
     )
-    return jsonify(views.listed(page, views.entry))
+    return jsonify(views.listed(page, bills.entry))
+
+
+@bp.get("/<session_id>/ledger/audit", responses={200: AuditView})
+def verify(path: SessionPath, query: HeadQuery) -> Response:
+    """Compute the whole chain anew; with `head`, look for a digest that was kept elsewhere."""
+    found = _look(path)
+    told = off_hub(audit.verify_ledger, farm(), account_scope(), found.id, query.head)
+    return jsonify(bills.audit(told))
 
 
 def _look(path: SessionPath) -> Session:

@@ -16,8 +16,8 @@ ENTRY: Final = (
 )  # fmt: skip
 LINE: Final = (
     "kind", "first_frame", "frames", "attempt", "worker", "device", "device_class", "outcome",
-    "gpu_seconds", "price_microusd", "energy_mj", "lost_gpu_seconds", "not_charged", "message",
-    "unit_id", "lease_id",
+    "gpu_seconds", "by_stage", "price_microusd", "energy_mj", "lost_gpu_seconds", "not_charged",
+    "message", "unit_id", "lease_id",
 )  # fmt: skip
 USAGE: Final = ("key", "units", "gpu_seconds", "lost_gpu_seconds")
 BOOKS: Final = (
@@ -64,7 +64,9 @@ def books(told: Json) -> Response:
 
 
 def _plain(value: object) -> object:
-    """Return what was not charged as one cell."""
+    """Return what was not charged, or the time of each stage, as one cell."""
+    if isinstance(value, dict):
+        return "; ".join(f"{stage}: {seconds:g}" for stage, seconds in value.items())
     if isinstance(value, list):
         return "; ".join(f"{lost['why']}: {lost['gpu_seconds']:g}" for lost in value)
     return value

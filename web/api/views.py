@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from orchestrator import ledger, planner
+from orchestrator import planner
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
 from orchestrator.farm import Page
@@ -12,7 +12,7 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.farm.waiting import Waiting
-from orchestrator.model import Entry, Job, Json, Quote, Session, Worker
+from orchestrator.model import Job, Json, Quote, Session, Worker
 from orchestrator.rates import RateCard
 from web.api.briefs import request
 
@@ -51,32 +51,6 @@ def session(row: Session) -> Json:
         "entries": row.entries,
         "head_sha256": row.head_sha256 or None,
         "created_at": when(row.created_at_ms),
-    }
-
-
-def entry(row: Entry) -> Json:
-    """Return one movement of the ledger, of GPU-seconds and, where it has a price, of money."""
-    moved = ledger.money(row)
-    return {
-        "id": row.id,
-        "at": when(row.at_ms),
-        "kind": row.kind.value,
-        "session_id": row.session_id,
-        "job_id": row.job_id,
-        "lease_id": row.lease_id,
-        "month_id": row.month_id,
-        "gpu_seconds": seconds(row.gpu_ms),
-        "debit": row.debit,
-        "credit": row.credit,
-        "note": row.note,
-        "price_microusd": row.price_microusd,
-        "money_debit": moved.debit if moved else None,
-        "money_credit": moved.credit if moved else None,
-        "rates": row.rates or None,
-        "receipt_sha256": row.receipt_sha256 or None,
-        "number": row.number,
-        "previous_sha256": row.previous_sha256,
-        "sha256": row.sha256,
     }
 
 
@@ -204,16 +178,10 @@ def alternative(other: Alternative) -> Json:
 
 def receipt(row: Json) -> Json:
     """Return a receipt with every GPU-ms as seconds."""
-    return {name: value for name, value in _in_seconds(row).items() if name != "price_microusd"} | {
+    return {name: value for name, value in in_seconds(row).items() if name != "price_microusd"} | {
         "object": "receipt",
         "price": price(row["price_microusd"]),
     }
-
-
-def audit(row: Json) -> Json:
-    """Return what the audit of a receipt found."""
-    shown: Json = _in_seconds(row)
-    return shown | {"object": "audit"}
 
 
 def model(card: ModelCard) -> Json:
@@ -280,7 +248,7 @@ def queue(depth: QueueDepth) -> Json:
 
 def usage(row: Json) -> Json:
     """Return one line of usage."""
-    shown: Json = _in_seconds(row)
+    shown: Json = in_seconds(row)
     return shown
 
 
@@ -298,7 +266,7 @@ def rate_card(card: RateCard, *, holds: bool) -> Json:
 
 def economics(row: Json) -> Json:
     """Return the operator's books; device time in seconds."""
-    shown: Json = _in_seconds(row)
+    shown: Json = in_seconds(row)
     shown["since"] = when(shown.pop("since_ms"))
     shown["devices"] = [
         {name.replace("_ms", "_seconds"): each[name] / 1000 for name in each if name[-3:] == "_ms"}
@@ -311,7 +279,7 @@ def economics(row: Json) -> Json:
 def problem_data(data: Json) -> Json:
     """Return an error's data as JSON: seconds for GPU-ms, alternatives as requests."""
     others = data.get("alternatives")
-    shown: Json = _in_seconds({k: v for k, v in data.items() if k != "alternatives"})
+    shown: Json = in_seconds({k: v for k, v in data.items() if k != "alternatives"})
     if others is not None:
         shown["alternatives"] = [alternative(each) for each in others]
     return shown
@@ -367,10 +335,10 @@ def _progress(row: Job) -> int:
     return round(95 * row.frames_done / row.frames_total)
 
 
-def _in_seconds(value: Any) -> Any:
+def in_seconds(value: Any) -> Any:
     """Rename every `…gpu_ms` of nested JSON to `…gpu_seconds` and divide it by 1,000."""
     if isinstance(value, list):
-        return [_in_seconds(item) for item in value]
+        return [in_seconds(item) for item in value]
     if not isinstance(value, dict):
         return value
     shown: Json = {}
@@ -384,5 +352,5 @@ def _in_seconds(value: Any) -> Any:
         elif name == "by_stage":
             shown[name] = {stage: seconds(ms) for stage, ms in item.items()}
         else:
-            shown[name] = _in_seconds(item)
+            shown[name] = in_seconds(item)
     return shown
