@@ -59,6 +59,10 @@ class Line:
     """Worker -> when it is likely to be done with its unit."""
     _orders: dict[tuple[str, str | None], "_Order"] = field(default_factory=dict)
 
+    def has(self, job_id: str) -> bool:
+        """Tell whether a job was in line at that moment."""
+        return any(job.job_id == job_id for party in self.parties for job in party.jobs)
+
     def place(self, job_id: str, queue: str) -> Place | None:
         """Return a job's place among those that want a device of this queue; None: not in line."""
         pool = self.serving.get(queue)
@@ -132,6 +136,8 @@ class Board:
     """Where the newest look at the line is kept, for all who ask until the next."""
 
     line: Line | None = field(default=None)
+    again: int = 0
+    """Looks that were taken before their time since, for jobs that had come meanwhile."""
 
 
 def about(ms: int) -> str:

@@ -28,6 +28,11 @@ class Waiting:
     """Until it is likely to go on; None where nobody can know: `what` says why."""
 
 
+LOOKS_AGAIN: Final = 4
+"""Looks before their time that newcomers are worth, until the next one is due."""
+_AT_ONCE_MS: Final = 1_000
+"""Who came so shortly before a look may have come too late for it."""
+
 _FROZEN: Final = Waiting(
     code="frozen",
     what="The operator has stopped all spending on this farm.",
@@ -85,7 +90,7 @@ def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
     ready = tx.find(Unit, job_id=job.id, state=UnitState.READY, limit=1)
     if not ready:
         return None
-    return _in_line(_look(farm, tx), job, ready[0].queue)
+    return _in_line(_look(farm, tx, [job]), job, ready[0].queue)
 
 
 def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
@@ -95,7 +100,7 @@ def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
         return {}
     with farm.store.read() as tx:
         frozen = grants.is_frozen(tx)
-        line = _look(farm, tx)
+        line = _look(farm, tx, waiting)
     if frozen:
         return {job.id: _FROZEN for job in waiting}
     return {job.id: _in_line(line, job, render_queue(job.model)) for job in waiting}
@@ -110,7 +115,7 @@ def _in_line(line: Line, job: Job, queue: str) -> Waiting:
         )
     again = f"It goes on by itself; follow it with `farm jobs watch {job.id}`."
     place = line.place(job.id, queue)
-    if place is None:  # it has come since
+    if place is None:  # it has come since, with many others
         return Waiting(code="device", what="It waits for a device.", next=again)
     ahead = f"{place.jobs_ahead} job{'s' if place.jobs_ahead != 1 else ''} ahead"
     return Waiting(
@@ -123,12 +128,25 @@ def _in_line(line: Line, job: Job, queue: str) -> Waiting:
     )
 
 
-def _look(farm: Farm, tx: Transaction) -> Line:
-    """Return the line as it is, or was a moment ago: every look serves all who ask meanwhile."""
-    now, line = farm.clock(), farm.board.line
+def _look(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> Line:
+    """Return the line as it is, or was a moment ago: every look serves all who ask meanwhile.
+
+    Who has come since that moment is looked for anew, a few times.
+    """
+    now, board = farm.clock(), farm.board
+    line = board.line
     if line is None or not 0 <= now - line.at_ms < farm.terms.look_ms:
-        line = farm.board.line = _line(farm, tx, now)
+        board.again = 0
+    elif board.again < LOOKS_AGAIN and any(_has_come_since(line, job) for job in jobs):
+        board.again += 1
+    else:
+        return line
+    board.line = line = _line(farm, tx, now)
     return line
+
+
+def _has_come_since(line: Line, job: Job) -> bool:
+    return job.created_at_ms > line.at_ms - _AT_ONCE_MS and not line.has(job.id)
 
 
 def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:

@@ -92,6 +92,33 @@ def test_one_look_serves_all_who_wait(farm: Farm, clock: Clock) -> None:
     assert seen and seen.jobs_ahead == 1
 
 
+def test_who_has_come_since_the_last_look_has_a_place(farm: Farm, clock: Clock) -> None:
+    """A new job is looked for anew, alone or in a list; a crowd has to wait for the next look."""
+    farm = replace(farm, terms=replace(farm.terms, look_seconds=2.0))
+    Hand(farm, clock)
+    first = submit(farm)
+    seen = why(farm, first)
+    assert seen and seen.jobs_ahead == 0
+    second = submit(farm)
+    clock.advance(0.1)
+    seen = why(farm, second)
+    assert seen and seen.jobs_ahead == 1 and seen.eta_ms
+    third = submit(farm)
+    clock.advance(0.1)
+    assert waiting.queued(farm, [first, second, third])[third.id].jobs_ahead == 2
+    places = []
+    for _ in range(waiting.LOOKS_AGAIN + 3):
+        job = submit(farm)
+        clock.advance(0.01)
+        seen = why(farm, job)
+        places.append(seen.jobs_ahead if seen else None)
+    assert places[0] == 3
+    assert places[-1] is None
+    clock.advance(2)
+    seen = why(farm, job)
+    assert seen and seen.jobs_ahead == 2 + len(places)
+
+
 def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> None:
     """Which session, what holds how much of it until when, what is missing, which command."""
     quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief()).quote
