@@ -166,7 +166,10 @@ def _announce(said: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _show(told: dict[str, Any]) -> None:
-    output.facts({"url": told["url"], "home": told["home"]})
+    checks = told["checks"]
+    found = f"{checks['faults']} faults" if checks["faults"] else "no fault"
+    books = f"{found}, looked at {checks['at'][:19]}" if checks["at"] else "not looked at yet"
+    output.facts({"url": told["url"], "home": told["home"], "books": books})
     click.echo()
     rows = [(p["name"], p["pid"], "runs" if p["alive"] else "gone") for p in told["processes"]]
     output.table(("PROCESS", "#PID", "STATE"), rows, empty="No processes.")
@@ -178,8 +181,8 @@ def _show(told: dict[str, Any]) -> None:
     output.table(
         ("QUEUE", "#READY", "#LEASED", "#IDLE WORKERS"), depths, empty="All queues are empty."
     )
-    if faults := told["checks"]["first"]:
-        output.say(f"The books do not hold ({told['checks']['faults']} faults):")
+    if faults := checks["first"]:
+        output.say(f"The books do not hold ({checks['faults']} faults):")
         for fault in faults:
             output.say(f"  {fault}")
         output.say("Next: `farm doctor` looks again and says what to do.")

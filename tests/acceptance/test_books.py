@@ -17,6 +17,7 @@ def test_a_forgery_is_broken_to_the_doctor_and_shown_by_status(cli: Cli) -> None
     assert [each["state"] for each in checks if each["name"] == "ledger"] == ["ok"]
     until(lambda: cli.json("status")["checks"]["at"])
     assert cli.json("status")["checks"]["faults"] == 0
+    assert "no fault, looked at 20" in cli("status").stdout
     cli("down")
     with sqlite.connect(cli.home / "farm.sqlite") as connection:
         connection.execute("DROP TRIGGER entries_no_update")
