@@ -266,6 +266,8 @@ def test_the_receipt_is_in_seconds(api: FlaskClient, house: Farm, clock: Clock) 
     assert receipt["final"]
     total = sum(line["gpu_seconds"] for line in receipt["lines"])
     assert receipt["gpu_seconds"] == pytest.approx(total) == 0.007 * len(receipt["lines"])
+    for line in receipt["lines"]:
+        assert line.pop("report")["gpu_ms"] == 7, "as it was digested"
     assert "gpu_ms" not in str(receipt)
 
 
