@@ -127,6 +127,16 @@ def an_entry_says_more_than_was_moved(patch: Patch) -> None:
     patch.setattr(ledger, "settle", more)
 
 
+def a_refund_keeps_the_money(patch: Patch) -> None:
+    """A refund gives back the device time and not its price."""
+    real = ledger.refund
+
+    def kept(session: Any, job: Any, settled: Any, **facts: Any) -> Any:
+        return real(session, job, replace(settled, price_microusd=0), **facts)
+
+    patch.setattr(ledger, "refund", kept)
+
+
 def a_settlement_debits_the_wrong_account(patch: Patch) -> None:
     """What is settled is taken from what is available instead of from the hold."""
     real = ledger._entry
@@ -147,7 +157,7 @@ def a_lost_worker_is_paid(patch: Patch) -> None:
         amount = min(lease.used_gpu_ms, lease.gpu_ms_limit)
         if lapsed and amount:
             case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
-            case.settle(lease, amount, "cpu")
+            case.settle(lease, amount)
             case.close()
             lease = tx.save(lease, replace(lease, settled_gpu_ms=amount))
         real(farm, tx, lease, now_ms, lapsed=lapsed)
@@ -236,6 +246,7 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     an_entry_does_not_follow_the_one_before,
     an_entry_is_changed_after_its_digest,
     an_entry_says_more_than_was_moved,
+    a_refund_keeps_the_money,
     a_settlement_debits_the_wrong_account,
     a_lost_worker_is_paid,
     nobody_looks_for_lapsed_leases,
