@@ -145,9 +145,10 @@ class Agent:
         except PASSING:
             raise
         except (FarmError, OSError) as error:
-            return _not_the_requests(held, error)
+            return _not_the_requests(error)
+        held.begun = monotonic()
         self.child.begin(
-            Assignment(order=held.order, inputs=inputs, folder=folder, sent_at=monotonic())
+            Assignment(order=held.order, inputs=inputs, folder=folder, sent_at=held.begun)
         )
         try:
             return self._watch.result(held)
@@ -156,7 +157,7 @@ class Agent:
             return None
         except ChildDied as died:
             log.error("engine died", unit=held.order.unit_id, error=str(died))  # noqa: TRY400 - no trace needed
-            return _failed(held, Cause.WORKER, str(died))
+            return _failed(Cause.WORKER, str(died), held.taken_ms)
 
     def _fetch(self, held: Held) -> dict[str, Path]:
         """Return local copies of what the order names, by key."""
@@ -187,7 +188,9 @@ class Agent:
         except PASSING:
             raise
         except (FarmError, OSError) as error:
-            result = _not_the_requests(held, error)
+            measured = result.receipt
+            used_ms = measured.gpu_ms + measured.wasted_gpu_ms + measured.load_gpu_ms
+            result = _not_the_requests(error, used_ms)
         request = CompleteRequest(
             lease_id=order.lease_id,
             fence=order.fence,
@@ -215,7 +218,7 @@ class Agent:
     def _release(self, held: Held) -> None:
         order = held.order
         self._heart.drop(held)
-        request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=held.gpu_ms)
+        request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=held.taken_ms)
         with suppress(FarmError):  # it lapses, then
             self.client.release(request, within_seconds=RELEASE_SECONDS)
             log.info("unit handed back", unit=order.unit_id, lease=order.lease_id)
@@ -233,16 +236,14 @@ class Agent:
         self.on_refused()
 
 
-def _not_the_requests(held: Held, error: Exception) -> Result:
+def _not_the_requests(error: Exception, lost_ms: int = 0) -> Result:
     """Return the failure of a unit whose files could not be moved: the machine's, or ours."""
     cause = Cause.WORKER if cause_of(error) is Cause.WORKER else Cause.FARM
-    return _failed(held, cause, message_of(error))
+    return _failed(cause, message_of(error), lost_ms)
 
 
-def _failed(held: Held, cause: Cause, message: str) -> Result:
-    """Return the failure of a unit whose child gave no result; what was used is lost."""
-    lost = {"lost": held.gpu_ms} if held.gpu_ms else {}
-    receipt = Receipt(
-        gpu_ms=0, wasted_gpu_ms=held.gpu_ms, by_stage=lost, load_gpu_ms=0, frames_done=0
-    )
+def _failed(cause: Cause, message: str, lost_ms: int) -> Result:
+    """Return the failure of a unit without a result; the device time it took is lost."""
+    lost = {"lost": lost_ms} if lost_ms else {}
+    receipt = Receipt(gpu_ms=0, wasted_gpu_ms=lost_ms, by_stage=lost, load_gpu_ms=0, frames_done=0)
     return Result(outcome=Outcome.FAILED, cause=cause, message=message, receipt=receipt)

@@ -150,6 +150,16 @@ class Child:
             raise ChildDied(self._last_words()) from None
         return message
 
+    def processor_seconds(self) -> float:
+        """Return the processor time of it and of everything it started, ended ones too."""
+        total = 0.0
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.pid)
+            for process in [root, *root.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    total += sum(process.cpu_times()[:4])  # user, system, and ended children's
+        return total
+
     def kill(self) -> None:
         """End it and everything it started, at once."""
         if self._process is None:

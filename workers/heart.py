@@ -28,10 +28,18 @@ class Held:
     """By this host's monotonic clock, counted from when the granting request was sent."""
     since: float = 0.0
     """When it was granted, by the same clock."""
+    begun: float | None = None
+    """When the child was given it, by the same clock."""
     gpu_ms: int = 0
     frames_done: int = 0
     verdict: Verdict = Verdict.GO
     _sequence: int = 0
+
+    @property
+    def taken_ms(self) -> int:
+        """Milliseconds for which it has had the device; at least what the child has told."""
+        since = 0.0 if self.begun is None else monotonic() - self.begun
+        return max(self.gpu_ms, round(1000 * since))
 
     def use(self) -> LeaseUse:
         """Return the next report of how far it is."""

@@ -63,8 +63,12 @@ def render(
     `energy` reads the device's millijoule counter.
     """
     energy_before = energy()
-    film = Film(writer)
-    meter.on_step = _every(PROGRESS_SECONDS, lambda: progress(meter.spent_gpu_ms, film.frames))
+
+    def tell() -> None:
+        progress(meter.spent_gpu_ms, film.frames)
+
+    film = Film(writer, tell)
+    meter.on_step = _every(PROGRESS_SECONDS, tell)
     outcome, message = Outcome.DONE, ""
     left = Left()
     try:
@@ -72,7 +76,7 @@ def render(
             for pixels in engine.paint(work, work.frames, meter, image, resume):
                 film.add(pixels)
                 meter.keep()
-                progress(meter.spent_gpu_ms, film.frames)
+                tell()
         except Stopped as stopped:
             outcome, message = Outcome.STOPPED, stopped.reason
             left = _left(stopped, meter, film.frames, save)
@@ -147,7 +151,9 @@ class Film:
     at the next micro-batch.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, tell: Callable[[], None] = lambda: None) -> None:
+        """`tell` is called for each micro-batch that the writer has taken and was waited for."""
+        self._tell = tell
         self.frames = 0
         self.digests: list[str] = []
         self.host = Spans()
@@ -159,7 +165,7 @@ class Film:
         """Take a finished micro-batch; waits while `QUEUED_BATCHES` are before it."""
         with self.host.span("write"):
             while len(self._waiting) >= QUEUED_BATCHES:
-                self._waiting.popleft().result()
+                self._taken()
         self._waiting.append(self._thread.submit(self._write, pixels))
         self.frames += len(pixels)
 
@@ -167,7 +173,7 @@ class Film:
         """Write what waits and return the files; no frames make no files."""
         with self.host.span("write"):
             while self._waiting:
-                self._waiting.popleft().result()
+                self._taken()
             self._thread.shutdown()
             if self.frames:
                 return self._writer.finish()
@@ -179,6 +185,10 @@ class Film:
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._writer.abort()
         self._thread.shutdown()
+
+    def _taken(self) -> None:
+        self._waiting.popleft().result()
+        self._tell()
 
     def _write(self, pixels: Pixels) -> None:
         self._writer.write(pixels)

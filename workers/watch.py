@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.errors import Unavailable
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import EncodeWork, Order
+from orchestrator.wire import Order, RenderWork
 from workers.child import Child, ChildDied, Progress
 from workers.heart import Held
 from workers.result import Result
@@ -19,9 +19,13 @@ log = structlog.get_logger(__name__)
 LISTEN_SECONDS: Final = 0.1
 """How long to listen to the child before looking at verdicts and clocks."""
 LOAD_SECONDS: Final = 900.0
-"""How long a child may say nothing before its first word: it may be loading a model."""
-ENCODE_SECONDS: Final = 180.0
-"""How long an encode may take beyond its limit; FFmpeg has timeouts of its own below that."""
+"""How long a render may say nothing before its first word: it may be loading a model."""
+STEPS: Final = 5
+"""Slowest steps for which a render may be silent; the margin of an unmeasured machine's quote."""
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at the processor time of a plan or an encode."""
+WORK_SECONDS: Final = 0.05
+"""Processor time that shows them at work: an FFmpeg that was stopped or waits takes none."""
 LEAVE_SECONDS: Final = 6.0
 """How long a worker that is to go waits for its unit to stop at the next step."""
 MARGIN: Final = 0.2
@@ -49,8 +53,7 @@ class Watch:
             Leaving: the worker was told to go.
             Unavailable: the lease ended while the farm did not answer.
         """
-        patience = LOAD_SECONDS
-        heard_at = monotonic()
+        ear = Ear(held.order, self.lease_seconds, self.grace_seconds)
         stopped_at: float | None = None
         leaving_at: float | None = None
         while True:
@@ -62,7 +65,7 @@ class Watch:
                 )
             if isinstance(message, Progress):
                 held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
-                heard_at, patience = now, self._patience(held.order)
+            ear.listen(message, self.child, now)
             if self.leaving.is_set():
                 leaving_at = leaving_at or now
                 if now - leaving_at > LEAVE_SECONDS:
@@ -74,12 +77,11 @@ class Watch:
             if now > held.deadline + self.grace_seconds:
                 self.child.kill()
                 raise Unavailable("The lease ended while the farm did not answer.")
-            limit = self.lease_seconds + self.grace_seconds
-            if now - heard_at > patience or (stopped_at and now - stopped_at > limit):
+            if ear.is_too_silent(now) or self._is_deaf(held, stopped_at, now):
                 self.child.kill()
                 if held.verdict is Verdict.GONE:
                     return None
-                raise ChildDied(f"The engine said nothing for {now - heard_at:.0f} s: killed.")
+                raise ChildDied(f"The engine said nothing for {ear.silence(now):.0f} s: killed.")
 
     def _stop_for(self, held: Held, now: float) -> Verdict | None:
         """Return why the child should stop: the farm says so, is silent, or the worker goes."""
@@ -92,10 +94,63 @@ class Watch:
             return Verdict.PAUSE
         return None
 
-    def _patience(self, order: Order) -> float:
-        """Return for how many seconds a running child may say nothing."""
-        extra = ENCODE_SECONDS if isinstance(order.work, EncodeWork) else 0.0
-        return order.gpu_ms_limit / 1000 + self.lease_seconds + extra
+    def _is_deaf(self, held: Held, stopped_at: float | None, now: float) -> bool:
+        """Tell whether a child did not stop within a lease and its grace.
+
+        A plan or an encode whose job pauses may end what it is about: its files are wanted.
+        """
+        if stopped_at is None or now - stopped_at <= self.lease_seconds + self.grace_seconds:
+            return False
+        may_end = held.verdict not in (Verdict.CANCEL, Verdict.GONE)
+        return isinstance(held.order.work, RenderWork) or not may_end
+
+
+class Ear:
+    """How long a child has given no sign of life under an order, and how long it may not.
+
+    A render speaks after every step. A plan or an encode is all processor time, its own and
+    FFmpeg's, and that is looked at: whoever hangs takes none.
+    """
+
+    def __init__(self, order: Order, lease_seconds: float, grace_seconds: float) -> None:
+        work = order.work
+        self._lease_seconds, self._grace_seconds = lease_seconds, grace_seconds
+        self._limit_seconds = order.gpu_ms_limit / 1000
+        self._render = isinstance(work, RenderWork)
+        self._slowest = 0.0
+        if isinstance(work, RenderWork):
+            self._slowest = max(work.step_gpu_ms_prior, work.decode_gpu_ms_prior) / 1000
+        self._spoke = self._stepped = False
+        self._heard_at = self._looked_at = monotonic()
+        self._worked_seconds = 0.0
+
+    def listen(self, message: Progress | Result | None, child: Child, now: float) -> None:
+        """Note a sign of life, if there is one."""
+        if isinstance(message, Progress):
+            if self._spoke:
+                self._slowest = max(self._slowest, now - self._heard_at)
+            self._spoke, self._stepped = True, self._stepped or message.gpu_ms > 0
+            self._heard_at = now
+        elif not self._render and now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            worked = child.processor_seconds()
+            if abs(worked - self._worked_seconds) >= WORK_SECONDS:
+                self._worked_seconds, self._heard_at = worked, now
+
+    def silence(self, now: float) -> float:
+        """Return the seconds since the last sign of life."""
+        return now - self._heard_at
+
+    def is_too_silent(self, now: float) -> bool:
+        """Tell whether it hangs."""
+        return self.silence(now) > self._patience()
+
+    def _patience(self) -> float:
+        if self._render and not self._spoke:
+            return LOAD_SECONDS
+        # Before the first step all that is known of this device is what the whole unit may take.
+        longest = STEPS * self._slowest if self._stepped else self._limit_seconds
+        return max(longest if self._render else 0.0, self._lease_seconds) + self._grace_seconds
 
 
 def _wanted(held: Held, result: Result, *, leaving: bool, stopped: bool) -> Result | None:
