@@ -560,6 +560,8 @@ class Worker:
     """Sessions whose units it failed since its last success."""
     flags: int = 0
     """Reports that left too much of its busy time unexplained, since it was last admitted."""
+    unexplained_ms: int = 0
+    """What its reports since the last flag left unexplained beyond 5 % of its busy time."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
     owed: Json = field(default_factory=dict)

@@ -53,7 +53,7 @@ class Agent:
         self.client, self.child = client, child
         self.refused: Refused | None = None
         self.on_refused: Callable[[], None] = lambda: None
-        self._grace_seconds = grace_seconds
+        self._grace_seconds, self._lease_seconds = grace_seconds, terms.lease_seconds
         self._artifacts = Artifacts(client, home / "cache")
         self._scratch = home / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed
@@ -224,7 +224,10 @@ class Agent:
             log.info("unit handed back", unit=order.unit_id, lease=order.lease_id)
 
     def _hold(self, orders: Sequence[Order], asked_at: float) -> list[Held]:
-        return [self._heart.hold(order, asked_at) for order in orders]
+        held = [self._heart.hold(order, asked_at) for order in orders]
+        for each in held:  # one whose first answer was lost is as old as it has less time left
+            each.since -= max(0.0, self._lease_seconds - each.order.expires_in_ms / 1000)
+        return held
 
     def _remaining(self, held: Held) -> float:
         """Return the seconds for which reporting still makes sense; the lease may be renewed."""

@@ -8,6 +8,7 @@ caller allows.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +49,8 @@ CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 10.0
 TRANSFER_SECONDS: Final = 30.0
 """Longest silence inside an upload or download."""
+REPORT: Final = "report"
+"""What the wait for a farm that does not take a report is called in it."""
 LONGEST_WAIT_SECONDS: Final = 3.0
 """Between two attempts."""
 TRY_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -102,8 +105,16 @@ class Client:
         return self._call("heartbeat", request, HeartbeatAnswer, within_seconds)
 
     def complete(self, request: CompleteRequest, *, within_seconds: float) -> CompleteAnswer:
-        """Report the end of a unit."""
-        return self._call("complete", request, CompleteAnswer, within_seconds)
+        """Report the end of a unit, and for how long the farm could not be told."""
+        began = monotonic()
+
+        def told() -> CompleteRequest:
+            waited_ms = round(1000 * (monotonic() - began))
+            host_ms = request.receipt.host_ms | ({REPORT: waited_ms} if waited_ms else {})
+            receipt = request.receipt.model_copy(update={"host_ms": host_ms})
+            return request.model_copy(update={"receipt": receipt})
+
+        return self._call("complete", told, CompleteAnswer, within_seconds)
 
     def release(self, request: ReleaseRequest, *, within_seconds: float) -> ReleaseAnswer:
         """Hand a unit back."""
@@ -142,18 +153,18 @@ class Client:
     def _call(
         self,
         name: str,
-        request: Message,
+        request: Message | Callable[[], Message],
         answer: type[Answer],
         within_seconds: float,
         wait_seconds: float = 0,
     ) -> Answer:
-        body = request.model_dump_json().encode()
         timeout = httpx.Timeout(self._read_seconds + wait_seconds, connect=CONNECT_SECONDS)
 
         def send() -> Answer:
+            message = request if isinstance(request, Message) else request()
             response = self._http.post(
                 f"/{name}",
-                content=body,
+                content=message.model_dump_json().encode(),
                 headers={"Content-Type": "application/json"},
                 timeout=timeout,
             )

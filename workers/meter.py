@@ -116,12 +116,12 @@ class Meter:
 
     def refusal(self) -> StopReason | None:
         """Return why the next step must not run, None where it may."""
-        if (verdict := self._stop()) and (reason := _REASONS.get(verdict)):
-            return reason
+        verdict = self._stop()
+        reason = _REASONS.get(verdict) if verdict else None
         steps_ms = self._step_ms * (1 + len(self._queued))
-        if self._spent_ms + steps_ms + self._reserve_ms > self._limit_ms:
-            return "limit"
-        return None
+        over = self._spent_ms + steps_ms + self._reserve_ms > self._limit_ms
+        # The farm pauses whoever is over the limit, and learns from this word that it was too low.
+        return "limit" if over and reason in (None, "pause") else reason
 
     def may_step(self) -> bool:
         """Tell whether one more step, and what finishes its frames, fits the limit."""

@@ -1,6 +1,6 @@
 """What a reported lease costs its session, and what of it nobody pays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator import ledger
@@ -17,7 +17,7 @@ class Charge:
     credit_gpu_ms: int
     """What the session had paid before, for steps that were done again."""
     losses: tuple[tuple[int, str], ...]
-    """GPU-ms that nobody is charged for, each with the reason."""
+    """GPU-ms that nobody is charged for, each with the reason: at most what the farm saw."""
 
     @property
     def lost_gpu_ms(self) -> int:
@@ -43,7 +43,8 @@ def charge(
     settled = ledger.charge(
         reported_gpu_ms=due - credit, limit_gpu_ms=lease.gpu_ms_limit, seen_gpu_ms=seen_gpu_ms
     )
-    losses = tuple(each for each in _losses(request, due, credit, settled) if each[0])
+    told = _losses(request, due, credit, lease.gpu_ms_limit)
+    losses = tuple(_bounded(told, max(0, seen_gpu_ms - settled)))
     return Charge(settled_gpu_ms=settled, credit_gpu_ms=credit, losses=losses)
 
 
@@ -58,7 +59,7 @@ def _due(job: Job, request: CompleteRequest) -> int:
 
 
 def _losses(
-    request: CompleteRequest, due: int, credit: int, settled: int
+    request: CompleteRequest, due: int, credit: int, limit: int
 ) -> Iterator[tuple[int, str]]:
     receipt = request.receipt
     yield receipt.load_gpu_ms, "model load and checkpoints"
@@ -67,4 +68,12 @@ def _losses(
         return
     yield receipt.wasted_gpu_ms + receipt.gpu_ms - due, "stopped and not kept"
     yield credit, "steps done again, paid before"
-    yield due - credit - settled, "over the lease's limit or unseen by the farm"
+    yield max(0, due - credit - limit), "over the lease's limit"
+
+
+def _bounded(told: Iterable[tuple[int, str]], seen_gpu_ms: int) -> Iterator[tuple[int, str]]:
+    """Yield the losses that are none of nothing, until they are all that the farm saw."""
+    for gpu_ms, why in told:
+        if lost := min(gpu_ms, seen_gpu_ms):
+            seen_gpu_ms -= lost
+            yield lost, why

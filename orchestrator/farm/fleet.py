@@ -95,7 +95,7 @@ def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
         if worker is None:
             raise NotFound(f"There is no worker {worker_id}.", next="See `farm worker ls`.")
         admitted = state is WorkerState.ACTIVE
-        blamed, flags = ((), 0) if admitted else (worker.blamed, worker.flags)
+        clean = replace(worker, blamed=(), flags=0, unexplained_ms=0) if admitted else worker
         verb = "worker.admit" if state is WorkerState.ACTIVE else "worker.drain"
         deeds.note(farm, tx, verb, worker.id, None, name=worker.name, was=worker.state.value)
-        return tx.save(worker, replace(worker, state=state, blamed=blamed, flags=flags))
+        return tx.save(worker, replace(clean, state=state))

@@ -80,20 +80,25 @@ def _next(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> tuple[Ord
 def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed: bool) -> None:
     """End a lease without a result: nothing is charged, the unit may be granted again.
 
-    `lapsed`: its worker was lost, which counts as an attempt; else it handed the unit back.
+    `lapsed`: its worker was lost, which counts as an attempt, and all the time for which the farm
+    waited is lost with it; else it handed the unit back, and what it told of is.
     """
     case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
+    worker = tx.get(Worker, lease.worker_id)
+    assert worker, "its lease names it"
+    seen_gpu_ms = seen_ms(lease, worker, min(now_ms, lease.expires_at_ms + farm.terms.grace_ms))
+    lost_gpu_ms = seen_gpu_ms if lapsed else min(lease.used_gpu_ms, seen_gpu_ms)
     lease = tx.save(
         lease,
         replace(
             lease,
             state=LeaseState.LAPSED if lapsed else LeaseState.RELEASED,
-            lost_gpu_ms=lease.used_gpu_ms,
+            lost_gpu_ms=lost_gpu_ms,
             resolved_at_ms=now_ms,
         ),
     )
     note = "worker lost" if lapsed else "handed back"
-    case.lose(lease, lease.used_gpu_ms, note)
+    case.lose(lease, lost_gpu_ms, note)
     unit = _unit(tx, lease)
     scheduling.given_back(case, unit)
     if unit.state is UnitState.LEASED:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import replace
+from typing import Final
 
 from orchestrator import scheduler
 from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
@@ -26,8 +27,14 @@ from orchestrator.wire import (
     ReleaseRequest,
 )
 
-SEEN_RESOLUTION_MS = 5_000
+SEEN_RESOLUTION_MS: Final = 5_000
 """`seen_at_ms` of an idle worker is written at most this often."""
+AROUND_MS: Final = 1_800_000
+"""What a lease may last beside its limit of device time: a worker waits 15 minutes for a model to
+load, and fetching, writing and sending may take as long again."""
+OVER_SHARE: Final = 0.1
+OVER_MS: Final = 1_000
+"""Beyond its limit, so much is a last step or decode that was slower than all before it."""
 
 __all__ = [
     "claim",
@@ -195,6 +202,12 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
         lease = own_lease(tx, worker_id, use.lease_id, use.fence)
     except StaleLease:
         return LeaseVerdict(lease_id=use.lease_id, verdict=Verdict.GONE, expires_in_ms=0)
+    if now_ms > lease.expires_at_ms + farm.terms.grace_ms:  # as for its report: too late
+        return LeaseVerdict(lease_id=use.lease_id, verdict=Verdict.GONE, expires_in_ms=0)
+    unit = tx.get(Unit, lease.unit_id)
+    assert unit, "rows are never deleted"
+    limit_ms = lease.gpu_ms_limit + unit.prepaid_gpu_ms  # as its order says
+    oldest_ms = lease.granted_at_ms + limit_ms + AROUND_MS
     if use.sequence > lease.sequence:  # an older message that comes late changes nothing
         progressed = use.frames_done > lease.frames_done or use.gpu_ms > lease.used_gpu_ms
         lease = tx.save(
@@ -204,7 +217,9 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 sequence=use.sequence,
                 used_gpu_ms=max(lease.used_gpu_ms, use.gpu_ms),
                 frames_done=max(lease.frames_done, use.frames_done),
-                expires_at_ms=max(lease.expires_at_ms, now_ms + farm.terms.lease_ms),
+                expires_at_ms=max(
+                    lease.expires_at_ms, min(now_ms + farm.terms.lease_ms, oldest_ms)
+                ),
             ),
         )
         if progressed:
@@ -215,16 +230,21 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 "unit_gpu_ms": lease.used_gpu_ms,
             }
             tx.tell(lease.job_id, [("progress", data)], now_ms)
+    over = lease.used_gpu_ms > limit_ms * (1 + OVER_SHARE) + OVER_MS or now_ms > oldest_ms
+    return LeaseVerdict(
+        lease_id=lease.id,
+        verdict=Verdict.PAUSE if grants.is_frozen(tx) else _verdict(tx, lease, over=over),
+        expires_in_ms=max(0, lease.expires_at_ms - now_ms),
+    )
+
+
+def _verdict(tx: Transaction, lease: Lease, *, over: bool) -> Verdict:
     job = tx.get(Job, lease.job_id)
     assert job, "rows are never deleted"
     wished = {Wish.PAUSE: Verdict.PAUSE, Wish.CANCEL: Verdict.CANCEL}
-    if grants.is_frozen(tx):
-        verdict = Verdict.PAUSE
-    else:
-        verdict = wished[job.wish] if job.wish else Verdict.GO
-    return LeaseVerdict(
-        lease_id=lease.id, verdict=verdict, expires_in_ms=max(0, lease.expires_at_ms - now_ms)
-    )
+    if job.wish:
+        return wished[job.wish]
+    return Verdict.PAUSE if over else Verdict.GO
 
 
 def _worker(tx: Transaction, worker_id: str) -> Worker:

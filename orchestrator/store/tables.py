@@ -216,6 +216,7 @@ workers: Final = Table(
     Column("polls", Boolean, nullable=False),
     _json("blamed"),
     _count("flags"),
+    _ms("unexplained_ms"),
     _ms("metered_to_ms"),
     _json("owed"),
     Column("warm", String(120), nullable=False),

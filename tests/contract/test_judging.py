@@ -77,6 +77,54 @@ def test_failed_and_handed_back_units_are_not_judged(farm: Farm, clock: Clock) -
     assert worker(farm, hand).flags == 0
 
 
+def test_a_silent_worker_is_busy_until_it_reports(farm: Farm, clock: Clock) -> None:
+    """Without a heartbeat its busy time does not end at the grant: 24 s with 0.1 s told flag it."""
+    hand = Hand(farm, clock)
+    submit(farm, brief(seconds=20.0))
+    report(hand, busy(hand, 1), 5)
+    for _ in range(3):
+        order = hand.claim()
+        assert order
+        clock.advance(24)
+        report(hand, order, 100)
+    assert worker(farm, hand).state is WorkerState.QUARANTINED
+
+
+def test_little_lies_add_up(farm: Farm, clock: Clock) -> None:
+    """1.9 s of work told as 1 ms is below what one report may hide, and not for ever."""
+    hand = Hand(farm, clock)
+    submit(farm, brief(seconds=20.0))
+    report(hand, busy(hand, 1), 1_000)
+    for _ in range(6):
+        order = hand.claim()
+        assert order
+        clock.advance(1.9)
+        hand.beat(order, 1)
+        report(hand, order, 1)
+    assert worker(farm, hand).state is WorkerState.QUARANTINED
+
+
+def test_what_honest_reports_leave_open_does_not_add_up(farm: Farm, clock: Clock) -> None:
+    """A crowded machine: every unit leaves 200 ms of 5 s open, and nobody minds 5 %."""
+    hand = Hand(farm, clock)
+    submit(farm, brief(seconds=100.0))
+    report(hand, busy(hand, 1), 900)
+    for _ in range(40):
+        report(hand, busy(hand, 5), 4_800)
+    assert (worker(farm, hand).flags, worker(farm, hand).unexplained_ms) == (0, 0)
+
+
+def test_a_failure_that_is_charged_is_judged(farm: Farm, clock: Clock) -> None:
+    """The request is blamed and its session pays: the worker has to say for what."""
+    hand = Hand(farm, clock)
+    for _ in range(3):
+        submit(farm, brief(seconds=2.0))
+        report(hand, busy(hand, 1), 1_000)
+        told = {"gpu_ms": 200, "host_ms": {}}
+        hand.complete(busy(hand, 20), Outcome.FAILED, cause=Cause.REQUEST, **told)
+    assert worker(farm, hand).state is WorkerState.QUARANTINED
+
+
 def test_overlapping_leases_are_not_paid_for_the_same_second(farm: Farm, clock: Clock) -> None:
     """Two leases of one device over the same 10 s are charged 10 s together."""
     hand = Hand(farm, clock)

@@ -4,8 +4,8 @@ import pytest
 
 from orchestrator.errors import StaleLease
 from orchestrator.farm import Farm, check, fleet, jobs, keys, receipts, reconcile, sessions, work
-from orchestrator.model import Worker
-from orchestrator.states import Cause, JobState, KeyKind, Outcome, UnitKind, WorkerState
+from orchestrator.model import Entry, Worker
+from orchestrator.states import Cause, EntryKind, JobState, KeyKind, Outcome, UnitKind, WorkerState
 from orchestrator.wire import Order
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -15,6 +15,12 @@ def claimed(hand: Hand) -> Order:
     order = hand.claim()
     assert order
     return order
+
+
+def notes(farm: Farm, kind: EntryKind) -> list[str]:
+    """Return what the entries of a kind say of themselves."""
+    with farm.store.read() as tx:
+        return [entry.note for entry in tx.find(Entry, kind=kind)]
 
 
 def test_a_lapsed_lease_is_granted_again_with_a_higher_fence(farm: Farm, clock: Clock) -> None:
@@ -28,7 +34,8 @@ def test_a_lapsed_lease_is_granted_again_with_a_higher_fence(farm: Farm, clock: 
     second = claimed(other)
     assert (second.unit_id, second.fence) == (first.unit_id, first.fence + 1)
     assert jobs.get(farm, None, job.id).spent_gpu_ms == 0
-    assert receipts.receipt(farm, None, job.id)["lost_gpu_ms"] == 500
+    held_ms = farm.terms.lease_ms + farm.terms.grace_ms
+    assert receipts.receipt(farm, None, job.id)["lost_gpu_ms"] == held_ms
     assert check.violations(farm) == []
 
 
@@ -64,6 +71,77 @@ def test_heartbeats_keep_a_lease_alive(farm: Farm, clock: Clock) -> None:
         clock.advance(farm.terms.lease_seconds - 1)
         assert hand.beat(order, sequence, sequence=sequence) == "go"
         assert reconcile.reconcile(farm) == 0
+
+
+def test_a_lease_has_an_oldest_age(farm: Farm, clock: Clock) -> None:
+    """Beyond its limit and half an hour no heartbeat renews it: it is to stop, and then lapses."""
+    submit(farm)
+    hand = Hand(farm, clock)
+    order = claimed(hand)
+    oldest_ms = order.gpu_ms_limit + work.AROUND_MS
+    verdicts = []
+    while not reconcile.reconcile(farm):
+        clock.advance(10)
+        assert len(verdicts) < 10_000, "it is renewed for ever"
+        verdicts.append(hand.beat(order, 1, sequence=len(verdicts) + 1))
+    went_on = verdicts.index("pause")
+    assert oldest_ms / 10_000 - 1 <= went_on <= oldest_ms / 10_000 + 1
+    assert set(verdicts[:went_on]) == {"go"}
+    assert len(verdicts) - went_on <= 6, "lease and grace"
+    assert check.violations(farm) == []
+
+
+def test_who_tells_of_more_than_the_limit_is_to_stop(farm: Farm, clock: Clock) -> None:
+    """One slow step over it is honest; what is far over it is not."""
+    submit(farm)
+    hand = Hand(farm, clock)
+    order = claimed(hand)
+    clock.advance(1)
+    assert hand.beat(order, order.gpu_ms_limit + 500, sequence=1) == "go"
+    assert hand.beat(order, 2 * order.gpu_ms_limit + 1_500, sequence=2) == "pause"
+
+
+def test_a_heartbeat_does_not_revive_a_lease(farm: Farm, clock: Clock) -> None:
+    """After its end and the grace it is gone, though nobody took it back yet."""
+    submit(farm)
+    hand = Hand(farm, clock)
+    order = claimed(hand)
+    clock.advance(farm.terms.lease_seconds + farm.terms.grace_seconds + 0.001)
+    assert hand.beat(order, 10) == "gone"
+    assert reconcile.reconcile(farm) == 1
+
+
+def test_a_lost_worker_is_the_farms_loss_from_its_grant_to_the_grace(
+    farm: Farm, clock: Clock
+) -> None:
+    """Not what its last heartbeat told: the device was taken for as long as the farm waited."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    order = claimed(hand)
+    clock.advance(5)
+    hand.beat(order, 492)
+    clock.advance(1000)
+    reconcile.reconcile(farm)
+    held_ms = 5_000 + farm.terms.lease_ms + farm.terms.grace_ms
+    assert receipts.receipt(farm, None, job.id)["lost_gpu_ms"] == held_ms
+    back = claimed(Hand(farm, clock, "back"))
+    assert back.unit_id == order.unit_id
+    assert check.violations(farm) == []
+
+
+def test_no_loss_is_more_than_the_farm_saw(farm: Farm, clock: Clock) -> None:
+    """Whatever a worker tells: handed back after 2 s, or failed after 2 s, 2 s are lost."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    order = claimed(hand)
+    clock.advance(2)
+    hand.release(order, gpu_ms=10**9)
+    order = claimed(hand)
+    clock.advance(2)
+    load = {"load_gpu_ms": 10**9}
+    hand.complete(order, Outcome.FAILED, cause=Cause.WORKER, wasted_gpu_ms=10**9, **load)
+    assert receipts.receipt(farm, None, job.id)["lost_gpu_ms"] == 4_000
+    assert check.violations(farm) == []
 
 
 def test_an_old_heartbeat_renews_nothing(farm: Farm, clock: Clock) -> None:
@@ -122,6 +200,7 @@ def test_nobody_is_charged_more_than_the_limit(farm: Farm, clock: Clock) -> None
     order = claimed(hand)
     answer = hand.done(order, order.gpu_ms_limit + 500, seconds=20)
     assert (answer.settled_gpu_ms, answer.lost_gpu_ms) == (order.gpu_ms_limit, 500)
+    assert notes(farm, EntryKind.LOSS) == ["over the lease's limit"]
     assert check.violations(farm) == []
 
 
@@ -212,7 +291,9 @@ def test_a_released_unit_is_free_and_not_an_attempt(farm: Farm, clock: Clock) ->
     job = submit(farm)
     hand, other = Hand(farm, clock), Hand(farm, clock, "other")
     for _ in range(5):
-        hand.release(claimed(hand), gpu_ms=3)
+        order = claimed(hand)
+        clock.advance(1)
+        hand.release(order, gpu_ms=3)
     other.work_off(gpu_ms=5)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
     assert receipts.receipt(farm, None, job.id)["lost_gpu_ms"] == 15

@@ -110,10 +110,19 @@ def test_a_report_survives_a_farm_that_is_away_for_a_moment(farm: FakeFarm, agen
     """Uploads and complete are sent again until they get through."""
     farm.away.update({"complete", "artifacts"})
     farm.ready.append(render_order(4))
-    watch = when(lambda: "artifacts" in farm.calls, farm.away.clear)
+    when(lambda: "artifacts" in farm.calls, lambda: farm.away.discard("artifacts"))
+    watch = when(lambda: "complete" in farm.calls, farm.away.clear)
     agent.run()
     watch.join()
     assert [report.outcome for report in farm.completed] == [Outcome.DONE]
+    assert farm.completed[0].receipt.host_ms["report"] > 0, "the farm sees no idle time in it"
+
+
+def test_an_order_that_comes_a_second_time_is_as_old_as_it_is(farm: FakeFarm, agent: Agent) -> None:
+    """The answer that brought it first was lost: the time since the grant went to the queue."""
+    farm.ready.append(render_order(4, expires_in_ms=1_000))
+    agent.run()
+    assert farm.completed[0].receipt.host_ms["queue"] >= 2_000, "of a lease of 3 s"
 
 
 def test_a_stale_lease_is_dropped(farm: FakeFarm, agent: Agent) -> None:

@@ -84,6 +84,16 @@ def test_a_verdict_stops_the_loop_and_names_itself(verdict: Verdict) -> None:
     assert stopped.value.reason == verdict.value
 
 
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [(Verdict.PAUSE, "limit"), (Verdict.CANCEL, "cancel"), (Verdict.GONE, "gone")],
+)
+def test_over_the_limit_a_pause_is_called_by_its_cause(verdict: Verdict, reason: str) -> None:
+    """The farm pauses whoever is over the limit; told so, it grants more the next time."""
+    meter = Meter(limit_gpu_ms=10, step_prior_ms=20, stop=lambda: verdict)
+    assert meter.refusal() == reason
+
+
 def test_a_micro_batch_that_cannot_be_finished_is_not_begun() -> None:
     """After one of 40 ms, a second one within a limit of 70 ms would only be thrown away."""
     meter = Meter(limit_gpu_ms=70, timer=Ticks([0, 10, 20, 20, 40]))

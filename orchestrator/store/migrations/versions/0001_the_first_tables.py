@@ -63,6 +63,7 @@ def upgrade() -> None:
     sa.Column('polls', sa.Boolean(), nullable=False),
     sa.Column('blamed', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('flags', sa.Integer(), nullable=False),
+    sa.Column('unexplained_ms', sa.BigInteger(), nullable=False),
     sa.Column('metered_to_ms', sa.BigInteger(), nullable=False),
     sa.Column('owed', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('warm', sa.String(length=120), nullable=False),
