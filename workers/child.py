@@ -196,6 +196,8 @@ def kill_tree(pid: int) -> None:
 
 def main(pipe: Any, stop: Any, setup: Setup, parent: int) -> None:
     """Do assignments until the parent closes the pipe or dies."""
+    # As NVML counts, by which the parent chose the device; torch is not loaded yet.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # noqa: TID251 - CUDA looks there
     for number in SIGNALS:  # they reach the whole group; what they mean is the parent's to say
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -3,6 +3,7 @@
 torch is not imported: a parent process asks NVML, package metadata and the kernel.
 """
 
+import os
 import platform
 import re
 from collections.abc import Callable
@@ -86,9 +87,8 @@ def energy_counter(device: Device) -> Callable[[], int | None]:
         return lambda: None
 
     def read() -> int | None:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.name.partition(":")[2]))
+        with suppress(pynvml.NVMLError, IndexError):
+            handle = _visible()[int(device.name.partition(":")[2])]
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         return None
 
@@ -136,14 +136,38 @@ def _vector_units() -> list[str]:
 def _gpus() -> list[Device]:
     """Return the NVIDIA GPUs that the driver shows; none where there is no driver."""
     try:
-        pynvml.nvmlInit()
-        return [_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [_gpu(index, handle) for index, handle in enumerate(_visible())]
     except pynvml.NVMLError:
         return []
 
 
-def _gpu(index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _visible() -> list[Any]:
+    """Return NVML's handles of the GPUs that torch sees, in its order.
+
+    NVML shows all of them, by their bus, as a child makes CUDA count (`workers.child.main`).
+    CUDA_VISIBLE_DEVICES picks some, by number or UUID, up to the first that is not there.
+    """
+    pynvml.nvmlInit()
+    count = pynvml.nvmlDeviceGetCount()
+    every = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    words = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251 - CUDA's own
+    if words is None:
+        return every
+    known = {str(index): handle for index, handle in enumerate(every)}
+    known |= {_text(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in every}
+    found = []
+    for word in words.split(","):
+        name = word.strip()
+        hits = [
+            known[key] for key in known if key == name or (len(name) > 4 and key.startswith(name))
+        ]
+        if not hits:
+            break
+        found.append(hits[0])
+    return found
+
+
+def _gpu(index: int, handle: Any) -> Device:
     return Device(
         name=f"cuda:{index}",
         device_class=device_class_of(_text(pynvml.nvmlDeviceGetName(handle))),

@@ -64,6 +64,10 @@ def render(
     """
     energy_before = energy()
 
+    def energy_mj() -> int | None:
+        now = energy()
+        return None if energy_before is None or now is None else now - energy_before
+
     def tell() -> None:
         progress(meter.spent_gpu_ms, film.frames)
 
@@ -89,9 +93,14 @@ def render(
             outcome=Outcome.FAILED,
             cause=cause,
             message=message_of(error),
-            receipt=meter.receipt(Outcome.FAILED, cause, fingerprint=fingerprint),
+            receipt=meter.receipt(
+                Outcome.FAILED,
+                cause,
+                energy_mj=energy_mj(),
+                fingerprint=fingerprint,
+                host_ms=film.host.ms,
+            ),
         )
-    energy_after = energy()
     return Result(
         outcome=outcome,
         message=message,
@@ -99,9 +108,7 @@ def render(
             outcome,
             frames_done=film.frames,
             frame_sha256=tuple(film.digests),
-            energy_mj=None
-            if energy_before is None or energy_after is None
-            else energy_after - energy_before,
+            energy_mj=energy_mj(),
             fingerprint=fingerprint,
             checkpoint_step=left.step,
             checkpoint_gpu_ms=left.gpu_ms,

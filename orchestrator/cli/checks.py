@@ -192,6 +192,9 @@ def _device() -> Finding:
     found = f"{name} ({kind}), {memory_mb:,} MB, torch {torch or 'is not installed'}"
     if not torch:
         return _warning("device", found, 'To render here: pip install "framefarm[worker]"')
+    if name.startswith("cuda") and torch.endswith("+cpu"):
+        mend = "That torch is for the CPU: install one for CUDA (pytorch.org), or use --device cpu"
+        return _warning("device", found, mend)
     return _ok("device", found)
 
 

@@ -259,6 +259,13 @@ def test_energy_is_the_difference_of_the_counter() -> None:
     assert run(work(shot(4)), reel=Reel()).receipt.energy_mj is None
 
 
+def test_a_failure_has_used_energy_too() -> None:
+    """Nobody pays for it; what it took of the meter is on its receipt all the same."""
+    readings = iter([1_000, 1_300])
+    result = run(work(shot(4, prompt="#fail-worker")), reel=Reel(), energy=lambda: next(readings))
+    assert (result.outcome, result.receipt.energy_mj) == (Outcome.FAILED, 300)
+
+
 def test_an_engine_is_chosen_by_its_card() -> None:
     """A card names `fake` or `diffusers`; anything else is our own mistake."""
     assert isinstance(engine_for(card(engine="fake")), FakeEngine)
