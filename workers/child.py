@@ -34,6 +34,7 @@ from workers.encode import encode
 from workers.engines import Engine, engine_for, timer_for
 from workers.ffmpeg import SegmentWriter
 from workers.meter import LOAD, Meter
+from workers.pace import Paces
 from workers.plan import plan
 from workers.render import render
 from workers.result import Result, cause_of, message_of, with_host
@@ -221,6 +222,7 @@ class Crew:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._paces = Paces()
 
     def run(
         self,
@@ -274,10 +276,11 @@ class Crew:
         card = setup.catalog.cards.get(work.model)
         if card is None or card.version != work.model_version:
             raise OSError(f"This worker does not have {work.model} {work.model_version}.")
+        step_ms, decode_ms = self._paces.before(work)
         meter = Meter(
             limit_gpu_ms=assignment.order.gpu_ms_limit,
-            step_prior_ms=work.step_gpu_ms_prior,
-            decode_prior_ms=work.decode_gpu_ms_prior,
+            step_prior_ms=step_ms,
+            decode_prior_ms=decode_ms,
             stop=stop,
             timer=timer_for(setup.device.name),
         )
@@ -298,7 +301,7 @@ class Crew:
             apart=work.stride > 1,
             watermark=work.watermark,
         )
-        return render(
+        result = render(
             work,
             engine=engine,
             meter=meter,
@@ -314,6 +317,8 @@ class Crew:
             energy=devices.energy_counter(setup.device),
             fingerprint=fingerprint,
         )
+        self._paces.after(work, meter)
+        return result
 
     def _engine(self, card: ModelCard, meter: Meter) -> Engine:
         """Return the warm engine of a model, after making room for it and loading it."""

@@ -211,6 +211,12 @@ class Meter:
                 self._steps += 1
                 self._step_ms = ms if self._steps <= 2 else max(self._step_ms, ms)
 
+    @property
+    def slowest(self) -> tuple[float, float]:
+        """Milliseconds of the slowest step and finish of a micro-batch; 0: none was measured."""
+        step_ms = self._step_ms if self._steps else 0.0
+        return step_ms, self._reserve_ms if self._kept_batches else 0.0
+
     # --- the bill ---
 
     @property

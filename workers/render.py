@@ -62,19 +62,14 @@ def render(
     unit, whose first micro-batch comes after so many kept frames, and returns its file.
     `energy` reads the device's millijoule counter.
     """
-    energy_before = energy()
-
-    def energy_mj() -> int | None:
-        now = energy()
-        return None if energy_before is None or now is None else now - energy_before
+    energy_mj = _since_now(energy)
 
     def tell() -> None:
         progress(meter.spent_gpu_ms, film.frames)
 
     film = Film(writer, tell)
     meter.on_step = _every(PROGRESS_SECONDS, tell)
-    outcome, message = Outcome.DONE, ""
-    left = Left()
+    outcome, message, left = Outcome.DONE, "", Left()
     try:
         try:
             for pixels in engine.paint(work, work.frames, meter, image, resume):
@@ -200,6 +195,17 @@ class Film:
     def _write(self, pixels: Pixels) -> None:
         self._writer.write(pixels)
         self.digests += [sha256(frame).hexdigest() for frame in pixels]
+
+
+def _since_now(counter: Callable[[], int | None]) -> Callable[[], int | None]:
+    """Return a function that reads what a counter has gone up; None where there is none."""
+    before = counter()
+
+    def risen() -> int | None:
+        now = counter()
+        return None if before is None or now is None else now - before
+
+    return risen
 
 
 def _every(seconds: float, report: Callable[[], None]) -> Callable[[], None]:

@@ -1,0 +1,67 @@
+"""What a device has seen of its own pace goes from one lease to the next, and not for ever."""
+
+from pathlib import Path
+
+from orchestrator.states import Outcome
+from tests.workers.test_child import SETUP, assignment
+from workers.child import Assignment, Crew
+from workers.pace import UNITS, Paces
+from workers.result import Result
+
+
+def limited(folder: Path, gpu_ms_limit: int) -> Assignment:
+    """Return a unit whose priors say 1 ms a step, which takes about 80 ms here."""
+    asked = assignment(folder)
+    order = asked.order.model_copy(update={"gpu_ms_limit": gpu_ms_limit})
+    return Assignment(order=order, inputs={}, folder=folder)
+
+
+def run(crew: Crew, asked: Assignment) -> Result:
+    """Do one unit."""
+    return crew.run(asked, lambda: None, lambda progress: None)
+
+
+def test_the_second_lease_knows_what_the_first_one_saw(tmp_path: Path) -> None:
+    """The quote says 1 ms a step: the first lease passes its limit by one, the second does none."""
+    crew = Crew(SETUP)
+    first = run(crew, limited(tmp_path, 30)).receipt
+    assert first.gpu_ms + first.wasted_gpu_ms > 30
+    second = run(crew, limited(tmp_path, 30))
+    assert (second.outcome, second.message) == (Outcome.STOPPED, "limit")
+    assert second.receipt.gpu_ms + second.receipt.wasted_gpu_ms == 0
+    assert run(crew, limited(tmp_path, 60_000)).outcome is Outcome.DONE
+    crew.unload()
+
+
+def test_another_size_is_another_pace(tmp_path: Path) -> None:
+    """What was slow at one size says nothing of a smaller one."""
+    crew = Crew(SETUP)
+    run(crew, limited(tmp_path, 60_000))
+    other = assignment(tmp_path, width=32, height=32)
+    order = other.order.model_copy(update={"gpu_ms_limit": 15})
+    result = run(crew, Assignment(order=order, inputs={}, folder=tmp_path))
+    assert result.receipt.gpu_ms + result.receipt.wasted_gpu_ms > 0
+    crew.unload()
+
+
+def test_a_hiccup_is_forgotten_although_nothing_ran_since(tmp_path: Path) -> None:
+    """A pace that no limit can hold would refuse every lease; the fourth one is tried again."""
+    crew = Crew(SETUP)
+    run(crew, limited(tmp_path, 30))
+    tries = [run(crew, limited(tmp_path, 30)).receipt for _ in range(UNITS + 1)]
+    used = [each.gpu_ms + each.wasted_gpu_ms for each in tries]
+    assert used[:UNITS] == [0] * UNITS
+    assert used[UNITS] > 0
+    crew.unload()
+
+
+def test_only_so_many_paces_are_kept() -> None:
+    """A worker of a year has met every size there is."""
+    from tests.workers.orders import render_order
+    from workers.meter import Meter
+    from workers.pace import SHAPES
+
+    paces = Paces()
+    for width in range(1, 200):
+        paces.after(render_order().work.model_copy(update={"width": width}), Meter.unlimited())
+    assert len(paces._seen) == SHAPES
