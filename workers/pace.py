@@ -7,8 +7,8 @@ from orchestrator.wire import RenderWork
 from workers.meter import Meter
 
 UNITS: Final = 3
-"""Units for which the slowest is remembered, those that did no step too: after one hiccup that
-no limit can hold, the third lease is tried again."""
+"""Units that are remembered, those that did no step too: when a pace was seen that no limit can
+hold, the third lease after it is the last one that is refused for that."""
 SHAPES: Final = 64
 """Kinds of work that are remembered, the newest."""
 
@@ -17,10 +17,11 @@ Pace = tuple[float, float]
 
 
 class Paces:
-    """The slowest step and decode of the last units of a kind, as this device did them.
+    """The slowest step and decode of each of the last units of a kind, as this device did them.
 
     An order's priors are those of its quote. Where the device is slower than that, each lease
-    would learn it anew, by a step over its limit.
+    would learn it anew, by a step over its limit. Of those units the least counts: a device that
+    is slow is so in all of them, a hiccup is in one.
     """
 
     def __init__(self) -> None:
@@ -29,10 +30,9 @@ class Paces:
     def before(self, work: RenderWork) -> Pace:
         """Return what a meter has to start from: the order's priors, or what was slower."""
         seen = self._seen.get(_shape(work), ())
-        return (
-            max([work.step_gpu_ms_prior, *(step for step, _ in seen)]),
-            max([work.decode_gpu_ms_prior, *(finish for _, finish in seen)]),
-        )
+        step_ms = min((step for step, _ in seen if step), default=0.0)
+        finish_ms = min((finish for _, finish in seen if finish), default=0.0)
+        return max(work.step_gpu_ms_prior, step_ms), max(work.decode_gpu_ms_prior, finish_ms)
 
     def after(self, work: RenderWork, meter: Meter) -> None:
         """Remember what a unit took."""

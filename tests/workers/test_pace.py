@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from orchestrator.states import Outcome
+from tests.workers.orders import render_order
 from tests.workers.test_child import SETUP, assignment
 from workers.child import Assignment, Crew
-from workers.pace import UNITS, Paces
+from workers.meter import Meter
+from workers.pace import SHAPES, UNITS, Paces
 from workers.result import Result
 
 
@@ -44,6 +46,17 @@ def test_another_size_is_another_pace(tmp_path: Path) -> None:
     crew.unload()
 
 
+def test_one_slow_unit_among_others_is_a_hiccup(tmp_path: Path) -> None:
+    """Its steps took six times as long; the unit after it is not refused for that."""
+    crew = Crew(SETUP)
+    run(crew, limited(tmp_path, 60_000))
+    slow = render_order(4, prompt="#slow")
+    run(crew, Assignment(order=slow, inputs={}, folder=tmp_path))
+    after = run(crew, limited(tmp_path, 400)).receipt
+    assert after.gpu_ms + after.wasted_gpu_ms > 0
+    crew.unload()
+
+
 def test_a_hiccup_is_forgotten_although_nothing_ran_since(tmp_path: Path) -> None:
     """A pace that no limit can hold would refuse every lease; the fourth one is tried again."""
     crew = Crew(SETUP)
@@ -57,10 +70,6 @@ def test_a_hiccup_is_forgotten_although_nothing_ran_since(tmp_path: Path) -> Non
 
 def test_only_so_many_paces_are_kept() -> None:
     """A worker of a year has met every size there is."""
-    from tests.workers.orders import render_order
-    from workers.meter import Meter
-    from workers.pace import SHAPES
-
     paces = Paces()
     for width in range(1, 200):
         paces.after(render_order().work.model_copy(update={"width": width}), Meter.unlimited())
