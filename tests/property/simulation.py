@@ -122,6 +122,7 @@ class Simulation(Workforce):
         )
         assert told.overspent_gpu_ms == 0, f"{told.overspent_gpu_ms} GPU-ms overspent"
         assert told.charged_twice_gpu_ms == 0, f"{told.charged_twice_gpu_ms} GPU-ms charged twice"
+        assert (unseen := tally.unseen_gpu_ms(raw)) == 0, f"{unseen} GPU-ms that nobody saw"
         self.checked = self.store.changes
 
     def pass_time(self) -> None:

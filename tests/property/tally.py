@@ -33,6 +33,10 @@ SELECT
   SELECT SUM(settled_gpu_ms) AS together, MAX(settled_gpu_ms) AS most
   FROM leases WHERE outcome = 'done' GROUP BY unit_id))
 """
+_UNSEEN: Final = """
+SELECT TOTAL(MAX(0, settled_gpu_ms + lost_gpu_ms - (resolved_at_ms - granted_at_ms)))
+FROM leases WHERE resolved_at_ms IS NOT NULL
+"""
 _HAPPENED: Final = (
     "SELECT 'entry ' || kind, COUNT(*) FROM entries GROUP BY kind",
     "SELECT 'lease ' || state, COUNT(*) FROM leases GROUP BY state",
@@ -54,6 +58,11 @@ def overspent_gpu_ms(raw: Any) -> int:
 def charged_twice_gpu_ms(raw: Any) -> int:
     """Return what was charged for a lease beside its one settlement, or for a unit done before."""
     return int(raw.execute(_CHARGED_TWICE).fetchone()[0])
+
+
+def unseen_gpu_ms(raw: Any) -> int:
+    """Return what was charged or lost beyond the time for which its lease was open."""
+    return int(raw.execute(_UNSEEN).fetchone()[0])
 
 
 def worker_states(raw: Any) -> list[str]:
