@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.states import (
+    AlertAction,
     DeliveryState,
     EntryKind,
     HookState,
@@ -302,6 +303,14 @@ class Quote:
     """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A threshold of a budget, in percent of its limit when spent, and what it does."""
+
+    percent: int
+    action: AlertAction = AlertAction.NOTIFY
+
+
 # --- rows --------------------------------------------------------------------------------
 
 
@@ -312,6 +321,8 @@ class Account:
     id: str
     name: str
     plan: str
+    alerts: Json | None = None
+    """Its months' own: action by percent; None: the plan's."""
     created_at_ms: int
 
 
@@ -334,8 +345,10 @@ class Month:
     """The cap; above it while held + spent are, when the cap was lowered under them."""
     held_gpu_ms: int = 0
     spent_gpu_ms: int = 0
+    alerts: Json | None = None
+    """Its account's own: action by percent; None: the plan's."""
     alerted_percent: int = 0
-    """The highest alert that was given."""
+    """The highest alert that was given and still holds."""
 
     @property
     def available_gpu_ms(self) -> int | None:
@@ -360,8 +373,10 @@ class Session:
     spent_gpu_ms: int = 0
     target_gpu_ms: int | None = None
     """A lower limit that was asked for: the limit sinks to it as holds release."""
+    alerts: Json | None = None
+    """Its own: action by percent; None: its plan's."""
     alerted_percent: int = 0
-    """The highest alert that was given of its budget."""
+    """The highest alert that was given and still holds."""
     pass_us: int = 0
     """Virtual time of fair share: microseconds of device time charged, over the weight."""
     tier: str = ""

@@ -11,8 +11,8 @@ from typing import Final
 from orchestrator import chain
 from orchestrator.errors import BudgetExceeded
 from orchestrator.ledger import Movement
-from orchestrator.model import Entry, Job, Month, Session
-from orchestrator.states import EntryKind
+from orchestrator.model import Alert, Entry, Job, Json, Month, Session
+from orchestrator.states import AlertAction, EntryKind
 
 _IN_MONTH: Final = {
     EntryKind.PLACE: (1, 0),
@@ -83,16 +83,23 @@ def carry(job: Job, old: Month, new: Month) -> tuple[Job, Month, Month]:
     )
 
 
-def crossed(alerts: Sequence[int], *, spent_gpu_ms: int, limit_gpu_ms: int | None) -> int:
-    """Return the highest alert, in percent, that spending has reached; 0 for none."""
-    if not limit_gpu_ms:
-        return 0
-    reached = [percent for percent in alerts if 100 * spent_gpu_ms >= percent * limit_gpu_ms]
-    return max(reached, default=0)
+def alerts(kept: Json) -> tuple[Alert, ...]:
+    """Return a list of alerts as it is kept, ascending."""
+    found = (Alert(int(percent), AlertAction(action)) for percent, action in kept.items())
+    return tuple(sorted(found, key=lambda alert: alert.percent))
 
 
-def alert(session: Session, percent: int, *, of: str, entry_id: str, now_ms: int) -> Movement:
+def crossed(alerts: Sequence[Alert], budget: Session | Month) -> tuple[Alert, ...]:
+    """Return the alerts that spending has reached, in their order."""
+    spent, limit = budget.spent_gpu_ms, budget.limit_gpu_ms
+    if not limit:
+        return ()
+    return tuple(alert for alert in alerts if 100 * spent >= alert.percent * limit)
+
+
+def alert(session: Session, given: Alert, *, of: str, entry_id: str, now_ms: int) -> Movement:
     """Write down that a budget crossed an alert; no balance changes."""
+    does = "" if given.action is AlertAction.NOTIFY else f": {given.action}"
     entry = Entry(
         id=entry_id,
         at_ms=now_ms,
@@ -101,7 +108,7 @@ def alert(session: Session, percent: int, *, of: str, entry_id: str, now_ms: int
         gpu_ms=0,
         debit=f"spent:{session.id}",
         credit="alert",
-        note=f"{percent} % of {of} is spent",
+        note=f"{given.percent} % of {of} is spent{does}",
     )
     session, entry = chain.chained(session, entry)
     return Movement(session=session, job=None, entry=entry)

@@ -76,7 +76,7 @@ class JobEvent(StrEnum):
     RENDER = "render"
     """A lease on a render unit was granted, or the plan is there."""
     ENCODE = "encode"
-    """A lease on its encode unit was granted, or the last frame is there."""
+    """A lease on its encode unit was granted, or the last frame that it will have is there."""
     FINISH = "finish"
     """The video was accepted."""
     PAUSE = "pause"
@@ -100,6 +100,7 @@ JOB: Final[dict[tuple[JobState, JobEvent], JobState]] = {
     (JobState.ENCODING, JobEvent.ENCODE): JobState.ENCODING,
     (JobState.ENCODING, JobEvent.FINISH): JobState.SUCCEEDED,
     (JobState.PAUSED, JobEvent.RESUME): JobState.QUEUED,
+    (JobState.PAUSED, JobEvent.ENCODE): JobState.ENCODING,
     **{
         (state, event): target
         for state in (
@@ -265,6 +266,17 @@ class EntryKind(StrEnum):
     """No movement: a budget crossed a threshold."""
     REFUND = "refund"
     """spent -> available: what a job was charged that failed by the farm's fault."""
+
+
+class AlertAction(StrEnum):
+    """What happens when spending crosses an alert, besides that it is told."""
+
+    NOTIFY = "notify"
+    """Nothing."""
+    PAUSE_NEW = "pause_new"
+    """No new job is taken while spending is not under it."""
+    PAUSE_ALL = "pause_all"
+    """Nor is a frame painted: jobs pause until spending is under it; videos are still encoded."""
 
 
 class HookState(StrEnum):

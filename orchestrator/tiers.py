@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest, PlanLimit
-from orchestrator.model import Plan
+from orchestrator.model import Alert, Plan
+from orchestrator.states import AlertAction
 
 SHIPPED: Final = Path(__file__).with_name("tiers.toml")
 ANY: Final = "*"
@@ -23,8 +24,6 @@ MOST_FLOORS: Final = 0.9
 
 OPEN_JOBS: Final = "open_jobs"
 """The limit that asking for less does not help with."""
-
-OnAlert = Literal["notify", "pause_new", "pause_all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +47,8 @@ class Tier:
     """What stands in the corner of its videos; empty: nothing does."""
     floor: float
     """Part of each device's time that its sessions have together while they want it."""
-    alerts: tuple[int, ...]
-    """Percent of a budget, when spent; ascending."""
-    on_alert: OnAlert
-    """What the last of them does."""
+    alerts: tuple[Alert, ...]
+    """Of its accounts' months, and of sessions that have none of their own; ascending."""
 
     @property
     def mark(self) -> dict[str, str] | None:
@@ -186,8 +183,9 @@ class _Written(BaseModel):
     weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
     watermark: Annotated[str, Field(pattern=r"^([!-~]([ -~]{0,22}[!-~])?)?$")] = ""
     floor: Annotated[float, Field(ge=0, le=MOST_FLOORS)] = 0.0
-    alerts: list[Annotated[int, Field(strict=True, ge=1, le=100)]] = [50, 75, 90, 95, 100]
-    on_alert: OnAlert = "notify"
+    alerts: dict[Annotated[int, Field(ge=1, le=100)], AlertAction] = Field(
+        dict.fromkeys((50, 75, 90, 95, 100), AlertAction.NOTIFY), max_length=20
+    )
 
 
 class _File(BaseModel):
@@ -212,8 +210,7 @@ def _tier(name: str, written: _Written) -> Tier:
         weight=written.weight,
         watermark=written.watermark,
         floor=written.floor,
-        alerts=tuple(sorted(set(written.alerts))),
-        on_alert=written.on_alert,
+        alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),
     )
 
 

@@ -121,6 +121,7 @@ def still_live() -> bool:
 ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "accounts.create": (Scope.ADMIN,),
     "accounts.listing": (Scope.ADMIN,),
+    "accounts.set_alerts": (Scope.ADMIN,),
     "accounts.set_plan": (Scope.ADMIN,),
     "accounts.show": (Scope.ADMIN,),
     "operators.audit": (Scope.ADMIN,),

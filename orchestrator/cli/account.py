@@ -2,7 +2,7 @@
 
 import rich_click as click
 
-from orchestrator.cli import output
+from orchestrator.cli import alerts, output
 from orchestrator.cli.client import Json, connected, part, server
 
 ACCOUNT = click.argument("account_id", metavar="ACCOUNT")
@@ -77,6 +77,22 @@ def set_plan(account_id: str, plan: str, server: str | None, as_json: bool) -> N
     _print(row, as_json=as_json)
 
 
+@account.command("alerts")
+@ACCOUNT
+@alerts.wanted
+@server
+@output.as_json
+def set_alerts(account_id: str, wanted: Json | None, server: str | None, as_json: bool) -> None:
+    """Show ACCOUNT's alerts, or give its months others: `50 80=pause_new 100=pause_all`.
+
+    `plan`: those of its plan; `none`: no alert.
+    """
+    path = f"accounts/{part(account_id)}"
+    with connected(server) as client:
+        row = client.put(f"{path}/alerts", wanted) if wanted else client.get(path)
+    _print(row, as_json=as_json)
+
+
 @account.command()
 @server
 @output.as_json
@@ -122,6 +138,7 @@ def _print(row: Json, *, as_json: bool) -> None:
                 name: f"{_seconds(month[f'{name}_gpu_seconds'])} GPU-s"
                 for name in ("limit", "held", "spent", "available")
             },
+            "alerts": alerts.line(row),
         }
     )
 

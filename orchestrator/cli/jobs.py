@@ -96,6 +96,7 @@ def _wish(verb: str, line: str) -> None:
 
 _wish("pause", "Pause a job; what runs stops at the next step, what is done is kept.")
 _wish("resume", "Let a paused job go on.")
+_wish("finish", "Make the video of a paused job from the frames it has; it paints no more.")
 _wish("cancel", "Cancel a job; what it used is charged, what it held is free again.")
 
 

@@ -4,7 +4,7 @@ import re
 
 import rich_click as click
 
-from orchestrator.cli import output
+from orchestrator.cli import alerts, output
 from orchestrator.cli.client import Json, connected, part, server
 from orchestrator.cli.render import budget
 
@@ -62,11 +62,27 @@ def ls(server: str | None, as_json: bool) -> None:
     callback=budget,
     help="What it may spend; default: what the account's plan gives.",
 )
+@click.option(
+    "--alert",
+    "own_alerts",
+    metavar="PERCENT[=ACTION]",
+    multiple=True,
+    callback=alerts.parsed,
+    help="As 80=pause_new: notify, pause_new or pause_all; may be repeated; default: the plan's.",
+)
 @server
 @output.as_json
-def create(name: str, gpu_seconds: float | None, server: str | None, as_json: bool) -> None:
+def create(
+    name: str,
+    gpu_seconds: float | None,
+    own_alerts: list[Json] | None,
+    server: str | None,
+    as_json: bool,
+) -> None:
     """Create a session."""
-    wish = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
+    wish: Json = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
+    if own_alerts is not None:
+        wish["alerts"] = own_alerts
     with connected(server) as client:
         row = client.post("sessions", {"name": name, **wish})
     _print(row, as_json=as_json)
@@ -116,6 +132,22 @@ def lower(session_id: str, gpu_seconds: float, server: str | None, as_json: bool
     """Lower a session's budget to GPU_SECONDS: what is held or spent sinks as holds release."""
     with connected(server) as client:
         row = client.put(f"sessions/{part(session_id)}/limit", {"gpu_seconds": gpu_seconds})
+    _print(row, as_json=as_json)
+
+
+@session.command("alerts")
+@SESSION
+@alerts.wanted
+@server
+@output.as_json
+def set_alerts(session_id: str, wanted: Json | None, server: str | None, as_json: bool) -> None:
+    """Show a session's alerts, or give it others: `50 80=pause_new 100=pause_all`.
+
+    `plan`: those of its account's plan; `none`: no alert.
+    """
+    path = f"sessions/{part(session_id)}"
+    with connected(server) as client:
+        row = client.put(f"{path}/alerts", wanted) if wanted else client.get(path)
     _print(row, as_json=as_json)
 
 
@@ -205,6 +237,7 @@ def _print(row: Json, *, as_json: bool) -> None:
             "name": row["name"],
             "state": row["state"],
             **balances,
+            "alerts": alerts.line(row),
             "ledger": f"{row['entries']} entries",
             "head": row["head_sha256"],
         }

@@ -1,17 +1,18 @@
 """Accounts: who pays, and on which plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator import monthly
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, deeds, months
+from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, alerts, deeds, months
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.sessions import open_session
-from orchestrator.model import Account, Job, Month, Session
+from orchestrator.model import Account, Alert, Job, Month, Session
 from orchestrator.states import JobState, PauseReason
 
 NO_PLAN = "none"
@@ -112,8 +113,30 @@ def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
         tier, cap = months.of_plan(farm, chosen)
         for month in tx.find(Month, account_id=account_id, lock=True):
             if month.id == current.id or month.held_gpu_ms:
-                tx.save(month, replace(monthly.capped(month, cap), tier=tier, alerted_percent=0))
+                under = replace(monthly.capped(month, cap), tier=tier)
+                tx.save(month, alerts.taken_back(farm, under))
         deeds.note(farm, tx, "account.set_plan", account_id, account_id, plan=chosen or NO_PLAN)
+    go_on(farm, account_id)
+    return look(farm, account_id)
+
+
+def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> Standing:
+    """Give an account's months alerts of their own; None: its plan's again.
+
+    Raises:
+        BadRequest: the list makes no sense.
+    """
+    now, kept = farm.clock(), alerts.checked(wanted)
+    with farm.store.write() as tx:
+        account = _known(tx, account_id, lock=True)
+        current = months.current(farm, tx, account_id, now)
+        if account.alerts == kept:
+            return Standing(account, current)
+        tx.save(account, replace(account, alerts=kept))
+        for month in tx.find(Month, account_id=account_id, lock=True):
+            if month.id == current.id or month.held_gpu_ms:
+                tx.save(month, alerts.taken_back(farm, replace(month, alerts=kept)))
+        deeds.note(farm, tx, "account.alerts", account_id, account_id, alerts=kept)
     go_on(farm, account_id)
     return look(farm, account_id)
 

@@ -21,7 +21,7 @@ def exhausted(case: Case, unit: Unit) -> None:
                 },
             )
         case OnExhausted.FINISH if case.job.frames_done and unit.kind is UnitKind.RENDER:
-            _finish(case)
+            finish(case)
         case _:
             case.pause(PauseReason.BUDGET)
 
@@ -43,10 +43,10 @@ def assemble(case: Case) -> None:
         )
     )
     if case.job.wish is None:
-        case.step(JobEvent.ENCODE)
+        case.step(JobEvent.ENCODE, pause_reason=None)
 
 
-def _finish(case: Case) -> None:
+def finish(case: Case) -> None:
     """Render no more, and make a video of what there is out of the encode reserve."""
     for rest in case.units(state=UnitState.READY):
         case.tx.save(rest, replace(rest, state=UnitState.DROPPED))

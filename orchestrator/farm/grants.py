@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator import ledger, scheduler
-from orchestrator.errors import BudgetExceeded, Conflict
+from orchestrator.errors import Conflict
 from orchestrator.farm import Farm, alerts, checkpoints, scheduling
 from orchestrator.farm.case import Case
 from orchestrator.farm.exhaustion import exhausted
@@ -17,6 +17,7 @@ from orchestrator.states import (
     Lane,
     LeaseState,
     OnExhausted,
+    PauseReason,
     UnitKind,
     UnitState,
     WorkerState,
@@ -128,9 +129,10 @@ def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
         floor_gpu_ms=_floor(case, unit, shared=bool(open_leases)),
         margin=_margin(case),
     )
-    if not limit.gpu_ms or _is_braked(case):
+    braked = unit.kind is not UnitKind.ENCODE and alerts.is_braked(case)
+    if not limit.gpu_ms or braked:
         if not open_leases:  # nothing will come back by itself
-            exhausted(case, unit)
+            case.pause(PauseReason.BUDGET) if braked else exhausted(case, unit)
         return None
     if limit.extend_gpu_ms:
         case.hold(limit.extend_gpu_ms)
@@ -162,15 +164,6 @@ def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease
-
-
-def _is_braked(case: Case) -> bool:
-    """Tell whether an alert stops all jobs of its budget."""
-    try:
-        alerts.check(case.farm, case.session, case.month, when=("pause_all",))
-    except BudgetExceeded:
-        return True
-    return False
 
 
 def _floor(case: Case, unit: Unit, *, shared: bool) -> int:

@@ -1,9 +1,9 @@
-"""Jobs, as their owners see them: quote, submit, look, pause, resume, cancel, delete."""
+"""Jobs, as their owners see them: quote, submit, look, pause, resume, finish, cancel."""
 
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from orchestrator import ledger, monthly, planner, pricing
 from orchestrator.errors import BudgetExceeded, Conflict, NotFound, PlanLimit
@@ -43,7 +43,6 @@ from orchestrator.model import (
     Unit,
 )
 from orchestrator.states import JobState, UnitKind, UnitState, Wish
-from orchestrator.tiers import OnAlert
 from orchestrator.wire import PLAN_QUEUE
 
 
@@ -174,7 +173,7 @@ def submit(
         case = Case(farm, tx, job_id, session.id, now)
         scheduling.join(case)
         try:
-            alerts.check(farm, session, month, when=_NO_NEW_JOBS)
+            alerts.check(farm, session, month, when=alerts.NEW_JOBS)
             amount = ledger.hold_for(asked.quote, asked.brief)
             case.hold(amount, first=True)
         except BudgetExceeded as refused:
@@ -233,6 +232,16 @@ def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
         return case.close()
 
 
+def finish(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """End a paused job with a video of its finished frames, out of its encode reserve."""
+    with farm.store.write() as tx:
+        job = own(tx, account_id, job_id)
+        case = Case(farm, tx, job_id, job.session_id, farm.clock())
+        if pausing.finish(case):
+            deeds.of_operator(farm, tx, account_id, "job.finish", job_id, job.account_id)
+        return case.close()
+
+
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
     """Return a job's units in frame order, each with its accepted lease.
 
@@ -278,9 +287,6 @@ def artifact_key(lease: Lease, name: str) -> str:
 
 # --- inside -------------------------------------------------------------------------------
 
-_NO_NEW_JOBS: Final[tuple[OnAlert, ...]] = ("pause_new", "pause_all")
-"""What an alert may do that stops a submission."""
-
 
 def own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
     """Return a job of this account that was not deleted, within an open transaction."""
@@ -301,6 +307,7 @@ def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
             raise Conflict(f"A job that is {case.job.wish or case.job.state} cannot {wish}.")
         case.change(wish=wish)
         case.grant_wish()
+        alerts.look(case)  # a limit that was to be lower may have sunk
         deeds.of_operator(farm, tx, account_id, f"job.{wish}", job_id, job.account_id)
         return case.close()
 
@@ -318,7 +325,7 @@ def _refusal(
     job = _new_job("", session, month, asked, now_ms)
     try:
         shortage.check_plan(farm, tx, month, asked.plan)
-        alerts.check(farm, session, month, when=_NO_NEW_JOBS)
+        alerts.check(farm, session, month, when=alerts.NEW_JOBS)
         amount = ledger.hold_for(asked.quote, asked.brief)
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
         if held.entry:

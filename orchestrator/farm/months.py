@@ -61,6 +61,7 @@ def _beginning(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Mon
         tier=tier,
         cap_gpu_ms=cap,
         limit_gpu_ms=cap,
+        alerts=account.alerts,
     )
 
 

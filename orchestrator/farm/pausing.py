@@ -1,12 +1,17 @@
 """Stopping and going on: what a paused job keeps, and what it takes to resume it."""
 
+from typing import Final
+
 from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, alerts, months, scheduling, shortage
+from orchestrator.farm import Farm, alerts, exhaustion, months, scheduling, shortage
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job
-from orchestrator.states import JobEvent, JobState, PauseReason, UnitState
+from orchestrator.states import JobEvent, JobState, PauseReason, UnitKind, UnitState
+
+TRIED: Final = "month"
+"""The fact that says for which month all that waited for budget was tried, or why to try again."""
 
 
 def resume(case: Case) -> None:
@@ -19,14 +24,14 @@ def resume(case: Case) -> None:
     if case.job.state is not JobState.PAUSED:
         raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
     month = months.current(case.farm, case.tx, case.job.account_id, case.now_ms)
+    units = case.units(state=(UnitState.READY, UnitState.LEASED))
     try:
         case.carry(month)
-        alerts.check(case.farm, case.session, month, when=("pause_all",))
+        alerts.check_rest(case.farm, case.session, month, case.job, units)
     except BudgetExceeded as stopped:
         session, job = case.session, case.job
         raise shortage.explained(case.farm, case.tx, stopped, job, session, month) from None
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-    units = case.units(state=(UnitState.READY, UnitState.LEASED))
     least = shortage.least_gpu_ms(case.job, units)
     books = (case.session, case.job, case.month)
     if least - case.job.held_gpu_ms > room:
@@ -39,6 +44,48 @@ def resume(case: Case) -> None:
     if need > 0 and room:
         case.hold(min(need, room))
     case.step(JobEvent.RESUME, pause_reason=None)
+
+
+def finish(case: Case) -> bool:
+    """End a paused job with its finished frames: its reserve, held since, makes the video.
+
+    The hold stays in the month in which it is. Doing it again changes nothing, and returns False.
+
+    Raises:
+        Conflict: the job is not paused, or has no finished frame.
+        BudgetExceeded: all its frames are there, and the video needs more than there is.
+    """
+    job = case.job
+    ended = job.state in (JobState.CANCELLED, JobState.FAILED)
+    if job.truncated and job.state is not JobState.PAUSED and not ended:
+        return False
+    if job.state is not JobState.PAUSED:
+        raise Conflict(
+            f"Only a paused job can be finished early; this one is {job.state}.",
+            next=f"Make its video again with `farm jobs rerun {job.id}`."
+            if job.state.is_terminal
+            else f"Pause it first: `farm jobs pause {job.id}`.",
+        )
+    if not job.frames_done:
+        raise Conflict(
+            "It has no finished frame to make a video of.",
+            next=f"Let it go on with `farm jobs resume {job.id}`, or end it with "
+            f"`farm jobs cancel {job.id}`.",
+        )
+    if case.units(kind=UnitKind.ENCODE):  # it was on its way to its video
+        resume(case)
+    else:
+        scheduling.join(case)
+        exhaustion.finish(case)
+    return True
+
+
+def ask_again(tx: Transaction, why: str) -> None:
+    """Have the dispatcher try soon what waits for budget, as when a month begins.
+
+    `why`: what gave budget back, an id; the jobs it helps may be in sessions that are not locked.
+    """
+    tx.set_fact(TRIED, why)
 
 
 def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator import scheduler
-from orchestrator.farm import Farm, accounts, check, fleet, grants, months
+from orchestrator.farm import Farm, accounts, check, fleet, grants, months, pausing
 from orchestrator.farm.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.states import LeaseState, WorkerState
@@ -45,14 +45,16 @@ def reconcile(farm: Farm) -> int:
 
 
 def turn_month(farm: Farm) -> bool:
-    """Let what waited for budget go on in a new month; tell whether one has begun."""
+    """Let what waited for budget go on in a new month, or since some came back; tell whether so."""
     name = months.name_of(farm.clock())
     with farm.store.read() as tx:
-        if tx.fact("month") == name:
-            return False
+        tried = tx.fact(pausing.TRIED)
+    if tried == name:
+        return False
     accounts.go_on(farm)
     with farm.store.write() as tx:
-        tx.set_fact("month", name)
+        if tx.fact(pausing.TRIED) == tried:  # else more came back meanwhile
+            tx.set_fact(pausing.TRIED, name)
     return True
 
 

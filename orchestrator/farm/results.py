@@ -5,7 +5,16 @@ from dataclasses import replace
 
 from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import Farm, alerts, charges, checkpoints, grants, policy, scheduling
+from orchestrator.farm import (
+    Farm,
+    alerts,
+    charges,
+    checkpoints,
+    grants,
+    pausing,
+    policy,
+    scheduling,
+)
 from orchestrator.farm.case import UNIT_FAILED, Case
 from orchestrator.farm.costs import cost_model, sample
 from orchestrator.farm.exhaustion import assemble
@@ -103,8 +112,7 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
     scheduling.given_back(case, unit)
     if unit.state is UnitState.LEASED:
         _try_again(case, unit, lease, count=lapsed, why="the worker was lost")
-    case.grant_wish()
-    case.close()
+    _close(case)
 
 
 def _reported(
@@ -153,7 +161,6 @@ def _resolve(
     )
     case.settle(lease, charge.settled_gpu_ms)
     scheduling.settled(case, unit, lease)
-    alerts.look(case)
     for gpu_ms, why in charge.losses:
         case.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:
@@ -163,9 +170,19 @@ def _resolve(
         _apply(case, unit, lease, worker, request, plan, point)
     judge(case, lease, worker, request)
     case.tell("usage", **grants.usage(case))
-    case.grant_wish()
-    case.close()
+    _close(case)
     return lease
+
+
+def _close(case: Case) -> None:
+    """Do what the owner wishes, and give or take back alerts for what is spent in the end.
+
+    What a refund gave back may let other jobs of the account go on.
+    """
+    case.grant_wish()
+    alerts.look(case)
+    if case.close().refunded_gpu_ms:
+        pausing.ask_again(case.tx, case.job.id)
 
 
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:

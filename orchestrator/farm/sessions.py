@@ -1,5 +1,6 @@
 """Sessions: envelopes of budget."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Account, Entry, Session
+from orchestrator.model import Account, Alert, Entry, Json, Session
 from orchestrator.states import SessionState
 
 MAX_GPU_MS = 10**12
@@ -23,17 +24,21 @@ def create(
     account_id: str,
     name: str,
     budget_gpu_ms: int | None = None,
+    own_alerts: Sequence[Alert] | None = None,
     idempotency: Idempotency | None = None,
 ) -> Session:
     """Open a session with a budget, or with what the account's plan gives.
 
+    `own_alerts`: instead of the plan's.
+
     Raises:
+        BadRequest: its budget is not possible, or its alerts make no sense.
         Conflict: the account has a session of this name.
         PlanLimit: the account has no plan, or one that allows less.
     """
     if budget_gpu_ms is not None:
         _check_amount(budget_gpu_ms, zero=True)
-    now = farm.clock()
+    now, kept = farm.clock(), alerts.checked(own_alerts)
     with farm.store.write() as tx:
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         earlier = answered(tx, account_id, idempotency)
@@ -48,14 +53,20 @@ def create(
                 f"There is a session named {name!r} already.",
                 next="Choose another name, or top that one up with `farm session topup`.",
             )
-        session = open_session(farm, tx, account_id, name, budget_gpu_ms)
+        session = open_session(farm, tx, account_id, name, budget_gpu_ms, own_alerts=kept)
         remember(tx, account_id, idempotency, session.id, now)
         deeds.note(farm, tx, "session.create", session.id, account_id, gpu_ms=budget_gpu_ms)
     return session
 
 
 def open_session(
-    farm: Farm, tx: Transaction, account_id: str, name: str, budget_gpu_ms: int
+    farm: Farm,
+    tx: Transaction,
+    account_id: str,
+    name: str,
+    budget_gpu_ms: int,
+    *,
+    own_alerts: Json | None = None,
 ) -> Session:
     """Write a new session and the entry of its budget within an open transaction."""
     now = farm.clock()
@@ -64,6 +75,7 @@ def open_session(
         account_id=account_id,
         name=name,
         limit_gpu_ms=0,
+        alerts=own_alerts,
         created_at_ms=now,
     )
     entry = None
@@ -141,14 +153,14 @@ def top_up(
             return session
         check_open(session)
         _check_amount(session.limit_gpu_ms + gpu_ms, zero=False)
-        tier = months.tier_of(farm, months.seen(farm, tx, session.account_id, now))
-        tier.check_session(session.limit_gpu_ms + gpu_ms)
+        month = months.seen(farm, tx, session.account_id, now)
+        months.tier_of(farm, month).check_session(session.limit_gpu_ms + gpu_ms)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
         )
         raised = replace(movement.session, target_gpu_ms=None)
-        tx.save(session, alerts.taken_back(tier, raised))
         tx.add(movement.entry)
+        tx.save(session, alerts.looked(farm, tx, raised, month, now))
         remember(tx, session.account_id, idempotency, session.id, now)
         deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
@@ -177,7 +189,38 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
         if movement.entry:
             tx.add(movement.entry)
         deeds.note(farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms)
-        return tx.save(session, movement.session)
+        month = months.seen(farm, tx, session.account_id, now)
+        return tx.save(session, alerts.looked(farm, tx, movement.session, month, now))
+
+
+def alerts_of(farm: Farm, rows: Sequence[Session]) -> dict[str, tuple[Alert, ...]]:
+    """Return the alerts that hold for each of these sessions, by id: its own or its plan's."""
+    now = farm.clock()
+    with farm.store.read() as tx:
+        accounts = {row.account_id for row in rows}
+        month = {account: months.seen(farm, tx, account, now) for account in accounts}
+    return {row.id: alerts.of(farm, row, month[row.account_id]) for row in rows}
+
+
+def set_alerts(
+    farm: Farm, account_id: str | None, session_id: str, wanted: Sequence[Alert] | None
+) -> Session:
+    """Give a session alerts of its own; None: its plan's again. They hold at once.
+
+    Raises:
+        BadRequest: the list makes no sense.
+    """
+    now, kept = farm.clock(), alerts.checked(wanted)
+    with farm.store.write() as tx:
+        session = visible(tx, account_id, session_id, lock=True)
+        if session.alerts == kept:
+            return session
+        month = months.seen(farm, tx, session.account_id, now)
+        changed = alerts.looked(farm, tx, replace(session, alerts=kept), month, now)
+        tx.save(session, changed)
+        deeds.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
+        resume_for_budget(farm, tx, session.id, now)
+        return visible(tx, account_id, session_id)
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:

@@ -79,9 +79,11 @@ def explained(
     holders = [] if stopped else _holders(tx, job, session, month, limit)
     if stopped:  # no job is small enough for a budget that is stopped
         way_out = way_out.replace(", or ask for less.", ".").replace(" ask for less,", "")
+        way_out += _or_other_alerts(session, month, limit)
     coming = sum(each["gpu_ms"] for each in holders if each["state"] != JobState.PAUSED)
     if limit in ("session", "month") and 0 < missing <= coming:
         way_out += " Or wait: the jobs that hold it give back what they do not use."
+    way_out += or_finish(job)
     budget = month if limit == "month" else session
     facts = {
         "limit": limit,
@@ -132,6 +134,23 @@ def with_alternatives(
     return type(refusal)(refusal.message, next=refusal.next, **facts)
 
 
+def or_finish(job: Job) -> str:
+    """Return the other way out of a paused job with finished frames, after a space; or nothing."""
+    if job.state is not JobState.PAUSED or not 0 < job.frames_done < job.frames_total:
+        return ""
+    if job.truncated:
+        return ""
+    return (
+        f" Or make the video of its {job.frames_done} finished frames: `farm jobs finish {job.id}`."
+    )
+
+
+def _or_other_alerts(session: Session, month: Month, limit: str) -> str:
+    if limit == "month":
+        return f" Or have the operator change its alerts: `farm account alerts {month.account_id}`."
+    return f" Or change its alerts: `farm session alerts {session.id}`."
+
+
 def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
     """Return the other jobs that hold of this budget, the largest first, and until when."""
     if limit == "month":
@@ -171,7 +190,8 @@ def _way_out(
         return "Open a new session with `farm session create NAME`; a closed one gives no more."
     if limit == "max_gpu_seconds":
         return (
-            "Cancel it and make a shorter variation, or one with a higher max_gpu_seconds."
+            "Its own limit stays: cancel it and make a shorter variation, or one with a higher "
+            "max_gpu_seconds."
             if job.state is JobState.PAUSED
             else "Raise max_gpu_seconds, or take one of the alternatives; nothing was charged."
         )

@@ -57,11 +57,12 @@ def reason(farm: Farm, job: Job) -> Waiting | None:
 def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     again = f"`farm jobs resume {job.id}`"
     if job.pause_reason is not PauseReason.BUDGET:
-        return Waiting(code="user", what="It was paused.", next=f"Let it go on with {again}.")
+        go_on = f"Let it go on with {again}.{shortage.or_finish(job)}"
+        return Waiting(code="user", what="It was paused.", next=go_on)
     month = months.seen(farm, tx, job.account_id, farm.clock())
     units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
     try:
-        alerts.check(farm, session, month, when=("pause_all",))
+        alerts.check_rest(farm, session, month, job, units)
     except BudgetExceeded as stop:
         stopped = shortage.explained(farm, tx, stop, job, session, month)
         return Waiting(code="budget", what=stopped.message, next=stopped.next)
@@ -70,7 +71,7 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
         return Waiting(
             code="budget",
             what="It was paused for want of budget, and there is enough again.",
-            next=f"Let it go on with {again}.",
+            next=f"Let it go on with {again}.{shortage.or_finish(job)}",
         )
     lacking = shortage.for_rest(session, job, month, units)
     refused = shortage.explained(farm, tx, lacking, job, session, month)

@@ -90,6 +90,7 @@ accounts: Final = Table(
     _id(),
     Column("name", String(200), nullable=False),
     Column("plan", String(40), nullable=False),
+    _json("alerts", null=True),
     _ms("created_at_ms"),
 )
 
@@ -103,6 +104,7 @@ months: Final = Table(
     _ms("limit_gpu_ms", null=True),
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
+    _json("alerts", null=True),
     _count("alerted_percent"),
     CheckConstraint(
         "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND "
@@ -123,6 +125,7 @@ sessions: Final = Table(
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
     _ms("target_gpu_ms", null=True),
+    _json("alerts", null=True),
     _count("alerted_percent"),
     _ms("pass_us"),
     Column("tier", String(40), nullable=False),

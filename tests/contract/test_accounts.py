@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator.errors import BadRequest, BudgetExceeded, NotFound, PlanLimit
 from orchestrator.farm import Farm, accounts, check, jobs, months, reconcile, sessions
-from orchestrator.model import Account, Month
-from orchestrator.states import EntryKind, JobState, PauseReason
+from orchestrator.model import Account, Alert, Month
+from orchestrator.states import AlertAction, EntryKind, JobState, PauseReason
 from orchestrator.tiers import Tier, Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -221,7 +221,7 @@ def test_an_alert_can_stop_new_jobs_and_all_jobs(farm: Farm, clock: Clock) -> No
     """`pause_all` pauses what waits and refuses the next job; another plan ends it."""
     submit(farm)
     Hand(farm, clock).work_off(gpu_ms=20)
-    farm = on_plan(farm, month_gpu_ms=40_000, alerts=(5,), on_alert="pause_all")
+    farm = on_plan(farm, month_gpu_ms=40_000, alerts=(Alert(5, AlertAction.PAUSE_ALL),))
     waiting = submit(farm)
     use_up(Hand(farm, clock, "more"))
     assert jobs.get(farm, None, waiting.id).pause_reason is PauseReason.BUDGET

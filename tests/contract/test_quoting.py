@@ -9,8 +9,8 @@ from orchestrator import catalog
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import Farm, accounts, calibration, fleet, jobs, keys, sessions, work
 from orchestrator.farm.quoting import Alternative
-from orchestrator.model import Brief, Sample, Session, Size, Worker
-from orchestrator.states import JobState, KeyKind, OnExhausted, Outcome
+from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
+from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
 from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -215,7 +215,8 @@ def test_nothing_is_offered_that_would_be_refused_too(farm: Farm, clock: Clock) 
     submit(farm)
     Hand(farm, clock).work_off(gpu_ms=30)
     month_gpu_ms = jobs.listing(farm, None).items[0].spent_gpu_ms * 2
-    farm = with_plan(farm, month_gpu_ms=month_gpu_ms, alerts=(40,), on_alert="pause_new")
+    brake = (Alert(40, AlertAction.PAUSE_NEW),)
+    farm = with_plan(farm, month_gpu_ms=month_gpu_ms, alerts=brake)
     accounts.set_plan(farm, account_id(farm), "free")
     accounts.set_plan(farm, account_id(farm), "studio")
     with pytest.raises(BudgetExceeded) as refused:

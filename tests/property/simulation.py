@@ -15,8 +15,8 @@ from typing import Final
 
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, accounts, check, fleet, jobs, reconcile, sessions
-from orchestrator.model import Brief, Job
-from orchestrator.states import JobState, OnExhausted
+from orchestrator.model import Alert, Brief, Job
+from orchestrator.states import AlertAction, JobState, OnExhausted
 from orchestrator.tiers import Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
@@ -83,8 +83,7 @@ class Simulation(Workforce):
             shipped().named("studio"),
             name="tight",
             month_gpu_ms=self.random.randrange(2_000, 40_000),
-            alerts=(50, 100),
-            on_alert=self.random.choice(["notify", "pause_new", "pause_all"]),
+            alerts=(Alert(50), Alert(100, self.random.choice(list(AlertAction)))),
         )
         return Tiers({**shipped().tiers, "tight": tight})
 
@@ -141,6 +140,7 @@ class Simulation(Workforce):
             self.submit: 3,
             self.wish: 1,
             self.top_up: 2,
+            self.warn: 1,
             self.lower: 1,
             self.change_plan: 1,
             self.brake: 8 if self.frozen else 1,
@@ -187,11 +187,13 @@ class Simulation(Workforce):
         self.network.deliver()
 
     def wish(self) -> None:
-        """An owner pauses, resumes or cancels something."""
+        """An owner pauses, resumes, finishes early or cancels something."""
         page = jobs.listing(self.farm, None)
         if page.items:
-            verb = self.random.choice([jobs.pause, jobs.resume, jobs.resume, jobs.cancel])
-            verb(self.farm, None, self.random.choice(page.items).id)
+            verb = self.random.choice([*[jobs.pause, jobs.resume, jobs.finish] * 2, jobs.cancel])
+            begun = [j for j in page.items if j.state is JobState.PAUSED and j.frames_done]
+            some = begun if begun and verb is jobs.finish else page.items
+            verb(self.farm, None, self.random.choice(some).id)
             self.happened[f"wish {verb.__name__}"] += 1
 
     def session(self) -> str:
@@ -202,6 +204,12 @@ class Simulation(Workforce):
     def top_up(self) -> None:
         """An owner adds budget."""
         sessions.top_up(self.farm, None, self.session(), self.random.randrange(1, 12_000))
+
+    def warn(self) -> None:
+        """An owner gives a session alerts of its own, or takes them away."""
+        percents = sorted(self.random.sample(range(1, 101), 3))
+        own = tuple(Alert(each, self.random.choice(list(AlertAction))) for each in percents)
+        sessions.set_alerts(self.farm, None, self.session(), self.random.choice([own, None, None]))
 
     def lower(self) -> None:
         """An owner lowers a session's limit."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator import chain, ledger, monthly
-from orchestrator.errors import StaleLease
+from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm import checkpoints, exhaustion, reconcile, results, work
 from orchestrator.farm.case import Case
 from orchestrator.model import Lease, Month
@@ -278,7 +278,8 @@ def test_the_simulation_catches(
         except (
             AssertionError,
             IntegrityError,
+            BadRequest,
             StaleLease,
-        ):  # the last: a lost unit is a worker's end
+        ):  # the last two: a result that cannot be, and a lost unit, are a worker's end
             return
     pytest.fail(f"{SEEDS} histories went well although {canary.__doc__}")

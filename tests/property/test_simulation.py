@@ -23,11 +23,11 @@ SEEN_FROM = 100
 
 HAPPEN = {
     "event": "submit ask_again claim beat finish stop stumble hand_back crash freeze zombie "
-    "deliver wish top_up lower change_plan brake operate reconcile",
+    "deliver wish top_up warn lower change_plan brake operate reconcile",
     "message": "arrives lost unanswered doubled late",
     "told": "the_truth too_much 0",
     "verdict": "go pause cancel gone",
-    "wish": "pause resume cancel",
+    "wish": "pause resume finish cancel",
     "crashed": "at_work",
     "froze": "at_work",
     "refused": "a_stale_report a_zombie",

@@ -12,7 +12,11 @@ def test_the_shipped_plans_are_four() -> None:
     """free, creator, studio and unlimited, each with the alerts of the documentation."""
     plans = tiers.shipped().tiers
     assert list(plans) == ["free", "creator", "studio", "unlimited"]
-    assert {plan.alerts for plan in plans.values()} == {(50, 75, 90, 95, 100)}
+    for plan in plans.values():
+        assert [alert.percent for alert in plan.alerts] == [50, 75, 90, 95, 100]
+        *before, last = (alert.action.value for alert in plan.alerts)
+        assert set(before) == {"notify"}
+        assert last == ("pause_new" if plan.name == "free" else "notify")
     assert plans["unlimited"].month_gpu_ms is None
     assert plans["free"].mark == {"text": "Framefarm", "plan": "free"}
     assert plans["creator"].mark is None
@@ -27,6 +31,8 @@ def test_the_shipped_plans_are_four() -> None:
         ("[plan.a]\nsession_gpu_seconds = -1\nmodels = []", "greater"),
         ("[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatt = 1", "watt"),
         ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatermark = "été"', "watermark"),
+        ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nalerts = { 0 = "notify" }', "alerts.0"),
+        ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nalerts = { 9 = "stop" }', "pause_new"),
         ("[plan.a", "Expected"),
     ],
 )

@@ -15,7 +15,7 @@ from orchestrator import cli
 from orchestrator.farm import Farm, keys
 from orchestrator.settings import settings
 from orchestrator.states import KeyKind, Outcome
-from tests.factories import Clock, Hand, account_id, submit
+from tests.factories import Clock, Hand, account_id, brief, submit
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -195,3 +195,37 @@ def test_the_ledger_shows_money_beside_device_time(run: Run, done: str) -> None:
     (settled,) = [row for row in rows if " settle " in row and "receivable:ses_" in row][:1]
     assert "revenue" in settled
     assert "0.000001" in settled
+
+
+def test_alerts_are_given_and_shown_on_the_command_line(run: Run, house: Farm) -> None:
+    """As words, for a new session, for one that is there, and for an account."""
+    code, out, _ = run("session", "create", "s", "--alert", "50", "--alert", "80=pause_new")
+    assert code == 0 and "50=notify 80=pause_new (by the session)" in out
+    assert "80=pause_new" in run("session", "show", "s")[1]
+    code, out, _ = run("session", "alerts", "s", "90=pause_all")
+    assert code == 0 and "90=pause_all (by the session)" in out
+    assert run("session", "alerts", "s") == (0, out, "")
+    assert "none (by the session)" in run("session", "alerts", "s", "none")[1]
+    assert "100=notify (by the plan)" in run("session", "alerts", "s", "plan")[1]
+    mine = account_id(house)
+    assert "99=pause_all (by the account)" in run("account", "alerts", mine, "99=pause_all")[1]
+    assert "99=pause_all (by the account)" in run("account", "show")[1]
+    for bad in ("fifty", "50=shout", "50%", "=notify"):
+        code, _, err = run("session", "alerts", "s", bad)
+        assert code == 2 and "80=pause_new" in err
+    code, _, err = run("session", "alerts", "s", "90", "50")
+    assert code == 2 and "ascend" in err
+
+
+def test_a_job_is_finished_early_on_the_command_line(run: Run, house: Farm, clock: Clock) -> None:
+    """`farm jobs finish` starts its video; while it is not paused the refusal says what to do."""
+    job, hand = submit(house, brief(seconds=8.0)), Hand(house, clock)
+    code, _, err = run("jobs", "finish", job.id)
+    assert code == 1 and f"farm jobs pause {job.id}" in err
+    for _ in range(2):
+        order = hand.claim()
+        assert order
+        hand.done(order, 10)
+    assert f"farm jobs finish {job.id}" in run("jobs", "pause", job.id)[2]
+    code, out, _ = run("jobs", "finish", job.id, "--json")
+    assert code == 0 and json.loads(out)["state"] == "encoding"

@@ -16,9 +16,9 @@ KEY, HALF, REST = range(0, 24, 4), range(2, 24, 4), range(1, 24, 2)
 
 
 def strand(folder: Path, frames: range) -> Path:
-    """Write the segment of a pass: key frames only."""
-    size = len(frames)
-    reel = SegmentWriter(folder, native=NATIVE, output=OUTPUT, fps=FPS, frames=size, apart=True)
+    """Write the segment of a pass: key frames only where it has not every frame."""
+    size, apart = len(frames), frames.step > 1
+    reel = SegmentWriter(folder, native=NATIVE, output=OUTPUT, fps=FPS, frames=size, apart=apart)
     reel.write(film(24)[list(frames)])
     return reel.finish()[0]
 
@@ -84,6 +84,20 @@ def test_a_story_without_its_beginning_starts_with_what_it_has(tmp_path: Path) -
     """Frames that were finished out of order: the first one stands for those before it."""
     video = woven(tmp_path, (range(8, 24, 4),))
     assert times(video) == [0, 12, 16, 20, 24]
+
+
+def test_runs_of_a_job_that_was_finished_early_are_its_beginning(tmp_path: Path) -> None:
+    """Painted in order, the video ends with the last frame; over a missing run one stays."""
+    assert times(woven(tmp_path / "a", (range(8), range(8, 12)))) == list(range(13))
+    runs = (range(8), range(16, 20))
+    video = woven(tmp_path / "b", runs)
+    assert times(video) == [*range(8), *range(16, 21)]
+    single = [
+        frame
+        for number in range(len(runs))
+        for frame in read(tmp_path / "b" / str(number) / "segment.mp4")
+    ]
+    np.testing.assert_array_equal(read(video), single)
 
 
 def test_strands_of_other_encoders_are_encoded_again(

@@ -3,12 +3,12 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import accounts
+from orchestrator.farm import accounts, alerts
 from orchestrator.farm.accounts import Standing
 from orchestrator.model import Json
 from orchestrator.tiers import Tier
 from web.api import views
-from web.api.bodies import AccountBody, AccountPath, PageQuery, PlanBody
+from web.api.bodies import AccountBody, AccountPath, AlertsBody, PageQuery, PlanBody, alerts_of
 from web.api.described import REFUSALS
 from web.api.promises import idempotency
 from web.api.responses import SECURITY, AccountView, Listed
@@ -73,6 +73,13 @@ def set_plan(path: AccountPath, body: PlanBody) -> Response:
     return jsonify(_account(off_hub(accounts.set_plan, farm(), path.account_id, body.plan)))
 
 
+@bp.put("/accounts/<account_id>/alerts", responses={200: AccountView})
+def set_alerts(path: AccountPath, body: AlertsBody) -> Response:
+    """Give an account's months alerts of their own instead of its plan's; they hold at once."""
+    wanted = alerts_of(body.alerts)
+    return jsonify(_account(off_hub(accounts.set_alerts, farm(), path.account_id, wanted)))
+
+
 # --- as JSON ------------------------------------------------------------------------------
 
 
@@ -91,6 +98,8 @@ def _account(row: Standing) -> Json:
             "spent_gpu_seconds": views.seconds(month.spent_gpu_ms),
             "available_gpu_seconds": views.seconds(month.available_gpu_ms),
         },
+        "alerts": views.alerts(alerts.of(farm(), month, month)),
+        "alerts_by": "plan" if month.alerts is None else "account",
         "created_at": views.when(row.account.created_at_ms),
     }
 
@@ -110,6 +119,5 @@ def _tier(row: Tier, price_month_microusd: int) -> Json:
         "models": list(row.models),
         "weight": row.weight,
         "price_month": views.price(price_month_microusd),
-        "alerts": list(row.alerts),
-        "on_alert": row.on_alert,
+        "alerts": views.alerts(row.alerts),
     }

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from orchestrator import storyboard
 from orchestrator.destination import MAX_URL_CHARS, parse
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, Json, SceneText, Size
+from orchestrator.model import Alert, Brief, Json, SceneText, Size
 from orchestrator.plain import Label
-from orchestrator.states import JobState, OnExhausted
+from orchestrator.states import AlertAction, JobState, OnExhausted
 from orchestrator.wiring import webhook_rules
 from web import uploads
 from web.api.amounts import FORM, GpuSeconds, GpuSecondsOrZero, gpu_ms
@@ -31,12 +31,30 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class AlertBody(Body):
+    """A threshold of a budget."""
+
+    percent: int = Field(ge=1, le=100)
+    """Of the limit, when spent."""
+    action: AlertAction = Field(AlertAction.NOTIFY, strict=False)
+    """Besides telling: take no new jobs, or paint for none either, until spending is under it."""
+
+
+class AlertsBody(Body):
+    """The alerts of a budget, ascending."""
+
+    alerts: list[AlertBody] | None = Field(max_length=20)
+    """Null: the plan's."""
+
+
 class SessionBody(Body):
     """A new session."""
 
     name: Label = Field(min_length=1, max_length=200)
     budget_gpu_seconds: GpuSeconds | None = None
     """Absent: what the account's plan gives a session."""
+    alerts: list[AlertBody] | None = Field(None, max_length=20)
+    """Ascending; absent: the plan's."""
 
 
 class LimitBody(Body):
@@ -104,7 +122,7 @@ class JobBody(Body):
     max_gpu_seconds: GpuSeconds | None = None
     on_exhausted: OnExhausted = Field(OnExhausted.PAUSE, strict=False)
     """What to do when the budget runs out: wait for more, make a video of the frames that are
-    finished (the whole story at a lower frame rate, if need be), or end."""
+    finished (from a quarter of them on, the whole story at a lower frame rate), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
     fit: bool = False
@@ -184,7 +202,7 @@ class FilePath(JobPath):
 class WishPath(JobPath):
     """What to do with which job."""
 
-    verb: Literal["pause", "resume", "cancel"]
+    verb: Literal["pause", "resume", "finish", "cancel"]
 
 
 class ModelPath(BaseModel):
@@ -279,6 +297,11 @@ class EventsQuery(BaseModel):
     """From where on."""
 
     after: int = Field(0, ge=0, le=MAX_ID)
+
+
+def alerts_of(bodies: list[AlertBody] | None) -> tuple[Alert, ...] | None:
+    """Return alerts as the farm's verbs take them."""
+    return None if bodies is None else tuple(Alert(each.percent, each.action) for each in bodies)
 
 
 def job_body() -> JobBody:

@@ -1,4 +1,4 @@
-"""Jobs and quotes: ask what it costs, submit, watch, pause, resume, cancel, fetch."""
+"""Jobs and quotes: ask what it costs, submit, watch, pause, resume, finish, cancel, fetch."""
 
 from typing import Any
 from zlib import crc32
@@ -43,7 +43,12 @@ bp = APIBlueprint(
 )
 bp.before_request(clients)
 
-VERBS = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
+VERBS = {
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+    "finish": jobs.finish,
+    "cancel": jobs.cancel,
+}
 FILES = {
     "video": ("video/mp4", "mp4"),
     "poster": ("image/jpeg", "jpg"),
@@ -122,9 +127,13 @@ def delete(path: JobPath) -> tuple[str, int]:
     return "", 204
 
 
-@bp.post("/jobs/<job_id>/<any(pause, resume, cancel):verb>", responses={200: JobView})
+@bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>", responses={200: JobView})
 def wish(path: WishPath) -> Response:
-    """Pause, resume or cancel a job; what runs stops at the next denoising step."""
+    """Pause, resume, finish or cancel a job; what runs stops at the next denoising step.
+
+    A paused job is finished with the frames that it has: they become its video, which says that
+    it is `truncated`.
+    """
     return _shown(off_hub(VERBS[path.verb], farm(), account_scope(), path.job_id))
 
 

@@ -79,6 +79,8 @@ class SessionView(View):
     held_gpu_seconds: float
     spent_gpu_seconds: float
     available_gpu_seconds: float
+    alerts: list[dict[str, Any]]
+    alerts_by: str
     entries: int
     head_sha256: str | None
 
@@ -149,6 +151,8 @@ class AccountView(View):
     name: str
     plan: str | None
     month: MonthView
+    alerts: list[dict[str, Any]]
+    alerts_by: str
 
 
 class ReceiptView(View):

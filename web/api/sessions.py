@@ -1,13 +1,16 @@
 """Sessions: open, look, top up, read the ledger."""
 
+from collections.abc import Iterable
+
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import audit, sessions
-from orchestrator.model import Json, Session
+from orchestrator.model import Alert, Json, Session
 from web.api import bills, sheets, views
 from web.api.amounts import gpu_ms
 from web.api.bodies import (
+    AlertsBody,
     HeadQuery,
     LedgerQuery,
     LimitBody,
@@ -15,6 +18,7 @@ from web.api.bodies import (
     SessionBody,
     SessionPath,
     TopUpBody,
+    alerts_of,
 )
 from web.api.described import REFUSALS, sheet_of
 from web.api.promises import idempotency
@@ -42,22 +46,24 @@ def create(body: SessionBody) -> tuple[Json, int]:
         account_id=own_account(),
         name=body.name,
         budget_gpu_ms=None if body.budget_gpu_seconds is None else gpu_ms(body.budget_gpu_seconds),
+        own_alerts=alerts_of(body.alerts),
         idempotency=idempotency(),
     )
-    return views.session(made), 201
+    return _shown(made), 201
 
 
 @bp.get("", responses={200: Listed})
 def listing(query: PageQuery) -> Response:
     """List sessions, newest first."""
     page = off_hub(sessions.listing, farm(), account_scope(), limit=query.limit, after=query.after)
-    return jsonify(views.listed(page, views.session))
+    alerts = off_hub(sessions.alerts_of, farm(), page.items)
+    return jsonify(views.listed(page, lambda row: _session(row, alerts[row.id])))
 
 
 @bp.get("/<session_id>", responses={200: SessionView})
 def show(path: SessionPath) -> Response:
     """Show a session by id or name."""
-    return jsonify(views.session(_look(path)))
+    return jsonify(_shown(_look(path)))
 
 
 @bp.post("/<session_id>/top-ups", responses={201: SessionView})
@@ -72,7 +78,7 @@ def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
         gpu_ms(body.gpu_seconds),
         idempotency(),
     )
-    return views.session(session), 201
+    return _shown(session), 201
 
 
 @bp.put("/<session_id>/limit", responses={200: SessionView})
@@ -80,16 +86,22 @@ def lower(path: SessionPath, body: LimitBody) -> Response:
     """Lower a session's budget: at once by what is available, then as holds release."""
     found = _look(path)
     amount = gpu_ms(body.gpu_seconds)
-    return jsonify(
-        views.session(off_hub(sessions.lower, farm(), account_scope(), found.id, amount))
-    )
+    return jsonify(_shown(off_hub(sessions.lower, farm(), account_scope(), found.id, amount)))
 
 
 @bp.post("/<session_id>/close", responses={200: SessionView})
 def close(path: SessionPath) -> Response:
     """Take no more jobs in a session; what runs finishes within its hold."""
     found = _look(path)
-    return jsonify(views.session(off_hub(sessions.close, farm(), account_scope(), found.id)))
+    return jsonify(_shown(off_hub(sessions.close, farm(), account_scope(), found.id)))
+
+
+@bp.put("/<session_id>/alerts", responses={200: SessionView})
+def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
+    """Give a session alerts of its own instead of its plan's; they hold at once."""
+    found, wanted = _look(path), alerts_of(body.alerts)
+    changed = off_hub(sessions.set_alerts, farm(), account_scope(), found.id, wanted)
+    return jsonify(_shown(changed))
 
 
 @bp.get("/<session_id>/ledger", responses=sheet_of(Listed))
@@ -120,3 +132,26 @@ def verify(path: SessionPath, query: HeadQuery) -> Response:
 
 def _look(path: SessionPath) -> Session:
     return off_hub(sessions.look, farm(), own_account(), account_scope(), path.session_id)
+
+
+def _shown(row: Session) -> Json:
+    return _session(row, off_hub(sessions.alerts_of, farm(), (row,))[row.id])
+
+
+def _session(row: Session, holds: Iterable[Alert]) -> Json:
+    """Return a session, its balances and the alerts that hold for it."""
+    return {
+        "id": row.id,
+        "object": "session",
+        "name": row.name,
+        "state": row.state.value,
+        "budget_gpu_seconds": views.seconds(row.limit_gpu_ms),
+        "held_gpu_seconds": views.seconds(row.held_gpu_ms),
+        "spent_gpu_seconds": views.seconds(row.spent_gpu_ms),
+        "available_gpu_seconds": views.seconds(row.available_gpu_ms),
+        "alerts": views.alerts(holds),
+        "alerts_by": "plan" if row.alerts is None else "session",
+        "entries": row.entries,
+        "head_sha256": row.head_sha256 or None,
+        "created_at": views.when(row.created_at_ms),
+    }

@@ -1,6 +1,6 @@
 """The farm's nouns as JSON. Here GPU-ms become seconds: decimals with at most three places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.quoting import Alternative
 from orchestrator.farm.waiting import Waiting
-from orchestrator.model import Job, Json, Quote, Session, Worker
+from orchestrator.model import Alert, Job, Json, Quote, Worker
 from orchestrator.rates import RateCard
 from web.api.briefs import request
 
@@ -37,21 +37,9 @@ def listed(page: Page[T], view: Callable[[T], Json]) -> Json:
     return {"data": [view(item) for item in page.items], "next_cursor": page.next_cursor}
 
 
-def session(row: Session) -> Json:
-    """Return a session and its balances."""
-    return {
-        "id": row.id,
-        "object": "session",
-        "name": row.name,
-        "state": row.state.value,
-        "budget_gpu_seconds": seconds(row.limit_gpu_ms),
-        "held_gpu_seconds": seconds(row.held_gpu_ms),
-        "spent_gpu_seconds": seconds(row.spent_gpu_ms),
-        "available_gpu_seconds": seconds(row.available_gpu_ms),
-        "entries": row.entries,
-        "head_sha256": row.head_sha256 or None,
-        "created_at": when(row.created_at_ms),
-    }
+def alerts(rows: Iterable[Alert]) -> list[Json]:
+    """Return alerts of a budget, ascending."""
+    return [{"percent": row.percent, "action": row.action.value} for row in rows]
 
 
 def price(microusd: int) -> Json:

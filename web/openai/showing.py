@@ -82,9 +82,11 @@ def _error(job: Job) -> Json | None:
     if job.state is JobState.CANCELLED:
         return {"code": "cancelled", "message": "The video was cancelled."}
     if status(job) == "failed":
+        some = job.frames_done > 0
         return {
             "code": "budget_exceeded",
             "message": "The session's budget is used up; the frames that are done are kept. "
-            f"Top it up (POST /api/v1/sessions/{job.session_id}/top-ups), and it goes on.",
+            f"Top it up (POST /api/v1/sessions/{job.session_id}/top-ups), and it goes on"
+            + (f"; or POST /api/v1/jobs/{job.id}/finish makes a video of them." if some else "."),
         }
     return None

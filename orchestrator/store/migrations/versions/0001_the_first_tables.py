@@ -17,6 +17,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('name', sa.String(length=200), nullable=False),
     sa.Column('plan', sa.String(length=40), nullable=False),
+    sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_accounts'))
     )
@@ -117,6 +118,7 @@ def upgrade() -> None:
     sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=True),
     sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('alerted_percent', sa.Integer(), nullable=False),
     sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND (limit_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= limit_gpu_ms)', name=op.f('ck_months_budget')),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_months_account_id')),
@@ -134,6 +136,7 @@ def upgrade() -> None:
     sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('target_gpu_ms', sa.BigInteger(), nullable=True),
+    sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('alerted_percent', sa.Integer(), nullable=False),
     sa.Column('pass_us', sa.BigInteger(), nullable=False),
     sa.Column('tier', sa.String(length=40), nullable=False),
