@@ -134,11 +134,15 @@ def with_alternatives(
     return type(refusal)(refusal.message, next=refusal.next, **facts)
 
 
+def may_finish(job: Job) -> bool:
+    """Tell whether a job could end now with what it has, and that would be less than all."""
+    some = 0 < job.frames_done < job.frames_total
+    return job.state is JobState.PAUSED and some and not job.truncated
+
+
 def or_finish(job: Job) -> str:
     """Return the other way out of a paused job with finished frames, after a space; or nothing."""
-    if job.state is not JobState.PAUSED or not 0 < job.frames_done < job.frames_total:
-        return ""
-    if job.truncated:
+    if not may_finish(job):
         return ""
     return (
         f" Or make the video of its {job.frames_done} finished frames: `farm jobs finish {job.id}`."

@@ -262,6 +262,29 @@ def test_pause_and_resume_are_plain_forms(browser: FlaskClient, farm: Farm) -> N
     assert jobs.get(farm, None, job_id).state is JobState.QUEUED
 
 
+def test_a_paused_job_with_frames_can_end_with_them(
+    browser: FlaskClient, farm: Farm, hand: Hand
+) -> None:
+    """The button is there once there is a frame, and what is pressed too late explains itself."""
+    job_id = submit(farm, brief(seconds=20.0)).id
+    jobs.pause(farm, None, job_id)
+    assert "what is finished" not in browser.get(f"/jobs/{job_id}").text
+    stale = send(browser, f"/jobs/{job_id}/finish")
+    assert stale.status_code == 409
+    assert "It could not be ended with what is finished" in stale.text
+    jobs.resume(farm, None, job_id)
+    while not jobs.get(farm, None, job_id).frames_done:
+        order = hand.claim()
+        assert order
+        hand.done(order)
+    jobs.pause(farm, None, job_id)
+    assert "Make a video of what is finished" in browser.get(f"/jobs/{job_id}").text
+    send(browser, f"/jobs/{job_id}/finish")
+    hand.work_off()
+    job = jobs.get(farm, None, job_id)
+    assert (job.state, job.truncated) == (JobState.SUCCEEDED, True)
+
+
 def test_a_finished_job_has_player_download_and_receipt(
     browser: FlaskClient, farm: Farm, hand: Hand
 ) -> None:

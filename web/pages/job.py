@@ -17,8 +17,18 @@ from web.hub import off_hub
 from web.pages import bp, words
 from web.pages.rooms import me, room_of
 
-VERBS: Final = {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}
-DONE: Final = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}
+VERBS: Final = {
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+    "finish": jobs.finish,
+    "cancel": jobs.cancel,
+}
+DONE: Final = {
+    "pause": "paused",
+    "resume": "resumed",
+    "finish": "ended with what is finished",
+    "cancel": "cancelled",
+}
 FILES: Final = {
     "video": ("video/mp4", "mp4"),
     "poster": ("image/jpeg", "jpg"),
@@ -34,10 +44,10 @@ def job(job_id: str) -> str:
     return render_template("job.html", **off_hub(room_of, me(), job_id))
 
 
-@bp.post("/jobs/<job_id>/<any(pause, resume, cancel):verb>")
+@bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>")
 @login_required
 def act(job_id: str, verb: str) -> Response | tuple[str, int]:
-    """Pause, resume or cancel; a job that has moved on meanwhile is shown as it is now."""
+    """Pause, resume, finish or cancel; a job that has moved on meanwhile is shown as it is now."""
     trouble, status = None, 200
     try:
         off_hub(VERBS[verb], farm(), me(), job_id)

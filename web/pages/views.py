@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from orchestrator.farm import shortage
 from orchestrator.farm.jobs import UnitView
 from orchestrator.farm.waiting import Waiting
 from orchestrator.model import Job, Json, Month, Plan, Session
@@ -87,6 +88,8 @@ class JobView:
     notice: Notice | None
     can_pause: bool
     can_resume: bool
+    can_finish: bool
+    """End with a video of the frames there are."""
     can_cancel: bool
 
     @property
@@ -142,6 +145,7 @@ def job_view(
         notice=_notice(job, frames_done, waits),
         can_pause=open_to and not pausing,
         can_resume=open_to and pausing,
+        can_finish=shortage.may_finish(job),
         can_cancel=open_to,
     )
 
