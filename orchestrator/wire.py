@@ -21,6 +21,8 @@ LIMIT: Final = "limit"
 """The message of a unit that was stopped by its lease's limit and by nothing else."""
 MOST_MS: Final = 10**12
 """Thirty years: what a worker reports beyond that is no report."""
+MOST_MJ: Final = 10**12
+"""278 kWh, of one unit."""
 MOST_BEATS: Final = 2**31 - 1
 
 SEGMENT: Final = "segment.mp4"
@@ -207,7 +209,7 @@ class LeaseUse(Message):
     fence: int
     sequence: int = Field(ge=1, le=MOST_BEATS)
     gpu_ms: int = Field(ge=0, le=MOST_MS)
-    frames_done: int = Field(0, ge=0)
+    frames_done: int = Field(0, ge=0, le=MOST_BEATS)
 
 
 class HeartbeatRequest(Message):
@@ -230,11 +232,15 @@ class HeartbeatAnswer(Message):
     leases: tuple[LeaseVerdict, ...]
 
 
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hexadecimal digits."""
+
+
 class Artifact(Message):
     """A file the worker has uploaded under its lease."""
 
     name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Digest
     bytes: int = Field(ge=1)
 
 
@@ -254,12 +260,13 @@ class Receipt(Message):
     )
     """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
     for it; a report that leaves much of that time unexplained flags its worker."""
-    frames_done: int = Field(0, ge=0)
+    frames_done: int = Field(0, ge=0, le=MOST_BEATS)
     """Frames that are kept, from the unit's first one on."""
-    frame_sha256: tuple[str, ...] = ()
-    """Of each kept frame's native uint8 RGB bytes, in order."""
+    frame_sha256: tuple[Digest, ...] = ()
+    """Of each kept frame's native uint8 RGB bytes, in order: as many as `frames_done`."""
     artifacts: tuple[Artifact, ...] = ()
-    energy_mj: int | None = None
+    """As they were stored: the farm compares digests and sizes."""
+    energy_mj: int | None = Field(default=None, ge=0, le=MOST_MJ)
     """Millijoules by NVML; None where there is no meter."""
     fingerprint: str = ""
     checkpoint_step: int = Field(default=0, ge=0, le=MOST_BEATS)

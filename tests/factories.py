@@ -181,6 +181,7 @@ class Hand:
             "gpu_ms": gpu_ms,
             "by_stage": {"work": gpu_ms},
             "frames_done": kept,
+            "frame_sha256": tuple(f"{n:064x}" for n in range(kept)),
             "artifacts": (files(w.kind) if has_files else ()) + point,
             "checkpoint_step": step,
             "checkpoint_gpu_ms": gpu_ms if step and not kept else 0,

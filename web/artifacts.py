@@ -1,7 +1,9 @@
 """The farm's files, in a local folder or behind any fsspec URL (`s3://bucket/prefix`).
 
 Keys are the farm's own words: `units/<unit>/<fence>/<name>` and `inputs/<sha256>/<name>`.
-An input's key is named after its content, so only who has the file can name it.
+An input's key is named after its content, so only who has the file can name it. Beside a unit's
+file lies a note of what was stored (`<name>.sha256`: size and digest), against which a worker's
+report is held without reading the file again.
 """
 
 import errno
@@ -25,6 +27,8 @@ PIECE_BYTES: Final = 1 << 20
 RESERVE: Final = 8
 """Files stop at an eighth of FARM_MIN_FREE_DISK_MB: the database must be able to say so."""
 KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
+NOTE: Final = ".sha256"
+NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64})")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 
 
@@ -39,7 +43,7 @@ class Artifacts:
             Path(self._root).mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, pieces: Iterable[bytes], *, sha256: str, max_bytes: int) -> int:
-        """Store a file and return its size.
+        """Store a file and what it is, and return its size.
 
         Raises:
             BadRequest: its digest is another, or it is larger than allowed.
@@ -62,7 +66,12 @@ class Artifacts:
                     file.write(piece)
             if digest.hexdigest() != sha256:
                 raise BadRequest("The file that came is not the one its SHA-256 names.")
+            noted = None if INPUT.fullmatch(key) else place + NOTE
+            if noted and self._fs.exists(noted):
+                self._fs.rm(noted)  # at no moment does it lie beside another file than it is of
             self._fs.mv(part, place)
+            if noted:
+                self._fs.pipe_file(noted, f"{size} {sha256}".encode())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull from error
@@ -90,6 +99,12 @@ class Artifacts:
             raise NotFound("That file is not here any more.", next="Choose the file again.")
         content: bytes = self._fs.cat_file(self._place(key))
         return content
+
+    def stored(self, key: str) -> tuple[str, int] | None:
+        """Return the SHA-256 and size of a unit's file as it was stored; None: it is not there."""
+        note = self._place(key) + NOTE
+        said = NOTED.fullmatch(self._fs.cat_file(note)) if self._fs.exists(note) else None
+        return (said[2].decode(), int(said[1])) if said and self.exists(key) else None
 
     def exists(self, key: str) -> bool:
         """Tell whether a file is there."""
@@ -155,9 +170,10 @@ class Artifacts:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files; those that are gone already are fine."""
-        for key in keys:
-            if self.exists(key):
-                self._fs.rm(self._place(key))
+        for place in (self._place(key) for key in keys):
+            for file in (place, place + NOTE):
+                if self._fs.exists(file):
+                    self._fs.rm(file)
 
     def check_room(self) -> None:
         """Refuse new work when the disk is nearly full.

@@ -1,6 +1,7 @@
 """The worker protocol over HTTP; docs/protocol.md says what each answer asks of a worker."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -92,11 +93,12 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
     fence, sha256 = request.args.get("fence", "", str), request.args.get("sha256", "", str)
     if not fence.isdecimal() or len(fence) > FENCE_DIGITS:
         raise BadRequest("fence is missing from the query, or no fence.")
-    key = off_hub(work.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
+    place = partial(work.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
+    key = off_hub(place)
     limit = settings().max_upload_mb << 20
     request.max_content_length = limit
     # On the hub: the body comes through its socket, a piece at a time.
-    size = artifacts().put(key, _pieces(), sha256=sha256, max_bytes=limit)
+    size = artifacts().put(key, _pieces(place), sha256=sha256, max_bytes=limit)
     return jsonify(key=key, bytes=size), 201
 
 
@@ -115,18 +117,26 @@ def _worker_id() -> str:
 
 
 def _check_files(worker_id: str, report: CompleteRequest) -> None:
-    """Refuse a report whose files are not all there. Blocking: SQL, disk."""
+    """Refuse a report whose files are not all there, or are others. Blocking: SQL, disk."""
     if not report.receipt.artifacts:
         return
     unit_id = work.unit_of(farm(), worker_id, report.lease_id)
     for file in report.receipt.artifacts:
-        if not artifacts().exists(f"units/{unit_id}/{report.fence}/{file.name}"):
+        stored = artifacts().stored(f"units/{unit_id}/{report.fence}/{file.name}")
+        if stored is None:
             raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
+        if stored != (file.sha256, file.bytes):
+            raise BadRequest(
+                f"{file.name} is not the file that was uploaded: its SHA-256 or size is another.",
+                next="Report what was sent; nothing was charged, the lease is still open.",
+            )
 
 
-def _pieces() -> Iterator[bytes]:
+def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
+    """Read a body; when it has ended its lease may have ended too, and nothing is stored then."""
     while piece := request.stream.read(PIECE_BYTES):
         yield piece
+    off_hub(still_open)
 
 
 def _read(kind: type[M]) -> M:

@@ -188,6 +188,11 @@ def _close(case: Case) -> None:
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
     """Refuse a result that is not what its outcome says; return the plan of a plan unit."""
     receipt = request.receipt
+    if len(receipt.frame_sha256) != receipt.frames_done:
+        raise BadRequest(
+            f"The receipt has {len(receipt.frame_sha256)} digests of {receipt.frames_done} frames.",
+            next="Send one for each kept frame; nothing was charged, the lease is still open.",
+        )
     if request.outcome is Outcome.FAILED:
         if request.cause is None:
             raise BadRequest("A failed unit needs a cause.")
@@ -198,6 +203,8 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
             raise BadRequest(
                 f"{receipt.frames_done} of {unit.frames} frames is not {request.outcome}."
             )
+    elif receipt.frames_done:
+        raise BadRequest(f"A unit of kind {unit.kind} has no frames.")
     missing = _wanted(unit, request) - {file.name for file in receipt.artifacts}
     if missing:
         raise BadRequest(f"The result lacks {', '.join(sorted(missing))}.")

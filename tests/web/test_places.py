@@ -85,8 +85,9 @@ def test_a_worker_names_no_place(app: Flask, house: Farm, clock: Clock, tmp_path
     assert everything(tmp_path) == before
     path = f"/worker/v1/artifacts/{order.lease_id}/{SEGMENT}"
     assert client.put(path, data=data, query_string=asked).status_code == 201
-    (new,) = everything(tmp_path) - before
-    assert new.endswith(f"home/artifacts/units/{order.unit_id}/{order.fence}/{SEGMENT}")
+    new = everything(tmp_path) - before
+    place = tmp_path / "home/artifacts/units" / order.unit_id / str(order.fence)
+    assert new == {str(place / SEGMENT), str(place / f"{SEGMENT}.sha256")}
 
 
 def everything(folder: Path) -> set[str]:

@@ -1,0 +1,198 @@
+"""What a worker reports of its files and frames, held over HTTP against what it brought."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from orchestrator.errors import StaleLease
+from orchestrator.farm import Farm, check, jobs, keys, sessions
+from orchestrator.model import Lease
+from orchestrator.states import JobState, KeyKind, LeaseState, UnitKind
+from orchestrator.wire import SEGMENT, Order, RenderWork
+from tests.factories import FILES, Clock, Hand, account_id, submit
+from web.artifacts import Artifacts
+
+BODY = b"a file of it"
+DIGEST = sha256(BODY).hexdigest()
+
+
+class Reporter:
+    """A worker that speaks HTTP, and whose reports a test can falsify."""
+
+    def __init__(self, app: Flask, farm: Farm, clock: Clock) -> None:
+        self.farm, self.clock = farm, clock
+        self.hand = Hand(farm, clock)
+        key = {"account_id": None, "kind": KeyKind.WORKER, "worker_id": self.hand.id}
+        _, token = keys.create(farm, name="w", **key)  # type: ignore[arg-type]
+        self.http: FlaskClient = app.test_client()
+        self.http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
+    def claim(self, kind: UnitKind) -> Order:
+        """Do everything that comes before a unit of this kind, and return its order."""
+        while True:
+            order = self.hand.claim()
+            assert order
+            if order.work.kind is kind:
+                return order
+            self.clock.advance(1)
+            assert self.report(order).status_code == 200
+
+    def put(self, order: Order, name: str, body: bytes = BODY) -> TestResponse:
+        """Bring a file."""
+        asked = {"fence": str(order.fence), "sha256": sha256(body).hexdigest()}
+        path = f"/worker/v1/artifacts/{order.lease_id}/{name}"
+        return self.http.put(path, data=body, query_string=asked)
+
+    def report(self, order: Order, **lies: Any) -> TestResponse:
+        """Bring all files of a unit and report it done, with some of the receipt changed."""
+        names = FILES[order.work.kind]
+        assert all(self.put(order, name).status_code == 201 for name in names)
+        frames = len(order.work.frames) if isinstance(order.work, RenderWork) else 0
+        truth = {
+            "gpu_ms": 100,
+            "frames_done": frames,
+            "frame_sha256": [sha256(bytes([n])).hexdigest() for n in range(frames)],
+            "artifacts": [{"name": n, "sha256": DIGEST, "bytes": len(BODY)} for n in names],
+        }
+        report = {
+            "lease_id": order.lease_id,
+            "fence": order.fence,
+            "outcome": "done",
+            "receipt": truth | lies,
+            "plan": self.hand.plan(order) if order.work.kind is UnitKind.PLAN else None,
+            "claim_next": False,
+        }
+        return self.http.post("/worker/v1/complete", json=report)
+
+
+@pytest.fixture
+def worker(app: Flask, house: Farm, clock: Clock) -> Reporter:
+    """A worker of a farm with one job."""
+    submit(house)
+    return Reporter(app, house, clock)
+
+
+def spent(farm: Farm) -> int:
+    """Return what the home account's session spent."""
+    return sessions.find(farm, account_id(farm), None).spent_gpu_ms
+
+
+def artifacts(kind: UnitKind, **lie: Any) -> list[dict[str, Any]]:
+    """Return the files of a unit, with something else said of each."""
+    return [{"name": n, "sha256": DIGEST, "bytes": len(BODY)} | lie for n in FILES[kind]]
+
+
+LIES = {
+    "no digests of frames": (UnitKind.RENDER, {"frame_sha256": []}),
+    "one digest too many": (UnitKind.RENDER, {"frame_sha256": ["ab" * 32] * 100}),
+    "no digest but a word": (UnitKind.RENDER, {"frame_sha256": ["nonsense"] * 24}),
+    "digests in upper case": (UnitKind.RENDER, {"frame_sha256": ["AB" * 32] * 24}),
+    "another segment": (
+        UnitKind.RENDER,
+        {"artifacts": artifacts(UnitKind.RENDER, sha256="0" * 64)},
+    ),
+    "another video": (UnitKind.ENCODE, {"artifacts": artifacts(UnitKind.ENCODE, sha256="0" * 64)}),
+    "another size": (UnitKind.ENCODE, {"artifacts": artifacts(UnitKind.ENCODE, bytes=1)}),
+    "frames of an encode unit": (
+        UnitKind.ENCODE,
+        {"frames_done": 1, "frame_sha256": ["ab" * 32]},
+    ),
+    "energy below nothing": (UnitKind.RENDER, {"energy_mj": -1}),
+    "the energy of a star": (UnitKind.RENDER, {"energy_mj": 10**30}),
+}
+
+
+@pytest.mark.parametrize(("kind", "lie"), LIES.values(), ids=LIES)
+def test_a_report_that_is_not_what_was_brought_is_refused(
+    worker: Reporter, house: Farm, kind: UnitKind, lie: dict[str, Any]
+) -> None:
+    """422; nothing is charged, the lease stays open, and the truth is accepted under it."""
+    order = worker.claim(kind)
+    before = spent(house)
+    worker.clock.advance(1)
+    refused = worker.report(order, **lie)
+    assert (refused.status_code, refused.get_json()["code"]) == (422, "bad_request")
+    assert spent(house) == before
+    with house.store.read() as tx:
+        lease = tx.get(Lease, order.lease_id)
+    assert lease
+    assert lease.state is LeaseState.OPEN
+    assert worker.report(order).get_json()["settled_gpu_ms"] == 100
+    assert check.violations(house) == []
+
+
+def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, house: Farm) -> None:
+    """What the owner is told of the video's files is what the farm stored."""
+    order = worker.claim(UnitKind.ENCODE)
+    worker.clock.advance(1)
+    assert worker.report(order).status_code == 200
+    job = jobs.get(house, None, order.job_id)
+    assert job.state is JobState.SUCCEEDED
+    assert {(file["sha256"], file["bytes"]) for file in job.artifacts.values()} == {
+        (DIGEST, len(BODY))
+    }
+
+
+def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:
+    """A worker may bring another file while its lease is open; the report must be of that one."""
+    order = worker.claim(UnitKind.RENDER)
+    worker.clock.advance(1)
+    first = artifacts(UnitKind.RENDER)
+    worker.report(order, frame_sha256=[])
+    assert worker.put(order, SEGMENT, b"another").status_code == 201
+    report = {
+        "lease_id": order.lease_id,
+        "fence": order.fence,
+        "outcome": "stopped",
+        "receipt": {"gpu_ms": 1, "artifacts": first},
+    }
+    assert worker.http.post("/worker/v1/complete", json=report).status_code == 422
+
+
+def test_a_slow_upload_replaces_nothing(
+    app: Flask, worker: Reporter, house: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that ends when its lease has ended is not stored over the file that was accepted."""
+    order = worker.claim(UnitKind.RENDER)
+    worker.clock.advance(1)
+    put = Artifacts.put
+
+    def slow(self: Artifacts, key: str, pieces: Any, **facts: Any) -> int:
+        def ending() -> Any:
+            """Let the lease end between the body's last byte and the end of the upload."""
+            monkeypatch.undo()
+            assert worker.report(order).status_code == 200
+            yield from pieces
+
+        return put(self, key, ending(), **facts)
+
+    monkeypatch.setattr(Artifacts, "put", slow)
+    late = worker.put(order, SEGMENT, b"something else")
+    assert (late.status_code, late.get_json()["code"]) == (409, StaleLease.code)
+    with app.extensions["artifacts"].open(jobs.artifact_key(_lease(house, order), SEGMENT)) as file:
+        assert file.read() == BODY
+
+
+def _lease(farm: Farm, order: Order) -> Lease:
+    with farm.store.read() as tx:
+        lease = tx.get(Lease, order.lease_id)
+    assert lease
+    return lease
+
+
+def test_a_deleted_jobs_files_leave_nothing(
+    tmp_path: Path, api: FlaskClient, worker: Reporter
+) -> None:
+    """With a file goes what the farm remembered of it."""
+    order = worker.claim(UnitKind.ENCODE)
+    worker.clock.advance(1)
+    assert worker.report(order).status_code == 200
+    root = tmp_path / "home" / "artifacts" / "units"
+    assert [path for path in root.rglob("*") if path.is_file()]
+    assert api.delete(f"/api/v1/jobs/{order.job_id}").status_code in (200, 204)
+    assert not [path for path in root.rglob("*") if path.is_file()]
