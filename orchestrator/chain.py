@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from orchestrator.model import Entry, Lease, Session
 
@@ -46,6 +47,11 @@ def lease_digest(lease: Lease) -> str:
 
     Its line of a receipt says the same; docs/ledger.md lists the items of this array too.
     """
+    return row_digest(lease, lease.receipt)
+
+
+def row_digest(lease: Any, receipt: Any) -> str:
+    """Return that of a lease's row whose receipt was read apart from it."""
     facts = (
         lease.id,
         lease.unit_id,
@@ -57,7 +63,7 @@ def lease_digest(lease: Lease) -> str:
         lease.fence,
         (lease.outcome or lease.state).value,
         lease.frames_done,
-        lease.receipt,
+        receipt,
     )
     return _sha256(facts)
 

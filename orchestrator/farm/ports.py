@@ -1,6 +1,6 @@
 """What the farm asks of its store. `orchestrator.store` answers on SQLite and on Postgres."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +30,9 @@ class Transaction(Protocol):
 
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row."""
+
+    def receipts(self) -> Iterator[tuple[str, str | None]]:
+        """Give every lease's id and receipt, as the JSON that it is stored as."""
 
     def add(self, *rows: Any) -> None:
         """Insert rows."""

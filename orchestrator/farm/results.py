@@ -155,7 +155,8 @@ def _resolve(
             frames_done=receipt.frames_done,
             settled_gpu_ms=charge.settled_gpu_ms,
             lost_gpu_ms=charge.lost_gpu_ms,
-            receipt=receipt.model_dump(mode="json") | {"message": request.message},
+            receipt=receipt.model_dump(mode="json")
+            | {"message": request.message, "cause": request.cause},
             resolved_at_ms=now_ms,
         ),
     )

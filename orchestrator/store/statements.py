@@ -8,8 +8,10 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     Table,
+    Text,
     Update,
     bindparam,
+    cast,
     func,
     select,
     update,
@@ -47,6 +49,8 @@ UNRUNG_UNITS: Final = (
 LAPSED_LEASES: Final = select(leases).where(
     leases.c.state == LeaseState.OPEN, leases.c.expires_at_ms < bindparam("before_ms")
 )
+
+RECEIPTS: Final = select(leases.c.id, cast(leases.c.receipt, Text))
 
 
 @cache

@@ -1,7 +1,7 @@
 """One transaction: rows in and out as the dataclasses of `orchestrator.model`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from orchestrator.store.statements import (
     FACTS,
     LAPSED_LEASES,
     READY_UNITS,
+    RECEIPTS,
     UNRUNG_UNITS,
     by_id,
     changing,
@@ -41,6 +42,8 @@ _TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
 _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
 
+_AT_ONCE = 500
+"""Rows that are fetched together of a table that may not fit into memory."""
 
 _NAMES = {cls: tuple(table.c.keys()) for cls, table in TABLES.items()}
 _TUPLES_OF = {cls: _TUPLES.intersection(names) for cls, names in _NAMES.items()}
@@ -107,6 +110,11 @@ class Transaction(Turns, Books, Guards):
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row, in the order of ids: for who needs but a few."""
         return self.connection.execute(looking(TABLES[cls], columns)).all()
+
+    def receipts(self) -> Iterator[tuple[str, str | None]]:
+        """Give every lease's id and receipt, as the JSON that it is stored as, a few at a time."""
+        rows = self.connection.execute(RECEIPTS, execution_options={"yield_per": _AT_ONCE})
+        yield from (tuple(row) for row in rows)
 
     def add(self, *rows: Any) -> None:
         """Insert rows."""

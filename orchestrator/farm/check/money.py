@@ -1,16 +1,13 @@
-"""The money of the books against its receipts: what was earned, and what each session owes.
-
-A part of `orchestrator.farm.check`, which reads the entries once and hands each of them on.
-"""
+"""I13: the money of the books against its receipts: what was earned, what each session owes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator import ledger
-from orchestrator.farm import Farm
-from orchestrator.farm.ports import Transaction
-from orchestrator.model import Entry, Job, Lease
+from orchestrator.model import Entry
+from orchestrator.rates import Rates
 from orchestrator.states import EntryKind
 
 _SIGN = {EntryKind.SETTLE: 1, EntryKind.REFUND: -1}
@@ -45,20 +42,20 @@ class Till:
         self.prices[entry.lease_id] += entry.price_microusd
 
 
-def faults(farm: Farm, tx: Transaction, till: Till) -> Iterator[str]:
-    """I13: revenue is what the receipts cost, computed anew; receivables are the same, owed."""
+def faults(rates: Rates, till: Till, jobs: Iterable[Any], leases: Iterable[Any]) -> Iterator[str]:
+    """Revenue is what the receipts cost, computed anew; receivables are the same, owed."""
     for entry_id in till.odd:
         yield f"I13: entry {entry_id} has a price that no entry of its kind has"
     refunded = set()
-    for job in tx.look(Job, "id", "refunded_gpu_ms"):
+    for job in jobs:
         if job.refunded_gpu_ms:
             refunded.add(job.id)
         if job.refunded_gpu_ms != till.refunded[job.id]:
             yield f"I13: job {job.id} was refunded something else than its entries say"
     earned: Counter[str] = Counter()
     lost_cards = set()
-    for lease in tx.look(Lease, "id", "job_id", "session_id", "device_class", "settled_gpu_ms"):
-        card = farm.rates.version(till.rates.get(lease.id, ""))
+    for lease in leases:
+        card = rates.version(till.rates.get(lease.id, ""))
         if card is None:
             lost_cards |= {till.rates[lease.id]} if lease.id in till.rates else set()
             price = till.prices[lease.id]

@@ -1,0 +1,29 @@
+"""The invariants of the farm, checked over its whole store by one function.
+
+Tests, `farm doctor` and the dispatcher's periodic look all call it. The numbers are those of
+docs/ledger.md. Nothing here asks the verbs it judges: it is arithmetic over rows, which may say
+anything, since somebody with the database's password may have written them.
+"""
+
+from orchestrator.farm import Farm
+from orchestrator.farm.check import balances, leases, money, reports, work
+from orchestrator.farm.check.seen import look
+
+
+def violations(farm: Farm) -> list[str]:
+    """Return a sentence for every invariant that does not hold; an empty list is health."""
+    with farm.store.read() as tx:
+        seen = look(tx)
+        reported = [*reports.faults(seen, tx.receipts())]
+        open_doors = [f"I6: the trigger {name} is gone or off" for name in tx.missing_triggers()]
+    return [
+        *open_doors,
+        *balances.faults(seen),
+        *balances.months(seen),
+        *seen.faults,
+        *leases.faults(seen),
+        *leases.devices(seen),
+        *reported,
+        *work.faults(seen),
+        *money.faults(farm.rates, seen.till, seen.jobs.values(), seen.leases.values()),
+    ]

@@ -1,0 +1,63 @@
+"""I1, I2, I3, I7, I11, I12: what sessions, jobs and months have is what their entries say."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.farm.case import UNIT_FAILED
+from orchestrator.farm.check.seen import Seen
+from orchestrator.states import JobState
+
+
+def faults(seen: Seen) -> Iterator[str]:
+    """Add up what was given, held, spent, lost and refunded."""
+    if seen.sums["issued"] != -sum(session.limit_gpu_ms for session in seen.sessions):
+        yield "I2: the sessions' limits are not what their entries say that they were given"
+    if seen.sums["farm_loss"] != sum(lease.lost_gpu_ms for lease in seen.leases.values()):
+        yield "I2: the farm lost something else than its leases say"
+    for session in seen.sessions:
+        if session.held_gpu_ms + session.spent_gpu_ms > session.limit_gpu_ms:
+            yield f"I1: session {session.id} holds and spent more than its limit"
+        if seen.sums[f"available:{session.id}"] != session.available_gpu_ms:
+            yield f"I2: what session {session.id} has available is not what its entries say"
+        if seen.sums[f"spent:{session.id}"] != session.spent_gpu_ms:
+            yield f"I2: what session {session.id} spent is not what its entries say"
+    held: Counter[str] = Counter()
+    for job in seen.jobs.values():
+        held[job.session_id] += job.held_gpu_ms
+        yield from _job(seen, job)
+    for session in seen.sessions:
+        if held[session.id] != session.held_gpu_ms:
+            yield f"I2: session {session.id} holds something else than its jobs together"
+
+
+def _job(seen: Seen, job: Any) -> Iterator[str]:
+    if seen.of_job[job.id] != job.spent_gpu_ms:
+        yield f"I2: job {job.id} was charged something else than its entries say"
+    if seen.sums[f"held:{job.id}"] != job.held_gpu_ms:
+        yield f"I2: what job {job.id} holds is not what its entries say"
+    if job.state.is_terminal and job.held_gpu_ms:
+        yield f"I7: job {job.id} is {job.state} and still holds budget"
+    code = job.error.get("code") if isinstance(job.error, dict) else None
+    if job.state is JobState.FAILED and code == UNIT_FAILED:
+        if job.spent_gpu_ms:
+            yield f"I11: job {job.id} failed by the farm's fault and is still charged"
+    elif job.refunded_gpu_ms:
+        yield f"I2: job {job.id} was refunded, although the farm did not fail it"
+
+
+def months(seen: Seen) -> Iterator[str]:
+    """I12: an account's month holds and spent what its jobs' entries say, within its limit."""
+    held: Counter[str] = Counter()
+    for job in seen.jobs.values():
+        held[job.month_id] += job.held_gpu_ms
+    for month in seen.months:
+        used = month.held_gpu_ms + month.spent_gpu_ms
+        if month.limit_gpu_ms is not None and used > month.limit_gpu_ms:
+            yield f"I12: month {month.id} holds and spent more than its limit"
+        if month.limit_gpu_ms not in (month.cap_gpu_ms, used):
+            yield f"I12: month {month.id} has a limit that is neither its cap nor what it used"
+        if month.held_gpu_ms != held[month.id]:
+            yield f"I12: month {month.id} holds something else than its jobs together"
+        if month.spent_gpu_ms != seen.of_month[month.id]:
+            yield f"I12: month {month.id} spent something else than its entries say"
