@@ -14,6 +14,7 @@ from orchestrator.ledger import Movement
 from orchestrator.model import Job, Session
 from orchestrator.settings import Settings
 from orchestrator.states import JOB, TERMINAL, Cause, JobEvent, JobState, Outcome, Verdict
+from tests.property.test_canaries import CANARIES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -180,6 +181,13 @@ def test_the_protocol_page_names_every_word() -> None:
     assert not missing
     calls = set(re.findall(r"^## (\w+)$", page, re.M))
     assert calls == {"hello", "claim", "heartbeat", "artifacts", "complete", "release"}
+
+
+def test_the_broken_variants_are_counted() -> None:
+    """docs/reliability.md says how many canaries there are."""
+    said = re.search(r"(\d+) broken variants", (DOCS / "reliability.md").read_text())
+    assert said
+    assert int(said[1]) == len(CANARIES)
 
 
 def test_every_invariant_has_its_line() -> None:

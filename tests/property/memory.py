@@ -79,6 +79,8 @@ class Memory:
         """A report was accepted; nothing that was paid before may be charged again."""
         if not self.answered(order.lease_id, settled_ms):
             return
+        if outcome is Outcome.FAILED and cause is not Cause.REQUEST:
+            assert settled_ms == 0, "a failure that is not the request's was charged"
         if not isinstance(order.work, RenderWork):
             return
         place = _place(order)
@@ -103,6 +105,7 @@ class Memory:
             key = f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}"
             paid = (before.paid_ms if before else 0) + min(step_ms, settled_ms)
             self.points[rest] = Point(key, step, fingerprint, paid)
+            self.happened["checkpoint kept"] += 1
 
     def _lose(self, place: Place) -> None:
         point = self.points.pop(place, None)

@@ -7,7 +7,7 @@ simulated. One seed is one history; the same seed is the same history.
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -31,6 +31,7 @@ MONTHS: Final = 0.005
 """Chance, per event, that most of a month passes."""
 FAILS: Final = 0.02
 """Chance, per event, that the next transaction cannot be committed."""
+USUAL: Final[Mapping[str, int]] = {}
 
 
 @dataclass
@@ -43,10 +44,16 @@ class Tally:
 
 
 class Simulation(Workforce):
-    """One seeded history, on a migrated database file that it copies into memory."""
+    """One seeded history, on a migrated database file that it copies into memory.
 
-    def __init__(self, seed: int, template: Path, *, workers: int = 3) -> None:
+    `often`: weights of acts by name, other than the usual ones, to see more of something rare.
+    """
+
+    def __init__(
+        self, seed: int, template: Path, *, workers: int = 3, often: Mapping[str, int] = USUAL
+    ) -> None:
         self.random = random.Random(seed)
+        self.often = often
         self.clock = Clock()
         self.store = volatile(template)
         self.store.renew()
@@ -151,7 +158,8 @@ class Simulation(Workforce):
             acts[self.ask_again] = 1
         if self.network.on_its_way:
             acts[self.deliver] = 4
-        return acts | self.worker_acts()
+        acts |= self.worker_acts()
+        return {act: self.often.get(act.__name__, weight) for act, weight in acts.items()}
 
     def submit(self) -> None:
         """Somebody submits a job."""

@@ -43,6 +43,8 @@ HAPPEN = {
     "month": "turned",
     "steps": "made_again",
     "went": "on_from_a_checkpoint",
+    "checkpoint": "kept",
+    "hid": "time_and_was_flagged",
 }
 """What has to come about for a run to have shown anything: first word and the rest of each."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.errors import StaleLease
 from orchestrator.farm import Farm, keys, work
-from orchestrator.states import Cause, KeyKind, Outcome
+from orchestrator.model import Lease, Worker
+from orchestrator.states import Cause, KeyKind, LeaseState, Outcome
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand
 from tests.property.memory import Memory
@@ -136,6 +137,8 @@ class Workforce:
         silent = {"host_ms": {}} if rogue.silent else {}
 
         def message() -> str:
+            flags = self.flags(rogue)
+            flagged = silent and outcome is not Outcome.FAILED and self.hides(order, gpu_ms)
             try:
                 answer = rogue.hand.complete(
                     order, outcome, frames=kept, checkpoint_gpu_ms=step_ms, **facts, **silent
@@ -152,6 +155,9 @@ class Workforce:
                 step_ms=step_ms,
                 settled_ms=answer.settled_gpu_ms,
             )
+            if flagged:
+                self.happened["hid time and was flagged"] += 1
+                assert self.flags(rogue) == flags + 1, "a worker hid time and was not flagged"
             return "accepted"
 
         if silent:
@@ -159,6 +165,22 @@ class Workforce:
         rogue.old.append(order)
         if self.network.send(message) or self.random.random() < 0.3:  # else it says it again
             rogue.order = None
+
+    def flags(self, rogue: Rogue) -> int:
+        """Return how often the farm flagged a worker since it was last admitted."""
+        with self.farm.store.read() as tx:
+            worker = tx.get(Worker, rogue.hand.id)
+        assert worker
+        return worker.flags
+
+    def hides(self, order: Order, told_ms: int) -> bool:
+        """Tell whether a report of so much leaves twice as much unexplained as any may."""
+        with self.farm.store.read() as tx:
+            lease = tx.get(Lease, order.lease_id)
+        assert lease
+        heard = lease.expires_at_ms - self.farm.terms.lease_ms
+        busy = heard - lease.granted_at_ms
+        return lease.state is LeaseState.OPEN and busy - told_ms > max(4_000, busy // 10)
 
     def hand_back(self) -> None:
         """A worker that is to end gives its unit back."""
