@@ -31,6 +31,7 @@ def bill(farm: Farm, clock: Clock) -> Job:
     hand.complete(order, Outcome.FAILED, gpu_ms=70, cause=Cause.WORKER)
     order = hand.claim()
     assert order
+    clock.advance(1)
     work.release(
         farm, hand.id, ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=30)
     )

@@ -209,6 +209,13 @@ def another_loss(by: Tamperer) -> str:
     return f"I2: lease {lease.id} lost something else than its entries say"
 
 
+def a_loss_of_more_than_its_time(by: Tamperer) -> str:
+    """A lease of a second lost an hour."""
+    lease = by.of(Lease, outcome=Outcome.FAILED)[0]
+    by.set(lease, lost_gpu_ms=3_600_000)
+    return f"I9: lease {lease.id} lost more than the time the farm saw"
+
+
 def another_video(by: Tamperer) -> str:
     """The owner is told of another file than was brought."""
     files = {n: file | {"sha256": "0" * 64} for n, file in by.job.artifacts.items()}
@@ -245,6 +252,7 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_gift,
     no_rate_card,
     another_loss,
+    a_loss_of_more_than_its_time,
     another_video,
     no_video,
 )

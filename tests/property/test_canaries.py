@@ -287,6 +287,11 @@ def nobody_is_flagged(patch: Patch) -> None:
     patch.setattr(judging, "unexplained", lambda *a: False)
 
 
+def a_loss_is_believed(patch: Patch) -> None:
+    """Whatever a worker says that it wasted is the farm's loss."""
+    patch.setattr(charges, "_bounded", lambda told, _seen: (each for each in told if each[0]))
+
+
 def a_unit_accepts_anothers_lease(patch: Patch) -> None:
     """A unit points at a lease of which its frames are not."""
     real = results._done
@@ -332,6 +337,7 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     failed_work_is_charged,
     a_stop_that_kept_nothing_is_charged,
     nobody_is_flagged,
+    a_loss_is_believed,
     a_unit_accepts_anothers_lease,
 )
 

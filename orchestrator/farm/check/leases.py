@@ -17,6 +17,8 @@ def faults(seen: Seen) -> Iterator[str]:
             yield f"I4: lease {lease.id} was charged more than its limit"
         if lease.settled_gpu_ms > _end(lease) - lease.granted_at_ms:
             yield f"I9: lease {lease.id} was charged more than the time the farm saw"
+        elif lease.settled_gpu_ms + lease.lost_gpu_ms > _end(lease) - lease.granted_at_ms:
+            yield f"I9: lease {lease.id} lost more than the time the farm saw"
         if lease.state in (LeaseState.LAPSED, LeaseState.RELEASED) and lease.settled_gpu_ms:
             yield f"I11: lease {lease.id} is {lease.state} and was charged"
         if lease.state is LeaseState.OPEN:
