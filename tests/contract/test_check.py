@@ -303,15 +303,15 @@ def test_a_refund_is_of_the_settlement(farm: Farm, store: Store, clock: Clock) -
         assert order
         clock.advance(1)
         hand.complete(order, Outcome.FAILED, cause=Cause.FARM)
+    assert check.violations(farm) == []
     by = Tamperer(farm, store, jobs.get(farm, None, job.id))
     assert by.job.refunded_gpu_ms
-    assert found(by) == []
     (refund,) = by.of(Entry, kind=EntryKind.REFUND)
     wrong = f"I3: lease {refund.lease_id} was refunded something else than it was settled for"
     by.set(refund, gpu_ms=refund.gpu_ms - 1)
     assert wrong in found(by)
     by.set(refund, gpu_ms=refund.gpu_ms)
-    assert found(by) == []
+    assert wrong not in found(by)
     by.set(by.job, error=None)
     assert f"I2: job {by.job.id} was refunded, although the farm did not fail it" in found(by)
 
