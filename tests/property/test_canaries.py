@@ -284,7 +284,7 @@ def a_stop_that_kept_nothing_is_charged(patch: Patch) -> None:
 
 def nobody_is_flagged(patch: Patch) -> None:
     """A worker may hide what it does with its time."""
-    patch.setattr(judging, "unexplained", lambda *a: False)
+    patch.setattr(judging, "unexplained_ms", lambda *a: 0)
 
 
 def a_loss_is_believed(patch: Patch) -> None:
