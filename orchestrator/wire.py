@@ -38,6 +38,12 @@ POSTER: Final = "poster.jpg"
 SHEET: Final = "sheet.jpg"
 FILES: Final = (SEGMENT, MASTER, STRIP, VIDEO, CHECKPOINT, POSTER, SHEET)
 """What a worker can bring, each at most once under a lease."""
+FILES_OF: Final = {
+    UnitKind.PLAN: frozenset[str](),
+    UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
+    UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
+}
+"""What it must bring of a unit with a result."""
 
 
 def render_queue(model: str) -> str:

@@ -22,20 +22,12 @@ from orchestrator.farm.jobs import artifact_key, digest_of
 from orchestrator.farm.judging import judge, seen_ms
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Json, Lease, Plan, Unit, Worker
-from orchestrator.states import (
-    Cause,
-    JobEvent,
-    LeaseState,
-    Outcome,
-    UnitKind,
-    UnitState,
-)
+from orchestrator.states import Cause, JobEvent, LeaseState, Outcome, UnitKind, UnitState
 from orchestrator.wire import (
     CHECKPOINT,
+    FILES_OF,
     LIMIT,
-    MASTER,
     POSTER,
-    SEGMENT,
     SHEET,
     STRIP,
     VIDEO,
@@ -44,12 +36,6 @@ from orchestrator.wire import (
     Order,
     render_queue,
 )
-
-_FILES = {
-    UnitKind.PLAN: frozenset[str](),
-    UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
-    UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
-}
 
 
 def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAnswer:
@@ -189,9 +175,9 @@ def _close(case: Case) -> None:
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
     """Refuse a result that is not what its outcome says; return the plan of a plan unit."""
     receipt = request.receipt
-    if len(receipt.frame_sha256) != receipt.frames_done:
+    if (digests := len(receipt.frame_sha256)) != receipt.frames_done:
         raise BadRequest(
-            f"The receipt has {len(receipt.frame_sha256)} digests of {receipt.frames_done} frames.",
+            f"The receipt has {digests} digests of {receipt.frames_done} frames.",
             next="Send one for each kept frame; nothing was charged, the lease is still open.",
         )
     if request.outcome is Outcome.FAILED:
@@ -224,7 +210,7 @@ def _wanted(unit: Unit, request: CompleteRequest) -> frozenset[str]:
     """Return the names of the files that the result must have."""
     receipt = request.receipt
     kept = request.outcome is Outcome.DONE or receipt.frames_done
-    files = _FILES[unit.kind] if kept else frozenset[str]()
+    files = FILES_OF[unit.kind] if kept else frozenset[str]()
     if not receipt.checkpoint_step:
         return files
     if unit.kind is not UnitKind.RENDER or request.outcome is not Outcome.STOPPED:

@@ -32,6 +32,7 @@ MONTHS: Final = 0.005
 FAILS: Final = 0.02
 """Chance, per event, that the next transaction cannot be committed."""
 USUAL: Final[Mapping[str, int]] = {}
+"""Weights of acts by name that are other than usual, to see more of something rare."""
 
 
 @dataclass
@@ -44,10 +45,7 @@ class Tally:
 
 
 class Simulation(Workforce):
-    """One seeded history, on a migrated database file that it copies into memory.
-
-    `often`: weights of acts by name, other than the usual ones, to see more of something rare.
-    """
+    """One seeded history, on a migrated database file that it copies into memory."""
 
     def __init__(
         self, seed: int, template: Path, *, workers: int = 3, often: Mapping[str, int] = USUAL

@@ -9,13 +9,8 @@ from typing import Any, Final
 from orchestrator import chain
 from orchestrator.farm.check.seen import File, Seen
 from orchestrator.states import Cause, JobState, LeaseState, Outcome, UnitKind, Wish
-from orchestrator.wire import MASTER, POSTER, SEGMENT, SHEET, STRIP, VIDEO
+from orchestrator.wire import FILES_OF
 
-_FILES: Final = {
-    UnitKind.PLAN: frozenset[str](),
-    UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
-    UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
-}
 _HEX: Final = frozenset("0123456789abcdef")
 _KEPT: Final = 1024
 """Receipts that are remembered as read: a look over the same store reads the same ones again."""
@@ -49,7 +44,7 @@ def faults(seen: Seen, receipts: Iterable[tuple[str, str | None]]) -> Iterator[s
         kept = lease.outcome is Outcome.DONE or (
             lease.outcome is Outcome.STOPPED and lease.frames_done
         )
-        if kept and not _FILES[lease.kind] <= said.files.keys():
+        if kept and not FILES_OF[lease.kind] <= said.files.keys():
             yield f"I10: the receipt of lease {lease_id} lacks files of its {lease.kind}"
         if lease.kind is UnitKind.ENCODE:
             seen.films[lease_id] = said.files
