@@ -58,6 +58,25 @@ def turn_month(farm: Farm) -> bool:
     return True
 
 
+def turn_plans(farm: Farm) -> bool:
+    """Bring accounts under a file of plans that has changed; tell whether it has.
+
+    A grant and a submission take over what the file says of their own month; this is for months
+    and sessions that are not in use, and for jobs that could go on.
+    """
+    rules = {
+        name: [tier.month_gpu_ms, tier.most_session_gpu_ms]
+        for name, tier in farm.tiers.tiers.items()
+    }
+    with farm.store.read() as tx:
+        if tx.fact("plans") == rules:
+            return False
+    accounts.renew(farm)
+    with farm.store.write() as tx:
+        tx.set_fact("plans", rules)
+    return True
+
+
 def to_ring(farm: Farm) -> list[tuple[str, str]]:
     """Return (queue, unit id) for each idle device that has work waiting, and note the ring.
 

@@ -517,8 +517,9 @@ facts: Final = Table(
     Column("name", String(40), primary_key=True),
     _json("value"),
 )
-"""The farm's own few facts: `epoch`, `frozen`, `month`, `dispatcher` (who holds the lock, until
-when), `looked` (what the newest look at the whole store found)."""
+"""The farm's own few facts: `epoch`, `frozen`, `dispatcher` (who holds the lock, until when),
+`looked` (what the newest look at the whole store found), `month` (the last that began) and `plans`
+(which rules hold, and for how many accounts so far)."""
 
 TABLES: Final[dict[type[Any], Table]] = {
     model.Account: accounts,
