@@ -14,6 +14,7 @@ from orchestrator.farm import (
     deeds,
     months,
     sessions,
+    tenures,
 )
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
@@ -94,6 +95,7 @@ def create(
             id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
         )
         tx.add(account)
+        tenures.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
         sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
         if by is not None:
@@ -167,10 +169,11 @@ def go_on(farm: Farm, account_id: str | None = None) -> None:
 
 
 def _bring_under(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
-    """Hold the account's open sessions and its months to its plan; they are locked in that order.
+    """Hold the account's open sessions and its months to its plan, and write down which it is.
 
     A month that is over and holds nothing stays as it was.
     """
+    tenures.note(farm, tx, account, now_ms)
     tier = farm.tiers.get(account.plan)
     under = months.under(months.seen(farm, tx, account.id, now_ms), tier)
     for session in tx.find(Session, account_id=account.id, state=SessionState.OPEN, lock=True):

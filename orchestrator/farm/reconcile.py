@@ -65,7 +65,7 @@ def turn_plans(farm: Farm) -> bool:
     and sessions that are not in use, and for jobs that could go on.
     """
     rules = {
-        name: [tier.month_gpu_ms, tier.most_session_gpu_ms]
+        name: [tier.month_gpu_ms, tier.most_session_gpu_ms, tier.price_month_microusd]
         for name, tier in farm.tiers.tiers.items()
     }
     with farm.store.read() as tx:

@@ -130,11 +130,28 @@ def test_the_books_have_a_total_and_the_idle_time(run: Run, done: str) -> None:
     assert code == 0
     assert "total" in out
     assert "IDLE COST" in out
+    assert "(idle)" in out
+    assert "margin is revenue less cost" in out
+    assert "caps hit are counted by day, from 20" in out
     code, out, _ = run("usage", "--money", "--csv")
-    assert [row["plan"] for row in csv.DictReader(io.StringIO(out))][-2:] == ["idle", "total"]
+    assert [row["plan"] for row in csv.DictReader(io.StringIO(out))][-2:] == ["(idle)", "total"]
     assert run("usage", "--money", "--by", "worker")[0] == 2
     assert run("usage", "--by", "plan")[0] == 2
     assert run("usage", "--money", "--calibration")[0] == 2
+
+
+def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
+    """`account plans` shows price and watermark; with a name everything that one says."""
+    code, out, _ = run("account", "plans")
+    assert code == 0
+    assert "WATERMARK" in out and "Framefarm" in out and "by GPU-s" in out
+    code, out, _ = run("account", "plans", "free")
+    assert code == 0
+    for fact in ("120 GPU-s", "10% of each device", "Framefarm", "100 %", "pause_new", "0 USD"):
+        assert fact in out
+    assert "by the GPU-second" in run("account", "plans", "studio")[1]
+    assert json.loads(run("account", "plans", "free", "--json")[1])["data"][0]["floor"] == 0.1
+    assert run("account", "plans", "gold")[0] == 2
 
 
 def test_calibration_without_a_job_says_what_to_do(run: Run, house: Farm, clock: Clock) -> None:

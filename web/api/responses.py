@@ -191,6 +191,8 @@ class EconomicsView(View):
     """The operator's books."""
 
     by: str
+    since: str
+    cap_hits_since: str
     rows: list[dict[str, Any]]
     total: dict[str, Any]
     devices: list[dict[str, Any]]

@@ -79,7 +79,8 @@ def purse(account_id: str, name: str | None) -> dict[str, Any]:
 
 def is_prepaid(house: Farm, plan: str) -> bool:
     """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
-    return plan in house.rates.at(house.clock()).plans
+    tier = house.tiers.get(plan)
+    return tier is not None and tier.price_month_microusd is not None
 
 
 def _paying(house: Farm, session: Session) -> dict[str, Any]:
