@@ -29,7 +29,7 @@ def ls(server: str | None, as_json: bool) -> None:
             (
                 row["id"],
                 row["name"],
-                row["plan"] or "none",
+                _standing(row),
                 row["month"]["name"],
                 *(
                     _seconds(row["month"][f"{name}_gpu_seconds"])
@@ -146,9 +146,9 @@ def _plan(row: Json) -> dict[str, str]:
     return {
         "plan": row["name"],
         "price a month": f"{_price(row)} USD" if row["price_month"] else "none: by the GPU-second",
-        "month": f"{_seconds(row['month_gpu_seconds'])} GPU-s",
-        "session opens with": f"{_seconds(row['session_gpu_seconds'])} GPU-s",
-        "session at most": f"{_seconds(row['most_session_gpu_seconds'])} GPU-s",
+        "GPU-seconds a month": _seconds(row["month_gpu_seconds"]),
+        "a session opens with": _seconds(row["session_gpu_seconds"]),
+        "a session at most": _seconds(row["most_session_gpu_seconds"]),
         "open jobs": _most(row["open_jobs"]),
         "megapixels": _most(row["megapixels"]),
         "seconds": _most(row["seconds"]),
@@ -157,8 +157,8 @@ def _plan(row: Json) -> dict[str, str]:
         "weight": str(row["weight"]),
         "floor": f"{row['floor']:.0%} of each device",
         "watermark": row["watermark"] or "none",
-        "alerts": ", ".join(f"{percent} %" for percent in row["alerts"]) or "none",
-        "at the last alert": row["on_alert"],
+        "alerts": ", ".join(f"{each['percent']}={each['action']}" for each in row["alerts"])
+        or "none",
     }
 
 
@@ -171,7 +171,7 @@ def _print(row: Json, *, as_json: bool) -> None:
         {
             "account": row["id"],
             "name": row["name"],
-            "plan": row["plan"] or "none: nothing may run",
+            "plan": _standing(row) + ("" if row["may_run"] else ": nothing may run"),
             "month": month["name"],
             **{
                 name: f"{_seconds(month[f'{name}_gpu_seconds'])} GPU-s"
@@ -180,6 +180,12 @@ def _print(row: Json, *, as_json: bool) -> None:
             "alerts": alerts.line(row),
         }
     )
+
+
+def _standing(row: Json) -> str:
+    """Return the plan of an account, and whether the farm still offers it."""
+    gone = row["plan"] and not row["may_run"]
+    return f"{row['plan']} (offered no more)" if gone else row["plan"] or "none"
 
 
 def _seconds(value: float | None) -> str:

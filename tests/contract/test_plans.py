@@ -138,6 +138,7 @@ def test_a_plan_that_the_file_has_no_more_runs_nothing(farm: Farm, clock: Clock)
     with pytest.raises(PlanLimit) as refused:
         submit(gone)
     assert "'own'" in refused.value.message
+    assert month_of(gone).tier == ""
     assert reconcile.turn_plans(gone)
     back = with_plan(farm)
     assert reconcile.turn_plans(back)

@@ -70,7 +70,7 @@ def test_a_plan_says_what_it_costs_and_marks(api: FlaskClient) -> None:
     assert plans["creator"]["price_month"]["usd"] == 15
     assert (free["watermark"], studio["watermark"]) == ("Framefarm", None)
     assert (free["floor"], free["session_gpu_seconds"]) == (0.1, 120)
-    assert (free["on_alert"], free["alerts"]) == ("pause_new", [50, 75, 90, 95, 100])
+    assert free["alerts"][-1] == {"percent": 100, "action": "pause_new"}
     assert "microusd_a_month" not in str(api.get("/api/v1/rates").get_json())
 
 

@@ -89,6 +89,7 @@ def _account(row: Standing) -> Json:
         "object": "account",
         "name": row.account.name,
         "plan": row.account.plan or None,
+        "may_run": bool(month.tier),
         "month": {
             "name": month.id.rpartition(".")[2],
             "limit_gpu_seconds": views.seconds(month.limit_gpu_ms),

@@ -150,6 +150,7 @@ class AccountView(View):
     id: str
     name: str
     plan: str | None
+    may_run: bool
     month: MonthView
     alerts: list[dict[str, Any]]
     alerts_by: str
