@@ -145,14 +145,20 @@ def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> S
     return look(farm, account_id)
 
 
-def renew(farm: Farm) -> None:
-    """Bring every account under its plan as the file of plans has it now, and let jobs go on."""
+def renew(farm: Farm, after: str, most: int) -> str | None:
+    """Bring some accounts under their plans as the file has them now; return the last one's id.
+
+    None: there are no more, and jobs that have budget again were let go on.
+    """
     with farm.store.read() as tx:
-        ids = [row.id for row in tx.look(Account, "id")]
-    for account_id in ids:
+        found = tx.find(Account, after=after, limit=most)
+    for account in found:
         with farm.store.write() as tx:
-            _bring_under(farm, tx, _known(tx, account_id, lock=True), farm.clock())
+            _bring_under(farm, tx, _known(tx, account.id, lock=True), farm.clock())
+    if len(found) == most:
+        return found[-1].id
     go_on(farm)
+    return None
 
 
 def go_on(farm: Farm, account_id: str | None = None) -> None:

@@ -164,6 +164,24 @@ def test_accounts_whose_plan_is_gone_stand_in_nobodys_way(farm: Farm, clock: Clo
     assert order.job_id == mine.id
 
 
+def test_many_accounts_are_brought_under_plans_a_few_at_a_time(farm: Farm) -> None:
+    """Each look takes the next ones, until all are; other plans meanwhile begin anew."""
+    farm = with_plan(farm)
+    guests = [accounts.create(farm, name=f"g{n}", plan="own").account.id for n in range(4)]
+
+    def lowered(most_gpu_ms: int) -> int:
+        limits = [sessions.find(farm, guest, None).limit_gpu_ms for guest in guests]
+        return limits.count(most_gpu_ms)
+
+    farm = with_plan(farm, most_session_gpu_ms=7)
+    assert reconcile.turn_plans(farm, 2)
+    assert 1 <= lowered(7) <= 2
+    farm = with_plan(farm, most_session_gpu_ms=5)
+    assert [reconcile.turn_plans(farm, 2) for _ in range(4)] == [True, True, True, False]
+    assert lowered(5) == 4
+    assert check.violations(farm) == []
+
+
 def test_lists_say_that_an_account_has_no_plan(farm: Farm, clock: Clock) -> None:
     """A list tells of a queued job what its own page does, whoever's it is, in one look."""
     Hand(farm, clock)

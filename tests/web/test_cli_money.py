@@ -153,7 +153,7 @@ def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
         "GPU-seconds a month",
         "10% of each device",
         "Framefarm",
-        "100 %",
+        "100=pause_new",
         "pause_new",
         "0 USD",
     ):
