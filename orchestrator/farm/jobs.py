@@ -28,7 +28,7 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.quoting import Alternative, Offer
-from orchestrator.farm.sessions import check_open, find_in, within
+from orchestrator.farm.sessions import check_open, find_in, seen_within, within
 from orchestrator.model import (
     Brief,
     Event,
@@ -101,6 +101,7 @@ def estimate(
         session = find_in(tx, account_id, session_id)
         month = months.seen(farm, tx, account_id, farm.clock())
         tier = months.tier_of(farm, tx, month)
+        session = seen_within(session, tier)
         asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)

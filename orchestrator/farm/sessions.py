@@ -13,6 +13,7 @@ from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Account, Alert, Entry, Json, Month, Session
 from orchestrator.states import SessionState
+from orchestrator.tiers import Tier
 
 MAX_GPU_MS = 10**12
 """Thirty years of one device: more is a slip of the pen."""
@@ -195,10 +196,8 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
 
 def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:
     """Lower an open session, which is locked, to the most that the plan of its month gives."""
-    tier = farm.tiers.get(month.tier)
-    most = tier.most_session_gpu_ms if tier else None
-    aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
-    if session.state is not SessionState.OPEN or most is None or aim <= most:
+    most = _too_much(session, farm.tiers.get(month.tier))
+    if most is None:
         return session
     asked = replace(session, target_gpu_ms=most)
     return _sink(farm, tx, session, asked, month, now_ms)
@@ -232,6 +231,22 @@ def set_alerts(
         deeds.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
         resume_for_budget(farm, tx, session.id, now)
         return visible(tx, account_id, session_id)
+
+
+def seen_within(session: Session, tier: Tier | None) -> Session:
+    """Return a session as `within` would leave it; nothing is written."""
+    most = _too_much(session, tier)
+    if most is None:
+        return session
+    used = session.held_gpu_ms + session.spent_gpu_ms
+    return replace(session, target_gpu_ms=most, limit_gpu_ms=max(most, used))
+
+
+def _too_much(session: Session, tier: Tier | None) -> int | None:
+    """Return the plan's most where an open session is to have more than that."""
+    most = tier.most_session_gpu_ms if tier else None
+    aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
+    return None if most is None or session.state is not SessionState.OPEN or aim <= most else most
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:

@@ -154,7 +154,6 @@ def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
         "10% of each device",
         "Framefarm",
         "100=pause_new",
-        "pause_new",
         "0 USD",
     ):
         assert fact in out
