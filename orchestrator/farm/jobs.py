@@ -98,10 +98,9 @@ def estimate(
 ) -> Estimate:
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
-        session = find_in(tx, account_id, session_id)
         month = months.seen(farm, tx, account_id, farm.clock())
+        session = seen_within(find_in(tx, account_id, session_id), farm.tiers.get(month.tier))
         tier = months.tier_of(farm, tx, month)
-        session = seen_within(session, tier)
         asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
