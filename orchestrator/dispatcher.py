@@ -85,6 +85,7 @@ class Dispatcher:
         if not self._leads:
             return
         if self._is_due("reconcile", self.config.reconcile_seconds):
+            reconcile.turn_plans(self.farm)
             reconcile.turn_month(self.farm)
             lapsed = reconcile.reconcile(self.farm)
             if lapsed:

@@ -87,11 +87,16 @@ def take(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int) -> Moveme
     )
 
 
-def sink_gpu_ms(session: Session) -> int:
-    """What can be taken now of a limit that was asked to be lower."""
+def pending_gpu_ms(session: Session) -> int:
+    """What is still to be taken of a limit that was asked to be lower."""
     if session.target_gpu_ms is None:
         return 0
-    return max(0, min(session.available_gpu_ms, session.limit_gpu_ms - session.target_gpu_ms))
+    return max(0, session.limit_gpu_ms - session.target_gpu_ms)
+
+
+def sink_gpu_ms(session: Session) -> int:
+    """What can be taken now of it."""
+    return min(session.available_gpu_ms, pending_gpu_ms(session))
 
 
 def hold(

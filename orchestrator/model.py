@@ -327,6 +327,21 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """Which plan an account has from a moment until its next tenure; never changed."""
+
+    id: str
+    account_id: str
+    number: int
+    """From 1: two of one millisecond are told apart by it."""
+    plan: str
+    """Empty: none, or one that is offered no more."""
+    price_microusd: int | None
+    """What the plan costs a month; None: its GPU-seconds are paid by the rate card."""
+    from_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
     """What an account may use in one calendar month (UTC), over all its sessions.
 

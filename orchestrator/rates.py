@@ -7,7 +7,7 @@ amounts are whole micro-USD.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import cache
 from itertools import pairwise
@@ -34,8 +34,6 @@ class RateCard:
     """Device class -> micro-USD per GPU-second, for the session."""
     cost: Mapping[str, int]
     """Device class -> micro-USD per hour of a worker's presence, for the operator."""
-    plans: Mapping[str, int] = field(default_factory=dict)
-    """Plan -> micro-USD a month; a plan that is not named is paid by the GPU-second."""
 
     def price_microusd(self, gpu_ms: int, device_class: str) -> int:
         """Return the price of device time, rounded up."""
@@ -111,7 +109,6 @@ class _Card(_Written):
     first_day: date = Field(alias="from", strict=True)
     price: dict[str, _Microusd]
     cost: dict[str, _Microusd]
-    plans: dict[str, _Microusd] = {}
 
 
 class _File(_Written):
@@ -125,7 +122,6 @@ def _card(written: _Card) -> RateCard:
         from_ms=round(begin.timestamp() * 1000),
         price=_complete(written.price),
         cost=_complete(written.cost),
-        plans=written.plans,
     )
 
 

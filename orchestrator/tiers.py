@@ -49,6 +49,8 @@ class Tier:
     """Part of each device's time that its sessions have together while they want it."""
     alerts: tuple[Alert, ...]
     """Of its accounts' months, and of sessions that have none of their own; ascending."""
+    price_month_microusd: int | None
+    """What it costs a month, used or not; None: its GPU-seconds are paid by the rate card."""
 
     @property
     def mark(self) -> dict[str, str] | None:
@@ -186,6 +188,7 @@ class _Written(BaseModel):
     alerts: dict[Annotated[int, Field(ge=1, le=100)], AlertAction] = Field(
         dict.fromkeys((50, 75, 90, 95, 100), AlertAction.NOTIFY), max_length=20
     )
+    price_month_microusd: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
 
 
 class _File(BaseModel):
@@ -211,6 +214,7 @@ def _tier(name: str, written: _Written) -> Tier:
         watermark=written.watermark,
         floor=written.floor,
         alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),
+        price_month_microusd=written.price_month_microusd,
     )
 
 

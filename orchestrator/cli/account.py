@@ -29,7 +29,7 @@ def ls(server: str | None, as_json: bool) -> None:
             (
                 row["id"],
                 row["name"],
-                row["plan"] or "none",
+                _standing(row),
                 row["month"]["name"],
                 *(
                     _seconds(row["month"][f"{name}_gpu_seconds"])
@@ -94,20 +94,35 @@ def set_alerts(account_id: str, wanted: Json | None, server: str | None, as_json
 
 
 @account.command()
+@click.argument("name", metavar="[PLAN]", required=False)
 @server
 @output.as_json
-def plans(server: str | None, as_json: bool) -> None:
-    """List the plans an account can have."""
+def plans(name: str | None, server: str | None, as_json: bool) -> None:
+    """List the plans an account can have, or show all of one PLAN."""
     with connected(server) as client:
         rows = client.get("plans")["data"]
+    if name is not None:
+        rows = [row for row in rows if row["name"] == name]
+        if not rows:
+            raise click.UsageError(f"There is no plan {name!r}; `farm account plans` lists them.")
     if as_json:
         output.document({"data": rows})
-        return
+    elif name is not None:
+        output.facts(_plan(rows[0]))
+    else:
+        _list_plans(rows)
+
+
+def _list_plans(rows: list[Json]) -> None:
     output.table(
-        ("PLAN", "#MONTH", "#SESSION", "#JOBS", "#MPIX", "#SECONDS", "#STEPS", "MODELS", "#WEIGHT"),
+        (
+            *("PLAN", "#USD A MONTH", "#MONTH", "#SESSION", "#JOBS", "#MPIX", "#SECONDS"),
+            *("#STEPS", "MODELS", "#WEIGHT", "WATERMARK"),
+        ),
         (
             (
                 row["name"],
+                _price(row),
                 _seconds(row["month_gpu_seconds"]),
                 _seconds(row["most_session_gpu_seconds"]),
                 _most(row["open_jobs"]),
@@ -116,11 +131,35 @@ def plans(server: str | None, as_json: bool) -> None:
                 _most(row["steps"]),
                 ", ".join(row["models"]),
                 str(row["weight"]),
+                row["watermark"],
             )
             for row in rows
         ),
         empty="No plans: see FARM_PLANS.",
     )
+    if rows:
+        output.say("MONTH and SESSION are GPU-seconds. `farm account plans PLAN` shows all of one.")
+
+
+def _plan(row: Json) -> dict[str, str]:
+    """Return everything that a plan says, in words."""
+    return {
+        "plan": row["name"],
+        "price a month": f"{_price(row)} USD" if row["price_month"] else "none: by the GPU-second",
+        "GPU-seconds a month": _seconds(row["month_gpu_seconds"]),
+        "a session opens with": _seconds(row["session_gpu_seconds"]),
+        "a session at most": _seconds(row["most_session_gpu_seconds"]),
+        "open jobs": _most(row["open_jobs"]),
+        "megapixels": _most(row["megapixels"]),
+        "seconds": _most(row["seconds"]),
+        "steps": _most(row["steps"]),
+        "models": ", ".join(row["models"]) or "none",
+        "weight": str(row["weight"]),
+        "floor": f"{row['floor']:.0%} of each device",
+        "watermark": row["watermark"] or "none",
+        "alerts": ", ".join(f"{each['percent']}={each['action']}" for each in row["alerts"])
+        or "none",
+    }
 
 
 def _print(row: Json, *, as_json: bool) -> None:
@@ -132,7 +171,7 @@ def _print(row: Json, *, as_json: bool) -> None:
         {
             "account": row["id"],
             "name": row["name"],
-            "plan": row["plan"] or "none: nothing may run",
+            "plan": _standing(row) + ("" if row["may_run"] else ": nothing may run"),
             "month": month["name"],
             **{
                 name: f"{_seconds(month[f'{name}_gpu_seconds'])} GPU-s"
@@ -143,9 +182,20 @@ def _print(row: Json, *, as_json: bool) -> None:
     )
 
 
+def _standing(row: Json) -> str:
+    """Return the plan of an account, and whether the farm still offers it."""
+    gone = row["plan"] and not row["may_run"]
+    return f"{row['plan']} (offered no more)" if gone else row["plan"] or "none"
+
+
 def _seconds(value: float | None) -> str:
     return "no limit" if value is None else output.seconds(value)
 
 
 def _most(value: float | None) -> str:
     return "any" if value is None else f"{value:g}"
+
+
+def _price(row: Json) -> str:
+    price = row["price_month"]
+    return "by GPU-s" if price is None else f"{price['usd']:g}"

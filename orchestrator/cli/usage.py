@@ -126,8 +126,8 @@ def _books(told: Json, by: str) -> None:
         empty="No worker was there in that time. Next: farm worker ls",
     )
     output.echo(
-        "in USD; the total's margin is after "
-        f"{_usd(told['total']['idle_cost_microusd'])} for time in which nothing ran"
+        "in USD; margin is revenue less cost; (idle) is time in which nothing ran; "
+        f"caps hit are counted by day, from {told['cap_hits_since'][:10]} (UTC) on"
     )
 
 

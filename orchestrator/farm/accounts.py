@@ -4,16 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator import monthly
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, alerts, deeds, months
+from orchestrator.farm import (
+    DEFAULT_SESSION,
+    Farm,
+    Idempotency,
+    Page,
+    alerts,
+    deeds,
+    months,
+    sessions,
+    tenures,
+)
 from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
-from orchestrator.farm.sessions import open_session
 from orchestrator.model import Account, Alert, Job, Month, Session
-from orchestrator.states import JobState, PauseReason
+from orchestrator.states import JobState, PauseReason, SessionState
 
 NO_PLAN = "none"
 """What to say to take an account's plan away."""
@@ -87,8 +95,9 @@ def create(
             id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
         )
         tx.add(account)
+        tenures.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
-        open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
         if by is not None:
             remember(tx, by, idempotency, account.id, now)
         deeds.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
@@ -98,8 +107,8 @@ def create(
 def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
     """Give an account another plan, or `none`. It counts from the next lease on.
 
-    A month that used more than the new plan gives keeps that as its limit, which sinks as holds
-    release: nothing that was promised is taken back.
+    A month or a session that used more than the new plan gives keeps that as its limit, which
+    sinks as holds release: nothing that was promised is taken back.
 
     Raises:
         BadRequest: there is no such plan.
@@ -109,12 +118,7 @@ def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
     with farm.store.write() as tx:
         account = _known(tx, account_id, lock=True)
         account = tx.save(account, replace(account, plan=chosen))
-        current = months.current(farm, tx, account_id, now)
-        tier, cap = months.of_plan(farm, chosen)
-        for month in tx.find(Month, account_id=account_id, lock=True):
-            if month.id == current.id or month.held_gpu_ms:
-                under = replace(monthly.capped(month, cap), tier=tier)
-                tx.save(month, alerts.taken_back(farm, under))
+        _bring_under(farm, tx, account, now)
         deeds.note(farm, tx, "account.set_plan", account_id, account_id, plan=chosen or NO_PLAN)
     go_on(farm, account_id)
     return look(farm, account_id)
@@ -141,17 +145,49 @@ def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> S
     return look(farm, account_id)
 
 
+def renew(farm: Farm, after: str, most: int) -> str | None:
+    """Bring some accounts under their plans as the file has them now; return the last one's id.
+
+    None: there are no more, and jobs that have budget again were let go on.
+    """
+    with farm.store.read() as tx:
+        found = tx.find(Account, after=after, limit=most)
+    for account in found:
+        with farm.store.write() as tx:
+            _bring_under(farm, tx, _known(tx, account.id, lock=True), farm.clock())
+    if len(found) == most:
+        return found[-1].id
+    go_on(farm)
+    return None
+
+
 def go_on(farm: Farm, account_id: str | None = None) -> None:
     """Let jobs go on that were paused for budget, each session in a transaction of its own."""
     waiting: dict[str, Any] = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
     if account_id is not None:
         waiting["account_id"] = account_id
     with farm.store.read() as tx:
-        sessions = {job.session_id for job in tx.find(Job, **waiting)}
-    for session_id in sorted(sessions):
+        with_some = {job.session_id for job in tx.find(Job, **waiting)}
+    for session_id in sorted(with_some):
         with farm.store.write() as tx:
             tx.get(Session, session_id, lock=True)
             resume_for_budget(farm, tx, session_id, farm.clock())
+
+
+def _bring_under(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
+    """Hold the account's open sessions and its months to its plan, and write down which it is.
+
+    A month that is over and holds nothing stays as it was.
+    """
+    tenures.note(farm, tx, account, now_ms)
+    tier = farm.tiers.get(account.plan)
+    under = months.under(months.seen(farm, tx, account.id, now_ms), tier)
+    for session in tx.find(Session, account_id=account.id, state=SessionState.OPEN, lock=True):
+        sessions.within(farm, tx, session, under, now_ms)
+    current = months.current(farm, tx, account.id, now_ms)
+    for month in tx.find(Month, account_id=account.id, lock=True):
+        if month.id == current.id or month.held_gpu_ms:
+            tx.save(month, months.under(month, tier))
 
 
 def _known(tx: Transaction, account_id: str, *, lock: bool = False) -> Account:

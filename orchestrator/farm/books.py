@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator import chain, ledger, monthly
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, months
 from orchestrator.farm.ports import Transaction
 from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Lease, Month, Session
@@ -95,7 +95,7 @@ class Books:
         if month_id not in self._months:
             month = self.tx.get(Month, month_id, lock=True)
             assert month, "rows are never deleted"
-            self._months[month_id] = (month, month)
+            self._months[month_id] = (month, months.renewed(self.farm, self.tx, month))
         return self._months[month_id][1]
 
     def turn(self, month: Month) -> None:
@@ -112,8 +112,7 @@ class Books:
                 **self.stamp(),
             )
         )
-        if sink := ledger.sink_gpu_ms(self.session):
-            self.move(ledger.take(self.session, sink, **self.stamp()))
+        self._sink()
 
     def settle(self, lease: Lease, gpu_ms: int) -> None:
         """Spend what a lease measured, at the price of its device."""
@@ -142,6 +141,12 @@ class Books:
                     **self.stamp(),
                 )
             )
+        self._sink()
+
+    def _sink(self) -> None:
+        """Take what came back of a limit that was asked to be lower."""
+        if sink := ledger.sink_gpu_ms(self.session):
+            self.move(ledger.take(self.session, sink, **self.stamp()))
 
     def lose(self, lease: Lease, gpu_ms: int, note: str) -> None:
         """Book device time that nobody is charged for."""

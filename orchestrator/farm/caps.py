@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, tenures
 from orchestrator.farm.ports import Transaction
 
 P = ParamSpec("P")
@@ -19,8 +19,9 @@ PAUSED: Final = "paused"
 
 
 def hit(tx: Transaction, account_id: str, model: str, reason: str, now_ms: int) -> None:
-    """Count one."""
-    tx.count_cap_hit(account_id, model, now_ms // DAY_MS * DAY_MS, reason)
+    """Count one, against the plan that the account has."""
+    plan = tenures.plan_of(tx, account_id)
+    tx.count_cap_hit(account_id, plan, model, now_ms // DAY_MS * DAY_MS, reason)
 
 
 def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Farm, P], T]:

@@ -2,7 +2,8 @@
 
 Device time, charges and prices are sums over the ledger; presence comes from the workers'
 shifts. Time that nobody was charged for is in the cost of whoever's job it was; time in which
-nothing ran is in no row, but in the farm's total.
+nothing ran is a row of its own. In every row margin is revenue less cost, and the total is the
+sum of the rows. What is past stays as it was: an account counts under the plan it had then.
 """
 
 from calendar import monthrange
@@ -12,15 +13,19 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator.farm import Farm, caps, shifts
+from orchestrator.farm import Farm, caps, shifts, tenures
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Account, Json
+from orchestrator.model import Account, Json, Tenure
 from orchestrator.rates import RateCard
 from orchestrator.states import EntryKind
 
 BY: Final = ("plan", "user", "model", "month")
 UNUSED: Final = "(unused)"
 """The model of a time in which a plan was paid for and nothing ran."""
+IDLE: Final = "(idle)"
+"""The row of the time in which workers were there and nothing ran: nobody's, and paid for."""
+NO_PLAN: Final = "(none)"
+"""The plan of who had none."""
 
 
 @dataclass(slots=True)
@@ -29,6 +34,7 @@ class Sums:
 
     users: set[str] = field(default_factory=set)
     units: int = 0
+    """Of those that were charged, as `farm usage` counts them."""
     gpu_ms: int = 0
     """Charged."""
     lost_gpu_ms: int = 0
@@ -98,25 +104,26 @@ def economics(farm: Farm, by: str, since_ms: int) -> Json:
     with farm.store.read() as tx:
         accounts = tx.find(Account)
         since_ms = max(since_ms, min((a.created_at_ms for a in accounts), default=0))
-        for span in spans(farm, since_ms, farm.clock() + 1):
+        until_ms = farm.clock() + 1
+        held = [each for each in tenures.spells(tx, until_ms) if each[0].price_microusd]
+        for span in spans(farm, since_ms, until_ms):
             used = tuple(_used(tx, span, fleet))
-            for place, sums in (*used, *_paid(accounts, span, used), *_hit(tx, span)):
+            for place, sums in (*used, *_paid(held, span, used), *_hit(tx, span)):
                 rows[place[by]].add(sums)
             _stood(tx, span, fleet)
+    keys = _ordered(rows, by)
+    if idle := sum(devices.idle_cost_microusd for devices in fleet.values()):
+        keys.append(IDLE)
+        rows[IDLE] = Sums(cost_microusd=idle)
     total = Sums()
     for sums in rows.values():
         total.add(sums)
-    idle = sum(devices.idle_cost_microusd for devices in fleet.values())
-    shown = total.shown()
     return {
         "by": by,
         "since_ms": since_ms,
-        "rows": [{"key": key, **rows[key].shown()} for key in _ordered(rows, by)],
-        "total": shown
-        | {
-            "idle_cost_microusd": idle,
-            "margin_microusd": shown["margin_microusd"] - idle,
-        },
+        "cap_hits_since_ms": since_ms // caps.DAY_MS * caps.DAY_MS,
+        "rows": [{"key": key, **rows[key].shown()} for key in keys],
+        "total": total.shown() | {"idle_cost_microusd": idle},
         "devices": [
             {"device_class": name}
             | {each.name: getattr(fleet[name], each.name) for each in fields(Fleet)}
@@ -152,7 +159,7 @@ def _used(
         kind, gpu_ms, device = row["kind"], row["gpu_ms"], row["device_class"]
         price = row["price_microusd"]
         sums = Sums(users={row["account_id"]}, rate_card_microusd=price)
-        if row["plan"] not in span.card.plans:
+        if not row["monthly"]:
             sums.revenue_microusd = price
         if kind is EntryKind.REFUND:  # its time was counted when it was settled
             sums.gpu_ms, sums.lost_gpu_ms = -gpu_ms, gpu_ms
@@ -170,25 +177,24 @@ def _used(
 
 
 def _paid(
-    accounts: Sequence[Account], span: Span, used: Sequence[tuple[dict[str, str], Sums]]
+    held: Sequence[tuple[Tenure, int]], span: Span, used: Sequence[tuple[dict[str, str], Sums]]
 ) -> Iterator[tuple[dict[str, str], Sums]]:
     """Yield what each account's plan brings in this time, shared out over the models it used."""
-    work: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    work: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for place, sums in used:
-        work[place["user"]][place["model"]] += sums.gpu_ms + sums.lost_gpu_ms
-    for account in accounts:
-        monthly = span.card.plans.get(account.plan, 0)
-        there_ms = max(0, span.until_ms - max(span.from_ms, account.created_at_ms))
-        left = monthly * there_ms // span.month_ms
+        work[place["user"], place["plan"]][place["model"]] += sums.gpu_ms + sums.lost_gpu_ms
+    for tenure, until_ms in held:
+        there_ms = max(0, min(span.until_ms, until_ms) - max(span.from_ms, tenure.from_ms))
+        left = (tenure.price_microusd or 0) * there_ms // span.month_ms
         if not left:
             continue
-        models = +work[account.id] or Counter({UNUSED: 1})
+        models = +work[tenure.account_id, tenure.plan] or Counter({UNUSED: 1})
         whole = models.total()
         for model, gpu_ms in sorted(models.items()):
             part = left * gpu_ms // whole
             left, whole = left - part, whole - gpu_ms  # the last one takes what rounding left
-            row = {"plan": account.plan, "account_id": account.id, "model": model}
-            yield _place(row, span), Sums(users={account.id}, revenue_microusd=part)
+            row = {"plan": tenure.plan, "account_id": tenure.account_id, "model": model}
+            yield _place(row, span), Sums(users={tenure.account_id}, revenue_microusd=part)
 
 
 def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:
@@ -210,7 +216,7 @@ def _stood(tx: Transaction, span: Span, fleet: defaultdict[str, Fleet]) -> None:
 
 def _place(row: Json, span: Span) -> dict[str, str]:
     return {
-        "plan": row["plan"],
+        "plan": row["plan"] or NO_PLAN,
         "user": row["account_id"],
         "model": row["model"],
         "month": span.month,

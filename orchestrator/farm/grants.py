@@ -83,6 +83,7 @@ def grant(
         case = Case(farm, tx, unit.job_id, unit.session_id, now_ms)
         fresh = tx.get(Unit, unit.id, lock=True)
         if fresh is None or fresh.state is not UnitState.READY or not _may_run(case):
+            case.close()  # a month whose plan is gone says so from now on
             continue
         lease = _lease(case, fresh, worker, lane)
         if lease is None:

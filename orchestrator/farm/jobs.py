@@ -28,7 +28,7 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.ports import Transaction
 from orchestrator.farm.quoting import Alternative, Offer
-from orchestrator.farm.sessions import check_open, find_in
+from orchestrator.farm.sessions import check_open, find_in, seen_within, within
 from orchestrator.model import (
     Brief,
     Event,
@@ -98,9 +98,9 @@ def estimate(
 ) -> Estimate:
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
-        session = find_in(tx, account_id, session_id)
         month = months.seen(farm, tx, account_id, farm.clock())
-        tier = months.tier_of(farm, month)
+        session = seen_within(find_in(tx, account_id, session_id), farm.tiers.get(month.tier))
+        tier = months.tier_of(farm, tx, month)
         asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
@@ -154,6 +154,7 @@ def submit(
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
         tier = farm.tiers.get(month.tier)
+        session = within(farm, tx, session, month, now)
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), tier=tier)
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)

@@ -1,7 +1,13 @@
-"""An account's calendar months: what its plan lets all its sessions use together."""
+"""An account's calendar months: what its plan lets all its sessions use together.
 
+A month's row has the plan and its cap, since the queries for grants ask it. Each look at a row
+holds it against the account and the file of plans, and takes over what either says now.
+"""
+
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from orchestrator import monthly
 from orchestrator.errors import PlanLimit
 from orchestrator.farm import Farm
 from orchestrator.farm.ports import Transaction
@@ -20,16 +26,38 @@ def current(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
     if month is None:
         month = _beginning(farm, tx, account_id, now_ms)
         tx.add(month)
-    return month
+    return tx.save(month, renewed(farm, tx, month))
 
 
 def seen(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
     """Return the account's month of now as it is, or would begin; nothing is written."""
     month = tx.get(Month, _id(account_id, now_ms))
-    return month or _beginning(farm, tx, account_id, now_ms)
+    return renewed(farm, tx, month) if month else _beginning(farm, tx, account_id, now_ms)
 
 
-def tier_of(farm: Farm, month: Month) -> Tier:
+def renewed(farm: Farm, tx: Transaction, month: Month) -> Month:
+    """Return a month as the file of plans has its plan now: another cap, or no such plan."""
+    tier = farm.tiers.get(month.tier)
+    if tier and tier.month_gpu_ms == month.cap_gpu_ms:
+        return month  # the daily case asks for nothing more
+    return under(month, farm.tiers.get(_account(tx, month.account_id).plan))
+
+
+def under(month: Month, tier: Tier | None) -> Month:
+    """Return a month under a plan, None for none, with the alerts that still hold.
+
+    What it holds and spent already stays its limit where the cap is less.
+    """
+    if tier is None:
+        return replace(monthly.capped(month, 0), tier="")
+    capped = monthly.capped(month, tier.month_gpu_ms)
+    own = tier.alerts if month.alerts is None else monthly.alerts(month.alerts)
+    reached = max((alert.percent for alert in monthly.crossed(own, capped)), default=0)
+    alerted = min(month.alerted_percent, reached)
+    return replace(capped, tier=tier.name, alerted_percent=alerted)
+
+
+def tier_of(farm: Farm, tx: Transaction, month: Month) -> Tier:
     """Return the plan that a month is under.
 
     Raises:
@@ -38,31 +66,30 @@ def tier_of(farm: Farm, month: Month) -> Tier:
     tier = farm.tiers.get(month.tier)
     if tier is None:
         raise PlanLimit(
-            "This account has no plan, so nothing may run.",
+            no_plan(_account(tx, month.account_id)),
             next="Have the operator give it one: `farm account set-plan`.",
             limit="plan",
         )
     return tier
 
 
-def of_plan(farm: Farm, plan: str) -> tuple[str, int | None]:
-    """Return (tier, cap) of a plan by name; an unknown one is none, with nothing to use."""
-    tier = farm.tiers.get(plan)
-    return (tier.name, tier.month_gpu_ms) if tier else ("", 0)
+def no_plan(account: Account) -> str:
+    """Say that an account has no plan, or one that the farm offers no more."""
+    if not account.plan:
+        return "This account has no plan, so nothing may run."
+    return f"This account's plan {account.plan!r} is offered no more, so nothing may run."
 
 
 def _beginning(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
+    account, own_id = _account(tx, account_id), _id(account_id, now_ms)
+    begun = Month(id=own_id, account_id=account_id, tier="", alerts=account.alerts)
+    return under(begun, farm.tiers.get(account.plan))
+
+
+def _account(tx: Transaction, account_id: str) -> Account:
     account = tx.get(Account, account_id)
     assert account, "keys and sessions name accounts that are there"
-    tier, cap = of_plan(farm, account.plan)
-    return Month(
-        id=_id(account_id, now_ms),
-        account_id=account_id,
-        tier=tier,
-        cap_gpu_ms=cap,
-        limit_gpu_ms=cap,
-        alerts=account.alerts,
-    )
+    return account
 
 
 def _id(account_id: str, now_ms: int) -> str:

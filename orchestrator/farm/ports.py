@@ -113,12 +113,14 @@ class Transaction(Protocol):
         """Return the newest measured units."""
 
     def movements(self, from_ms: int, until_ms: int) -> list[Json]:
-        """Return sums of measured entries by account, plan, model, device class and kind."""
+        """Return sums of measured entries by account, its plan then, model, device and kind."""
 
     def shifts(self, from_ms: int, until_ms: int) -> list[Shift]:
         """Return the ended shifts that overlap this time."""
 
-    def count_cap_hit(self, account_id: str, model: str, day_ms: int, reason: str) -> None:
+    def count_cap_hit(
+        self, account_id: str, plan: str, model: str, day_ms: int, reason: str
+    ) -> None:
         """Add one to a day's count."""
 
     def cap_hits(self, from_ms: int, until_ms: int) -> list[Json]:

@@ -13,6 +13,8 @@ DAY_MS: Final = 86_400_000
 IDEMPOTENCY_DAYS: Final = 7
 FAULTS_SHOWN: Final = 5
 """Of a store's faults, those that are kept in words; the others are in the log."""
+ACCOUNTS: Final = 50
+"""Brought under changed plans at a time: the dispatcher has bells to ring and a lock to renew."""
 
 
 def reconcile(farm: Farm) -> int:
@@ -55,6 +57,27 @@ def turn_month(farm: Farm) -> bool:
     with farm.store.write() as tx:
         if tx.fact(pausing.TRIED) == tried:  # else more came back meanwhile
             tx.set_fact(pausing.TRIED, name)
+    return True
+
+
+def turn_plans(farm: Farm, most: int = ACCOUNTS) -> bool:
+    """Bring accounts under a file of plans that has changed, so many a call; False: all are.
+
+    A grant and a submission take over what the file says of their own month; this is for months
+    and sessions that are not in use, and for jobs that could go on.
+    """
+    rules = {
+        name: [tier.month_gpu_ms, tier.most_session_gpu_ms, tier.price_month_microusd]
+        for name, tier in farm.tiers.tiers.items()
+    }
+    with farm.store.read() as tx:
+        fact = tx.fact("plans")
+    after = fact["after"] if fact and fact["rules"] == rules else ""
+    if after is None:
+        return False
+    after = accounts.renew(farm, after, most)
+    with farm.store.write() as tx:
+        tx.set_fact("plans", {"rules": rules, "after": after})
     return True
 
 

@@ -11,8 +11,9 @@ from orchestrator.farm.idempotency import answered, remember
 from orchestrator.farm.paging import page
 from orchestrator.farm.pausing import resume_for_budget
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Account, Alert, Entry, Json, Session
+from orchestrator.model import Account, Alert, Entry, Json, Month, Session
 from orchestrator.states import SessionState
+from orchestrator.tiers import Tier
 
 MAX_GPU_MS = 10**12
 """Thirty years of one device: more is a slip of the pen."""
@@ -44,7 +45,7 @@ def create(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return visible(tx, account_id, earlier)
-        tier = months.tier_of(farm, months.seen(farm, tx, account_id, now))
+        tier = months.tier_of(farm, tx, months.seen(farm, tx, account_id, now))
         if budget_gpu_ms is None:
             budget_gpu_ms = tier.session_gpu_ms
         tier.check_session(budget_gpu_ms)
@@ -144,7 +145,10 @@ def top_up(
     gpu_ms: int,
     idempotency: Idempotency | None = None,
 ) -> Session:
-    """Raise a session's limit, and let the jobs go on that waited for budget."""
+    """Raise a session's limit, and let the jobs go on that waited for budget.
+
+    A limit that still sinks goes on sinking, to that much more.
+    """
     _check_amount(gpu_ms, zero=False)
     now = farm.clock()
     with farm.store.write() as tx:
@@ -152,15 +156,17 @@ def top_up(
         if answered(tx, session.account_id, idempotency):
             return session
         check_open(session)
-        _check_amount(session.limit_gpu_ms + gpu_ms, zero=False)
+        pending = ledger.pending_gpu_ms(session)
+        aim = session.limit_gpu_ms - pending + gpu_ms
+        _check_amount(aim, zero=False)
         month = months.seen(farm, tx, session.account_id, now)
-        months.tier_of(farm, month).check_session(session.limit_gpu_ms + gpu_ms)
+        months.tier_of(farm, tx, month).check_session(aim)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
         )
-        raised = replace(movement.session, target_gpu_ms=None)
         tx.add(movement.entry)
-        tx.save(session, alerts.looked(farm, tx, raised, month, now))
+        raised = replace(movement.session, target_gpu_ms=aim if pending else None)
+        _sink(farm, tx, session, raised, month, now)
         remember(tx, session.account_id, idempotency, session.id, now)
         deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
@@ -182,15 +188,19 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
                 f"The limit is {session.limit_gpu_ms / 1000:.3f} GPU-seconds; that is not lower.",
                 next="Raise it with `farm session topup`.",
             )
-        lowered = replace(session, target_gpu_ms=limit_gpu_ms)
-        movement = ledger.take(
-            lowered, ledger.sink_gpu_ms(lowered), entry_id=farm.new_id("ent", now), now_ms=now
-        )
-        if movement.entry:
-            tx.add(movement.entry)
         deeds.note(farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms)
         month = months.seen(farm, tx, session.account_id, now)
-        return tx.save(session, alerts.looked(farm, tx, movement.session, month, now))
+        asked = replace(session, target_gpu_ms=limit_gpu_ms)
+        return _sink(farm, tx, session, asked, month, now)
+
+
+def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:
+    """Lower an open session, which is locked, to the most that the plan of its month gives."""
+    most = _too_much(session, farm.tiers.get(month.tier))
+    if most is None:
+        return session
+    asked = replace(session, target_gpu_ms=most)
+    return _sink(farm, tx, session, asked, month, now_ms)
 
 
 def alerts_of(farm: Farm, rows: Sequence[Session]) -> dict[str, tuple[Alert, ...]]:
@@ -221,6 +231,22 @@ def set_alerts(
         deeds.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
         resume_for_budget(farm, tx, session.id, now)
         return visible(tx, account_id, session_id)
+
+
+def seen_within(session: Session, tier: Tier | None) -> Session:
+    """Return a session as `within` would leave it; nothing is written."""
+    most = _too_much(session, tier)
+    if most is None:
+        return session
+    used = session.held_gpu_ms + session.spent_gpu_ms
+    return replace(session, target_gpu_ms=most, limit_gpu_ms=max(most, used))
+
+
+def _too_much(session: Session, tier: Tier | None) -> int | None:
+    """Return the plan's most where an open session is to have more than that."""
+    most = tier.most_session_gpu_ms if tier else None
+    aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
+    return None if most is None or session.state is not SessionState.OPEN or aim <= most else most
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
@@ -278,6 +304,18 @@ def visible(
             f"There is no session {session_id!r}.", next="List yours with `farm session ls`."
         )
     return session
+
+
+def _sink(
+    farm: Farm, tx: Transaction, was: Session, asked: Session, month: Month, now_ms: int
+) -> Session:
+    """Write a session whose limit changes, and take what is available of what is to be lower."""
+    movement = ledger.take(
+        asked, ledger.sink_gpu_ms(asked), entry_id=farm.new_id("ent", now_ms), now_ms=now_ms
+    )
+    if movement.entry:
+        tx.add(movement.entry)
+    return tx.save(was, alerts.looked(farm, tx, movement.session, month, now_ms))
 
 
 def _check_amount(gpu_ms: int, *, zero: bool) -> None:

@@ -71,9 +71,11 @@ def explained(
     """Return the refusal with the limit it met, what holds how much of it, and the way out."""
     limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
-    missing = max(0, needed - room)
+    # Of a top-up, what is still to sink goes first.
+    sinking = ledger.pending_gpu_ms(session) if limit == "session" else 0
+    missing = max(0, needed - room) + sinking
     stopped = "alert_percent" in refused.data
-    rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room)
+    rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room + sinking)
     large = 0 if stopped else needed
     way_out = _way_out(farm, job, session, month, limit, needed_gpu_ms=large, missing_gpu_ms=rest)
     holders = [] if stopped else _holders(tx, job, session, month, limit)
@@ -104,7 +106,7 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: Plan) -> None:
     """
     count = tx.open_jobs(month.account_id)
     try:
-        months.tier_of(farm, month).check(plan, open_jobs=count)
+        months.tier_of(farm, tx, month).check(plan, open_jobs=count)
     except PlanLimit as refused:
         if refused.data.get("limit") != OPEN_JOBS:
             raise
@@ -211,7 +213,8 @@ def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms
     paused = job.state is JobState.PAUSED
     tier = farm.tiers.get(month.tier)
     most = tier.most_session_gpu_ms if tier else None
-    if tier and most is not None and session.limit_gpu_ms + missing_gpu_ms > most:
+    gain = missing_gpu_ms - ledger.pending_gpu_ms(session)
+    if tier and most is not None and session.limit_gpu_ms + gain > most:
         return (
             f"The plan {tier.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
             f"{_other_plan(month)}"
@@ -223,7 +226,7 @@ def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms
         )
     command = f"`farm session topup {session.id} {missing_gpu_ms / 1000:.3f}`"
     left = month.available_gpu_ms
-    if left is not None and session.available_gpu_ms + missing_gpu_ms > left:
+    if left is not None and session.available_gpu_ms + gain > left:
         return (
             f"Top it up: {command}; and since the account's month has {left / 1000:.3f} left, have "
             f"{_other_plan(month)}{'.' if paused else ', or ask for less.'}"

@@ -9,7 +9,7 @@ from orchestrator import ledger, places, scheduler
 from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Farm, alerts, grants, months, shortage
 from orchestrator.farm.ports import Transaction
-from orchestrator.model import Job, Lease, Session, Unit, Worker
+from orchestrator.model import Account, Job, Lease, Session, Unit, Worker
 from orchestrator.places import InLine, Line, Party
 from orchestrator.states import JobState, LeaseState, PauseReason, UnitState, WorkerState
 from orchestrator.wire import render_queue
@@ -79,15 +79,10 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
 
 
 def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
-    month = months.seen(farm, tx, job.account_id, farm.clock())
     if grants.is_frozen(tx):
         return _FROZEN
-    if not month.tier:
-        return Waiting(
-            code="plan",
-            what="The account has no plan, so nothing may run.",
-            next=f"Have the operator give it one: `farm account set-plan {job.account_id} PLAN`.",
-        )
+    if stopped := _without_plan(farm, tx, [job]).get(job.account_id):
+        return stopped
     ready = tx.find(Unit, job_id=job.id, state=UnitState.READY, limit=1)
     if not ready:
         return None
@@ -100,11 +95,28 @@ def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
     if not waiting:
         return {}
     with farm.store.read() as tx:
-        frozen = grants.is_frozen(tx)
-        line = _look(farm, tx, waiting)
-    if frozen:
-        return {job.id: _FROZEN for job in waiting}
-    return {job.id: _in_line(line, job, render_queue(job.model)) for job in waiting}
+        if grants.is_frozen(tx):
+            return {job.id: _FROZEN for job in waiting}
+        stopped = _without_plan(farm, tx, waiting)
+        line = _look(farm, tx, [job for job in waiting if job.account_id not in stopped])
+    return {
+        job.id: stopped.get(job.account_id) or _in_line(line, job, render_queue(job.model))
+        for job in waiting
+    }
+
+
+def _without_plan(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> dict[str, Waiting]:
+    """Return what jobs of accounts wait for that have no plan, by account, from one look."""
+    mine = tuple({job.account_id for job in jobs})
+    return {
+        account.id: Waiting(
+            code="plan",
+            what=months.no_plan(account),
+            next=f"Have the operator give it one: `farm account set-plan {account.id} PLAN`.",
+        )
+        for account in tx.find(Account, id=mine)
+        if farm.tiers.get(account.plan) is None
+    }
 
 
 def _in_line(line: Line, job: Job, queue: str) -> Waiting:

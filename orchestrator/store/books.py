@@ -1,8 +1,8 @@
 """What the operator's books ask of the store: sums over the ledger, shifts, caps that were hit."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.model import Json, Shift
@@ -13,18 +13,36 @@ MEASURED = (EntryKind.SETTLE, EntryKind.LOSS, EntryKind.REFUND)
 """Movements that tell of device time."""
 
 
+_TENURE: Final = tables.tenures.c
+_SPELLS: Final = select(
+    _TENURE.account_id,
+    _TENURE.plan,
+    _TENURE.price_microusd,
+    _TENURE.from_ms,
+    func.lead(_TENURE.from_ms)
+    .over(partition_by=_TENURE.account_id, order_by=_TENURE.number)
+    .label("until_ms"),
+).subquery("spells")
+"""Tenures with their ends; what began and ended in one millisecond holds at no moment."""
+
+
 class Books:
     """Questions of a transaction that only the books ask."""
 
     connection: Connection
 
     def movements(self, from_ms: int, until_ms: int) -> list[Json]:
-        """Return sums of measured entries by account, plan, model, device class and kind."""
+        """Return sums of measured entries by account, its plan then, model, device and kind.
+
+        `monthly` tells whether that plan had a price a month. Then is when the lease ended: a
+        refund takes back what it was settled as.
+        """
         entry, job, worker = tables.entries.c, tables.jobs.c, tables.workers.c
-        account = tables.accounts.c
+        spell, then = _SPELLS.c, tables.leases.c.resolved_at_ms
         by = (
             job.account_id.label("account_id"),
-            account.plan.label("plan"),
+            func.coalesce(spell.plan, "").label("plan"),
+            spell.price_microusd.is_not(None).label("monthly"),
             job.model.label("model"),
             worker.device_class.label("device_class"),
             entry.kind.label("kind"),
@@ -38,9 +56,16 @@ class Books:
             )
             .select_from(tables.entries)
             .join(tables.jobs, job.id == entry.job_id)
-            .join(tables.accounts, account.id == job.account_id)
             .join(tables.leases, tables.leases.c.id == entry.lease_id)
             .join(tables.workers, worker.id == tables.leases.c.worker_id)
+            .outerjoin(
+                _SPELLS,
+                and_(
+                    spell.account_id == job.account_id,
+                    spell.from_ms <= then,
+                    or_(spell.until_ms.is_(None), spell.until_ms > then),
+                ),
+            )
             .where(entry.kind.in_(MEASURED), entry.at_ms >= from_ms, entry.at_ms < until_ms)
             .group_by(*by)
             .order_by(*by)
@@ -56,27 +81,28 @@ class Books:
         query = select(tables.shifts).where(t.until_ms > from_ms, t.from_ms < until_ms)
         return [Shift(**row._mapping) for row in self.connection.execute(query)]
 
-    def count_cap_hit(self, account_id: str, model: str, day_ms: int, reason: str) -> None:
+    def count_cap_hit(
+        self, account_id: str, plan: str, model: str, day_ms: int, reason: str
+    ) -> None:
         """Add one to a day's count."""
         dialect: Any = sqlite if self.connection.dialect.name == "sqlite" else postgresql
         t = tables.cap_hits
         query = dialect.insert(t).values(
-            account_id=account_id, model=model, day_ms=day_ms, reason=reason, hits=1
+            account_id=account_id, plan=plan, model=model, day_ms=day_ms, reason=reason, hits=1
         )
         self.connection.execute(
             query.on_conflict_do_update(
-                index_elements=["account_id", "model", "day_ms", "reason"],
+                index_elements=["account_id", "plan", "model", "day_ms", "reason"],
                 set_={"hits": t.c.hits + 1},
             )
         )
 
     def cap_hits(self, from_ms: int, until_ms: int) -> list[Json]:
         """Return {account_id, plan, model, reason, hits} of the days that begin in this time."""
-        t, account = tables.cap_hits.c, tables.accounts.c
-        by = (t.account_id, account.plan, t.model, t.reason)
+        t = tables.cap_hits.c
+        by = (t.account_id, t.plan, t.model, t.reason)
         query = (
             select(*by, func.sum(t.hits).label("hits"))
-            .join(tables.accounts, account.id == t.account_id)
             .where(t.day_ms >= from_ms, t.day_ms < until_ms)
             .group_by(*by)
             .order_by(*by)

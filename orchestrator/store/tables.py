@@ -94,6 +94,19 @@ accounts: Final = Table(
     _ms("created_at_ms"),
 )
 
+tenures: Final = Table(
+    "tenures",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _count("number"),
+    Column("plan", String(40), nullable=False),
+    _ms("price_microusd", null=True),
+    _ms("from_ms"),
+    UniqueConstraint("account_id", "number"),
+)
+"""Append-only like the entries, so that no change of plans changes what is past."""
+
 months: Final = Table(
     "months",
     metadata,
@@ -400,6 +413,7 @@ cap_hits: Final = Table(
     "cap_hits",
     metadata,
     Column("account_id", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("plan", String(40), primary_key=True),
     Column("model", String(100), primary_key=True),
     Column("day_ms", BigInteger, primary_key=True),
     Column("reason", String(20), primary_key=True),
@@ -517,11 +531,13 @@ facts: Final = Table(
     Column("name", String(40), primary_key=True),
     _json("value"),
 )
-"""The farm's own few facts: `epoch`, `frozen`, `month`, `dispatcher` (who holds the lock, until
-when), `looked` (what the newest look at the whole store found)."""
+"""The farm's own few facts: `epoch`, `frozen`, `dispatcher` (who holds the lock, until when),
+`looked` (what the newest look at the whole store found), `month` (the last that began) and `plans`
+(which rules hold, and for how many accounts so far)."""
 
 TABLES: Final[dict[type[Any], Table]] = {
     model.Account: accounts,
+    model.Tenure: tenures,
     model.Month: months,
     model.Session: sessions,
     model.Job: jobs,

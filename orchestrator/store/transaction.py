@@ -257,7 +257,8 @@ class Transaction(Turns, Books, Guards):
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms of leases resolved since then, grouped.
 
-        `by`: user, session, model, worker or stage.
+        `by`: user, session, model, worker or stage. Units are those that were charged, as the
+        books count them: given back since or not.
         """
         lease, job = tables.leases, tables.jobs
         group = {
@@ -271,7 +272,7 @@ class Transaction(Turns, Books, Guards):
         query = (
             select(
                 group.label("key"),
-                func.count().label("units"),
+                func.sum(case((lease.c.settled_gpu_ms > 0, 1), else_=0)).label("units"),
                 func.sum(charged).label("gpu_ms"),
                 func.sum(lease.c.lost_gpu_ms + lease.c.settled_gpu_ms - charged).label(
                     "lost_gpu_ms"

@@ -6,12 +6,22 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.errors import BudgetExceeded
-from orchestrator.farm import Farm, economics, receipts, reconcile, sessions
+from orchestrator.errors import BudgetExceeded, PlanLimit
+from orchestrator.farm import (
+    Farm,
+    accounts,
+    economics,
+    fleet,
+    jobs,
+    receipts,
+    reconcile,
+    sessions,
+)
 from orchestrator.farm.economics import spans
-from orchestrator.model import Account, Json
+from orchestrator.model import Json
 from orchestrator.rates import RateCard, Rates
 from orchestrator.states import Cause, Outcome
+from orchestrator.tiers import Tiers
 from tests.factories import START_MS, Clock, Hand, account_id, brief, submit
 
 HOUR = 3600
@@ -24,9 +34,22 @@ def priced(farm: Farm, *, price: int = 1000, cost: int = 3_600_000) -> Farm:
     return replace(farm, rates=Rates((card,)))
 
 
+def with_price(farm: Farm, plan: str, microusd: int | None) -> Farm:
+    """Return the farm as it starts again with this price a month in its file of plans."""
+    changed = replace(farm.tiers.named(plan), price_month_microusd=microusd)
+    farm = replace(farm, tiers=Tiers({**farm.tiers.tiers, plan: changed}))
+    reconcile.turn_plans(farm)
+    return farm
+
+
 def books(farm: Farm, by: str = "plan") -> Json:
     """Return the books since the farm opened."""
     return economics.economics(farm, by, 0)
+
+
+def used(farm: Farm, by: str = "plan") -> list[Json]:
+    """Return their rows without the one of the time in which nothing ran."""
+    return [row for row in books(farm, by)["rows"] if row["key"] != economics.IDLE]
 
 
 def test_a_farm_in_which_nothing_ran_has_empty_books(farm: Farm) -> None:
@@ -47,7 +70,7 @@ def test_a_job_brings_its_price_and_costs_its_time(farm: Farm, clock: Clock) -> 
     hand.complete(order, Outcome.FAILED, gpu_ms=400, cause=Cause.WORKER)
     hand.work_off(gpu_ms=100)
     bill = receipts.receipt(farm, None, job.id)
-    (row,) = books(farm)["rows"]
+    (row,) = used(farm)
     assert (row["key"], row["users"], row["units"]) == ("studio", 1, 4)
     assert (row["gpu_ms"], row["lost_gpu_ms"]) == (bill["gpu_ms"], bill["lost_gpu_ms"])
     assert row["revenue_microusd"] == bill["price_microusd"] == row["gpu_ms"]
@@ -72,10 +95,11 @@ def test_idle_time_is_the_farm_s_own(farm: Farm, clock: Clock) -> None:
     assert device["busy_ms"] == 2_000
     assert device["present_ms"] == device["busy_ms"] + device["idle_ms"] >= 100_000
     assert told["total"]["idle_cost_microusd"] == device["idle_cost_microusd"] == device["idle_ms"]
-    assert (
-        told["total"]["margin_microusd"]
-        == told["rows"][0]["margin_microusd"] - device["idle_cost_microusd"]
-    )
+    plan, idle = told["rows"]
+    assert (idle["key"], idle["cost_microusd"]) == (economics.IDLE, device["idle_cost_microusd"])
+    total = told["total"]
+    assert total["margin_microusd"] == plan["margin_microusd"] - device["idle_cost_microusd"]
+    assert total["cost_per_user_microusd"] == plan["cost_microusd"] + idle["cost_microusd"]
 
 
 def test_a_worker_that_was_away_is_not_paid(farm: Farm, clock: Clock) -> None:
@@ -126,7 +150,7 @@ def test_refusals_and_pauses_for_budget_are_cap_hits(farm: Farm, clock: Clock) -
     clock.advance(DAY)
     with pytest.raises(BudgetExceeded):
         submit(farm, brief(seconds=60.0), session="small")
-    (row,) = books(farm)["rows"]
+    (row,) = used(farm)
     assert (row["cap_hits"], row["units"], row["users"]) == (4, 0, 1)
 
 
@@ -141,11 +165,12 @@ def test_the_books_agree_however_they_are_cut(farm: Farm, clock: Clock) -> None:
     told = {by: books(farm, by) for by in economics.BY}
     totals = [t["total"] for t in told.values()]
     assert all(total == totals[0] for total in totals)
-    assert [row["key"] for row in told["month"]["rows"]] == ["2027-01", "2027-02", "2027-03"]
-    assert [row["key"] for row in told["model"]["rows"]] == ["fake"]
-    assert [row["key"] for row in told["user"]["rows"]] == [account_id(farm)]
+    months = ["2027-01", "2027-02", "2027-03"]
+    assert [row["key"] for row in told["month"]["rows"]] == [*months, economics.IDLE]
+    assert [row["key"] for row in told["model"]["rows"]] == ["fake", economics.IDLE]
+    assert [row["key"] for row in told["user"]["rows"]] == [account_id(farm), economics.IDLE]
     recent = economics.economics(farm, "month", clock() - 40 * DAY * 1000)
-    assert [row["key"] for row in recent["rows"]] == ["2027-03"]
+    assert [row["key"] for row in recent["rows"]] == ["2027-03", economics.IDLE]
 
 
 def test_spans_end_with_their_month_and_their_rate_card(farm: Farm) -> None:
@@ -168,46 +193,142 @@ def test_spans_end_with_their_month_and_their_rate_card(farm: Farm) -> None:
     assert all(a.until_ms == b.from_ms for a, b in pairwise(cut))
 
 
+def test_every_row_and_the_total_add_up(farm: Farm, clock: Clock) -> None:
+    """Margin is revenue less cost in each row, and the total is the sum of all of them."""
+    farm = priced(farm, price=7)
+    hand = Hand(farm, clock)
+    submit(farm)
+    hand.work_off(gpu_ms=500)
+    for _ in range(10):
+        clock.advance(10)
+        assert hand.claim() is None
+    for by in economics.BY:
+        told = books(farm, by)
+        assert told["rows"][-1]["key"] == economics.IDLE
+        for row in (*told["rows"], told["total"]):
+            assert row["margin_microusd"] == row["revenue_microusd"] - row["cost_microusd"]
+        for name in ("units", "gpu_ms", "revenue_microusd", "cost_microusd", "margin_microusd"):
+            assert told["total"][name] == sum(row[name] for row in told["rows"])
+        for row in told["rows"][:-1]:
+            assert row["cost_per_user_microusd"] == row["cost_microusd"] // row["users"] > 0
+
+
+def test_units_are_those_that_were_charged(farm: Farm, clock: Clock) -> None:
+    """Usage and books of one time count the same units: a lost or refused one is none of them."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    order = hand.claim()
+    assert order
+    hand.release(order, 5)
+    order = hand.claim()
+    assert order
+    hand.complete(order, Outcome.FAILED, gpu_ms=5, cause=Cause.WORKER)
+    hand.work_off(gpu_ms=50)
+    (row,) = fleet.usage(farm, None, "model", 0)
+    total = books(farm)["total"]
+    same = ("units", "gpu_ms", "lost_gpu_ms")
+    assert [row[name] for name in same] == [total[name] for name in same]
+    assert row["units"] == len([u for u in jobs.units(farm, None, job.id) if u.lease])
+
+
+def test_cap_hits_are_of_whole_days(farm: Farm, clock: Clock) -> None:
+    """They are counted by day, so the books say from which day on."""
+    sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=1)
+    with pytest.raises(BudgetExceeded):
+        submit(farm, session="small")
+    clock.advance(HOUR)
+    told = economics.economics(farm, "plan", clock() - 1_000)
+    assert told["total"]["cap_hits"] == 1
+    assert told["cap_hits_since_ms"] == clock() // (DAY * 1000) * DAY * 1000
+
+
 def test_accounts_are_counted_once(farm: Farm, clock: Clock) -> None:
     """Two users on one plan share its row, and the average cost is over both."""
     farm = priced(farm)
-    with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="other", plan="studio", created_at_ms=START_MS))
-    sessions.create(farm, account_id="acc_other", name="default", budget_gpu_ms=60_000)
-    from orchestrator.farm import jobs
-
+    other = accounts.create(farm, name="other", plan="studio").account
     submit(farm)
-    jobs.submit(farm, account_id="acc_other", session_id=None, brief=brief())
+    jobs.submit(farm, account_id=other.id, session_id=None, brief=brief())
     Hand(farm, clock).work_off(gpu_ms=50)
-    (row,) = books(farm)["rows"]
+    (row,) = used(farm)
     assert row["users"] == 2
     assert row["cost_per_user_microusd"] == row["cost_microusd"] // 2
-    assert len(books(farm, "user")["rows"]) == 2
+    assert len(used(farm, "user")) == 2
+
+
+def test_another_plan_leaves_the_past_as_it_was(farm: Farm, clock: Clock) -> None:
+    """What was used, paid and refused under a plan stays in its row, whatever comes after."""
+    farm = with_price(priced(farm), "creator", 31 * 100)
+    home = account_id(farm)
+    sessions.create(farm, account_id=home, name="small", budget_gpu_ms=1)
+    submit(farm)
+    Hand(farm, clock).work_off(gpu_ms=50)
+    with pytest.raises(BudgetExceeded):
+        submit(farm, session="small")
+    clock.advance(2 * DAY)
+    before = {row["key"]: row for row in used(farm)}
+    assert before.keys() == {"studio"} and before["studio"]["revenue_microusd"] > 0
+    accounts.set_plan(farm, home, "creator")
+    clock.advance(3 * DAY)
+    submit(farm)
+    Hand(farm, clock, "two").work_off(gpu_ms=50)
+    clock.advance(1)
+    accounts.set_plan(farm, home, accounts.NO_PLAN)
+    clock.advance(DAY)
+    with pytest.raises(PlanLimit):
+        submit(farm)
+    after = {row["key"]: row for row in used(farm)}
+    assert after["studio"] == before["studio"]
+    assert after["creator"]["revenue_microusd"] == 300
+    assert after["creator"]["rate_card_microusd"] == 50 * after["creator"]["units"] > 0
+    assert (after["(none)"]["revenue_microusd"], after["(none)"]["cap_hits"]) == (0, 1)
+
+
+def test_another_price_counts_from_then_on(farm: Farm, clock: Clock) -> None:
+    """A price that changes in the file, or a plan that leaves it, leaves what is past."""
+    farm = with_price(priced(farm), "studio", 31 * 100)
+    clock.advance(2 * DAY)
+    farm = with_price(farm, "studio", 31 * 1000)
+    clock.advance(2 * DAY)
+    assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000
+    farm = replace(farm, tiers=Tiers({"free": farm.tiers.named("free")}))
+    assert reconcile.turn_plans(farm)
+    clock.advance(2 * DAY)
+    assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000
+
+
+def test_a_refund_takes_back_what_it_was_settled_as(farm: Farm, clock: Clock) -> None:
+    """A job charged by the GPU-second brings nothing once refunded, on whatever plan by then."""
+    farm = with_price(priced(farm), "creator", 31 * 100)
+    submit(farm)
+    hand = Hand(farm, clock)
+    order = hand.claim()
+    assert order
+    hand.done(order, 50)
+    assert books(farm)["total"]["revenue_microusd"] == 50
+    accounts.set_plan(farm, account_id(farm), "creator")
+    for number in range(farm.terms.max_attempts):
+        other = Hand(farm, clock, f"broken {number}")
+        order = other.claim()
+        assert order
+        other.complete(order, Outcome.FAILED, cause=Cause.WORKER)
+    assert books(farm)["total"]["revenue_microusd"] == 0
 
 
 def test_a_plan_with_a_price_brings_that_by_the_day(farm: Farm, clock: Clock) -> None:
     """A month of 3,100 micro-USD is 100 a day, used or not; its use is covered by it."""
-    card = RateCard(
-        version="t",
-        from_ms=0,
-        price={"otherwise": 1000},
-        cost={"otherwise": 0},
-        plans={"studio": 31 * 100},
-    )
-    farm = replace(farm, rates=Rates((card,)))
+    farm = with_price(priced(farm, cost=0), "studio", 31 * 100)
     assert round(datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp() * 1000) == START_MS
     clock.advance(4 * DAY)
-    (row,) = books(farm, "model")["rows"]
+    (row,) = used(farm, "model")
     assert (row["key"], row["revenue_microusd"]) == (economics.UNUSED, 400)
     submit(farm)
     Hand(farm, clock).work_off(gpu_ms=50)
-    told = books(farm)
-    (row,) = told["rows"]
+    (row,) = used(farm)
     assert row["revenue_microusd"] == 400
     assert row["rate_card_microusd"] > 0
-    assert [r["key"] for r in books(farm, "model")["rows"]] == ["fake"]
+    assert [r["key"] for r in used(farm, "model")] == ["fake"]
     clock.advance(31 * DAY)
-    months = {r["key"]: r["revenue_microusd"] for r in books(farm, "month")["rows"]}
+    months = {r["key"]: r["revenue_microusd"] for r in used(farm, "month")}
     assert months == {"2027-01": 1_666, "2027-02": 2_029}  # 16 2/3 of 31 days, 18 1/3 of 28
 
 
@@ -216,20 +337,13 @@ def test_a_plan_s_price_is_shared_out_whole(farm: Farm, clock: Clock) -> None:
     from tests.factories import with_painter
 
     with_painter(farm)
-    card = RateCard(
-        version="t",
-        from_ms=0,
-        price={"otherwise": 1},
-        cost={"otherwise": 0},
-        plans={"studio": 31 * 1001},
-    )
-    farm = replace(farm, rates=Rates((card,)))
+    farm = with_price(priced(farm, price=1, cost=0), "studio", 31 * 1001)
     clock.advance(DAY)
     hand = Hand(farm, clock, models=("fake", "painter"))
     submit(farm, brief(model="fake"))
     submit(farm, brief(model="painter"))
     hand.work_off(gpu_ms=33)
-    rows = {row["key"]: row["revenue_microusd"] for row in books(farm, "model")["rows"]}
+    rows = {row["key"]: row["revenue_microusd"] for row in used(farm, "model")}
     assert rows.keys() == {"fake", "painter"}
     assert abs(rows["fake"] - rows["painter"]) <= 1
     assert sum(rows.values()) == books(farm)["total"]["revenue_microusd"] >= 1001

@@ -47,9 +47,15 @@ def test_an_overspent_session_cannot_be_written(farm: Farm) -> None:
     assert sessions.find(farm, account_id(farm), None) == session
 
 
-@pytest.mark.parametrize("change", ["UPDATE entries SET gpu_ms = 1", "DELETE FROM entries"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("UPDATE entries SET gpu_ms = 1", "DELETE FROM entries"),
+        *("UPDATE tenures SET plan = 'free'", "DELETE FROM tenures"),
+    ],
+)
 def test_an_entry_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:
-    """I6: a trigger refuses to change or delete what the ledger says."""
+    """I6: a trigger refuses to change or delete what the ledger says, and who had which plan."""
     with pytest.raises(DBAPIError, match="never changed"), store.engine.begin() as connection:
         connection.execute(text(change))
 

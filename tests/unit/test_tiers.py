@@ -20,6 +20,8 @@ def test_the_shipped_plans_are_four() -> None:
     assert plans["unlimited"].month_gpu_ms is None
     assert plans["free"].mark == {"text": "Framefarm", "plan": "free"}
     assert plans["creator"].mark is None
+    prices = {name: plan.price_month_microusd for name, plan in plans.items()}
+    assert prices == {"free": 0, "creator": 15_000_000, "studio": None, "unlimited": 95_000_000}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,8 @@ def test_the_shipped_plans_are_four() -> None:
         ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nwatermark = "été"', "watermark"),
         ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nalerts = { 0 = "notify" }', "alerts.0"),
         ('[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nalerts = { 9 = "stop" }', "pause_new"),
+        ("[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nprice_month_microusd = 0.5", "price"),
+        ("[plan.a]\nsession_gpu_seconds = 1\nmodels = []\nprice_month_microusd = -1", "price"),
         ("[plan.a", "Expected"),
     ],
 )

@@ -62,6 +62,18 @@ def test_usage_as_csv_has_its_key_in_the_header(api: FlaskClient, done: str) -> 
     assert {row["stage"] for row in told} == {"plan", "render", "encode"}
 
 
+def test_a_plan_says_what_it_costs_and_marks(api: FlaskClient) -> None:
+    """Any key sees every rule of each plan: a price of 0 is free, none is by the GPU-second."""
+    plans = {plan["name"]: plan for plan in api.get("/api/v1/plans").get_json()["data"]}
+    free, studio = plans["free"], plans["studio"]
+    assert (free["price_month"], studio["price_month"]) == ({"microusd": 0, "usd": 0.0}, None)
+    assert plans["creator"]["price_month"]["usd"] == 15
+    assert (free["watermark"], studio["watermark"]) == ("Framefarm", None)
+    assert (free["floor"], free["session_gpu_seconds"]) == (0.1, 120)
+    assert free["alerts"][-1] == {"percent": 100, "action": "pause_new"}
+    assert "microusd_a_month" not in str(api.get("/api/v1/rates").get_json())
+
+
 def test_a_browser_gets_json(api: FlaskClient, done: str) -> None:
     """CSV is for who asks for it: `*/*` is JSON, and so is an unknown preference."""
     for accept in ("*/*", "text/html,*/*", "application/json, text/csv;q=0.5"):
@@ -87,13 +99,15 @@ def test_the_books_are_the_operator_s(api: FlaskClient, caller: Caller, done: st
     assert api.get("/api/v1/usage/economics").status_code == 403
     admin = caller(KeyKind.ADMIN)
     told = admin.get("/api/v1/usage/economics?by=model").get_json()
-    (row,) = told["rows"]
-    assert row["key"] == "fake"
+    row, idle = told["rows"]
+    assert (row["key"], idle["key"]) == ("fake", "(idle)")
     assert row["margin_microusd"] == row["revenue_microusd"] - row["cost_microusd"]
+    assert told["total"]["cost_microusd"] == row["cost_microusd"] + idle["cost_microusd"]
+    assert told["cap_hits_since"][11:] == "00:00:00.000+00:00"
     assert told["devices"][0]["device_class"] == "cpu"
     assert told["devices"][0]["present_seconds"] > 0
     sheet = rows(admin, "/api/v1/usage/economics?by=model&format=csv")
-    assert [line["model"] for line in sheet] == ["fake", "idle", "total"]
+    assert [line["model"] for line in sheet] == ["fake", "(idle)", "total"]
 
 
 def test_quotes_are_judged_in_public(api: FlaskClient, done: str) -> None:

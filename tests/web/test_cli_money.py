@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from flask import Flask
@@ -12,9 +13,10 @@ from sqlalchemy import text
 from werkzeug.serving import make_server
 
 from orchestrator import cli
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm, accounts, keys
 from orchestrator.settings import settings
 from orchestrator.states import KeyKind, Outcome
+from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 Run = Callable[..., tuple[int, str, str]]
@@ -130,11 +132,47 @@ def test_the_books_have_a_total_and_the_idle_time(run: Run, done: str) -> None:
     assert code == 0
     assert "total" in out
     assert "IDLE COST" in out
+    assert "(idle)" in out
+    assert "margin is revenue less cost" in out
+    assert "caps hit are counted by day, from 20" in out
     code, out, _ = run("usage", "--money", "--csv")
-    assert [row["plan"] for row in csv.DictReader(io.StringIO(out))][-2:] == ["idle", "total"]
+    assert [row["plan"] for row in csv.DictReader(io.StringIO(out))][-2:] == ["(idle)", "total"]
     assert run("usage", "--money", "--by", "worker")[0] == 2
     assert run("usage", "--by", "plan")[0] == 2
     assert run("usage", "--money", "--calibration")[0] == 2
+
+
+def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
+    """`account plans` shows price and watermark; with a name everything that one says."""
+    code, out, _ = run("account", "plans")
+    assert code == 0
+    assert "WATERMARK" in out and "Framefarm" in out and "by GPU-s" in out
+    code, out, _ = run("account", "plans", "free")
+    assert code == 0
+    for fact in (
+        "GPU-seconds a month",
+        "10% of each device",
+        "Framefarm",
+        "100=pause_new",
+        "0 USD",
+    ):
+        assert fact in out
+    assert "by the GPU-second" in run("account", "plans", "studio")[1]
+    assert json.loads(run("account", "plans", "free", "--json")[1])["data"][0]["floor"] == 0.1
+    assert run("account", "plans", "gold")[0] == 2
+
+
+def test_an_account_whose_plan_is_gone_says_so(run: Run, house: Farm) -> None:
+    """Lists name the plan that the farm offers no more; of one account, that nothing may run."""
+    own = replace(house.tiers.named("studio"), name="own")
+    before = replace(house, tiers=Tiers({**house.tiers.tiers, "own": own}))
+    assert "may_run" in run("account", "show", "--json")[1]
+    accounts.set_plan(before, account_id(house), "own")
+    assert "own (offered no more)" in run("account", "ls")[1]
+    assert "own (offered no more): nothing may run" in run("account", "show")[1]
+    assert json.loads(run("account", "show", "--json")[1])["may_run"] is False
+    accounts.set_plan(house, account_id(house), accounts.NO_PLAN)
+    assert "none: nothing may run" in run("account", "show")[1]
 
 
 def test_calibration_without_a_job_says_what_to_do(run: Run, house: Farm, clock: Clock) -> None:

@@ -264,7 +264,6 @@ def test_no_top_up_is_offered_where_it_would_bring_nothing(
 def test_what_the_plan_does_not_allow_is_not_offered(browser: FlaskClient, farm: Farm) -> None:
     """At the plan's most for a session, or without a plan, the card says whom to ask."""
     accounts.set_plan(farm, account_id(farm), "free")
-    sessions.lower(farm, account_id(farm), default(farm).id, 300_000)
     page = browser.get("/").text
     assert "all that plan free allows a session: ask the operator" in page
     assert 'id="top-up"' not in page

@@ -29,9 +29,7 @@ bp.before_request(clients)
 @bp.get("/plans", responses={200: Listed})
 def plans() -> Response:
     """List the plans an account can have."""
-    card = farm().rates.at(farm().clock())
-    tiers = farm().tiers.tiers.values()
-    return jsonify(data=[_tier(tier, card.plans.get(tier.name, 0)) for tier in tiers])
+    return jsonify(data=[_tier(tier) for tier in farm().tiers.tiers.values()])
 
 
 @bp.get("/account", responses={200: AccountView})
@@ -91,6 +89,7 @@ def _account(row: Standing) -> Json:
         "object": "account",
         "name": row.account.name,
         "plan": row.account.plan or None,
+        "may_run": bool(month.tier),
         "month": {
             "name": month.id.rpartition(".")[2],
             "limit_gpu_seconds": views.seconds(month.limit_gpu_ms),
@@ -104,8 +103,9 @@ def _account(row: Standing) -> Json:
     }
 
 
-def _tier(row: Tier, price_month_microusd: int) -> Json:
-    """Return a plan that an account can have."""
+def _tier(row: Tier) -> Json:
+    """Return a plan that an account can have; without a price it is paid by the GPU-second."""
+    price = row.price_month_microusd
     return {
         "name": row.name,
         "object": "plan",
@@ -118,6 +118,8 @@ def _tier(row: Tier, price_month_microusd: int) -> Json:
         "steps": row.steps,
         "models": list(row.models),
         "weight": row.weight,
-        "price_month": views.price(price_month_microusd),
+        "floor": row.floor,
+        "watermark": row.watermark or None,
+        "price_month": None if price is None else views.price(price),
         "alerts": views.alerts(row.alerts),
     }

@@ -150,6 +150,7 @@ class AccountView(View):
     id: str
     name: str
     plan: str | None
+    may_run: bool
     month: MonthView
     alerts: list[dict[str, Any]]
     alerts_by: str
@@ -191,6 +192,8 @@ class EconomicsView(View):
     """The operator's books."""
 
     by: str
+    since: str
+    cap_hits_since: str
     rows: list[dict[str, Any]]
     total: dict[str, Any]
     devices: list[dict[str, Any]]

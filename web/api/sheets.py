@@ -57,9 +57,8 @@ def answer(
 
 
 def books(told: Json) -> Response:
-    """Return the operator's books as CSV: the rows, what stood idle, and the total."""
-    idle = {"key": "idle", "cost_microusd": told["total"]["idle_cost_microusd"]}
-    rows = [*told["rows"], idle, {"key": "total", **told["total"]}]
+    """Return the operator's books as CSV: the rows and the total."""
+    rows = [*told["rows"], {"key": "total", **told["total"]}]
     return answer("economics", BOOKS, rows, key=told["by"])
 
 

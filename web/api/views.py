@@ -248,14 +248,14 @@ def rate_card(card: RateCard, *, holds: bool) -> Json:
         "from": when(card.from_ms),
         "holds": holds,
         "microusd_per_gpu_second": dict(card.price),
-        "microusd_a_month": dict(card.plans),
     }
 
 
 def economics(row: Json) -> Json:
     """Return the operator's books; device time in seconds."""
     shown: Json = in_seconds(row)
-    shown["since"] = when(shown.pop("since_ms"))
+    for name in ("since", "cap_hits_since"):
+        shown[name] = when(shown.pop(f"{name}_ms"))
     shown["devices"] = [
         {name.replace("_ms", "_seconds"): each[name] / 1000 for name in each if name[-3:] == "_ms"}
         | {name: each[name] for name in each if name[-3:] != "_ms"}

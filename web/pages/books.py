@@ -20,8 +20,6 @@ from web.pages.views import Bar
 DAY_MS: Final = 86_400_000
 SPANS: Final = {1: "a day", 7: "7 days", 30: "30 days", 90: "90 days", 365: "a year"}
 """Days -> what the link says."""
-IDLE: Final = "(idle)"
-"""The row of devices that stood idle: nobody's, and paid for."""
 USUAL_DAYS: Final = 30
 JOBS: Final = (50, 200, 1000)
 """Over how many of the newest ended jobs quotes are looked at."""
@@ -45,14 +43,14 @@ def books() -> str:
     asked = _asked()
     told = off_hub(_told, asked)
     ended = off_hub(calibration.calibration, farm(), USUAL_JOBS)
-    rows, total = with_idle(told)
+    rows = told["rows"]
     names = off_hub(_names, rows)
     return render_template(
         "books.html",
         asked=asked,
         told=told,
         rows=[_row(row, rows, names) for row in rows[:MOST_ROWS]],
-        total=total,
+        total=told["total"],
         devices=[{**each, "bar": device_bar(each)} for each in told["devices"]],
         more_rows=max(0, len(rows) - MOST_ROWS),
         since=f"{datetime.fromtimestamp(told['since_ms'] / 1000, UTC):%Y-%m-%d %H:%M} UTC",
@@ -84,19 +82,6 @@ def quote_accuracy_csv() -> Response:
     """Send its rows as a table."""
     told = off_hub(calibration.calibration, farm(), _newest())
     return sheets.answer("calibration", sheets.JUDGED, told["rows"])
-
-
-def with_idle(told: Json) -> tuple[list[Json], Json]:
-    """Return (rows, total) with the time in which nothing ran as a row, so that they add up."""
-    idle = told["total"]["idle_cost_microusd"]
-    nobody = dict.fromkeys(told["total"], 0) | {
-        "key": IDLE,
-        "cost_microusd": idle,
-        "margin_microusd": -idle,
-        "cost_per_user_microusd": None,
-    }
-    rows = [*told["rows"], nobody] if idle else told["rows"]
-    return rows, {**told["total"], "cost_microusd": told["total"]["cost_microusd"] + idle}
 
 
 def money_bars(row: Json, rows: list[Json]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
+from orchestrator import ledger
 from orchestrator.farm import quoting
 from orchestrator.model import Month, Session
 from orchestrator.tiers import Tier
@@ -60,7 +61,8 @@ class Purse:
     def most_top_up_gpu_ms(self) -> int | None:
         """What the plan lets a top-up give at most; None: as much as one likes."""
         most = self.tier.most_session_gpu_ms if self.tier else 0
-        return None if most is None else max(0, most - self.session.limit_gpu_ms)
+        aim = self.session.limit_gpu_ms - ledger.pending_gpu_ms(self.session)
+        return None if most is None else max(0, most - aim)
 
     @property
     def may_top_up(self) -> bool:

@@ -79,7 +79,8 @@ def purse(account_id: str, name: str | None) -> dict[str, Any]:
 
 def is_prepaid(house: Farm, plan: str) -> bool:
     """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
-    return plan in house.rates.at(house.clock()).plans
+    tier = house.tiers.get(plan)
+    return tier is not None and tier.price_month_microusd is not None
 
 
 def _paying(house: Farm, session: Session) -> dict[str, Any]:
@@ -104,7 +105,8 @@ def _missing(job: Job, purse: Purse, units: Sequence[UnitView]) -> int:
         return 0
     left = [view.unit for view in units if view.unit.state in (UnitState.READY, UnitState.LEASED)]
     lacking = shortage.for_rest(purse.session, job, purse.month, left).data
-    return max(0, int(lacking["rest_gpu_ms"] - lacking["available_gpu_ms"]))
+    lacks = int(lacking["rest_gpu_ms"] - lacking["available_gpu_ms"])
+    return max(0, lacks + ledger.pending_gpu_ms(purse.session))
 
 
 def _card(job: Job, now_ms: int) -> dict[str, Any]:

@@ -127,6 +127,17 @@ def upgrade() -> None:
     with op.batch_alter_table('months', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_months_account_id'), ['account_id'], unique=False)
 
+    op.create_table('tenures',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('plan', sa.String(length=40), nullable=False),
+    sa.Column('price_microusd', sa.BigInteger(), nullable=True),
+    sa.Column('from_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_tenures_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_tenures')),
+    sa.UniqueConstraint('account_id', 'number', name=op.f('uq_tenures_account_id_number'))
+    )
     op.create_table('sessions',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -220,12 +231,13 @@ def upgrade() -> None:
 
     op.create_table('cap_hits',
     sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('plan', sa.String(length=40), nullable=False),
     sa.Column('model', sa.String(length=100), nullable=False),
     sa.Column('day_ms', sa.BigInteger(), nullable=False),
     sa.Column('reason', sa.String(length=20), nullable=False),
     sa.Column('hits', sa.Integer(), nullable=False),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_cap_hits_account_id')),
-    sa.PrimaryKeyConstraint('account_id', 'model', 'day_ms', 'reason', name=op.f('pk_cap_hits'))
+    sa.PrimaryKeyConstraint('account_id', 'plan', 'model', 'day_ms', 'reason', name=op.f('pk_cap_hits'))
     )
     op.create_table('job_samples',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -451,6 +463,10 @@ def upgrade() -> None:
                 f"CREATE TRIGGER deeds_no_{change.lower()} BEFORE {change} ON deeds "
                 "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
             )
+            op.execute(
+                f"CREATE TRIGGER tenures_no_{change.lower()} BEFORE {change} ON tenures "
+                "BEGIN SELECT RAISE(ABORT, 'tenures are never changed'); END"
+            )
         # INSERT OR REPLACE deletes what it meets, and fires no trigger of deletion by itself.
         op.execute(
             "CREATE TRIGGER entries_no_replace BEFORE INSERT ON entries WHEN EXISTS (SELECT 1 "
@@ -461,6 +477,11 @@ def upgrade() -> None:
             "CREATE TRIGGER deeds_no_replace BEFORE INSERT ON deeds "
             "WHEN EXISTS (SELECT 1 FROM deeds WHERE id = NEW.id) "
             "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
+        )
+        op.execute(
+            "CREATE TRIGGER tenures_no_replace BEFORE INSERT ON tenures WHEN EXISTS (SELECT 1 FROM "
+            "tenures WHERE id = NEW.id OR (account_id, number) = (NEW.account_id, NEW.number)) "
+            "BEGIN SELECT RAISE(ABORT, 'tenures are never changed'); END"
         )
     else:
         op.execute(
@@ -478,6 +499,14 @@ def upgrade() -> None:
         op.execute(
             "CREATE TRIGGER deeds_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON deeds "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_deed_change()"
+        )
+        op.execute(
+            "CREATE FUNCTION refuse_tenure_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'tenures are never changed'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER tenures_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON tenures "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_tenure_change()"
         )
 
 
@@ -561,5 +590,6 @@ def downgrade() -> None:
     op.drop_table('samples')
     op.drop_table('idempotency')
     op.drop_table('facts')
+    op.drop_table('tenures')
     op.drop_table('accounts')
     # ### end Alembic commands ###

@@ -1,0 +1,42 @@
+"""Which plan an account has had from when, and at what price: the books of the past rest on it."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from orchestrator.farm import Farm
+from orchestrator.farm.ports import Transaction
+from orchestrator.model import Account, Tenure
+
+
+def note(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
+    """Write down the plan of an account that is locked or new, if it or its price has changed."""
+    newest = tx.find(Tenure, account_id=account.id, order="-number", limit=1)
+    tier = farm.tiers.get(account.plan)
+    plan, price = (tier.name, tier.price_month_microusd) if tier else ("", None)
+    if newest and (newest[0].plan, newest[0].price_microusd) == (plan, price):
+        return
+    number = newest[0].number + 1 if newest else 1
+    tx.add(
+        Tenure(
+            id=f"{account.id}.{number}",
+            account_id=account.id,
+            number=number,
+            plan=plan,
+            price_microusd=price,
+            from_ms=now_ms,
+        )
+    )
+
+
+def plan_of(tx: Transaction, account_id: str) -> str:
+    """Return the plan that an account was last written down with."""
+    newest = tx.find(Tenure, account_id=account_id, order="-number", limit=1)
+    return newest[0].plan if newest else ""
+
+
+def spells(tx: Transaction, until_ms: int) -> Iterator[tuple[Tenure, int]]:
+    """Yield every tenure with its end: where the account's next one begins, or `until_ms`."""
+    for tenure, later in pairwise((*tx.find(Tenure, order="account_id,number"), None)):
+        assert tenure
+        same = later is not None and later.account_id == tenure.account_id
+        yield tenure, later.from_ms if later and same else until_ms
