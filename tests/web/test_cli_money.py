@@ -80,6 +80,7 @@ def test_a_bill_says_its_rate_card_and_what_was_not_charged(
     hand = Hand(house, clock)
     order = hand.claim()
     assert order
+    clock.advance(1)
     hand.release(order, gpu_ms=30)
     hand.work_off(gpu_ms=10)
     code, out, _ = run("jobs", "receipt", job.id)
