@@ -87,9 +87,12 @@ def set_alerts(account_id: str, wanted: Json | None, server: str | None, as_json
 
     `plan`: those of its plan; `none`: no alert.
     """
-    path = f"accounts/{part(account_id)}"
     with connected(server) as client:
-        row = client.put(f"{path}/alerts", wanted) if wanted else client.get(path)
+        row = (
+            client.put(f"accounts/{part(account_id)}/alerts", wanted)
+            if wanted
+            else client.get(f"accounts/{part(account_id)}")
+        )
     _print(row, as_json=as_json)
 
 

@@ -145,9 +145,12 @@ def set_alerts(session_id: str, wanted: Json | None, server: str | None, as_json
 
     `plan`: those of its account's plan; `none`: no alert.
     """
-    path = f"sessions/{part(session_id)}"
     with connected(server) as client:
-        row = client.put(f"{path}/alerts", wanted) if wanted else client.get(path)
+        row = (
+            client.put(f"sessions/{part(session_id)}/alerts", wanted)
+            if wanted
+            else client.get(f"sessions/{part(session_id)}")
+        )
     _print(row, as_json=as_json)
 
 
