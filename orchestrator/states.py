@@ -276,7 +276,7 @@ class AlertAction(StrEnum):
     PAUSE_NEW = "pause_new"
     """No new job is taken while spending is not under it."""
     PAUSE_ALL = "pause_all"
-    """Nor is a frame painted: jobs pause until spending is under it; videos are still encoded."""
+    """Nor does a lease begin: jobs pause until spending is under it; videos are still encoded."""
 
 
 class HookState(StrEnum):

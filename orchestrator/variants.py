@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.model import Brief, Plan, Size
+from orchestrator.tiers import Tier
 
 LEAST_SIDE_PX: Final = 32
 """A smaller picture than this is no video anybody wants."""
@@ -23,10 +24,10 @@ class Change(IntEnum):
     """The same video, less finely painted."""
     INTERPOLATE = 2
     """As smooth, but only some frames are painted, and those between made of them."""
-    UPSCALE = 3
-    """As large, but softer: painted smaller and scaled up."""
-    FPS = 4
+    FPS = 3
     """As long, less smooth."""
+    UPSCALE = 4
+    """As large, but softer, and small things are lost: painted smaller and scaled up."""
     MODEL = 5
     """Painted by a cheaper model."""
     SIZE = 6
@@ -50,7 +51,6 @@ class Give:
 def gives(plan: Plan, card: ModelCard) -> Iterator[Give]:
     """Yield what may give of a planned brief on its own model, best quality first.
 
-    Each is meant for a brief in which those before it that save something have given already.
     Size and rate of an extension stay: it must be joined.
     """
     few = min(card.min_steps, plan.steps)
@@ -64,11 +64,11 @@ def gives(plan: Plan, card: ModelCard) -> Iterator[Give]:
     if plan.lead:
         yield from _shorter(plan)
         return
-    if plan.upscale < card.most_upscale:
-        yield Give(change=Change.UPSCALE, fields={"upscale": card.most_upscale})
     for fps in (plan.fps * 2 // 3, plan.fps // 2):
         if LEAST_FPS <= fps < plan.fps:
             yield Give(change=Change.FPS, fields={"fps": fps, "interpolate": 1})
+    if plan.upscale < card.most_upscale:
+        yield Give(change=Change.UPSCALE, fields={"upscale": card.most_upscale})
     half = Size(width=plan.output.width // 4 * 2, height=plan.output.height // 4 * 2)
     if min(half.width, half.height) >= LEAST_SIDE_PX:
         yield Give(change=Change.SIZE, fields={"size": half})
@@ -91,6 +91,21 @@ def other_models(brief: Brief, own: ModelCard, cards: Iterable[ModelCard]) -> It
 def written_out(brief: Brief, plan: Plan) -> Brief:
     """Return a brief with what the prompt's words or the model decided written out."""
     return replace(brief, steps=plan.steps, seconds=plan.seconds, fps=plan.fps, size=plan.output)
+
+
+def within(brief: Brief, tier: Tier) -> Brief:
+    """Return a written-out brief with as much of its steps, size and length as a plan allows."""
+    assert brief.steps and brief.size and brief.seconds, "it is written out"
+    size, pixels = brief.size, brief.size.width * brief.size.height
+    if tier.pixels is not None and pixels > tier.pixels:
+        part = (tier.pixels / pixels) ** 0.5
+        size = Size(width=int(size.width * part) // 2 * 2, height=int(size.height * part) // 2 * 2)
+    return replace(
+        brief,
+        steps=brief.steps if tier.steps is None else min(brief.steps, tier.steps),
+        seconds=brief.seconds if tier.seconds is None else min(brief.seconds, tier.seconds),
+        size=size,
+    )
 
 
 def label(asked: Plan, found: Plan, profile: str | None) -> str:

@@ -88,13 +88,16 @@ def interpolated(
 
 
 def _shots(cuts: Sequence[int], numbers: Sequence[int], end: int) -> list[range]:
-    """Return the frames of each shot; one of which nothing was painted shows the one before it."""
+    """Return the frames of each shot; one of which nothing was painted shows the one before it.
+
+    Where that is the first one, the first that has frames begins with the video.
+    """
     there = [
         start
         for start, after in pairwise([*cuts, end])
         if any(start <= number < after for number in numbers)
     ]
-    starts = [cuts[0], *(start for start in there if start > cuts[0])]
+    starts = [cuts[0], *there[1:]]
     return [range(start, after) for start, after in pairwise([*starts, end])]
 
 

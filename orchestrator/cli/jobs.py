@@ -239,7 +239,7 @@ def _state(job: Json) -> str:
     waits = job.get("waiting_for") or {}
     if (ahead := waits.get("jobs_ahead")) is not None:
         return f"{job['state']} ({f'{ahead} ahead' if ahead else 'next'})"
-    why = job["pause_reason"] or waits.get("code")
+    why = job["pause_reason"] or waits.get("code") or ("cut off" if job["truncated"] else "")
     return f"{job['state']} ({why})" if why else str(job["state"])
 
 
@@ -248,13 +248,14 @@ def _print(job: Json, *, as_json: bool) -> None:
         output.document(job)
         return
     size = f"{job['width']}x{job['height']}"
+    steps = "1 step" if job["steps"] == 1 else f"{job['steps']} steps"
     output.facts(
         {
             "job": job["id"],
             "now": progress.summary(job),
             "prompt": output.brief(job["prompt"], 200),
             "understood": output.brief(rendering.understood(job), 200) or None,
-            "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {job['steps']} steps",
+            "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {steps}",
             **rendering.watermarked(job),
             "model": f"{job['model']}, seed {job['seed']}",
             "session": job["session_id"],

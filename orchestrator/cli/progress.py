@@ -74,6 +74,8 @@ def summary(job: Json, limit: float | None = None) -> str:
     state = job["state"]
     if job.get("pause_reason"):
         state += f" ({job['pause_reason']})"
+    if job["truncated"]:
+        state += " (cut off)"
     line = f"{state} · {job['frames_done']}/{job['frames_total']} frames"
     line += f" · GPU-s {seconds(usage['gpu_seconds'])} used"
     line += f" / {seconds(usage['held_gpu_seconds'])} held"

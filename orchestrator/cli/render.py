@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli import output, progress
+from orchestrator.cli import output, progress, words
 from orchestrator.cli.client import Client, Json, connected, part, server
 from orchestrator.errors import BadRequest
 from orchestrator.states import OnExhausted
@@ -68,7 +68,8 @@ def _asked(command: Any) -> Any:
             click.option(
                 "--upscale",
                 type=click.IntRange(1, 8),
-                help="Paint so many times smaller and scale up: softer, for less.",
+                help="Paint so many times smaller and scale up: for less, but softer, and small "
+                "things are lost.",
             ),
             click.option(
                 "--seed", type=click.IntRange(0, 2**31 - 1), help="Same seed, same video."
@@ -129,7 +130,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
             line.pause()
             job = job or client.post("jobs", promise=promise, **request)
             return _interrupted(client, job, as_json=as_json)
-    output.say(f"Done: {charged(job)}.")
+    output.say(f"{words.cut_off(job) or 'Done'}: {charged(job)}.")
     if as_json:
         output.document({**job, "output": str(path)})
     else:
@@ -158,10 +159,9 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
             "start-up": f"{output.seconds(told['startup']['gpu_seconds'])} GPU-seconds where no "
             "worker has the model loaded; not charged",
             "based on": told["basis"],
-            "video": _video(told),
+            "video": words.video(told),
             **watermarked(told),
-            "fits": f"{'yes' if told['fits'] else 'no'}: "
-            f"{output.seconds(told['available_gpu_seconds'])} available",
+            "fits": words.fits(told),
         }
     )
     say_fitted(told)
@@ -176,15 +176,6 @@ def quote(server: str | None, as_json: bool, **wish: Any) -> int:
     return 0
 
 
-def _video(told: Json) -> str:
-    steps = "1 step" if told["steps"] == 1 else f"{told['steps']} steps"
-    profile = f" (profile {told['profile']})" if told["profile"] else ""
-    return (
-        f"{told['width']}x{told['height']}, {told['seconds']:g} s, {told['fps']} frames a second, "
-        f"{told['frames_total']} to paint, {steps}{profile}, model {told['model']}"
-    )
-
-
 def watermarked(told: Json) -> Json:
     """Return the watermark of a quote, a job or a receipt as a fact; none where it has none."""
     mark = told.get("watermark")
@@ -194,7 +185,7 @@ def watermarked(told: Json) -> Json:
 def say_fitted(quoted: Json) -> None:
     """Say what gave, where --fit changed the wish."""
     if quoted.get("fitted"):
-        output.say(f"To fit the budget: {quoted['fitted']}.")
+        output.say(f"To fit the budget and the plan: {quoted['fitted']}.")
 
 
 def say_understood(told: Json) -> None:
@@ -330,7 +321,8 @@ def ended(job: Json, *, as_json: bool) -> int:
     output.say(f"Next: {step}")
     if as_json:
         output.document({**job, "output": None})
-    return output.OVER_BUDGET if over_budget else output.FAILED
+    spent_up = over_budget or error.get("code") == "budget_exceeded"
+    return output.OVER_BUDGET if spent_up else output.FAILED
 
 
 def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:

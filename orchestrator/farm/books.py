@@ -131,8 +131,13 @@ class Books:
         )
 
     def refund(self) -> None:
-        """Take back every settlement of the job: the farm pays for what it could not finish."""
-        for settled in self.tx.find(Entry, job_id=self.job.id, kind=EntryKind.SETTLE):
+        """Take back every settlement of the job, those of this transaction too.
+
+        The farm pays for what it could not finish.
+        """
+        written = self.tx.find(Entry, job_id=self.job.id, kind=EntryKind.SETTLE)
+        fresh = [entry for entry in self._entries if entry.kind is EntryKind.SETTLE]
+        for settled in (*written, *fresh):
             self.move(
                 ledger.refund(
                     self.session,

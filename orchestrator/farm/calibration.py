@@ -49,7 +49,7 @@ def _next(jobs: int) -> str | None:
         return 'No job has ended yet: farm render "a red ball rolls right" makes the first.'
     if jobs < pricing.ENOUGH_JOBS:
         return (
-            f"Until {pricing.ENOUGH_JOBS} jobs of a model have ended, a quote's p90 is the sum of "
-            "its units' p90s, which is more than nine of ten jobs need."
+            f"Quotes are still learning: until {pricing.ENOUGH_JOBS} jobs of a model have ended, a "
+            "quote's p90 is the sum of its units' p90s; the first ones rest on the card's prior."
         )
     return None

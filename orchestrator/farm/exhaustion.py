@@ -16,8 +16,9 @@ def exhausted(case: Case, unit: Unit) -> None:
                 JobEvent.CANCEL,
                 error={
                     "code": "budget_exceeded",
-                    "message": "The budget ran out, and the job was to be cancelled then.",
-                    "next": "Top up and run it again; `on_exhausted: pause` would have waited.",
+                    "message": "What it may spend ran out, and the job was to be cancelled then.",
+                    "next": "Run it again with more (a top-up, or a higher max_gpu_seconds); "
+                    "`on_exhausted: pause` would have waited.",
                 },
             )
         case OnExhausted.FINISH if case.job.frames_done and unit.kind is UnitKind.RENDER:

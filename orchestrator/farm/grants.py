@@ -88,6 +88,7 @@ def grant(
         lease = _lease(case, fresh, worker, lane)
         if lease is None:
             broke.add(unit.job_id)
+            alerts.look(case)  # what it gave back may have let a limit sink
             case.close()
             continue
         case.close()

@@ -239,6 +239,7 @@ def finish(farm: Farm, account_id: str | None, job_id: str) -> Job:
         job = own(tx, account_id, job_id)
         case = Case(farm, tx, job_id, job.session_id, farm.clock())
         if pausing.finish(case):
+            alerts.look(case)
             deeds.of_operator(farm, tx, account_id, "job.finish", job_id, job.account_id)
         return case.close()
 
@@ -246,12 +247,11 @@ def finish(farm: Farm, account_id: str | None, job_id: str) -> Job:
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
     """Return a job's units in frame order, each with its accepted lease.
 
-    Without it while nobody may see its frames: whoever serves pictures finds them by it.
+    Without it while nobody may see its frames: pictures are found by it.
     """
     with farm.store.read() as tx:
-        leases = (
-            tx.find(Lease, job_id=job_id) if shows_frames(farm, own(tx, account_id, job_id)) else ()
-        )
+        shown = shows_frames(farm, own(tx, account_id, job_id))
+        leases = tx.find(Lease, job_id=job_id) if shown else ()
         accepted = {lease.id: lease for lease in leases}
         return tuple(
             UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))

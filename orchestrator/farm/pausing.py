@@ -8,7 +8,14 @@ from orchestrator.farm import Farm, alerts, exhaustion, months, scheduling, shor
 from orchestrator.farm.case import Case
 from orchestrator.farm.ports import Transaction
 from orchestrator.model import Job
-from orchestrator.states import JobEvent, JobState, PauseReason, UnitKind, UnitState
+from orchestrator.states import (
+    JobEvent,
+    JobState,
+    OnExhausted,
+    PauseReason,
+    UnitKind,
+    UnitState,
+)
 
 TRIED: Final = "month"
 """The fact that says for which month all that waited for budget was tried, or why to try again."""
@@ -18,26 +25,28 @@ def resume(case: Case) -> None:
     """Hold what the rest of a paused job needs, or as much as there is, and queue it.
 
     Raises:
-        BudgetExceeded: not even its next unit fits.
+        BudgetExceeded: not even its next unit fits; says what holds it, and the way out.
         Conflict: the job is not paused.
     """
     if case.job.state is not JobState.PAUSED:
         raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
+    try:
+        _resume(case)
+    except BudgetExceeded as refused:
+        session, job, month = case.session, case.job, case.month
+        raise shortage.explained(case.farm, case.tx, refused, job, session, month) from None
+
+
+def _resume(case: Case) -> None:
+    """Resume a paused job, or raise the bare refusal: many are tried where few are told why."""
     month = months.current(case.farm, case.tx, case.job.account_id, case.now_ms)
     units = case.units(state=(UnitState.READY, UnitState.LEASED))
-    try:
-        case.carry(month)
-        alerts.check_rest(case.farm, case.session, month, case.job, units)
-    except BudgetExceeded as stopped:
-        session, job = case.session, case.job
-        raise shortage.explained(case.farm, case.tx, stopped, job, session, month) from None
+    case.carry(month)
+    alerts.check_rest(case.farm, case.session, month, case.job, units)
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
     least = shortage.least_gpu_ms(case.job, units)
-    books = (case.session, case.job, case.month)
     if least - case.job.held_gpu_ms > room:
-        refused = shortage.for_rest(*books, units)
-        session, job, month = books
-        raise shortage.explained(case.farm, case.tx, refused, job, session, month)
+        raise shortage.for_rest(case.session, case.job, case.month, units)
     scheduling.join(case)
     # A unit that was stopped in vain has a floor above its p90.
     need = max(least, shortage.rest_gpu_ms(case.job, units)) - case.job.held_gpu_ms
@@ -72,11 +81,29 @@ def finish(case: Case) -> bool:
             next=f"Let it go on with `farm jobs resume {job.id}`, or end it with "
             f"`farm jobs cancel {job.id}`.",
         )
-    if case.units(kind=UnitKind.ENCODE):  # it was on its way to its video
-        resume(case)
+    if encode := case.units(kind=UnitKind.ENCODE, state=UnitState.READY):
+        if job.held_gpu_ms < shortage.least_gpu_ms(job, encode):
+            resume(case)
+        else:  # it was on its way to its video, which is paid for
+            scheduling.join(case)
+            case.step(JobEvent.ENCODE, pause_reason=None)
     else:
         scheduling.join(case)
         exhaustion.finish(case)
+    return True
+
+
+def _ends_short(case: Case) -> bool:
+    """Do what a job asked for at its own cap, if an alert had paused it before; tell whether so."""
+    rest = case.units(kind=UnitKind.RENDER, state=UnitState.READY)
+    wants = case.job.on_exhausted
+    limit = ledger.binding_limit(case.session, case.job, case.month)
+    if not rest or wants is OnExhausted.PAUSE or limit != "max_gpu_seconds":
+        return False
+    if wants is OnExhausted.FINISH and not case.job.frames_done:
+        return False
+    scheduling.join(case)
+    exhaustion.exhausted(case, rest[0])
     return True
 
 
@@ -96,7 +123,8 @@ def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int)
     for job in waiting:
         case = Case(farm, tx, job.id, job.session_id, now_ms)
         try:
-            resume(case)
-        except BudgetExceeded:
-            continue
+            _resume(case)
+        except BudgetExceeded as refused:
+            if "alert_percent" in refused.data or not _ends_short(case):
+                continue
         case.close()

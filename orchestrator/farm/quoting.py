@@ -135,22 +135,45 @@ def quote_json(quote: Quote) -> Json:
 
 
 def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:
-    """Yield cheaper variants that the account's plan allows, each saying what it gives up."""
-    ways = merge(_own(farm, asked), _others(farm, tx, asked), key=itemgetter(0))
-    for _, found in ways:
-        if _allowed(found):
-            words = variants.label(asked.plan, found.plan, found.quote.profile)
-            yield replace(found, fitted=words)
+    """Yield variants that the account's plan allows, best quality first, each for less.
+
+    Each says what it gives up. Where the plan does not allow what was asked, what it does allow
+    of it comes first, whatever that costs.
+    """
+    allowed = _allowed(asked)
+    least = asked.quote if allowed else None
+    for _, found in merge(_own(farm, asked), _others(farm, tx, asked), key=itemgetter(0)):
+        if not _allowed(found) or not (least is None or _saves(found.quote, least)):
+            continue
+        least = found.quote if found.card.id == asked.card.id else least
+        words = variants.label(asked.plan, found.plan, found.quote.profile)
+        yield replace(found, fitted=words)
 
 
 def _own(farm: Farm, asked: Offer) -> Iterator[tuple[Change, Offer]]:
-    """Yield variants on the same model; what gave before and saved something keeps giving."""
-    least = replace(asked, brief=variants.written_out(asked.brief, asked.plan))
+    """Yield variants on the same model: each change alone, then beside what gave before."""
+    whole = variants.written_out(asked.brief, asked.plan)
+    if asked.tier and not _allowed(asked):
+        whole = variants.within(whole, asked.tier)
+        try:
+            asked = _again(farm, asked, whole)
+        except BadRequest:
+            return  # the plan allows no such video at all
+        yield Change.STEPS, asked
+    gave, least = whole, asked.quote
     for give in variants.gives(asked.plan, asked.card):
-        found = _again(farm, asked, give.of(least.brief))
-        if found.quote.p50_gpu_ms <= least.quote.p50_gpu_ms * (1 - variants.LEAST_SAVING):
-            least = found
+        both = give.of(gave)
+        for brief in dict.fromkeys((give.of(whole), both)):
+            found = _again(farm, asked, brief)
             yield give.change, found
+        if _saves(found.quote, least):
+            gave, least = both, found.quote
+
+
+def _saves(quote: Quote, than: Quote) -> bool:
+    """Tell whether a quote is worth giving something up for: likely, and at most."""
+    most = 1 - variants.LEAST_SAVING
+    return quote.p50_gpu_ms <= than.p50_gpu_ms * most and quote.p90_gpu_ms <= than.p90_gpu_ms * most
 
 
 def _others(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Change, Offer]]:

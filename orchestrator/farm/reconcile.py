@@ -67,7 +67,12 @@ def turn_plans(farm: Farm, most: int = ACCOUNTS) -> bool:
     and sessions that are not in use, and for jobs that could go on.
     """
     rules = {
-        name: [tier.month_gpu_ms, tier.most_session_gpu_ms, tier.price_month_microusd]
+        name: [
+            tier.month_gpu_ms,
+            tier.most_session_gpu_ms,
+            tier.price_month_microusd,
+            [[alert.percent, alert.action.value] for alert in tier.alerts],
+        ]
         for name, tier in farm.tiers.tiers.items()
     }
     with farm.store.read() as tx:

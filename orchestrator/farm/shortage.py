@@ -19,12 +19,12 @@ R = TypeVar("R", BudgetExceeded, PlanLimit)
 
 
 def least_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the smallest of a job's open units needs held, the encode reserve beside it."""
-    reserve = job.encode_reserve_gpu_ms
-    return min(
-        (unit.floor_gpu_ms + (0 if unit.kind is UnitKind.ENCODE else reserve) for unit in units),
-        default=0,
-    )
+    """Return what the next of a job's open units needs held, the encode reserve beside it."""
+    if not units:
+        return 0
+    unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
+    reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
+    return unit.floor_gpu_ms + reserve
 
 
 def rest_gpu_ms(job: Job, units: list[Unit]) -> int:

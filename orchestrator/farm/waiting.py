@@ -59,13 +59,15 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     if job.pause_reason is not PauseReason.BUDGET:
         go_on = f"Let it go on with {again}.{shortage.or_finish(job)}"
         return Waiting(code="user", what="It was paused.", next=go_on)
+    if stopped := _without_plan(farm, tx, [job]).get(job.account_id):
+        return stopped
     month = months.seen(farm, tx, job.account_id, farm.clock())
     units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
     try:
         alerts.check_rest(farm, session, month, job, units)
     except BudgetExceeded as stop:
-        stopped = shortage.explained(farm, tx, stop, job, session, month)
-        return Waiting(code="budget", what=stopped.message, next=stopped.next)
+        braked = shortage.explained(farm, tx, stop, job, session, month)
+        return Waiting(code="budget", what=braked.message, next=braked.next)
     room = ledger.extendable_gpu_ms(session, job, month)
     if shortage.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
         return Waiting(

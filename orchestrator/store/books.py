@@ -37,14 +37,14 @@ class Books:
         `monthly` tells whether that plan had a price a month. Then is when the lease ended: a
         refund takes back what it was settled as.
         """
-        entry, job, worker = tables.entries.c, tables.jobs.c, tables.workers.c
-        spell, then = _SPELLS.c, tables.leases.c.resolved_at_ms
+        entry, job, lease = tables.entries.c, tables.jobs.c, tables.leases.c
+        spell, then = _SPELLS.c, lease.resolved_at_ms
         by = (
             job.account_id.label("account_id"),
             func.coalesce(spell.plan, "").label("plan"),
             spell.price_microusd.is_not(None).label("monthly"),
             job.model.label("model"),
-            worker.device_class.label("device_class"),
+            lease.device_class.label("device_class"),
             entry.kind.label("kind"),
         )
         query = (
@@ -56,8 +56,7 @@ class Books:
             )
             .select_from(tables.entries)
             .join(tables.jobs, job.id == entry.job_id)
-            .join(tables.leases, tables.leases.c.id == entry.lease_id)
-            .join(tables.workers, worker.id == tables.leases.c.worker_id)
+            .join(tables.leases, lease.id == entry.lease_id)
             .outerjoin(
                 _SPELLS,
                 and_(

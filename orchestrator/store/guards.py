@@ -7,10 +7,10 @@ from sqlalchemy import Connection, text
 TRIGGERS: Final = {
     "sqlite": tuple(
         f"{table}_no_{verb}"
-        for table in ("entries", "deeds")
+        for table in ("entries", "deeds", "tenures")
         for verb in ("update", "delete", "replace")
     ),
-    "postgresql": ("entries_unchanged", "deeds_unchanged"),
+    "postgresql": ("entries_unchanged", "deeds_unchanged", "tenures_unchanged"),
 }
 """By database, as its migration makes them."""
 
@@ -18,7 +18,7 @@ _THERE: Final = {
     "sqlite": text("SELECT name FROM sqlite_master WHERE type = 'trigger'"),
     "postgresql": text(
         "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') "
-        "AND tgrelid IN ('entries'::regclass, 'deeds'::regclass)"
+        "AND tgrelid IN ('entries'::regclass, 'deeds'::regclass, 'tenures'::regclass)"
     ),
 }
 """A trigger of Postgres may be there and be turned off."""

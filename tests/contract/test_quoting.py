@@ -192,6 +192,33 @@ def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
     assert submit(farm, told.alternatives[0].brief).steps == 3
 
 
+def test_the_least_that_has_to_give_is_offered_first(farm: Farm) -> None:
+    """Where frames painted smaller are enough, nobody gives up their number besides."""
+    card = replace(catalog.FAKE, most_upscale=2, min_steps=4)
+    cast("dict[str, catalog.ModelCard]", farm.catalog.cards)["fake"] = card
+    asked = brief(seconds=8.0, steps=4, fps=11)
+    mine = account_id(farm)
+    smaller = jobs.estimate(
+        farm, account_id=mine, session_id=None, brief=replace(asked, upscale=2)
+    ).quote
+    purse(farm, smaller.p90_gpu_ms)
+    told = jobs.estimate(farm, account_id=mine, session_id="purse", brief=asked)
+    assert told.alternatives[0].label == "painted at 32x32 and scaled up"
+    assert "frames a second" in told.alternatives[1].label
+
+
+def test_as_much_as_the_plan_allows_comes_first(farm: Farm) -> None:
+    """Too long and too large at once: the plan's own length and size, and nothing else gives."""
+    farm = with_plan(farm, seconds=3.0, pixels=48 * 48)
+    asked = brief(seconds=8.0, steps=4, size=Size(width=64, height=64))
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
+    best = told.alternatives[0]
+    assert (best.brief.seconds, best.brief.steps) == (3.0, 4)
+    assert best.brief.size == Size(width=48, height=48)
+    assert best.label == "48x48 pixels instead of 64x64, 3 s instead of 8"
+    assert submit(farm, best.brief).seconds == 3.0
+
+
 def test_a_quote_says_that_too_many_jobs_are_open(farm: Farm) -> None:
     """As the submission would; the open ones are named, and asking for less is no way out."""
     open_one = submit(farm)

@@ -32,6 +32,7 @@ JOB = {
     "steps": 4,
     "interpolate": 1,
     "upscale": 2,
+    "truncated": False,
     "frames_total": 24,
     "frames_done": 6,
     "shots": [{"prompt": "a ball", "frames": 24}],

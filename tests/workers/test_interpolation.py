@@ -157,6 +157,20 @@ def test_a_shot_without_a_frame_shows_the_one_before(tmp_path: Path) -> None:
     assert error(found[12], film[14]) < 3
 
 
+def test_a_first_shot_without_a_frame_shows_the_first_there_is(tmp_path: Path) -> None:
+    """Frames that were finished out of order: the video begins with what comes first."""
+    film = scene(18)
+    found = made(
+        tmp_path,
+        [master(tmp_path / "a", film, range(12, 18, 2))],
+        total=18,
+        cuts=(0, 6, 12),
+        truncated=True,
+    )
+    assert len(found) == 18
+    assert error(found[0], film[12]) < 3
+
+
 @pytest.mark.parametrize("frames", [range(0, 10, 2), range(0, 12, 4), range(1, 12, 2)])
 def test_a_whole_video_lacks_no_painted_frame(tmp_path: Path, frames: range) -> None:
     """One is missing, some are, or they are not those that were ordered."""

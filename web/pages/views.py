@@ -287,11 +287,10 @@ def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
     if job.truncated and job.state is JobState.SUCCEEDED:
         return Notice(
             tone="warn",
-            title="Cut off: the budget was used up",
-            what=f"The video has {frames_done} of {job.frames_total} frames, "
-            "each shown until the next one.",
+            title="Cut off: it was made of what was finished",
+            what=f"The video has {frames_done} of {job.frames_total} frames.",
             charged=f"{charged}.",
-            next="Top the session up and make a variation for the whole video.",
+            next="Make a variation with a larger budget for the whole video.",
         )
     if job.state is JobState.CANCELLED:
         return Notice(
