@@ -33,7 +33,10 @@ def resume(case: Case) -> None:
     try:
         _resume(case)
     except BudgetExceeded as refused:
-        session, job, month = case.session, case.job, case.month
+        session, job = case.session, case.job
+        month = months.current(case.farm, case.tx, job.account_id, case.now_ms)
+        if job.month_id == month.id:
+            month = case.month  # as it has become here; else it could not take over the hold
         raise shortage.explained(case.farm, case.tx, refused, job, session, month) from None
 
 
