@@ -50,6 +50,7 @@ from orchestrator.wire import (
 )
 from orchestrator.wiring import farm_from
 from tools.bench.pairing import paired
+from web.artifacts import NOTE
 
 WORKERS = 2
 CONTENT = b"a file"
@@ -111,6 +112,7 @@ class Reporter:
             folder.mkdir(parents=True)
             for name in (SEGMENT, MASTER, STRIP):
                 (folder / name).write_bytes(CONTENT)
+                (folder / f"{name}{NOTE}").write_text(f"{len(CONTENT)} {DIGEST}")
             files = tuple(
                 Artifact(name=name, sha256=DIGEST, bytes=len(CONTENT))
                 for name in (SEGMENT, MASTER, STRIP)
@@ -121,7 +123,13 @@ class Reporter:
             lease_id=order.lease_id,
             fence=order.fence,
             outcome=Outcome.DONE,
-            receipt=Receipt(gpu_ms=1, by_stage={"work": 1}, frames_done=frames, artifacts=files),
+            receipt=Receipt(
+                gpu_ms=1,
+                by_stage={"work": 1},
+                frames_done=frames,
+                frame_sha256=(DIGEST,) * frames,
+                artifacts=files,
+            ),
             plan=plan,
         )
         answer = self.http.post("/complete", content=request.model_dump_json())
