@@ -83,6 +83,8 @@ def test_every_state_has_a_word_and_a_wish_goes_first() -> None:
     """A job that is about to pause says so while it still renders."""
     assert all(words.state(state, None, None) for state in JobState)
     assert words.state(JobState.RENDERING, Wish.PAUSE, None) == "Pausing"
+    assert words.state(JobState.SUCCEEDED, None, None, truncated=True) == "Cut off"
+    assert words.tone(JobState.SUCCEEDED, truncated=True) == "warn"
     assert words.state(JobState.CANCELLED, Wish.CANCEL, None) == "Cancelled"
     assert words.state(JobState.PAUSED, None, PauseReason.BUDGET) == "Paused: budget used up"
 

@@ -112,8 +112,8 @@ def _missing(job: Job, purse: Purse, units: Sequence[UnitView]) -> int:
 def _card(job: Job, now_ms: int) -> dict[str, Any]:
     return {
         "job": job,
-        "label": words.state(job.state, job.wish, job.pause_reason),
-        "tone": words.tone(job.state),
+        "label": words.state(job.state, job.wish, job.pause_reason, truncated=job.truncated),
+        "tone": words.tone(job.state, truncated=job.truncated),
         "ago": words.ago(job.created_at_ms, now_ms),
         "tile": None if job.artifacts or not job.frames_done else _first_frames(job),
     }

@@ -148,8 +148,16 @@ PAUSE: Final = {
 }
 
 
-def state(job_state: JobState, wish: Wish | None, reason: PauseReason | None) -> str:
+def state(
+    job_state: JobState,
+    wish: Wish | None,
+    reason: PauseReason | None,
+    *,
+    truncated: bool = False,
+) -> str:
     """Return where a job stands, in a word or three."""
+    if job_state is JobState.SUCCEEDED and truncated:
+        return "Cut off"
     if wish is not None and not job_state.is_terminal:
         return WISH[wish]
     if job_state is JobState.PAUSED and reason is not None:
@@ -157,8 +165,10 @@ def state(job_state: JobState, wish: Wish | None, reason: PauseReason | None) ->
     return STATE[job_state]
 
 
-def tone(job_state: JobState) -> str:
+def tone(job_state: JobState, *, truncated: bool = False) -> str:
     """Return the colour class of a state."""
+    if job_state is JobState.SUCCEEDED and truncated:
+        return "warn"
     return TONE.get(job_state, "live")
 
 
