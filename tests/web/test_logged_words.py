@@ -121,7 +121,7 @@ def test_the_command_line_shows_a_farms_words_and_obeys_none(
         (["session", "create", "--budget", "1", "--", "--output=/tmp/planted"], 0, "--output"),
         (["session", "show", "\x1b[31mred"], 4, "no session"),
         (["session", "show", "a?b/../default"], 4, ""),
-        (["jobs", "show", "\x1b[31mred"], 4, "unseen"),
+        (["jobs", "show", "\x1b[31mred"], 4, "no job \\u001b"),
         (["jobs", "show", "../../../etc/passwd"], 4, ""),
     ):
         found, said = farm(*argv)
