@@ -14,7 +14,8 @@ from orchestrator.cli import checks
 from workers.devices import library_versions
 
 COMPILER: Final = which("cc") or which("gcc") or ""
-pytestmark = pytest.mark.skipif(not COMPILER, reason="there is no C compiler here")
+CI: Final = bool(os.environ.get("CI"))  # noqa: TID251 - there it fails without a compiler
+pytestmark = pytest.mark.skipif(not COMPILER and not CI, reason="there is no C compiler here")
 
 DRIVER: Final = """
 #include <stdlib.h>
