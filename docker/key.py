@@ -4,7 +4,7 @@ Run it where the database can be reached; it needs no key. Each run ends the key
 that the run before it made.
 """
 
-from orchestrator.farm import accounts, opening
+from orchestrator.farm.accounts import accounts, opening
 from orchestrator.settings import settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from

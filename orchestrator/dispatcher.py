@@ -16,10 +16,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator import logs
-from orchestrator.courier import Courier
-from orchestrator.farm import Farm, reconcile
-from orchestrator.outbound import Door
+from orchestrator.farm import Farm
+from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
+from orchestrator.webhooks.safe_http import Door
+from orchestrator.webhooks.sender import Courier
 from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE
 from orchestrator.wiring import farm_from, webhook_rules
 

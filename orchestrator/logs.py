@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.settings import Settings
 
 TRACE: Final = "exception"
@@ -48,7 +48,9 @@ def _harmless(
     for name, value in event.items():
         if isinstance(value, str):
             trace = name == TRACE
-            event[name] = indent(plain.shown(value), "    ") if trace else plain.one_line(value)
+            event[name] = (
+                indent(safe_text.shown(value), "    ") if trace else safe_text.one_line(value)
+            )
     return event
 
 

@@ -565,6 +565,10 @@ class Lease:
     receipt: Json | None = None
     resolved_at_ms: int | None = None
 
+    def key(self, name: str) -> str:
+        """Return where a file lies that was made under it."""
+        return artifact_key(self.unit_id, self.fence, name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
@@ -827,6 +831,11 @@ class Deed:
     source: str
     """From where: an address, or `farm` for what a process did on its own machine."""
     data: Json = field(default_factory=dict)
+
+
+def artifact_key(unit_id: str, fence: int, name: str) -> str:
+    """Return where a file lies that was made under this lease of a unit."""
+    return f"units/{unit_id}/{fence}/{name}"
 
 
 def indices(first: int, count: int, stride: int) -> range:

@@ -340,3 +340,6 @@ SCOPES: Final[dict[KeyKind, frozenset[Scope]]] = {
     KeyKind.SIGNIN: frozenset(),
 }
 """A key's kind is its set of scopes, and stands in its token for people to see."""
+
+UNIT_FAILED: Final = "unit_failed"
+"""The error code of a job that the farm could not do: no fault of its request."""

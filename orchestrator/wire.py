@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from orchestrator.plain import Label, one_line
+from orchestrator.safe_text import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
 PROTOCOL: Final = 1

@@ -2,11 +2,12 @@
 
 import time
 
-from orchestrator import catalog, rates, tiers
-from orchestrator.destination import Rules, networks
+from orchestrator import catalog
 from orchestrator.farm import Farm, Terms
+from orchestrator.money import plans, rates
 from orchestrator.settings import Settings
 from orchestrator.store import migrate, open_store
+from orchestrator.webhooks.addresses import Rules, networks
 
 
 def now_ms() -> int:
@@ -30,7 +31,7 @@ def farm_from(settings: Settings, *, upgrade: bool = True) -> Farm:
         store=open_store(settings.sql_url),
         catalog=catalog.load(*folders, fake=settings.fake_model),
         clock=now_ms,
-        tiers=tiers.load(settings.plans) if settings.plans else tiers.shipped(),
+        plans=plans.load(settings.plans) if settings.plans else plans.shipped(),
         rates=rates.load(settings.rates) if settings.rates else rates.shipped(),
         terms=Terms(**{name: getattr(settings, name) for name in Terms.__dataclass_fields__}),
     )

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from orchestrator import catalog, planner, prompt
-from orchestrator.farm import Farm, Idempotency, Terms, accounts, jobs, keys, opening, work
-from orchestrator.farm.ids import new_id
+from orchestrator import catalog
+from orchestrator.farm import Farm, Idempotency, Terms, jobs
+from orchestrator.farm.accounts import accounts, keys, opening
+from orchestrator.farm.kernel.ids import new_id
+from orchestrator.farm.leases import worker_calls
 from orchestrator.model import Brief, Job
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.wire import (
@@ -120,7 +124,7 @@ class Hand:
 
     def __post_init__(self) -> None:
         key, _ = keys.create(self.farm, account_id=None, kind=KeyKind.JOIN, name="join")
-        self.id = work.hello(self.farm, key, self.hello()).worker_id
+        self.id = worker_calls.hello(self.farm, key, self.hello()).worker_id
 
     def hello(self) -> HelloRequest:
         """Return what it says of itself."""
@@ -138,7 +142,7 @@ class Hand:
 
     def claim(self, hint: str | None = None) -> Order | None:
         """Claim one order."""
-        orders = work.claim(self.farm, self.id, hint)
+        orders = worker_calls.claim(self.farm, self.id, hint)
         return orders[0] if orders else None
 
     def beat(self, order: Order, gpu_ms: int = 0, *, sequence: int = 1, frames: int = 0) -> str:
@@ -150,7 +154,7 @@ class Hand:
             gpu_ms=gpu_ms,
             frames_done=frames,
         )
-        answer = work.heartbeat(self.farm, self.id, HeartbeatRequest(leases=(use,)))
+        answer = worker_calls.heartbeat(self.farm, self.id, HeartbeatRequest(leases=(use,)))
         return answer.leases[0].verdict.value
 
     def done(self, order: Order, gpu_ms: int = 100, *, seconds: float = 1.0) -> CompleteAnswer:
@@ -198,14 +202,14 @@ class Hand:
             plan=self.plan(order) if isinstance(w, PlanWork) and has_files else None,
             claim_next=claim_next,
         )
-        return work.complete(self.farm, self.id, request)
+        return worker_calls.complete(self.farm, self.id, request)
 
     def plan(self, order: Order) -> dict[str, Any]:
         """Plan as a worker does."""
         assert isinstance(order.work, PlanWork)
         asked = planner.brief_from_json(order.work.brief)
         card = self.farm.catalog.card(asked.model)
-        parsed = prompt.parse(
+        parsed = parser.parse(
             asked.prompt, vocabulary=card.vocabulary, scenes=asked.scenes, before=asked.before
         )
         return planner.plan_json(planner.plan(asked, parsed, card, seed=order.work.seed))
@@ -213,7 +217,7 @@ class Hand:
     def release(self, order: Order, gpu_ms: int = 0) -> None:
         """Hand an order back."""
         request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=gpu_ms)
-        work.release(self.farm, self.id, request)
+        worker_calls.release(self.farm, self.id, request)
 
     def work_off(self, gpu_ms: int = 100, *, most: int = 1000) -> int:
         """Do all there is to do; return how many units that was."""

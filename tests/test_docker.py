@@ -183,7 +183,7 @@ def test_health_checks_ask_routes_that_exist(
 
 def test_the_first_key_opens_the_farm(tmp_path: Path) -> None:
     """key.py prints a live admin key and a sign-in link that the pages serve, as often as asked."""
-    from orchestrator.farm import keys
+    from orchestrator.farm.accounts import keys
     from orchestrator.wiring import farm_from
 
     environment = {"FARM_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from orchestrator import ledger, storyboard, wire
-from orchestrator.ledger import Movement
+from orchestrator import wire
 from orchestrator.model import Job, Session
+from orchestrator.money import ledger
+from orchestrator.money.ledger import Movement
+from orchestrator.prompting import storyboard
 from orchestrator.settings import Settings
 from orchestrator.states import JOB, TERMINAL, Cause, JobEvent, JobState, Outcome, Verdict
 from tests.property.test_canaries import CANARIES
@@ -143,7 +145,7 @@ def test_the_table_of_settings_is_the_settings() -> None:
 
 
 def test_the_worked_example_is_computed() -> None:
-    """Every line of the example in docs/ledger.md is what `orchestrator.ledger` makes of it."""
+    """Every line of the example in docs/ledger.md is what `orchestrator.money.ledger` makes of it."""
     session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
     job = _job()
     loss = 0

@@ -138,7 +138,7 @@ def test_everything_is_caught_only_at_the_boundaries() -> None:
     allowed = {
         "orchestrator/dispatcher.py",  # the loop: log, wait, go on
         "web/hub.py",  # from a native thread to the greenlet that asked, and raised there
-        "orchestrator/courier.py",  # likewise, and the boundary of one message
+        "orchestrator/webhooks/sender.py",  # likewise, and the boundary of one message
         "web/policy.py",  # the operator's own code: any error of it is a ruling
         "workers/child.py",  # the unit boundary where models load: report and go on
         "workers/render.py",  # the unit boundary of each kind: likewise

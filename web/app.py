@@ -12,15 +12,16 @@ from flask import Response
 from flask_openapi import Info, OpenAPI
 
 from orchestrator import logs
-from orchestrator.farm import Farm, keys, opening
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
 from web import auth, errors, pages, protocol, sso, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
-from web.behind import Cookies, behind
 from web.openai import models, references, videos
 from web.policy import Policies
+from web.proxies import Cookies, behind
 
 MEGABYTE = 1 << 20
 DOCS = '{% include "docs.html" %}'

@@ -12,7 +12,7 @@ from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 
 from orchestrator.errors import NotAllowed, NotFound, Unauthorized
-from orchestrator.farm import accounts, keys, people
+from orchestrator.farm.accounts import accounts, keys, people
 from orchestrator.model import Key, Person
 from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm

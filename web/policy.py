@@ -18,11 +18,11 @@ import httpx
 import structlog
 from gevent.threadpool import ThreadPool
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import FarmError
-from orchestrator.farm import jobs, policy
+from orchestrator.farm.jobs import policy
 from orchestrator.model import Brief, Job, Json, Ruling
-from orchestrator.planner import brief_json
+from orchestrator.planning.planner import brief_json
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
 from web.api.bodies import UNSTORED
@@ -86,7 +86,7 @@ class Policies:
 
 def _sentence(said: object) -> str:
     """Return what a policy said, which may repeat the prompt, as a line that people are shown."""
-    return plain.one_line(str(said))[:REASON_CHARS]
+    return safe_text.one_line(str(said))[:REASON_CHARS]
 
 
 def rule_on_prompt(brief: Brief, account_id: str) -> Ruling | None:
@@ -108,7 +108,7 @@ def rule_on_frames(worker_id: str, report: CompleteRequest) -> None:
     if judge is None or found is None:
         return
     job, lease = found
-    pictures = [_picture(jobs.artifact_key(lease, name)) for name in (POSTER, SHEET)]
+    pictures = [_picture(lease.key(name)) for name in (POSTER, SHEET)]
     ruling = policies().ask(judge, _of_job(job) | {"images": pictures})
     off_hub(policy.keep, farm(), lease, ruling)
 

@@ -8,7 +8,8 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
-from orchestrator.farm import work
+from orchestrator.farm.leases import worker_calls
+from orchestrator.model import artifact_key
 from orchestrator.states import Scope
 from orchestrator.wire import (
     PREFIX,
@@ -48,7 +49,7 @@ M = TypeVar("M", bound=Message)
 @bp.post("/hello")
 def hello() -> Response:
     """Enrol, or come back."""
-    return _answer(off_hub(work.hello, farm(), current_key(), _read(HelloRequest)))
+    return _answer(off_hub(worker_calls.hello, farm(), current_key(), _read(HelloRequest)))
 
 
 @bp.post("/claim")
@@ -56,19 +57,19 @@ def claim() -> Response:
     """Give the worker its next order, waiting for one for as long as it asks."""
     asked = _read(ClaimRequest)
     worker = _worker_id()
-    orders: tuple[Order, ...] = off_hub(work.claim, farm(), worker, asked.hint)
+    orders: tuple[Order, ...] = off_hub(worker_calls.claim, farm(), worker, asked.hint)
     waited = 0.0
     while not orders and waited < asked.wait_seconds:
         pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
-        orders = off_hub(work.claim, farm(), worker, asked.hint)
+        orders = off_hub(worker_calls.claim, farm(), worker, asked.hint)
     return _answer(ClaimAnswer(orders=orders))
 
 
 @bp.post("/heartbeat")
 def heartbeat() -> Response:
     """Renew leases and say whether to go on."""
-    return _answer(off_hub(work.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
+    return _answer(off_hub(worker_calls.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
 
 
 @bp.post("/complete")
@@ -78,13 +79,13 @@ def complete() -> Response:
     worker = _worker_id()
     off_hub(_check_files, worker, report)
     rule_on_frames(worker, report)
-    return _answer(off_hub(work.complete, farm(), worker, report))
+    return _answer(off_hub(worker_calls.complete, farm(), worker, report))
 
 
 @bp.post("/release")
 def release() -> Response:
     """Take a unit back unfinished."""
-    return _answer(off_hub(work.release, farm(), _worker_id(), _read(ReleaseRequest)))
+    return _answer(off_hub(worker_calls.release, farm(), _worker_id(), _read(ReleaseRequest)))
 
 
 @bp.put("/artifacts/<lease_id>/<name>")
@@ -93,7 +94,7 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
     fence, sha256 = request.args.get("fence", "", str), request.args.get("sha256", "", str)
     if not fence.isdecimal() or len(fence) > FENCE_DIGITS:
         raise BadRequest("fence is missing from the query, or no fence.")
-    place = partial(work.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
+    place = partial(worker_calls.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
     key = off_hub(place)
     limit = settings().max_upload_mb << 20
     request.max_content_length = limit
@@ -105,7 +106,7 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
 @bp.get("/artifacts/<path:key>")
 def download(key: str) -> Response:
     """Send a file that one of the worker's open leases names."""
-    off_hub(work.may_read, farm(), _worker_id(), key)
+    off_hub(worker_calls.may_read, farm(), _worker_id(), key)
     return artifacts().send(key, mimetype="application/octet-stream")
 
 
@@ -120,9 +121,9 @@ def _check_files(worker_id: str, report: CompleteRequest) -> None:
     """Refuse a report whose files are not all there, or are others. Blocking: SQL, disk."""
     if not report.receipt.artifacts:
         return
-    unit_id = work.unit_of(farm(), worker_id, report.lease_id)
+    unit_id = worker_calls.unit_of(farm(), worker_id, report.lease_id)
     for file in report.receipt.artifacts:
-        stored = artifacts().stored(f"units/{unit_id}/{report.fence}/{file.name}")
+        stored = artifacts().stored(artifact_key(unit_id, report.fence, file.name))
         if stored is None:
             raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
         if stored != (file.sha256, file.bytes):

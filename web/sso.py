@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import Unauthorized
-from orchestrator.farm.identities import Identity
+from orchestrator.farm.accounts.identities import Identity
 from orchestrator.settings import Settings
 
 log = structlog.get_logger()

@@ -31,9 +31,9 @@ from orchestrator.wire import (
 from workers.artifacts import Artifacts
 from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
-from workers.heart import Heart, Held
+from workers.heartbeat import Heart, Held
+from workers.host_time import Spans
 from workers.result import Result, cause_of, message_of
-from workers.spans import Spans
 from workers.watch import Leaving, Watch
 
 log = structlog.get_logger(__name__)

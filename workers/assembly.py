@@ -10,10 +10,10 @@ import ffmpeg
 
 from orchestrator.model import Size
 from orchestrator.wire import POSTER, SHEET, VIDEO
-from workers import footage
+from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, X264, Process
-from workers.weave import TIME_BASE_PER_FRAME, Strand, weave
-from workers.weave import shown as woven
+from workers.interleaving import TIME_BASE_PER_FRAME, Strand, weave
+from workers.interleaving import shown as woven
 
 TITLE_CHARS: Final = 200
 CHECKED: Final = {
@@ -48,7 +48,7 @@ def assemble(
     folder.mkdir(parents=True, exist_ok=True)
     frames = frames or [range(frames_total)]
     _check(frames, frames_total, truncated=truncated)
-    alike = len({footage.head(segment) for segment in segments}) == 1
+    alike = len({video_reading.head(segment) for segment in segments}) == 1
     video = folder / VIDEO
     shown: Sequence[int] = range(frames_total)
     if [index for part in frames for index in part] == list(shown):
@@ -61,19 +61,19 @@ def assemble(
         strands = [Strand(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
         weave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
         shown = woven(strands)
-    footage.verify(video, size=size, fps=fps, shown=shown)
+    video_reading.verify(video, size=size, fps=fps, shown=shown)
     poster, sheet = folder / POSTER, folder / SHEET
-    footage.pictures(video, fps, [shown[len(shown) // 3]])[0].save(poster, quality=90)
-    footage.contact_sheet(video, fps, shown).save(sheet, quality=88)
+    video_reading.pictures(video, fps, [shown[len(shown) // 3]])[0].save(poster, quality=90)
+    video_reading.contact_sheet(video, fps, shown).save(sheet, quality=88)
     return video, poster, sheet
 
 
 def _check(frames: Sequence[range], frames_total: int, *, truncated: bool) -> None:
     found = [index for part in frames for index in part]
     if len(found) > len(set(found)):
-        raise footage.NotTheVideo("Some frames of the video come twice.")
+        raise video_reading.NotTheVideo("Some frames of the video come twice.")
     if len(found) < frames_total and not truncated:
-        raise footage.NotTheVideo(
+        raise video_reading.NotTheVideo(
             f"The video has {len(found)} frames, ordered were {frames_total}."
         )
 

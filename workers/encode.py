@@ -10,10 +10,10 @@ from orchestrator.model import Size, indices
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import EncodeWork, SegmentRef
 from workers.assembly import assemble
+from workers.interleaving import Strand
 from workers.interpolation import Screening, interpolated
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
-from workers.weave import Strand
 
 log = structlog.get_logger(__name__)
 

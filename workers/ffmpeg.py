@@ -1,7 +1,7 @@
 """FFmpeg: its processes, and frames into segments.
 
 ffmpeg-python only spells the command lines; the processes are run here, in a group of their
-own that dies with an abort. `workers.assembly` joins segments, `workers.footage` reads them.
+own that dies with an abort. `workers.assembly` joins segments, `workers.video_reading` reads them.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from orchestrator import programs
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.wire import MASTER, SEGMENT, STRIP
+from workers.interleaving import TIME_BASE_PER_FRAME
 from workers.watermark import Mark
-from workers.weave import TIME_BASE_PER_FRAME
 
 MARK: Final = "watermark.png"
 STRIP_HEIGHT: Final = 96

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import av
 
-from workers import footage
+from workers import video_reading
 
 TIME_BASE_PER_FRAME: Final = 512
 """Ticks of a frame: every segment of a job counts in 1/(512 fps), so pts add up exactly."""
@@ -54,7 +54,7 @@ def weave(
     base = Fraction(1, TIME_BASE_PER_FRAME * fps)
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with (
-        footage.opened(strands[0].segment) as model,
+        video_reading.opened(strands[0].segment) as model,
         av.open(str(video), "w", container_options=options) as container,
     ):
         container.metadata["title"] = title
@@ -69,5 +69,5 @@ def weave(
 
 
 def _packets(segment: Path) -> list[Any]:
-    with footage.opened(segment) as container:
+    with video_reading.opened(segment) as container:
         return [packet for packet in container.demux(video=0) if packet.dts is not None]

@@ -19,10 +19,10 @@ import av
 import ffmpeg
 
 from orchestrator.model import Size
-from workers import footage
+from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, MARK, Process, delivered, segment_output
+from workers.interleaving import Strand
 from workers.watermark import Mark
-from workers.weave import Strand
 
 FOLLOWED: Final = {
     "mi_mode": "mci",
@@ -74,7 +74,7 @@ def interpolated(
     numbers = sorted(number for strand in strands for number in strand.frames)
     whole = list(range(cuts[0], frames_total, every))
     if numbers != whole and not (truncated and set(numbers) < set(whole)):
-        raise footage.NotTheVideo(f"{len(numbers)} of {len(whole)} painted frames are there.")
+        raise video_reading.NotTheVideo(f"{len(numbers)} of {len(whole)} painted frames are there.")
     widest = max(strand.frames.step for strand in strands)
     end = min(frames_total, numbers[-1] + widest) if truncated else frames_total
     painted = _in_order(strands)
@@ -113,12 +113,12 @@ def _in_order(strands: Sequence[Strand]) -> Iterator[Painted]:
 
 def _decoded(strand: Strand) -> Iterator[Painted]:
     try:
-        with footage.opened(strand.segment, "matroska") as container:
+        with video_reading.opened(strand.segment, "matroska") as container:
             container.streams.video[0].codec_context.thread_count = 1
             frames = container.decode(container.streams.video[0])
             yield from zip(strand.frames, frames, strict=True)
     except (av.FFmpegError, ValueError) as error:
-        raise footage.NotTheVideo(
+        raise video_reading.NotTheVideo(
             f"The master {strand.segment.name} cannot be read: {error}"
         ) from None
 

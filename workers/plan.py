@@ -4,9 +4,10 @@ from typing import Final
 
 import structlog
 
-from orchestrator import planner, prompt
 from orchestrator.catalog import Catalog
 from orchestrator.errors import BadRequest
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import PlanWork
 from workers.meter import Meter, Stopped
@@ -27,7 +28,7 @@ def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
         with meter.stage(PARSE):
             brief = planner.brief_from_json(work.brief)
             card = catalog.card(brief.model)
-            screenplay = prompt.parse(
+            screenplay = parser.parse(
                 brief.prompt,
                 vocabulary=card.vocabulary,
                 scenes=brief.scenes,

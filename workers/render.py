@@ -15,9 +15,9 @@ from orchestrator.states import Outcome
 from orchestrator.wire import RenderWork
 from workers.checkpoint import Checkpoint
 from workers.engines import Engine, Pixels
+from workers.host_time import Spans
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of, message_of
-from workers.spans import Spans
 
 log = structlog.get_logger(__name__)
 

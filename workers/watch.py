@@ -11,7 +11,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import Order, RenderWork
 from workers.child import Child, ChildDied, Progress
-from workers.heart import Held
+from workers.heartbeat import Held
 from workers.result import Result
 
 log = structlog.get_logger(__name__)

@@ -26,7 +26,7 @@ import redis
 from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import STOP_SECONDS, Child, tend
 from orchestrator.errors import BadRequest, Conflict, FarmError, Unavailable
-from orchestrator.farm import accounts, opening
+from orchestrator.farm.accounts import accounts, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from

@@ -199,7 +199,7 @@ def _device() -> Finding:
 
 
 def _rates(settings: Settings) -> Finding:
-    from orchestrator import rates
+    from orchestrator.money import rates
 
     try:
         cards = rates.load(settings.rates or rates.SHIPPED)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import FarmError
 
 EXIT_CODES: Final[Mapping[str, int]] = {
@@ -54,7 +54,7 @@ def exit_code(error: FarmError) -> int:
 
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
     """Print a text of which a terminal obeys nothing."""
-    click.echo(plain.shown(text), nl=nl, err=err)
+    click.echo(safe_text.shown(text), nl=nl, err=err)
 
 
 def say(text: str) -> None:
@@ -99,7 +99,7 @@ def seconds(value: float | None) -> str:
 
 def brief(text: str, most: int = 48) -> str:
     """Return a text that fits a column."""
-    line = " ".join(plain.one_line(text).split())
+    line = " ".join(safe_text.one_line(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -109,7 +109,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     from rich.table import Table
     from rich.text import Text
 
-    listed = [["–" if cell is None else plain.one_line(str(cell)) for cell in row] for row in rows]
+    listed = [
+        ["–" if cell is None else safe_text.one_line(str(cell)) for cell in row] for row in rows
+    ]
     if not listed:
         say(empty)
         return
@@ -153,7 +155,7 @@ def facts(pairs: Mapping[str, object]) -> None:
     """Print one thing's facts, a line each."""
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
-        echo(f"{name:<{width}}  {'–' if value is None else plain.one_line(str(value))}")
+        echo(f"{name:<{width}}  {'–' if value is None else safe_text.one_line(str(value))}")
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:

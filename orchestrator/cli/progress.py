@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.cli.client import Client, Json, part
 from orchestrator.cli.output import say, seconds
 
@@ -44,7 +44,7 @@ class Progress:
 
     def show(self, job: Json) -> None:
         """Show a job as it is now."""
-        line = plain.one_line(summary(job, self.limit))
+        line = safe_text.one_line(summary(job, self.limit))
         left = self._left(job)
         if self._live:
             from rich.text import Text

@@ -1,7 +1,7 @@
 """Webhooks: what an endpoint is told, when it is told again, and what was sent so far.
 
 A message is a row, written in the transaction of what it tells of; the dispatcher sends it
-outside of any (`orchestrator.courier`). It is sent at least once, always under the same id and
+outside of any (`orchestrator.webhooks.sender`). It is sent at least once, always under the same id and
 with the same bytes. Signatures and the times of the tries follow https://www.standardwebhooks.com.
 """
 
@@ -17,10 +17,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Farm, Idempotency, Page, deeds
-from orchestrator.farm.idempotency import answered, remember
-from orchestrator.farm.paging import page
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
+from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Delivery, Hook, Job, Json
 from orchestrator.states import DeliveryState, HookState, JobState
 
@@ -57,7 +57,7 @@ def create(
     operator: bool = False,
     idempotency: Idempotency | None = None,
 ) -> Hook:
-    """Register an endpoint; the caller has checked the URL (`orchestrator.destination`).
+    """Register an endpoint; the caller has checked the URL (`orchestrator.webhooks.addresses`).
 
     Raises:
         BadRequest: there is no event of such a kind.
@@ -80,7 +80,7 @@ def create(
         hook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
         tx.add(hook)
         remember(tx, account_id, idempotency, hook.id, now)
-        deeds.note(farm, tx, "webhook.create", hook.id, account_id, host=_host(url))
+        audit_log.note(farm, tx, "webhook.create", hook.id, account_id, host=_host(url))
     return hook
 
 
@@ -121,7 +121,7 @@ def rotate(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
-        deeds.note(farm, tx, "webhook.rotate", hook.id, hook.account_id)
+        audit_log.note(farm, tx, "webhook.rotate", hook.id, hook.account_id)
         rotated = replace(
             hook,
             secret=_secret(),
@@ -135,7 +135,7 @@ def enable(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
     """Send to a disabled endpoint again; what failed meanwhile can be replayed."""
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
-        deeds.note(farm, tx, "webhook.enable", hook.id, hook.account_id)
+        audit_log.note(farm, tx, "webhook.enable", hook.id, hook.account_id)
         return tx.save(hook, replace(hook, state=HookState.ACTIVE, why=""))
 
 
@@ -144,7 +144,7 @@ def delete(farm: Farm, account_id: str | None, hook_id: str) -> None:
     now = farm.clock()
     with farm.store.write() as tx:
         hook = _own(tx, account_id, hook_id, lock=True)
-        deeds.note(farm, tx, "webhook.delete", hook.id, hook.account_id, host=_host(hook.url))
+        audit_log.note(farm, tx, "webhook.delete", hook.id, hook.account_id, host=_host(hook.url))
         forgotten = replace(hook, secret="", old_secret=None, old_until_ms=None)
         tx.save(hook, replace(forgotten, state=HookState.DELETED))
         _drop(tx, hook, now)
@@ -159,7 +159,7 @@ def test(farm: Farm, account_id: str | None, hook_id: str) -> Delivery:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
         message = _message(farm, hook, "webhook.test", {"webhook_id": hook.id}, now)
         tx.add(message)
-        deeds.of_operator(farm, tx, account_id, "webhook.test", hook.id, hook.account_id)
+        audit_log.of_operator(farm, tx, account_id, "webhook.test", hook.id, hook.account_id)
     return message
 
 
@@ -294,7 +294,7 @@ def replay(farm: Farm, account_id: str | None, hook_id: str, delivery_id: str) -
             )
         if hook.state is not HookState.ACTIVE:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
-        deeds.of_operator(farm, tx, account_id, "webhook.replay", message.id, hook.account_id)
+        audit_log.of_operator(farm, tx, account_id, "webhook.replay", message.id, hook.account_id)
         again = replace(
             message,
             state=DeliveryState.PENDING,

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator import chain
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Brief, Entry, Job, Month, Quote, Session
-from orchestrator.states import EntryKind, OnExhausted, SessionState
+from orchestrator.model import Brief, Entry, Job, Month, Quote, Session, Unit
+from orchestrator.money import hash_chain
+from orchestrator.states import EntryKind, OnExhausted, SessionState, UnitKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +345,7 @@ def charge(*, reported_gpu_ms: int, limit_gpu_ms: int, seen_gpu_ms: int) -> int:
 
 def _movement(session: Session, job: Job | None, entry: Entry | None) -> Movement:
     if entry is not None:
-        session, entry = chain.chained(session, entry)
+        session, entry = hash_chain.chained(session, entry)
     return Movement(session=session, job=job, entry=entry)
 
 
@@ -375,3 +375,26 @@ def _entry(
         credit=credit,
         **more,
     )
+
+
+def least_gpu_ms(job: Job, units: list[Unit]) -> int:
+    """Return what the next of a job's open units needs held, the encode reserve beside it."""
+    if not units:
+        return 0
+    unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
+    reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
+    return unit.floor_gpu_ms + reserve
+
+
+def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
+    """Return what the rest of a job needs at p90, the encode reserve included."""
+    need = sum(unit.p90_gpu_ms for unit in units)
+    if all(unit.kind is not UnitKind.ENCODE for unit in units):
+        need += job.encode_reserve_gpu_ms
+    if not job.planned:
+        need += next(
+            stage["p90_gpu_ms"]
+            for stage in job.quote["stages"]
+            if stage["stage"] == UnitKind.RENDER
+        )
+    return need

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import chain
 from orchestrator.errors import BudgetExceeded
-from orchestrator.ledger import Movement
 from orchestrator.model import Alert, Entry, Job, Json, Month, Session
+from orchestrator.money import hash_chain
+from orchestrator.money.ledger import Movement
 from orchestrator.states import AlertAction, EntryKind
 
 _IN_MONTH: Final = {
@@ -110,5 +110,5 @@ def alert(session: Session, given: Alert, *, of: str, entry_id: str, now_ms: int
         credit="alert",
         note=f"{given.percent} % of {of} is spent{does}",
     )
-    session, entry = chain.chained(session, entry)
+    session, entry = hash_chain.chained(session, entry)
     return Movement(session=session, job=None, entry=entry)

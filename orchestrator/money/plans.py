@@ -17,7 +17,7 @@ from orchestrator.errors import BadRequest, PlanLimit
 from orchestrator.model import Alert, Plan
 from orchestrator.states import AlertAction
 
-SHIPPED: Final = Path(__file__).with_name("tiers.toml")
+SHIPPED: Final = Path(__file__).with_name("plans.toml")
 ANY: Final = "*"
 MOST_FLOORS: Final = 0.9
 """Of all plans together; the rest goes by weight, and to what has waited too long."""

@@ -26,7 +26,7 @@ from typing import Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.model import FrameBatch, JobSample, Plan, Quote, Sample, StageCost
-from orchestrator.rates import RateCard
+from orchestrator.money.rates import RateCard
 from orchestrator.states import UnitKind
 
 NEWEST: Final = 200

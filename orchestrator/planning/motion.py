@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from math import cos, pi, sin
 from typing import Final
 
-from orchestrator.becoming import split_becoming
 from orchestrator.model import Cast, Placement, Scene
+from orchestrator.prompting.transformations import split_becoming
 
 DEFAULT: Final = "floats"
 """The path of a subject without a motion, and of a motion without a path."""

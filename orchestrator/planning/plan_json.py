@@ -4,6 +4,8 @@ Plans come from workers, so what is read is checked: types by pydantic, nothing 
 over because the result must write the same JSON again, and the sums by `_fault`.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
@@ -136,3 +138,9 @@ def _end(shots: tuple[Shot, ...]) -> int:
             return -1
         end += run.frames
     return end
+
+
+def digest_of(plan: Plan) -> str:
+    """Return the SHA-256 by which the plan of a worker is known to be the one quoted."""
+    text = json.dumps(plan_json(plan), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

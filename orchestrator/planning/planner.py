@@ -11,8 +11,6 @@ from hashlib import sha256
 from math import ceil, isfinite
 from typing import Final
 
-from orchestrator import motion, wishes
-from orchestrator.becoming import split_becoming
 from orchestrator.catalog import CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import (
@@ -27,9 +25,17 @@ from orchestrator.model import (
     Shot,
     Size,
 )
-from orchestrator.plan_json import brief_from_json, brief_json, own_plan, plan_from_json, plan_json
+from orchestrator.planning import limits, motion
+from orchestrator.planning.limits import MAX_SEED
+from orchestrator.planning.plan_json import (
+    brief_from_json,
+    brief_json,
+    own_plan,
+    plan_from_json,
+    plan_json,
+)
+from orchestrator.prompting.transformations import split_becoming
 from orchestrator.states import OnExhausted
-from orchestrator.wishes import MAX_SEED
 
 __all__ = [
     "brief_from_json",
@@ -59,7 +65,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     output = brief.size or screenplay.size or card.output
     fps = next(rate for rate in (brief.fps, screenplay.fps, card.fps) if rate is not None)
     steps = card.default_steps if brief.steps is None else brief.steps
-    wishes.check(brief, card, output=output, fps=fps, steps=steps, seed=seed)
+    limits.check(brief, card, output=output, fps=fps, steps=steps, seed=seed)
     scenes = tuple(_with_negative(scene, brief.negative_prompt) for scene in screenplay.scenes)
     lead = brief.origin if brief.origin and brief.origin.last else None
     asked = screenplay.seconds if brief.seconds is None else brief.seconds

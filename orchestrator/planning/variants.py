@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.model import Brief, Plan, Size
-from orchestrator.tiers import Tier
+from orchestrator.money.plans import Tier
 
 LEAST_SIDE_PX: Final = 32
 """A smaller picture than this is no video anybody wants."""

@@ -12,9 +12,8 @@ from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
-from orchestrator.becoming import split_becoming
 from orchestrator.model import Cast, Vocabulary
-from orchestrator.prompt_defaults import (
+from orchestrator.prompting.defaults import (
     BARE_VERBS,
     COUNTS,
     DEFAULT_MOTIONS,
@@ -25,6 +24,7 @@ from orchestrator.prompt_defaults import (
     SMALL_WORDS,
     SUBJECT_SETTINGS,
 )
+from orchestrator.prompting.transformations import split_becoming
 
 Kind = Literal["subject", "setting", "motion", "style"]
 MAX_SUBJECTS: Final = 2

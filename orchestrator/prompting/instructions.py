@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from orchestrator.errors import BadRequest
 from orchestrator.model import Size
-from orchestrator.prompt_defaults import NEGATIVE_ENDS
+from orchestrator.prompting.defaults import NEGATIVE_ENDS
 
 Camera = Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"]
 

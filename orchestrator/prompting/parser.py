@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import BadRequest
 from orchestrator.model import Scene, SceneText, Screenplay, Vocabulary
-from orchestrator.prompt_cast import Lexicon, Understanding, understand
-from orchestrator.prompt_words import Wishes, read_seconds, take, tidy
+from orchestrator.prompting.cast import Lexicon, Understanding, understand
+from orchestrator.prompting.instructions import Wishes, read_seconds, take, tidy
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def check(text: str, noun: str, max_chars: int) -> None:
         raise BadRequest(
             f"{noun} has {len(text)} characters.", next=f"Shorten it to at most {max_chars}."
         )
-    if char := plain.no_text(text):
+    if char := safe_text.no_text(text):
         raise BadRequest(
             f"{noun} is not text: it has the character U+{ord(char):04X}.",
             next="Send plain text in UTF-8, without control characters.",

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import BadRequest
 from orchestrator.model import SceneText
 
@@ -37,7 +37,7 @@ def load(data: bytes, filename: str) -> tuple[SceneText, ...]:
     Raises:
         BadRequest: the file cannot be understood; the message has its line and column.
     """
-    name = plain.one_line(PurePath(filename).name[:80]) or "storyboard"
+    name = safe_text.one_line(PurePath(filename).name[:80]) or "storyboard"
     if len(data) > MAX_BYTES:
         _refuse(name, 1, 1, f"it has {len(data)} bytes; {MAX_BYTES} is the most")
     try:

@@ -1,6 +1,6 @@
 """A waiting job's place: how many jobs are before it, and when it is likely to go on.
 
-All waiting jobs are told from one look at the line, which `farm.waiting` takes every few
+All waiting jobs are told from one look at the line, which `farm.jobs.waiting` takes every few
 seconds: no poll of a job reads the queue. docs/scheduling.md says how the time is reckoned.
 """
 

@@ -3,7 +3,7 @@
 Each session has a pass, its virtual time: device time charged over its plan's weight. The
 lowest pass goes first (Waldspurger & Weihl, "Stride Scheduling", 1995). Two small parts of
 each device's time go by other rules: a plan's floor, and what has waited too long. What is
-defined here is explained in docs/scheduling.md; `farm.grants` asks it at every grant.
+defined here is explained in docs/scheduling.md; `farm.leases.grants` asks it at every grant.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -21,7 +21,7 @@ from orchestrator.errors import Conflict
 from orchestrator.model import Delivery, Json, Lease, Person, Sample, Unit
 from orchestrator.states import DeliveryState, HookState, UnitState, WorkerState
 from orchestrator.store import tables
-from orchestrator.store.books import Books
+from orchestrator.store.fair_share import Turns
 from orchestrator.store.guards import Guards
 from orchestrator.store.statements import (
     FACTS,
@@ -34,8 +34,8 @@ from orchestrator.store.statements import (
     finding,
     looking,
 )
+from orchestrator.store.sums import Books
 from orchestrator.store.tables import TABLES
-from orchestrator.store.turns import Turns
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed", "tries"})

@@ -2,7 +2,7 @@
 
 A client names a URL and the farm, inside the operator's network, calls it. So a URL has one
 plain reading here or is refused, and every address its name resolves to must be on the public
-Internet (`orchestrator.outbound` looks it up and connects to what was checked).
+Internet (`orchestrator.webhooks.safe_http` looks it up and connects to what was checked).
 """
 
 import ipaddress

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import httpcore
 
-from orchestrator.destination import PORTS, Address, Destination, Rules, allowed, parse
 from orchestrator.errors import FarmError
+from orchestrator.webhooks.addresses import PORTS, Address, Destination, Rules, allowed, parse
 
 Resolver = Callable[[str, int], list[str]]
 

@@ -13,9 +13,9 @@ import structlog
 from standardwebhooks import Webhook
 
 from orchestrator.errors import FarmError
-from orchestrator.farm import Farm, hooks
+from orchestrator.farm import Farm, webhook_queue
 from orchestrator.model import Delivery, Hook
-from orchestrator.outbound import Door
+from orchestrator.webhooks.safe_http import Door
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class Courier(threading.Thread):
         busy = dict(self._busy)
         room = SENDERS - len(busy)
         senders = []
-        for hook, message in hooks.due(self.farm, busy, room) if room else ():
+        for hook, message in webhook_queue.due(self.farm, busy, room) if room else ():
             self._busy[hook.id] = hook.account_id
             sender = threading.Thread(target=self._send, args=(hook, message), daemon=True)
             sender.start()
@@ -76,7 +76,7 @@ class Courier(threading.Thread):
             status, milliseconds = answer.status, answer.milliseconds
         except FarmError as refused:
             error = refused.message
-        after = hooks.tried(
+        after = webhook_queue.tried(
             self.farm, message.id, status=status, error=error, milliseconds=milliseconds
         )
         log.info(
@@ -94,7 +94,7 @@ def headers(hook: Hook, message: Delivery, now_ms: int) -> dict[str, str]:
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
     signatures = [
         Webhook(secret).sign(message.id, now, message.body)
-        for secret in hooks.signing_secrets(hook, now_ms)
+        for secret in webhook_queue.signing_secrets(hook, now_ms)
     ]
     return {
         "Content-Type": "application/json",

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.farm import Farm, check, fleet, receipts
+from orchestrator.farm import Farm, check
+from orchestrator.farm.books import receipts
+from orchestrator.farm.leases import fleet
 from orchestrator.model import Entry, Session
 from orchestrator.settings import Settings
 from orchestrator.states import EntryKind

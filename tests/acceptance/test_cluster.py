@@ -18,7 +18,8 @@ import pytest
 
 from orchestrator.bootstrap import find_broker
 from orchestrator.bootstrap.home import free_port
-from orchestrator.farm import Farm, accounts, check, keys, opening
+from orchestrator.farm import Farm, check
+from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from

@@ -17,7 +17,7 @@ from playwright.sync_api import (
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Embedded
-from orchestrator.farm import accounts, opening
+from orchestrator.farm.accounts import accounts, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from orchestrator.bootstrap import Embedded
-from orchestrator.farm import accounts, sessions
+from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
 

@@ -5,10 +5,14 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import BadRequest, BudgetExceeded, NotFound, PlanLimit
-from orchestrator.farm import Farm, accounts, check, jobs, months, reconcile, sessions
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.books import months
+from orchestrator.farm.kernel.owned import named_session
+from orchestrator.farm.leases import reconcile
 from orchestrator.model import Account, Alert, Month
+from orchestrator.money.plans import Tier, Tiers, shipped
 from orchestrator.states import AlertAction, EntryKind, JobState, PauseReason
-from orchestrator.tiers import Tier, Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DAY_SECONDS = 86_400
@@ -23,7 +27,7 @@ def tiers(**changes: object) -> Tiers:
 
 def on_plan(farm: Farm, **changes: object) -> Farm:
     """Put the home account on a plan of its own."""
-    farm = replace(farm, tiers=tiers(**changes))
+    farm = replace(farm, plans=tiers(**changes))
     accounts.set_plan(farm, account_id(farm), "tight")
     return farm
 
@@ -91,7 +95,7 @@ def test_accounts_without_a_plan_stand_in_nobodys_way(farm: Farm, clock: Clock) 
         accounts.set_plan(farm, guest.id, accounts.NO_PLAN)
     mine = submit(farm)
     with farm.store.write() as tx:
-        last = sessions.find_in(tx, account_id(farm), None, lock=True)
+        last = named_session(tx, account_id(farm), None, lock=True)
         tx.save(last, replace(last, pass_us=10**9))
     order = Hand(farm, clock).claim()
     assert order
@@ -106,7 +110,7 @@ def test_a_new_month_lets_a_job_go_on(farm: Farm, clock: Clock) -> None:
     paused = jobs.get(farm, None, job.id)
     assert (paused.state, paused.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     before = month_of(farm)
-    farm = replace(farm, tiers=tiers(month_gpu_ms=10**9))
+    farm = replace(farm, plans=tiers(month_gpu_ms=10**9))
     clock.advance(40 * DAY_SECONDS)
     assert reconcile.turn_month(farm)
     assert not reconcile.turn_month(farm)

@@ -7,18 +7,13 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import BadRequest, BudgetExceeded
-from orchestrator.farm import (
-    Farm,
-    accounts,
-    check,
-    deeds,
-    hooks,
-    jobs,
-    reconcile,
-    sessions,
-    waiting,
-)
+from orchestrator.farm import Farm, check, jobs, webhook_queue
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.jobs import waiting
+from orchestrator.farm.kernel import audit_log
+from orchestrator.farm.leases import reconcile
 from orchestrator.model import Alert, Delivery, Job
+from orchestrator.money.plans import Tiers, shipped
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -29,7 +24,6 @@ from orchestrator.states import (
     PauseReason,
     UnitState,
 )
-from orchestrator.tiers import Tiers, shipped
 from orchestrator.wire import EncodeWork, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -42,7 +36,7 @@ def listed(*given: tuple[int, str]) -> tuple[Alert, ...]:
 def on_plan(farm: Farm, *given: tuple[int, str], **changes: Any) -> Farm:
     """Put the home account on a plan with these alerts."""
     tight = replace(shipped().named("studio"), name="tight", alerts=listed(*given), **changes)
-    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
     accounts.set_plan(farm, account_id(farm), "tight")
     return farm
 
@@ -154,7 +148,9 @@ def test_a_settlement_that_jumps_gives_every_threshold(farm: Farm, clock: Clock)
     """From 0 to all of them at once: an event, a line and a webhook each, ascending, once."""
     farm = on_plan(farm, (1, "notify"), (2, "notify"), (3, "pause_new"), (90, "notify"))
     job, hand = opened(farm), Hand(farm, clock)
-    hooks.create(farm, account_id=job.account_id, url="https://hooks.example.com/", kinds=("*",))
+    webhook_queue.create(
+        farm, account_id=job.account_id, url="https://hooks.example.com/", kinds=("*",)
+    )
     plan = hand.claim()
     assert plan
     hand.done(plan, 0)
@@ -283,7 +279,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     assert submit(farm, session="s").state is JobState.QUEUED
     born = sessions.create(farm, account_id=mine, name="t", own_alerts=listed((1, "pause_new")))
     assert born.alerts == {"1": "pause_new"}
-    verbs = [deed.verb for deed in deeds.listing(farm, kind="session.alerts").items]
+    verbs = [deed.verb for deed in audit_log.listing(farm, kind="session.alerts").items]
     assert len(verbs) == 3
 
 
@@ -323,7 +319,7 @@ def test_an_account_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None
     assert accounts.look(farm, mine).month.alerts == standing.month.alerts
     accounts.set_alerts(farm, mine, None)
     assert accounts.look(farm, mine).month.alerts is None
-    assert len(deeds.listing(farm, kind="account.alerts").items) == 2
+    assert len(audit_log.listing(farm, kind="account.alerts").items) == 2
     assert check.violations(farm) == []
 
 

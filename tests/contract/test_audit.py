@@ -6,11 +6,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from orchestrator import ledger
-from orchestrator.chain import chained
-from orchestrator.farm import Farm, audit, check, receipts, sessions, work
+from orchestrator.farm import Farm, check
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.books import receipts, verification
+from orchestrator.farm.leases import worker_calls
 from orchestrator.model import Entry, Job, Json, Session, Worker
-from orchestrator.rates import RateCard, Rates
+from orchestrator.money import ledger
+from orchestrator.money.hash_chain import chained
+from orchestrator.money.rates import RateCard, Rates
 from orchestrator.states import Cause, EntryKind, Outcome
 from orchestrator.store import Store
 from orchestrator.wire import ReleaseRequest
@@ -32,7 +35,7 @@ def bill(farm: Farm, clock: Clock) -> Job:
     order = hand.claim()
     assert order
     clock.advance(1)
-    work.release(
+    worker_calls.release(
         farm, hand.id, ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=30)
     )
     order = hand.claim()
@@ -62,7 +65,7 @@ def entries(farm: Farm, job: Job) -> list[Entry]:
 
 def fault(farm: Farm, job: Job) -> Json:
     """Return what is wrong with a job's bill."""
-    told = audit.verify(farm, None, job.id)
+    told = verification.verify(farm, None, job.id)
     assert told["ok"] is False
     found: Json = told["fault"]
     return found
@@ -71,7 +74,7 @@ def fault(farm: Farm, job: Job) -> Json:
 def test_an_honest_bill_is_computed_anew(farm: Farm, clock: Clock) -> None:
     """The entries add up to the receipt: charged, lost, priced; the checker agrees."""
     job = bill(farm, clock)
-    told = audit.verify(farm, None, job.id)
+    told = verification.verify(farm, None, job.id)
     shown = receipts.receipt(farm, None, job.id)
     assert told["ok"], told
     assert told["fault"] is None
@@ -196,12 +199,14 @@ def test_a_head_that_was_kept_shows_a_whole_forgery(farm: Farm, clock: Clock, st
     job = bill(farm, clock)
     kept = sessions.get(farm, None, job.session_id).head_sha256
     submit(farm, session="billed")  # the chain goes on after the kept head
-    told = audit.verify_ledger(farm, None, job.session_id, kept)
+    told = verification.verify_ledger(farm, None, job.session_id, kept)
     assert told["ok"], told["fault"]
     assert told["head_sha256"] != kept
     forge(farm, store, job, 5)
-    assert audit.verify_ledger(farm, None, job.session_id, None)["ok"], "consistent in itself"
-    told = audit.verify_ledger(farm, None, job.session_id, kept)
+    assert verification.verify_ledger(farm, None, job.session_id, None)["ok"], (
+        "consistent in itself"
+    )
+    told = verification.verify_ledger(farm, None, job.session_id, kept)
     assert "the digest that you kept" in told["fault"]["why"]
 
 
@@ -210,7 +215,7 @@ def test_a_session_that_says_something_else_than_its_ledger(
 ) -> None:
     """Balances on the session's row are held against its entries, and so is the chain."""
     job = bill(farm, clock)
-    told = audit.verify_ledger(farm, None, job.session_id, None)
+    told = verification.verify_ledger(farm, None, job.session_id, None)
     shown = receipts.receipt(farm, None, job.id)
     assert told["checked"]["spent_gpu_ms"] == shown["gpu_ms"]
     assert told["checked"]["price_microusd"] == shown["price_microusd"]
@@ -219,10 +224,12 @@ def test_a_session_that_says_something_else_than_its_ledger(
         "UPDATE sessions SET limit_gpu_ms = limit_gpu_ms + 1 WHERE id = :id",
         id=job.session_id,
     )
-    assert "available" in audit.verify_ledger(farm, None, job.session_id, None)["fault"]["why"]
+    assert (
+        "available" in verification.verify_ledger(farm, None, job.session_id, None)["fault"]["why"]
+    )
     tamper(store, "UPDATE entries SET note = 'x' WHERE number = 2 AND session_id = :id",
            id=job.session_id)  # fmt: skip
-    assert audit.verify_ledger(farm, None, job.session_id, None)["fault"]["number"] == 2
+    assert verification.verify_ledger(farm, None, job.session_id, None)["fault"]["number"] == 2
 
 
 def test_a_changed_report_is_named(farm: Farm, clock: Clock, store: Store) -> None:
@@ -278,7 +285,7 @@ def test_a_worker_that_comes_back_as_another_changes_no_bill(farm: Farm, clock: 
         for worker in tx.find(Worker):
             tx.save(worker, replace(worker, name="renamed", device_class="nvidia-t4"))
     assert receipts.receipt(farm, None, job.id) == before
-    assert audit.verify(farm, None, job.id)["ok"]
+    assert verification.verify(farm, None, job.id)["ok"]
     assert check.violations(farm) == []
 
 
@@ -368,7 +375,7 @@ def test_what_was_settled_keeps_its_price(farm: Farm, clock: Clock) -> None:
     shown = receipts.receipt(changed, None, job.id)
     assert shown["rates"] == ["2026-11", "2027-02"]
     assert [line["price_microusd"] for line in shown["lines"]] == [2, 100, 100]
-    assert audit.verify(changed, None, job.id)["ok"]
+    assert verification.verify(changed, None, job.id)["ok"]
 
 
 def test_sessions_have_chains_of_their_own(farm: Farm, clock: Clock) -> None:

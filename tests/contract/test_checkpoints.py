@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import Farm, check, jobs, reconcile, sessions, work
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.leases import reconcile, worker_calls
 from orchestrator.model import Job
 from orchestrator.states import Cause, JobState, Outcome, PauseReason, UnitKind, UnitState
 from orchestrator.wire import CHECKPOINT, Order, RenderWork
@@ -54,7 +56,7 @@ def test_a_stopped_unit_goes_on_at_its_step_and_is_paid_once(farm: Farm, clock: 
     assert again.work.checkpoint.step == 3
     assert (again.unit_id, again.work.frames) == (order.unit_id, order.work.frames)  # type: ignore[union-attr]
     assert again.gpu_ms_limit <= jobs.get(farm, None, job.id).held_gpu_ms
-    work.may_read(farm, hand.id, again.work.checkpoint.key)
+    worker_calls.may_read(farm, hand.id, again.work.checkpoint.key)
     hand.done(again, 200)
     hand.work_off()
     ended = jobs.get(farm, None, job.id)
@@ -84,7 +86,7 @@ def test_a_file_of_no_open_lease_is_not_read(farm: Farm, clock: Clock) -> None:
     stop(hand, order)
     claimed(hand)
     with pytest.raises(NotFound):
-        work.may_read(farm, other.id, f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}")
+        worker_calls.may_read(farm, other.id, f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}")
 
 
 def test_only_its_own_fingerprint_goes_on_and_it_is_waited_for(farm: Farm, clock: Clock) -> None:

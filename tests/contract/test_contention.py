@@ -8,7 +8,8 @@ from typing import TypeVar
 import pytest
 
 from orchestrator.errors import Conflict, Contended
-from orchestrator.farm import Farm, check, jobs, sessions
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import sessions
 from orchestrator.model import Session
 from tests.factories import account_id, submit
 from web.hub import off_hub

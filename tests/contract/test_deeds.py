@@ -8,18 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import Conflict
-from orchestrator.farm import (
-    Actor,
-    Farm,
-    deeds,
-    deleting,
-    fleet,
-    hooks,
-    jobs,
-    keys,
-    opening,
-    sessions,
-)
+from orchestrator.farm import Actor, Farm, jobs, webhook_queue
+from orchestrator.farm.accounts import keys, opening, sessions
+from orchestrator.farm.jobs import deleting
+from orchestrator.farm.kernel import audit_log
+from orchestrator.farm.leases import fleet
 from orchestrator.states import KeyKind
 from orchestrator.store import Store
 from tests.factories import Clock, Hand, account_id, submit
@@ -31,7 +24,7 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
     owner = account_id(farm)
     key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
     session = sessions.create(farm, account_id=owner, name="s", budget_gpu_ms=1000)
-    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/s3cret")
+    hook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/s3cret")
     theirs = replace(farm, actor=Actor(key_id="key_a", source="192.0.2.7"))
     verbs: dict[str, tuple[str, Callable[[], object]]] = {
         "key.revoke": (key.id, lambda: keys.revoke(theirs, None, key.id)),
@@ -41,37 +34,37 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
         "worker.admit": (hand.id, lambda: fleet.admit(theirs, hand.id)),
         "farm.freeze": ("farm", lambda: fleet.freeze(theirs, frozen=True)),
         "farm.thaw": ("farm", lambda: fleet.freeze(theirs, frozen=False)),
-        "webhook.rotate": (hook.id, lambda: hooks.rotate(theirs, None, hook.id)),
-        "webhook.delete": (hook.id, lambda: hooks.delete(theirs, None, hook.id)),
+        "webhook.rotate": (hook.id, lambda: webhook_queue.rotate(theirs, None, hook.id)),
+        "webhook.delete": (hook.id, lambda: webhook_queue.delete(theirs, None, hook.id)),
     }
     for verb, (target, act) in verbs.items():
         clock.advance(1)
         act()
-        newest = deeds.listing(farm, limit=1).items[0]
+        newest = audit_log.listing(farm, limit=1).items[0]
         assert (newest.verb, newest.target) == (verb, target)
         assert (newest.key_id, newest.source, newest.at_ms) == ("key_a", "192.0.2.7", clock())
-    made = {deed.verb for deed in deeds.listing(farm, limit=200).items}
+    made = {deed.verb for deed in audit_log.listing(farm, limit=200).items}
     assert made >= {"key.create", "session.create", "webhook.create"}
-    assert "s3cret" not in repr(deeds.listing(farm, limit=200).items)
-    (top_up,) = deeds.listing(farm, kind="session.top_up").items
+    assert "s3cret" not in repr(audit_log.listing(farm, limit=200).items)
+    (top_up,) = audit_log.listing(farm, kind="session.top_up").items
     assert top_up.data == {"gpu_ms": 500}
 
 
 def test_what_an_operator_does_to_a_job_is_written_down(farm: Farm, clock: Clock) -> None:
     """Anybody's jobs and messages are an operator's to end; their owner leaves no line for it."""
     owner = account_id(farm)
-    hook = hooks.create(farm, account_id=owner, url="https://hooks.example.com/")
+    hook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/")
 
     def act(scope: str | None) -> list[str]:
-        before = {deed.id for deed in deeds.listing(farm, limit=200).items}
+        before = {deed.id for deed in audit_log.listing(farm, limit=200).items}
         job = submit(farm)
         for verb in (jobs.pause, jobs.resume, jobs.cancel, deleting.delete):
             clock.advance(1)
             verb(farm, scope, job.id)
-        message = hooks.test(farm, scope, hook.id)
+        message = webhook_queue.test(farm, scope, hook.id)
         clock.advance(1)
-        hooks.replay(farm, scope, hook.id, message.id)
-        made = [deed for deed in deeds.listing(farm, limit=200).items if deed.id not in before]
+        webhook_queue.replay(farm, scope, hook.id, message.id)
+        made = [deed for deed in audit_log.listing(farm, limit=200).items if deed.id not in before]
         assert {deed.target for deed in made} <= {job.id, hook.id, message.id}
         assert {deed.account_id for deed in made} <= {owner}
         return sorted(deed.verb for deed in made)
@@ -88,11 +81,11 @@ def test_what_was_not_done_is_not_written_down(farm: Farm) -> None:
     owner = account_id(farm)
     key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
     keys.revoke(farm, None, key.id)
-    before = deeds.listing(farm, limit=200).items
+    before = audit_log.listing(farm, limit=200).items
     keys.revoke(farm, None, key.id)
     with pytest.raises(Conflict):
         sessions.create(farm, account_id=owner, name="default", budget_gpu_ms=1)
-    assert deeds.listing(farm, limit=200).items == before
+    assert audit_log.listing(farm, limit=200).items == before
 
 
 def test_the_farms_own_keys_are_written_down(farm: Farm) -> None:
@@ -100,16 +93,16 @@ def test_the_farms_own_keys_are_written_down(farm: Farm) -> None:
     token = opening.replace_key(
         farm, account_id=account_id(farm), kind=KeyKind.SIGNIN, name="browser"
     )
-    assert deeds.listing(farm).items[0].source == "farm"
+    assert audit_log.listing(farm).items[0].source == "farm"
     keys.redeem_signin(farm, token)
-    assert deeds.listing(farm).items[0].verb == "account.sign_in"
-    assert token not in repr(deeds.listing(farm, limit=200).items)
+    assert audit_log.listing(farm).items[0].verb == "account.sign_in"
+    assert token not in repr(audit_log.listing(farm, limit=200).items)
 
 
 @pytest.mark.parametrize("change", ["UPDATE deeds SET verb = 'x'", "DELETE FROM deeds"])
 def test_a_deed_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:
     """A trigger refuses to change or delete what the log says."""
-    assert deeds.listing(farm).items
+    assert audit_log.listing(farm).items
     with pytest.raises(DBAPIError, match="never changed"), store.engine.begin() as connection:
         connection.execute(text(change))
 

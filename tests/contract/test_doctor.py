@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator.cli.checks import Finding, ledger_findings
-from orchestrator.farm import Farm, check, fleet, reconcile
+from orchestrator.farm import Farm, check
+from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.settings import settings
 from orchestrator.store import Store
 from tests.factories import Clock, Hand, submit

@@ -7,21 +7,15 @@ from itertools import pairwise
 import pytest
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import (
-    Farm,
-    accounts,
-    economics,
-    fleet,
-    jobs,
-    receipts,
-    reconcile,
-    sessions,
-)
-from orchestrator.farm.economics import spans
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.books import economics, receipts
+from orchestrator.farm.books.economics import spans
+from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Json
-from orchestrator.rates import RateCard, Rates
+from orchestrator.money.plans import Tiers
+from orchestrator.money.rates import RateCard, Rates
 from orchestrator.states import Cause, Outcome
-from orchestrator.tiers import Tiers
 from tests.factories import START_MS, Clock, Hand, account_id, brief, submit
 
 HOUR = 3600
@@ -36,8 +30,8 @@ def priced(farm: Farm, *, price: int = 1000, cost: int = 3_600_000) -> Farm:
 
 def with_price(farm: Farm, plan: str, microusd: int | None) -> Farm:
     """Return the farm as it starts again with this price a month in its file of plans."""
-    changed = replace(farm.tiers.named(plan), price_month_microusd=microusd)
-    farm = replace(farm, tiers=Tiers({**farm.tiers.tiers, plan: changed}))
+    changed = replace(farm.plans.named(plan), price_month_microusd=microusd)
+    farm = replace(farm, plans=Tiers({**farm.plans.tiers, plan: changed}))
     reconcile.turn_plans(farm)
     return farm
 
@@ -124,7 +118,8 @@ def test_a_worker_that_was_away_is_not_paid(farm: Farm, clock: Clock) -> None:
 
 def test_a_worker_that_starts_again_begins_a_shift(farm: Farm, clock: Clock) -> None:
     """Between its last word and its hello a worker was not there."""
-    from orchestrator.farm import keys, work
+    from orchestrator.farm.accounts import keys
+    from orchestrator.farm.leases import worker_calls
     from orchestrator.states import KeyKind
 
     farm = priced(farm)
@@ -133,7 +128,7 @@ def test_a_worker_that_starts_again_begins_a_shift(farm: Farm, clock: Clock) -> 
     hand.claim()
     clock.advance(40)
     key, _ = keys.create(farm, account_id=None, kind=KeyKind.WORKER, name="own", worker_id=hand.id)
-    work.hello(farm, key, hand.hello())
+    worker_calls.hello(farm, key, hand.hello())
     clock.advance(20)
     hand.claim()
     (device,) = books(farm)["devices"]
@@ -290,7 +285,7 @@ def test_another_price_counts_from_then_on(farm: Farm, clock: Clock) -> None:
     farm = with_price(farm, "studio", 31 * 1000)
     clock.advance(2 * DAY)
     assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000
-    farm = replace(farm, tiers=Tiers({"free": farm.tiers.named("free")}))
+    farm = replace(farm, plans=Tiers({"free": farm.plans.named("free")}))
     assert reconcile.turn_plans(farm)
     clock.advance(2 * DAY)
     assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000

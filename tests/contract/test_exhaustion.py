@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.farm import Farm, check, jobs, sessions
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import sessions
 from orchestrator.model import Job
 from orchestrator.states import JobState, OnExhausted, Outcome, PauseReason, UnitKind, UnitState
 from orchestrator.wire import EncodeWork, RenderWork

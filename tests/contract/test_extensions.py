@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Farm, deleting, extensions, jobs
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.jobs import deleting, extensions
 from orchestrator.model import Brief, Job, Size, indices
 from orchestrator.wire import EncodeWork
 from tests.factories import Clock, Hand, brief, submit

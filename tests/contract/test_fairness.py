@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.farm import Farm, accounts, check, jobs, reconcile, sessions
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Session, Unit
+from orchestrator.money.plans import Tiers, shipped
 from orchestrator.states import Cause, JobState, Outcome
-from orchestrator.tiers import Tiers, shipped
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
@@ -23,7 +25,7 @@ def weighted(farm: Farm, **plans: tuple[int, float]) -> tuple[Farm, list[str]]:
         name: replace(studio, name=name, weight=weight, floor=floor, open_jobs=None)
         for name, (weight, floor) in plans.items()
     }
-    farm = replace(farm, tiers=Tiers({**shipped().tiers, **tiers}))
+    farm = replace(farm, plans=Tiers({**shipped().tiers, **tiers}))
     return farm, [accounts.create(farm, name=plan, plan=plan).account.id for plan in tiers]
 
 

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, check, deeds, hooks, jobs, sessions, waiting
+from orchestrator.farm import Farm, check, jobs, webhook_queue
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.jobs import waiting
+from orchestrator.farm.kernel import audit_log
 from orchestrator.model import Delivery, Job
 from orchestrator.states import JobState, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import EncodeWork, RenderWork
@@ -26,7 +29,7 @@ def test_a_paused_job_becomes_a_video_of_what_is_finished(farm: Farm, clock: Clo
     """Its reserve pays, no frame more is painted, it says that it was cut, and nothing is held."""
     hand = Hand(farm, clock)
     job = begun(farm, hand, units=2)
-    hooks.create(farm, account_id=job.account_id, url="https://hooks.example.com/")
+    webhook_queue.create(farm, account_id=job.account_id, url="https://hooks.example.com/")
     ending = jobs.finish(farm, None, job.id)
     assert (ending.state, ending.truncated, ending.pause_reason) == (JobState.ENCODING, True, None)
     assert ending.held_gpu_ms == job.encode_reserve_gpu_ms
@@ -82,7 +85,9 @@ def test_finishing_twice_is_finishing_once(farm: Farm, clock: Clock) -> None:
     assert jobs.finish(farm, None, job.id) == done
     kinds = [view.unit.kind for view in jobs.units(farm, None, job.id)]
     assert kinds.count(UnitKind.ENCODE) == 1
-    assert [deed.verb for deed in deeds.listing(farm, kind="job.finish").items] == ["job.finish"]
+    assert [deed.verb for deed in audit_log.listing(farm, kind="job.finish").items] == [
+        "job.finish"
+    ]
 
 
 def test_only_a_paused_job_with_a_frame_can_be_finished(farm: Farm, clock: Clock) -> None:
@@ -151,7 +156,7 @@ def test_an_operators_finish_is_written_down(farm: Farm, clock: Clock) -> None:
         job = begun(farm, hand, units=1)
         jobs.finish(farm, scope, job.id)
         hand.work_off(5)
-        assert len(deeds.listing(farm, kind="job.finish").items) == lines
+        assert len(audit_log.listing(farm, kind="job.finish").items) == lines
 
 
 @pytest.mark.parametrize("wish", list(OnExhausted))

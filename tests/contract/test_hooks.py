@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, NotFound
-from orchestrator.farm import Farm, hooks, jobs, reconcile, sessions
+from orchestrator.farm import Farm, jobs, webhook_queue
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.leases import reconcile
 from orchestrator.model import Account, Delivery, Hook
 from orchestrator.states import Cause, DeliveryState, HookState, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -17,17 +19,19 @@ URL = "https://hooks.example.com/farm"
 def make(farm: Farm, *kinds: str, operator: bool = False) -> Hook:
     """Register an endpoint of the home account."""
     asked = kinds or ("*",)
-    return hooks.create(farm, account_id=account_id(farm), url=URL, kinds=asked, operator=operator)
+    return webhook_queue.create(
+        farm, account_id=account_id(farm), url=URL, kinds=asked, operator=operator
+    )
 
 
 def sent(farm: Farm, hook: Hook) -> list[Delivery]:
     """Return an endpoint's messages, oldest first."""
-    return list(reversed(hooks.deliveries(farm, None, hook.id, limit=200).items))
+    return list(reversed(webhook_queue.deliveries(farm, None, hook.id, limit=200).items))
 
 
 def fail(farm: Farm, message: Delivery, status: int | None = 500) -> Delivery:
     """Note a try that was answered so."""
-    after = hooks.tried(farm, message.id, status=status, error="", milliseconds=1)
+    after = webhook_queue.tried(farm, message.id, status=status, error="", milliseconds=1)
     assert after
     return after
 
@@ -51,7 +55,7 @@ def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, cloc
     """Kinds choose, and another account's endpoint hears nothing."""
     with farm.store.write() as tx:
         tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
-    other = hooks.create(farm, account_id="acc_other", url=URL)
+    other = webhook_queue.create(farm, account_id="acc_other", url=URL)
     some = make(farm, "job.succeeded", "job.failed")
     group = make(farm, "job.*")
     none = make(farm, "budget.threshold")
@@ -61,7 +65,7 @@ def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, cloc
     assert len(sent(farm, group)) == 5
     assert sent(farm, none) == sent(farm, other) == []
     with pytest.raises(NotFound):
-        hooks.deliveries(farm, "acc_other", some.id)
+        webhook_queue.deliveries(farm, "acc_other", some.id)
 
 
 def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
@@ -86,7 +90,7 @@ def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> Non
     Hand(farm, clock).work_off()
     told = [
         json.loads(m.body)["data"]["id"]
-        for m in sent(farm, hooks.get(farm, None, first.job.hook_id))
+        for m in sent(farm, webhook_queue.get(farm, None, first.job.hook_id))
     ]
     assert set(told) == {first.job.id, again.job.id}
     assert plain.job.hook_id is None
@@ -133,20 +137,23 @@ def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
     began, times = clock.now_ms, []
     while message.state is DeliveryState.PENDING:
         clock.now_ms = message.next_at_ms
-        assert [m.id for _, m in hooks.due(farm, {}, 10)] == [message.id]
+        assert [m.id for _, m in webhook_queue.due(farm, {}, 10)] == [message.id]
         times.append(clock.now_ms)
         message = fail(farm, message)
     waits = [b - a for a, b in pairwise(times)]
     assert len(times) == 10
     assert all(
         0.9 <= wait / (1000 * plain) <= 1.1
-        for wait, plain in zip(waits, hooks.WAITS_SECONDS, strict=True)
+        for wait, plain in zip(waits, webhook_queue.WAITS_SECONDS, strict=True)
     )
     assert 0.9 * 75 <= (times[-1] - began) / 3_600_000 <= 1.1 * 76
-    assert len({wait / plain for wait, plain in zip(waits, hooks.WAITS_SECONDS, strict=True)}) == 9
+    assert (
+        len({wait / plain for wait, plain in zip(waits, webhook_queue.WAITS_SECONDS, strict=True)})
+        == 9
+    )
     assert message.state is DeliveryState.FAILED
     assert [t["status"] for t in message.tries] == [500] * 10
-    assert hooks.due(farm, {}, 10) == []
+    assert webhook_queue.due(farm, {}, 10) == []
 
 
 def test_gone_disables_the_endpoint(farm: Farm) -> None:
@@ -156,16 +163,16 @@ def test_gone_disables_the_endpoint(farm: Farm) -> None:
     submit(farm)
     first, second = sent(farm, hook)
     assert fail(farm, first, 410).state is DeliveryState.FAILED
-    disabled = hooks.get(farm, None, hook.id)
+    disabled = webhook_queue.get(farm, None, hook.id)
     assert (disabled.state, bool(disabled.why)) == (HookState.DISABLED, True)
-    assert hooks.due(farm, {}, 10) == []
+    assert webhook_queue.due(farm, {}, 10) == []
     submit(farm)
     assert len(sent(farm, hook)) == 2
     with pytest.raises(Conflict):
-        hooks.replay(farm, None, hook.id, second.id)
-    hooks.enable(farm, None, hook.id)
-    hooks.replay(farm, None, hook.id, second.id)
-    assert [m.id for _, m in hooks.due(farm, {}, 10)] == [second.id]
+        webhook_queue.replay(farm, None, hook.id, second.id)
+    webhook_queue.enable(farm, None, hook.id)
+    webhook_queue.replay(farm, None, hook.id, second.id)
+    assert [m.id for _, m in webhook_queue.due(farm, {}, 10)] == [second.id]
 
 
 def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
@@ -175,7 +182,7 @@ def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
     (message,) = sent(farm, hook)
     done = fail(farm, message, 200)
     assert done.state is DeliveryState.DELIVERED
-    again = hooks.replay(farm, None, hook.id, message.id)
+    again = webhook_queue.replay(farm, None, hook.id, message.id)
     assert (again.id, again.body, again.state) == (message.id, message.body, "pending")
     assert [t["status"] for t in fail(farm, again, 204).tries] == [200, 204]
 
@@ -185,21 +192,23 @@ def test_a_slow_endpoint_keeps_only_itself_waiting(farm: Farm) -> None:
     slow, quick = make(farm, "job.queued"), make(farm, "job.queued")
     for _ in range(3):
         submit(farm)
-    found = hooks.due(farm, {}, 10)
+    found = webhook_queue.due(farm, {}, 10)
     assert {hook.id: message.id for hook, message in found} == {
         slow.id: sent(farm, slow)[0].id,
         quick.id: sent(farm, quick)[0].id,
     }
-    assert [hook.id for hook, _ in hooks.due(farm, {slow.id: slow.account_id}, 10)] == [quick.id]
+    assert [hook.id for hook, _ in webhook_queue.due(farm, {slow.id: slow.account_id}, 10)] == [
+        quick.id
+    ]
 
 
 def test_two_secrets_sign_for_a_day_after_a_rotation(farm: Farm, clock: Clock) -> None:
     """A receiver has a day to learn the new secret."""
     hook = make(farm)
-    rotated = hooks.rotate(farm, None, hook.id)
-    assert hooks.signing_secrets(rotated, clock()) == (rotated.secret, hook.secret)
+    rotated = webhook_queue.rotate(farm, None, hook.id)
+    assert webhook_queue.signing_secrets(rotated, clock()) == (rotated.secret, hook.secret)
     clock.advance(24 * 3600)
-    assert hooks.signing_secrets(rotated, clock()) == (rotated.secret,)
+    assert webhook_queue.signing_secrets(rotated, clock()) == (rotated.secret,)
     assert hook.secret not in repr(hook)
 
 
@@ -207,10 +216,16 @@ def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
     """Nothing more is sent to it, and its secret is forgotten."""
     hook = make(farm)
     submit(farm)
-    hooks.delete(farm, None, hook.id)
-    assert hooks.due(farm, {}, 10) == []
-    assert hooks.listing(farm, None).items == ()
-    for verb in (hooks.get, hooks.rotate, hooks.enable, hooks.test, hooks.deliveries):
+    webhook_queue.delete(farm, None, hook.id)
+    assert webhook_queue.due(farm, {}, 10) == []
+    assert webhook_queue.listing(farm, None).items == ()
+    for verb in (
+        webhook_queue.get,
+        webhook_queue.rotate,
+        webhook_queue.enable,
+        webhook_queue.test,
+        webhook_queue.deliveries,
+    ):
         with pytest.raises(NotFound):
             verb(farm, None, hook.id)
     with farm.store.read() as tx:
@@ -221,7 +236,7 @@ def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
 
 def test_an_account_has_so_many_endpoints(farm: Farm) -> None:
     """The twenty-first is refused, and so is an event that there is none of."""
-    for _ in range(hooks.MOST_HOOKS):
+    for _ in range(webhook_queue.MOST_HOOKS):
         make(farm)
     with pytest.raises(Conflict):
         make(farm)
@@ -251,16 +266,16 @@ def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clo
     """However many wait for one account, and however long, another one's message goes too."""
     with farm.store.write() as tx:
         tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
-    crowd = [make(farm) for _ in range(hooks.MOST_HOOKS)]
+    crowd = [make(farm) for _ in range(webhook_queue.MOST_HOOKS)]
     submit(farm)
     clock.advance(3600)
-    single = hooks.create(farm, account_id="acc_other", url=URL)
-    hooks.test(farm, None, single.id)
-    found = [hook for hook, _ in hooks.due(farm, {}, hooks.SHARE + 1)]
+    single = webhook_queue.create(farm, account_id="acc_other", url=URL)
+    webhook_queue.test(farm, None, single.id)
+    found = [hook for hook, _ in webhook_queue.due(farm, {}, webhook_queue.SHARE + 1)]
     assert single in found
-    assert len(found) == hooks.SHARE + 1
+    assert len(found) == webhook_queue.SHARE + 1
     owner = account_id(farm)
-    busy = {hook.id: owner for hook in crowd[: hooks.SHARE - 1]}
-    assert len(hooks.due(farm, busy, 9)) == 2, "one more of the crowd's, and the single one"
+    busy = {hook.id: owner for hook in crowd[: webhook_queue.SHARE - 1]}
+    assert len(webhook_queue.due(farm, busy, 9)) == 2, "one more of the crowd's, and the single one"
     busy |= {crowd[-1].id: owner}
-    assert [hook for hook, _ in hooks.due(farm, busy, 9)] == [single]
+    assert [hook for hook, _ in webhook_queue.due(farm, busy, 9)] == [single]

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from orchestrator.errors import IdempotencyMismatch
-from orchestrator.farm import Farm, Idempotency, accounts, hooks, jobs, keys, sessions
+from orchestrator.farm import Farm, Idempotency, jobs, webhook_queue
+from orchestrator.farm.accounts import accounts, keys, sessions
 from orchestrator.states import KeyKind
 from tests.factories import account_id, brief
 
@@ -35,7 +36,7 @@ def verbs(farm: Farm) -> dict[str, Callable[[Idempotency], str]]:
             accounts.create(farm, name="a", plan="free", by=owner, idempotency=promise).account.id
         ),
         "webhook": lambda promise: (
-            hooks.create(farm, account_id=owner, url=url, idempotency=promise).id
+            webhook_queue.create(farm, account_id=owner, url=url, idempotency=promise).id
         ),
     }
 

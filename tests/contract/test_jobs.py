@@ -3,7 +3,10 @@
 import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict, IdempotencyMismatch, NotFound
-from orchestrator.farm import Farm, Idempotency, check, deleting, jobs, receipts, sessions
+from orchestrator.farm import Farm, Idempotency, check, jobs
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.books import receipts
+from orchestrator.farm.jobs import deleting
 from orchestrator.states import JobState, Outcome, PauseReason, UnitKind, UnitState
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 

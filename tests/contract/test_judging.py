@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.farm import Farm, check, fleet
-from orchestrator.farm import work as verbs
+from orchestrator.farm import Farm, check
+from orchestrator.farm.leases import fleet
+from orchestrator.farm.leases import worker_calls as verbs
 from orchestrator.model import Worker
 from orchestrator.states import Cause, Outcome, WorkerState
 from orchestrator.wire import Order, ReleaseRequest

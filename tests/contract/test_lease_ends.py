@@ -1,6 +1,8 @@
 """How old a lease can get, and what its end without a result costs the farm."""
 
-from orchestrator.farm import Farm, check, receipts, reconcile, work
+from orchestrator.farm import Farm, check
+from orchestrator.farm.books import receipts
+from orchestrator.farm.leases import reconcile, worker_calls
 from orchestrator.states import Cause, Outcome
 from tests.contract.test_leases import claimed
 from tests.factories import Clock, Hand, submit
@@ -11,7 +13,7 @@ def test_a_lease_has_an_oldest_age(farm: Farm, clock: Clock) -> None:
     submit(farm)
     hand = Hand(farm, clock)
     order = claimed(hand)
-    oldest_ms = order.gpu_ms_limit + work.AROUND_MS
+    oldest_ms = order.gpu_ms_limit + worker_calls.AROUND_MS
     verdicts = []
     while not reconcile.reconcile(farm):
         clock.advance(10)

@@ -3,7 +3,10 @@
 import pytest
 
 from orchestrator.errors import StaleLease
-from orchestrator.farm import Farm, check, fleet, jobs, keys, receipts, reconcile, sessions, work
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import keys, sessions
+from orchestrator.farm.books import receipts
+from orchestrator.farm.leases import fleet, reconcile, worker_calls
 from orchestrator.model import Entry, Worker
 from orchestrator.states import Cause, EntryKind, JobState, KeyKind, Outcome, UnitKind, WorkerState
 from orchestrator.wire import Order
@@ -57,7 +60,7 @@ def test_a_zombie_is_refused_and_costs_nothing(farm: Farm, clock: Clock) -> None
     with pytest.raises(StaleLease):
         zombie.complete(order, Outcome.DONE)
     with pytest.raises(StaleLease):
-        work.upload_key(farm, zombie.id, order.lease_id, order.fence, "segment.mp4")
+        worker_calls.upload_key(farm, zombie.id, order.lease_id, order.fence, "segment.mp4")
     assert zombie.beat(order, 10) == "gone"
     assert jobs.get(farm, None, job.id).spent_gpu_ms == 0
 
@@ -235,7 +238,7 @@ def test_a_worker_that_says_hello_again_gives_its_lease_back(farm: Farm, clock: 
     hand = Hand(farm, clock)
     first = claimed(hand)
     key, _ = keys.create(farm, account_id=None, kind=KeyKind.WORKER, name="own", worker_id=hand.id)
-    work.hello(farm, key, hand.hello())
+    worker_calls.hello(farm, key, hand.hello())
     second = claimed(hand)
     assert (second.unit_id, second.fence) == (first.unit_id, first.fence + 1)
 
@@ -299,11 +302,11 @@ def test_a_worker_reads_only_what_its_lease_names(farm: Farm, clock: Clock) -> N
             break
         hand.done(order)
     segment = order.work.segments[0].key  # type: ignore[union-attr]
-    work.may_read(farm, hand.id, segment)
+    worker_calls.may_read(farm, hand.id, segment)
     stranger = Hand(farm, clock, "stranger")
     for worker_id, key in ((stranger.id, segment), (hand.id, "units/unt_x/1/segment.mp4")):
         with pytest.raises(NotFound):
-            work.may_read(farm, worker_id, key)
+            worker_calls.may_read(farm, worker_id, key)
 
 
 def test_idle_devices_are_rung_once_and_again_later(farm: Farm, clock: Clock) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.farm import Farm, check, receipts
+from orchestrator.farm import Farm, check
+from orchestrator.farm.books import receipts
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import MOST_MS, Order
 from tests.factories import Clock, Hand, submit

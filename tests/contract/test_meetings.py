@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.farm import Farm, accounts, check, economics, jobs, reconcile, sessions, waiting
-from orchestrator.farm import keys as farm_keys
-from orchestrator.farm import work as farm_work
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.accounts import keys as farm_keys
+from orchestrator.farm.books import economics
+from orchestrator.farm.jobs import waiting
+from orchestrator.farm.leases import reconcile
+from orchestrator.farm.leases import worker_calls as farm_work
 from orchestrator.model import Alert, Job
+from orchestrator.money.plans import Tiers, shipped
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -17,7 +22,6 @@ from orchestrator.states import (
     Outcome,
     PauseReason,
 )
-from orchestrator.tiers import Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 
@@ -50,7 +54,7 @@ def braked(farm: Farm, clock: Clock) -> tuple[Farm, Job, Hand]:
     """Return a job that an alert of the plan `tight` has paused."""
     alerts = (Alert(percent=20, action=AlertAction.PAUSE_ALL),)
     tight = replace(shipped().named("studio"), name="tight", alerts=alerts)
-    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
     mine = account_id(farm)
     accounts.set_plan(farm, mine, "tight")
     while reconcile.turn_plans(farm):
@@ -70,9 +74,9 @@ def test_other_alerts_in_the_file_let_braked_jobs_go_on(farm: Farm, clock: Clock
     """A plan that no longer stops all jobs lifts the brake by itself, as other caps do."""
     farm, job, _ = braked(farm, clock)
     milder = replace(
-        farm.tiers.named("tight"), alerts=(Alert(percent=20, action=AlertAction.NOTIFY),)
+        farm.plans.named("tight"), alerts=(Alert(percent=20, action=AlertAction.NOTIFY),)
     )
-    farm = replace(farm, tiers=Tiers({**farm.tiers.tiers, "tight": milder}))
+    farm = replace(farm, plans=Tiers({**farm.plans.tiers, "tight": milder}))
     while reconcile.turn_plans(farm):
         pass
     assert jobs.get(farm, None, job.id).state is JobState.QUEUED
@@ -107,7 +111,7 @@ def test_a_video_that_is_paid_for_is_made_in_any_month(farm: Farm, clock: Clock)
     mine = account_id(farm)
     quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote
     tight = replace(shipped().named("studio"), name="tight", month_gpu_ms=2 * quote.p90_gpu_ms)
-    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
     accounts.set_plan(farm, mine, "tight")
     sessions.create(farm, account_id=mine, name="s", budget_gpu_ms=4 * quote.p90_gpu_ms)
     job, hand = submit(farm, asked, session="s"), Hand(farm, clock)
@@ -132,7 +136,7 @@ def test_a_job_at_its_own_cap_ends_as_it_wished_once_a_brake_is_off(
     """A brake had paused it before it found its max_gpu_seconds used up: it waits no more."""
     alerts = (Alert(percent=5, action=AlertAction.PAUSE_ALL),)
     tight = replace(shipped().named("studio"), name="tight", alerts=alerts)
-    farm = replace(farm, tiers=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
     mine = account_id(farm)
     accounts.set_plan(farm, mine, "tight")
     asked = brief(seconds=8.0, on_exhausted=wish)

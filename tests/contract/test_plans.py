@@ -5,10 +5,14 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, accounts, check, jobs, reconcile, sessions, waiting
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.jobs import waiting
+from orchestrator.farm.kernel.owned import named_session
+from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Month, Session
+from orchestrator.money.plans import Tier, Tiers, shipped
 from orchestrator.states import Cause, EntryKind, JobState, Outcome
-from orchestrator.tiers import Tier, Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 
@@ -16,12 +20,12 @@ def with_plan(farm: Farm, **changes: object) -> Farm:
     """Return the farm as it starts again with a file of plans that has one more, `own`."""
     studio = shipped().named("studio")
     own: Tier = replace(studio, name="own", **changes)  # type: ignore[arg-type]
-    return replace(farm, tiers=Tiers({**shipped().tiers, "own": own}))
+    return replace(farm, plans=Tiers({**shipped().tiers, "own": own}))
 
 
 def without_plan(farm: Farm) -> Farm:
     """Return the farm as it starts again with a file that has no plan `own`."""
-    return replace(farm, tiers=shipped())
+    return replace(farm, plans=shipped())
 
 
 def on_plan(farm: Farm, **changes: object) -> Farm:
@@ -155,7 +159,7 @@ def test_accounts_whose_plan_is_gone_stand_in_nobodys_way(farm: Farm, clock: Clo
         jobs.submit(farm, account_id=guest.id, session_id=None, brief=brief())
     mine = submit(farm)
     with farm.store.write() as tx:
-        last = sessions.find_in(tx, account_id(farm), None, lock=True)
+        last = named_session(tx, account_id(farm), None, lock=True)
         tx.save(last, replace(last, pass_us=10**9))
     farm = without_plan(farm)
     assert reconcile.turn_plans(farm)

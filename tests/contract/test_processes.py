@@ -6,7 +6,8 @@ import multiprocessing
 import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import check, jobs, sessions
+from orchestrator.farm import check, jobs
+from orchestrator.farm.accounts import sessions
 from orchestrator.states import Outcome
 from orchestrator.store import Store, open_store
 from tests.factories import Clock, Hand, account_id, make_farm, submit

@@ -7,11 +7,14 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, accounts, calibration, fleet, jobs, keys, sessions, work
-from orchestrator.farm.quoting import Alternative
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, keys, sessions
+from orchestrator.farm.books import calibration
+from orchestrator.farm.jobs.quoting import Alternative
+from orchestrator.farm.leases import fleet, worker_calls
 from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
+from orchestrator.money.plans import Tiers
 from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
-from orchestrator.tiers import Tiers
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DEAR = 10
@@ -153,9 +156,9 @@ def test_what_saves_next_to_nothing_is_not_offered(farm: Farm) -> None:
 def test_variants_keep_to_the_plan(farm: Farm) -> None:
     """A cheaper model that the account's plan lacks is not offered, nor taken to fit."""
     with_a_dear_model(farm)
-    studio = farm.tiers.named("studio")
-    narrow = Tiers({**farm.tiers.tiers, "studio": replace(studio, models=("grand",))})
-    farm = replace(farm, tiers=narrow)
+    studio = farm.plans.named("studio")
+    narrow = Tiers({**farm.plans.tiers, "studio": replace(studio, models=("grand",))})
+    farm = replace(farm, plans=narrow)
     asked = brief(model="grand", seconds=8.0, steps=4)
     with pytest.raises(PlanLimit):
         submit(farm, brief(model="fake"))
@@ -166,8 +169,8 @@ def test_variants_keep_to_the_plan(farm: Farm) -> None:
 
 def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
     """Where the plan allows fewer steps than were asked for, `fit` takes as many as it allows."""
-    studio = farm.tiers.named("studio")
-    farm = replace(farm, tiers=Tiers({**farm.tiers.tiers, "studio": replace(studio, steps=3)}))
+    studio = farm.plans.named("studio")
+    farm = replace(farm, plans=Tiers({**farm.plans.tiers, "studio": replace(studio, steps=3)}))
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
     ).job
@@ -176,8 +179,8 @@ def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
 
 def with_plan(farm: Farm, **changes: Any) -> Farm:
     """Return the farm with other limits in the account's plan."""
-    studio = farm.tiers.named("studio")
-    return replace(farm, tiers=Tiers({**farm.tiers.tiers, "studio": replace(studio, **changes)}))
+    studio = farm.plans.named("studio")
+    return replace(farm, plans=Tiers({**farm.plans.tiers, "studio": replace(studio, **changes)}))
 
 
 def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
@@ -326,7 +329,7 @@ def test_quotes_are_for_devices_that_are_there(farm: Farm, clock: Clock) -> None
     assert "on cpu" in nobody.quote.basis
     join, _ = keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="join")
     hello = Hand(farm, clock).hello().model_copy(update={"name": "t4", "device_class": "nvidia-t4"})
-    t4 = work.hello(farm, join, hello).worker_id
+    t4 = worker_calls.hello(farm, join, hello).worker_id
     fleet.drain(farm, jobs_hand(farm))
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
     assert "on nvidia-t4" in told.quote.basis

@@ -2,8 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.farm import Farm, Repeat, deleting, jobs
-from orchestrator.farm.repeats import KEEP_MS
+from orchestrator.farm import Farm, Repeat, jobs
+from orchestrator.farm.jobs import deleting
+from orchestrator.farm.kernel.repeats import KEEP_MS
 from orchestrator.model import Attempt
 from tests.factories import Clock, account_id, brief
 

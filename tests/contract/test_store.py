@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator import store as store_package
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, fleet, keys, opening, sessions
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys, opening, sessions
+from orchestrator.farm.leases import fleet
 from orchestrator.model import Session
 from orchestrator.states import KeyKind
 from orchestrator.store import Store, migrate, open_store

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
-from orchestrator.farm import Farm, Idempotency, accounts, check, fleet, jobs, reconcile, sessions
+from orchestrator.farm import Farm, Idempotency, check, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Alert, Brief, Job
+from orchestrator.money.plans import Tiers, shipped
 from orchestrator.states import AlertAction, JobState, OnExhausted
-from orchestrator.tiers import Tiers, shipped
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
 from tests.property.memory import Memory
@@ -59,7 +61,7 @@ class Simulation(Workforce):
         farm = make_farm(
             self.store, self.clock, make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}"
         )
-        self.farm: Farm = replace(farm, tiers=self.tiers())
+        self.farm: Farm = replace(farm, plans=self.tiers())
         self.rogues = [
             Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]), silent=n == 1)
             for n in range(workers)

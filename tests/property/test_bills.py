@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.farm import audit, calibration, economics, receipts, sessions
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.books import calibration, economics, receipts, verification
 from orchestrator.model import Lease
 from tests.property.simulation import Simulation, all_jobs
 
@@ -26,7 +27,7 @@ def test_every_bill_is_computed_anew(history: Simulation) -> None:
     farm = history.farm
     spent: Counter[str] = Counter()
     for job in all_jobs(history.farm):
-        told = audit.verify(farm, None, job.id)
+        told = verification.verify(farm, None, job.id)
         assert told["ok"], told["fault"]
         shown = receipts.receipt(farm, None, job.id)
         assert shown["gpu_ms"] == told["checked"]["gpu_ms"]

@@ -12,11 +12,19 @@ from typing import Any, Final
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from orchestrator import chain, ledger, monthly
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import charges, checkpoints, exhaustion, judging, reconcile, results, work
-from orchestrator.farm.case import Case
+from orchestrator.farm.jobs import exhaustion
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.leases import (
+    charges,
+    checkpoints,
+    judging,
+    reconcile,
+    results,
+    worker_calls,
+)
 from orchestrator.model import Lease, Month
+from orchestrator.money import hash_chain, ledger, monthly
 from orchestrator.states import EntryKind, LeaseState, Outcome, UnitState
 from orchestrator.store import transaction
 from orchestrator.wire import CompleteRequest
@@ -98,23 +106,23 @@ def a_settlement_writes_no_entry(patch: Patch) -> None:
 
 def an_entry_does_not_follow_the_one_before(patch: Patch) -> None:
     """The chain of a session begins anew with every entry."""
-    real = chain.chained
+    real = hash_chain.chained
 
     def rootless(session: Any, entry: Any) -> Any:
         return real(replace(session, head_sha256=""), entry)
 
-    patch.setattr(chain, "chained", rootless)
+    patch.setattr(hash_chain, "chained", rootless)
 
 
 def an_entry_is_changed_after_its_digest(patch: Patch) -> None:
     """What is written is not what was digested."""
-    real = chain.chained
+    real = hash_chain.chained
 
     def altered(session: Any, entry: Any) -> Any:
         session, entry = real(session, entry)
         return session, replace(entry, note="nothing to see")
 
-    patch.setattr(chain, "chained", altered)
+    patch.setattr(hash_chain, "chained", altered)
 
 
 def an_entry_says_more_than_was_moved(patch: Patch) -> None:
@@ -125,7 +133,9 @@ def an_entry_says_more_than_was_moved(patch: Patch) -> None:
         moved = real(*args, **facts)
         if moved.entry is None:
             return moved
-        session, entry = chain.chained(args[0], replace(moved.entry, gpu_ms=moved.entry.gpu_ms + 1))
+        session, entry = hash_chain.chained(
+            args[0], replace(moved.entry, gpu_ms=moved.entry.gpu_ms + 1)
+        )
         end = {"entries": session.entries, "head_sha256": session.head_sha256}
         return replace(moved, session=replace(moved.session, **end), entry=entry)
 
@@ -168,13 +178,13 @@ def a_lost_worker_is_paid(patch: Patch) -> None:
         real(farm, tx, lease, now_ms, lapsed=lapsed)
 
     patch.setattr(reconcile, "give_back", paid)
-    patch.setattr(work, "give_back", paid)
+    patch.setattr(worker_calls, "give_back", paid)
 
 
 def nobody_looks_for_lapsed_leases(patch: Patch) -> None:
     """A unit of a lost worker stays lost."""
     patch.setattr(reconcile, "reconcile", lambda farm: 0)
-    patch.setattr(work, "give_back", lambda *a, **k: None)
+    patch.setattr(worker_calls, "give_back", lambda *a, **k: None)
 
 
 def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:

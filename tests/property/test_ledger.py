@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator import chain, ledger, monthly
 from orchestrator.errors import BudgetExceeded
-from orchestrator.ledger import Movement
 from orchestrator.model import Entry, Job, Month, Session
+from orchestrator.money import hash_chain, ledger, monthly
+from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind, JobState
 
 CHANGES: tuple[dict[str, object], ...] = (
@@ -242,7 +242,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def entries_are_a_chain(self) -> None:
         """I6: every entry follows the one before, and the session knows the last."""
-        assert chain.chain_fault(self.session, self.entries[::-1]) is None
+        assert hash_chain.chain_fault(self.session, self.entries[::-1]) is None
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data(), change=st.sampled_from(CHANGES))
@@ -254,11 +254,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if changed == victim:
             return
         forged = [*self.entries[:at], changed, *self.entries[at + 1 :]]
-        found = chain.chain_fault(self.session, forged)
+        found = hash_chain.chain_fault(self.session, forged)
         assert found
         assert found.entry is None or found.entry.number >= min(victim.number, changed.number)
-        assert chain.chain_fault(self.session, self.entries[:at] + self.entries[at + 1 :])
-        assert chain.chain_fault(self.session, [*self.entries, victim])
+        assert hash_chain.chain_fault(self.session, self.entries[:at] + self.entries[at + 1 :])
+        assert hash_chain.chain_fault(self.session, [*self.entries, victim])
 
     @invariant()
     def entries_are_the_balances(self) -> None:

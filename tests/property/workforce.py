@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import StaleLease
-from orchestrator.farm import Farm, keys, work
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys
+from orchestrator.farm.leases import worker_calls
 from orchestrator.model import Lease, Worker
 from orchestrator.states import Cause, KeyKind, LeaseState, Outcome
 from orchestrator.wire import Order, RenderWork
@@ -221,7 +223,7 @@ class Workforce:
         key, _ = keys.create(
             self.farm, account_id=None, kind=KeyKind.WORKER, name="own", worker_id=rogue.hand.id
         )
-        work.hello(self.farm, key, rogue.hand.hello())
+        worker_calls.hello(self.farm, key, rogue.hand.hello())
 
     def zombie(self) -> None:
         """A worker finishes something it had long ago."""

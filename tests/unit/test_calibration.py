@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator import pricing, rates
 from orchestrator.catalog import FAKE, CostPrior
 from orchestrator.model import FrameBatch, JobSample, Plan, Sample, Size
+from orchestrator.money import pricing, rates
 from orchestrator.states import UnitKind
 
 RATES = rates.shipped().cards[0]

@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from orchestrator.destination import Rules, allowed, is_public, networks, parse
 from orchestrator.errors import BadRequest
+from orchestrator.webhooks.addresses import Rules, allowed, is_public, networks, parse
 
 RULES = Rules()
 

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from orchestrator import planner, pricing, prompt, variants
 from orchestrator.model import Brief, Origin, Plan
-from orchestrator.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+from orchestrator.money import pricing
+from orchestrator.planning import planner, variants
+from orchestrator.planning.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
+from orchestrator.prompting import parser
 from tests.unit.test_planner import plan
 from tests.unit.words import LAYOUT
 
@@ -16,7 +18,7 @@ def after(source: Plan, text: str) -> Plan:
     )
     brief = Brief(prompt=text, seconds=2.0, origin=lead)
     assert brief_from_json(brief_json(brief)) == brief
-    screenplay = prompt.parse(text, vocabulary=LAYOUT.vocabulary, before=brief.before)
+    screenplay = parser.parse(text, vocabulary=LAYOUT.vocabulary, before=brief.before)
     made = planner.plan(brief, screenplay, LAYOUT, seed=99)
     assert plan_from_json(plan_json(made)) == made
     return made

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.places import InLine, Line, Party, Place, about
+from orchestrator.scheduling.positions import InLine, Line, Party, Place, about
 
 
 def party(name: str, pass_us: int, *work_ms: int, weight: int = 1, floor: float = 0.0) -> Party:

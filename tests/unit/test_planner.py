@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, prompt, variants
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
-from orchestrator.motion import PATHS, layout
+from orchestrator.planning import planner, variants
+from orchestrator.planning.motion import PATHS, layout
+from orchestrator.prompting import parser
 from orchestrator.states import OnExhausted
 from tests.unit.words import LAYOUT, VOCABULARY
 
@@ -25,7 +26,7 @@ def plan(text: str = "a dog", card: ModelCard = FAKE, *, seed: int = 7, **asked:
 
 def parse(text: str, card: ModelCard) -> Screenplay:
     """Return the screenplay that the card's model understands."""
-    return prompt.parse(text, vocabulary=card.vocabulary)
+    return parser.parse(text, vocabulary=card.vocabulary)
 
 
 def test_defaults_come_from_the_card() -> None:
@@ -170,7 +171,7 @@ def test_any_range_of_frames_is_the_slice_of_the_whole(
     """Frames do not depend on how they are asked for."""
     card = LAYOUT if layout else FAKE
     texts = tuple(SceneText(prompt=text, seconds=seconds) for text, seconds in scenes)
-    screenplay = prompt.parse("", vocabulary=card.vocabulary, scenes=texts)
+    screenplay = parser.parse("", vocabulary=card.vocabulary, scenes=texts)
     made = planner.plan(Brief(prompt="", scenes=texts), screenplay, card, seed=1)
     whole = planner.frames(made, 0, made.frames_total, card)
     first = data.draw(st.integers(0, made.frames_total))
@@ -276,7 +277,7 @@ def test_plans_survive_json(scenes: list[tuple[str, float | None]], seed: int) -
     """What was written comes back equal, and writes the same again."""
     texts = tuple(SceneText(prompt=text, seconds=seconds) for text, seconds in scenes)
     brief = Brief(prompt="title", scenes=texts, size=Size(width=64, height=64), seed=seed)
-    screenplay = prompt.parse("title", vocabulary=VOCABULARY, scenes=texts)
+    screenplay = parser.parse("title", vocabulary=VOCABULARY, scenes=texts)
     made = planner.plan(brief, screenplay, LAYOUT, seed=seed)
     sent = json.loads(json.dumps(planner.plan_json(made)))
     assert planner.plan_from_json(sent) == made

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import planner, pricing, prompt, rates
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.model import Brief, JobSample, Plan, Sample
+from orchestrator.money import pricing, rates
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.states import UnitKind
 
 PRIOR = CostPrior(ms_per_frame_step_megapixel=1000.0, decode_ms_per_frame=2.0, startup_ms=9000)
@@ -19,7 +21,7 @@ CARD: ModelCard = replace(FAKE, id="priced", priors={"cpu": PRIOR})
 def plan(**asked: object) -> Plan:
     """Return a plan of the card's model."""
     brief = Brief(prompt="a dog", **asked)  # type: ignore[arg-type]
-    screenplay = prompt.parse("a dog", vocabulary=CARD.vocabulary)
+    screenplay = parser.parse("a dog", vocabulary=CARD.vocabulary)
     return planner.plan(brief, screenplay, CARD, seed=1)
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import prompt
 from orchestrator.errors import BadRequest
 from orchestrator.model import Cast, SceneText, Screenplay, Size, Vocabulary
+from orchestrator.prompting import parser
 from tests.unit.words import VOCABULARY
 
 NOTHING = Vocabulary()
@@ -16,7 +16,7 @@ NOTHING = Vocabulary()
 
 def parse(text: str, vocabulary: Vocabulary = NOTHING) -> Screenplay:
     """Return the screenplay of a text."""
-    return prompt.parse(text, vocabulary=vocabulary)
+    return parser.parse(text, vocabulary=vocabulary)
 
 
 def shots(text: str) -> list[tuple[str, float | None]]:
@@ -178,7 +178,7 @@ def test_without_a_vocabulary_nothing_is_said_about_one() -> None:
 
 def test_a_storyboard_makes_the_shots() -> None:
     """Scenes of a storyboard are shots as they stand; the prompt is their style."""
-    screenplay = prompt.parse(
+    screenplay = parser.parse(
         "watercolour, 24 fps",
         vocabulary=NOTHING,
         scenes=(

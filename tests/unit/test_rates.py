@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import rates
 from orchestrator.errors import BadRequest
+from orchestrator.money import rates
 
 CARD = """
 [[cards]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.sheet import FORMULA, sheet
+from orchestrator.csv_export import FORMULA, sheet
 
 cells = st.none() | st.integers() | st.text(st.characters(exclude_characters="\x00\r"))
 

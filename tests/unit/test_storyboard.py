@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import storyboard
 from orchestrator.errors import BadRequest
 from orchestrator.model import SceneText
+from orchestrator.prompting import storyboard
 
 SCENES = (
     SceneText(prompt="a dog, running 🚀", seconds=2.5, negative_prompt="text"),

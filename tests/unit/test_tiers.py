@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import tiers
 from orchestrator.errors import BadRequest
+from orchestrator.money import plans
 
 
 def test_the_shipped_plans_are_four() -> None:
     """free, creator, studio and unlimited, each with the alerts of the documentation."""
-    plans = tiers.shipped().tiers
-    assert list(plans) == ["free", "creator", "studio", "unlimited"]
-    for plan in plans.values():
+    shipped = plans.shipped().tiers
+    assert list(shipped) == ["free", "creator", "studio", "unlimited"]
+    for plan in shipped.values():
         assert [alert.percent for alert in plan.alerts] == [50, 75, 90, 95, 100]
         *before, last = (alert.action.value for alert in plan.alerts)
         assert set(before) == {"notify"}
         assert last == ("pause_new" if plan.name == "free" else "notify")
-    assert plans["unlimited"].month_gpu_ms is None
-    assert plans["free"].mark == {"text": "Framefarm", "plan": "free"}
-    assert plans["creator"].mark is None
-    prices = {name: plan.price_month_microusd for name, plan in plans.items()}
+    assert shipped["unlimited"].month_gpu_ms is None
+    assert shipped["free"].mark == {"text": "Framefarm", "plan": "free"}
+    assert shipped["creator"].mark is None
+    prices = {name: plan.price_month_microusd for name, plan in shipped.items()}
     assert prices == {"free": 0, "creator": 15_000_000, "studio": None, "unlimited": 95_000_000}
 
 
@@ -45,6 +45,6 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, fault: 
     file = tmp_path / "plans.toml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(BadRequest, match=fault) as refused:
-        tiers.load(file)
+        plans.load(file)
     assert str(file) in refused.value.message
     assert "FARM_PLANS" in refused.value.next

@@ -13,7 +13,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, Idempotency, accounts, jobs, keys, opening
+from orchestrator.farm import Farm, Idempotency, jobs
+from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.model import Account
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind

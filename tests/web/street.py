@@ -8,7 +8,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import inspect, text
 
-from orchestrator.farm import Farm, accounts, keys, opening
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.store import open_store

@@ -2,7 +2,8 @@
 
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, submit
 from tests.web.conftest import Caller

@@ -7,7 +7,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys
 from orchestrator.states import KeyKind
 from orchestrator.wire import HelloRequest
 from tests.factories import Clock, Hand, account_id, submit

@@ -9,7 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from orchestrator.cli.render import rerun_body
-from orchestrator.farm import Farm, jobs, sessions
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import sessions
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web.conftest import Caller

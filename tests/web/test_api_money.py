@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, sessions
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import sessions
 from orchestrator.states import Cause, KeyKind, Outcome
 from tests.factories import Clock, Hand, account_id, submit
 from tests.web.conftest import Caller

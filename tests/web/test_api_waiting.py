@@ -2,7 +2,8 @@
 
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, fleet
+from orchestrator.farm import Farm
+from orchestrator.farm.leases import fleet
 from tests.factories import Clock, Hand, submit
 
 

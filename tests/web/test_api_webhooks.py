@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, hooks
+from orchestrator.farm import Farm, webhook_queue
 from orchestrator.states import KeyKind
 from tests.factories import submit
 from tests.web.conftest import Caller
@@ -62,7 +62,7 @@ def test_the_log_shows_what_was_sent_and_sends_it_again(api: FlaskClient, house:
     submit(house)
     path = f"{WEBHOOKS}/{hook['id']}/deliveries"
     (sent,) = api.get(path).get_json()["data"]
-    hooks.tried(house, sent["id"], status=200, error="", milliseconds=3)
+    webhook_queue.tried(house, sent["id"], status=200, error="", milliseconds=3)
     (sent,) = api.get(path).get_json()["data"]
     assert (sent["state"], sent["tries"][0]["status"]) == ("delivered", 200)
     again = api.post(f"{path}/{sent['id']}/replay")
@@ -111,7 +111,7 @@ def test_a_job_may_bring_its_webhook(api: FlaskClient, house: Farm) -> None:
     assert "webhook_secret" not in again
     assert job["webhook_id"] == again["webhook_id"]
     assert "webhook_secret" not in api.get(f"/api/v1/jobs/{job['id']}").get_json()
-    assert [m.kind for m in hooks.deliveries(house, None, job["webhook_id"]).items] == [
+    assert [m.kind for m in webhook_queue.deliveries(house, None, job["webhook_id"]).items] == [
         "job.queued",
         "job.queued",
     ]

@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from tests.factories import account_id, submit

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
-from orchestrator.farm import Farm, fleet
+from orchestrator.farm import Farm
+from orchestrator.farm.leases import fleet
 from orchestrator.states import WorkerState
 from tests.factories import Clock, Hand, submit
 from tests.web.test_cli_money import Run, run

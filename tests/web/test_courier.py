@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from orchestrator.courier import Courier
-from orchestrator.destination import Rules, networks
-from orchestrator.farm import Farm, hooks
+from orchestrator.farm import Farm, webhook_queue
 from orchestrator.model import Delivery, Hook
-from orchestrator.outbound import Door
 from orchestrator.states import DeliveryState
 from orchestrator.store import open_store
+from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.webhooks.safe_http import Door
+from orchestrator.webhooks.sender import Courier
 from orchestrator.wiring import now_ms
 from tests.factories import account_id, make_farm, submit
 from tests.receiver import Received, Receiver, receiving
@@ -52,7 +52,7 @@ def courier(real: Farm) -> Courier:
 def hook_of(farm: Farm, url: str, *kinds: str) -> Hook:
     """Register an endpoint."""
     asked = kinds or ("job.queued",)
-    return hooks.create(farm, account_id=account_id(farm), url=url, kinds=asked)
+    return webhook_queue.create(farm, account_id=account_id(farm), url=url, kinds=asked)
 
 
 def look(courier: Courier) -> None:
@@ -63,7 +63,7 @@ def look(courier: Courier) -> None:
 
 def only(farm: Farm, hook: Hook) -> Delivery:
     """Return the one message of an endpoint."""
-    (message,) = hooks.deliveries(farm, None, hook.id).items
+    (message,) = webhook_queue.deliveries(farm, None, hook.id).items
     return message
 
 
@@ -72,7 +72,7 @@ def test_a_message_verifies_with_the_old_and_the_new_secret(
 ) -> None:
     """Standard Webhooks' own library verifies what arrives, also during a rotation."""
     old = hook_of(real, receiver.url)
-    new = hooks.rotate(real, None, old.id)
+    new = webhook_queue.rotate(real, None, old.id)
     job = submit(real)
     look(courier)
     (got,) = receiver.got
@@ -123,13 +123,13 @@ def test_a_slow_receiver_does_not_hold_the_others(
         submit(real)
         senders = courier.look()
         _until(lambda: len(receiver.got) == 1)
-        _until(lambda: hooks.due(real, {stuck.id: stuck.account_id}, 9) != [])
+        _until(lambda: webhook_queue.due(real, {stuck.id: stuck.account_id}, 9) != [])
         _until(lambda: courier.look() != [])
         _until(lambda: len(receiver.got) == 2)
         let_go.set()
         for sender in senders:
             sender.join(20)
-    assert len(hooks.deliveries(real, None, quick.id).items) == 2
+    assert len(webhook_queue.deliveries(real, None, quick.id).items) == 2
     assert len(slow.got) == 1
 
 

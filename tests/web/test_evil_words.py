@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from orchestrator.farm import people
+from orchestrator.farm.accounts import people
 from tests.web.doors import Door, doors, nothing
 from tests.web.evil_words import REFUSED, Word, words
 from tests.web.street import Street, built

@@ -65,7 +65,7 @@ def finished(api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: by
     for view in jobs.units(house, None, job["id"]):
         if view.unit.kind is UnitKind.RENDER:
             assert view.lease
-            key = jobs.artifact_key(view.lease, MASTER)
+            key = view.lease.key(MASTER)
             digest = sha256(master).hexdigest()
             app.extensions["artifacts"].put(key, [master], sha256=digest, max_bytes=10**6)
     return str(job["id"])

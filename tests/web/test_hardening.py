@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest
-from orchestrator.farm import Farm, keys
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys
 from orchestrator.settings import Settings
 from orchestrator.wire import STRIP
 from web.app import create_app, secret_key

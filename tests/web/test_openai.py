@@ -10,7 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, jobs, sessions
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import sessions
 from orchestrator.states import JobState, Outcome, PauseReason
 from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web import evil

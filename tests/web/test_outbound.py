@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.destination import Rules, networks
-from orchestrator.outbound import Door, Refused, Unreachable
+from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.webhooks.safe_http import Door, Refused, Unreachable
 from tests.receiver import Received, Receiver, receiving
 
 CERTIFICATE = Path(__file__).with_name("hooks.test.pem")

@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from orchestrator.farm import Farm, jobs, keys, opening, sessions
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys, opening, sessions
 from orchestrator.settings import Settings
 from orchestrator.states import Cause, JobState, KeyKind, Outcome
 from orchestrator.store import open_store

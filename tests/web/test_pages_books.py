@@ -8,7 +8,9 @@ from html import unescape
 import pytest
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, accounts, economics, jobs, keys, people
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, keys, people
+from orchestrator.farm.books import economics
 from orchestrator.states import Cause, KeyKind, Outcome
 from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit

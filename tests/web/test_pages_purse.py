@@ -8,14 +8,15 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from orchestrator.farm import Farm, accounts, jobs, sessions
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.model import Month, Session
 from orchestrator.states import JobState
 from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 from tests.web.conftest import signed_in
 from tests.web.test_pages import send
-from web.pages.purse import Purse
+from web.pages.spending import Purse
 
 FORM = {"prompt": "a rocket rises", "seconds": "2"}
 

@@ -6,8 +6,9 @@ from html import unescape
 import pytest
 from flask.testing import FlaskClient
 
-from orchestrator import pricing
-from orchestrator.farm import Farm, accounts, jobs, sessions
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.money import pricing
 from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 from tests.web.conftest import signed_in

@@ -113,7 +113,7 @@ def test_a_cancelled_job_gives_the_rest_back(farm: Farm) -> None:
 def test_the_bar_never_overflows(farm: Farm) -> None:
     """Spent, held and asked fill at most the whole, and a trace of each can be seen."""
     job = submit(farm)
-    from orchestrator.farm import sessions
+    from orchestrator.farm.accounts import sessions
 
     session = sessions.get(farm, None, job.session_id)
     bar = budget_bar(session, asked_gpu_ms=10**9)

@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from orchestrator.errors import BadRequest, Conflict, Unauthorized
-from orchestrator.farm import Farm, keys, opening, people
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import keys, opening, people
 from orchestrator.states import KeyKind
 from tests.factories import Clock, account_id
 from tests.web.conftest import Caller

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 
 from orchestrator import catalog
 from orchestrator.errors import BadRequest
-from orchestrator.farm import Farm, jobs, keys, opening
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys, opening
 from orchestrator.states import KeyKind
 from orchestrator.wire import SEGMENT
 from tests.factories import Clock, Hand, account_id, submit

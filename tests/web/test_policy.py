@@ -13,7 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from orchestrator.errors import FarmError
-from orchestrator.farm import Farm, check, jobs, keys, policy
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import keys
+from orchestrator.farm.jobs import policy
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.store import open_store

@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from orchestrator.catalog import FAKE, Catalog
-from orchestrator.farm import Farm, sessions
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import sessions
 from orchestrator.store import open_store
 from tests.factories import Clock, account_id, make_farm
 

@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from orchestrator.errors import StaleLease
-from orchestrator.farm import Farm, check, jobs, keys, sessions
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import keys, sessions
 from orchestrator.model import Lease
 from orchestrator.states import JobState, KeyKind, LeaseState, UnitKind
 from orchestrator.wire import SEGMENT, Order, RenderWork

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.farm import Farm, jobs, keys, people
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys, people
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from

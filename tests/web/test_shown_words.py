@@ -12,10 +12,11 @@ from werkzeug.test import TestResponse
 
 from orchestrator.cli import output
 from orchestrator.cli.render import free_name
-from orchestrator.farm import Farm, jobs, keys
-from orchestrator.plain import normal, shown
+from orchestrator.csv_export import FORMULA, sheet
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys
+from orchestrator.safe_text import normal, shown
 from orchestrator.settings import Settings
-from orchestrator.sheet import FORMULA, sheet
 from orchestrator.states import KeyKind
 from tests import judges
 from tests.factories import Clock, Hand, account_id, make_farm

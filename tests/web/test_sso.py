@@ -14,7 +14,9 @@ from flask.testing import FlaskClient
 from pydantic import ValidationError
 from werkzeug.test import TestResponse
 
-from orchestrator.farm import Farm, accounts, deeds, people
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import accounts, people
+from orchestrator.farm.kernel import audit_log
 from orchestrator.settings import Settings
 from tests.factories import account_id
 from tests.web import provider
@@ -72,7 +74,7 @@ def test_somebody_who_was_invited_signs_in(build: Build, house: Farm) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/videos")
     assert is_in(browser)
     assert people.get(house, ada.id).subject
-    verbs = [deed.verb for deed in deeds.listing(house).items[:2]]
+    verbs = [deed.verb for deed in audit_log.listing(house).items[:2]]
     assert verbs == ["person.sign_in", "person.bind"]
 
 

@@ -6,7 +6,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from orchestrator.farm import Farm, deleting, fleet, jobs, keys
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys
+from orchestrator.farm.jobs import deleting
+from orchestrator.farm.leases import fleet
 from orchestrator.model import Job
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit

@@ -7,7 +7,8 @@ from flask import Flask
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest
-from orchestrator.farm import Farm, jobs, keys
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import keys
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.store import open_store

@@ -20,7 +20,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from werkzeug.test import TestResponse
 
-from orchestrator.farm import Farm, jobs, opening
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import opening
 from orchestrator.states import KeyKind
 from tests.factories import account_id, with_painter
 from tests.web import evil

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from flask.testing import FlaskClient
 
-from orchestrator.farm import Farm, accounts
+from orchestrator.farm import Farm
+from orchestrator.farm.accounts import accounts
+from orchestrator.money.plans import Tiers, shipped
 from orchestrator.store import open_store
-from orchestrator.tiers import Tiers, shipped
 from orchestrator.wire import RenderWork
 from tests.factories import Clock, Hand, account_id, make_farm
 
@@ -22,7 +23,7 @@ def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     """A farm whose plan free has the model of these tests, too."""
     store = open_store(sqlite_url)
     free = replace(shipped().named("free"), models=("*",))
-    yield replace(make_farm(store, clock), tiers=Tiers({**shipped().tiers, "free": free}))
+    yield replace(make_farm(store, clock), plans=Tiers({**shipped().tiers, "free": free}))
     store.close()
 
 

@@ -4,8 +4,8 @@ from hashlib import sha256
 from itertools import count
 from typing import Any
 
-from orchestrator import planner
 from orchestrator.model import Brief
+from orchestrator.planning import planner
 from orchestrator.states import UnitKind
 from orchestrator.wire import EncodeWork, FrameSpec, Order, PlanWork, RenderWork, SegmentRef
 

@@ -11,7 +11,8 @@ from werkzeug.serving import make_server
 
 from orchestrator import wire
 from orchestrator.catalog import FAKE, Catalog
-from orchestrator.farm import Farm, check, jobs, keys
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import keys
 from orchestrator.settings import Settings
 from orchestrator.states import JobState, KeyKind, PauseReason, UnitKind
 from orchestrator.store import open_store

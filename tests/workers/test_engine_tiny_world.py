@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator import catalog, planner, prompt
+from orchestrator import catalog
 from orchestrator.model import Brief
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.engines import Engine, Pixels, engine_for
 from workers.meter import Meter
@@ -38,7 +40,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def frames() -> tuple[FrameSpec, ...]:
     """24 frames of one shot, planned from a prompt."""
-    screenplay = prompt.parse(TEXT, vocabulary=CARD.vocabulary)
+    screenplay = parser.parse(TEXT, vocabulary=CARD.vocabulary)
     plan = planner.plan(Brief(prompt=TEXT, seconds=2.0, fps=12), screenplay, CARD, seed=11)
     return tuple(FrameSpec(**asdict(frame)) for frame in planner.frames(plan, 0, 24, CARD))
 

@@ -22,7 +22,7 @@ from tests.workers.test_ffmpeg import FPS, OUTPUT, film, segment, writer
 from workers import assembly, ffmpeg
 from workers.assembly import assemble
 from workers.ffmpeg import FFmpegError
-from workers.footage import NotTheVideo
+from workers.video_reading import NotTheVideo
 
 SECRET = "the secret beside the farm"
 

@@ -14,7 +14,7 @@ from orchestrator import programs
 from orchestrator.errors import Unavailable
 from orchestrator.model import Size
 from orchestrator.settings import settings
-from workers import ffmpeg, footage
+from workers import ffmpeg, video_reading
 from workers.assembly import assemble
 from workers.ffmpeg import FFmpegError, Frames, SegmentWriter
 
@@ -106,7 +106,7 @@ def test_segments_of_encoders_that_disagree_are_encoded_again(
     first = segment(tmp_path / "0", 6)
     monkeypatch.setitem(ffmpeg.X264, "profile:v", "baseline")
     second = segment(tmp_path / "1", 6, 6)
-    assert footage.head(first) != footage.head(second)
+    assert video_reading.head(first) != video_reading.head(second)
     video, *_ = assemble(
         [first, second], tmp_path / "out", size=OUTPUT, fps=FPS, frames_total=12, title=""
     )
@@ -123,7 +123,9 @@ def test_colours_come_back_as_they_were_painted(tmp_path: Path) -> None:
     reel = writer(tmp_path, 3)
     reel.write(frames)
     delivered = reel.finish()[0]
-    for picture, painted in zip(footage.pictures(delivered, FPS, [0, 1, 2]), frames, strict=True):
+    for picture, painted in zip(
+        video_reading.pictures(delivered, FPS, [0, 1, 2]), frames, strict=True
+    ):
         seen = np.asarray(picture)[48, 64].astype(int)
         assert np.abs(seen - painted[24, 32]).max() <= 2
 
@@ -168,7 +170,7 @@ def test_a_video_that_is_not_as_ordered_is_refused(
     """Missing frames, another size or another pace never leave the worker as a video."""
     part = segment(tmp_path / "0", 12)
     ordered = {"size": OUTPUT, "fps": FPS, "frames_total": 12, **facts}
-    with pytest.raises(footage.NotTheVideo, match=complaint):
+    with pytest.raises(video_reading.NotTheVideo, match=complaint):
         assemble([part], tmp_path / "out", title="", **ordered)  # type: ignore[arg-type]
 
 
@@ -176,7 +178,7 @@ def test_a_segment_that_is_no_video_is_refused(tmp_path: Path) -> None:
     """Rubbish under the name of a segment is named, not joined."""
     rubbish = tmp_path / "segment.mp4"
     rubbish.write_bytes(b"rubbish" * 100)
-    with pytest.raises(footage.NotTheVideo, match=r"segment\.mp4 cannot be read"):
+    with pytest.raises(video_reading.NotTheVideo, match=r"segment\.mp4 cannot be read"):
         assemble([rubbish], tmp_path / "out", size=OUTPUT, fps=FPS, frames_total=1, title="")
 
 

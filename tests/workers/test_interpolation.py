@@ -13,12 +13,12 @@ from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import EncodeWork, SegmentRef
 from tests.workers.orders import encode_order
 from tests.workers.test_ffmpeg import FPS, read
-from workers import footage
+from workers import video_reading
 from workers.encode import encode
 from workers.ffmpeg import Frames, SegmentWriter
+from workers.interleaving import Strand
 from workers.interpolation import Screening, interpolated
 from workers.meter import Meter, Stopped
-from workers.weave import Strand
 
 SIZE = Size(width=96, height=64)
 LOOK = Screening(size=SIZE, fps=FPS, watermark="")
@@ -175,14 +175,14 @@ def test_a_first_shot_without_a_frame_shows_the_first_there_is(tmp_path: Path) -
 def test_a_whole_video_lacks_no_painted_frame(tmp_path: Path, frames: range) -> None:
     """One is missing, some are, or they are not those that were ordered."""
     strand = master(tmp_path / "a", scene(12), frames)
-    with pytest.raises(footage.NotTheVideo, match="painted frames"):
+    with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
         made(tmp_path, [strand], total=12)
 
 
 def test_a_painted_frame_does_not_come_twice(tmp_path: Path) -> None:
     """Not in a video that was cut off either."""
     strand = master(tmp_path / "a", scene(12), range(0, 12, 2))
-    with pytest.raises(footage.NotTheVideo, match="painted frames"):
+    with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
         made(tmp_path, [strand, strand], total=12, truncated=True)
 
 
@@ -242,7 +242,7 @@ def test_an_encode_unit_makes_the_video(tmp_path: Path) -> None:
     result = encode(work, inputs, tmp_path / "out", Meter(limit_gpu_ms=60_000))
     assert result.outcome is Outcome.DONE, result.message
     assert [file.name for file in result.files] == ["video.mp4", "poster.jpg", "sheet.jpg"]
-    footage.verify(result.files[0], size=SIZE, fps=FPS, shown=range(12))
+    video_reading.verify(result.files[0], size=SIZE, fps=FPS, shown=range(12))
     assert result.receipt.by_stage == {"encode": result.receipt.gpu_ms}
 
 
@@ -252,7 +252,7 @@ def test_a_video_that_was_cut_off_ends_with_what_there_is(tmp_path: Path) -> Non
     short = work.model_copy(update={"segments": work.segments[:1], "truncated": True})
     result = encode(short, inputs, tmp_path / "out", Meter(limit_gpu_ms=60_000))
     assert result.outcome is Outcome.DONE, result.message
-    footage.verify(result.files[0], size=SIZE, fps=FPS, shown=range(6))
+    video_reading.verify(result.files[0], size=SIZE, fps=FPS, shown=range(6))
 
 
 def test_what_an_extension_goes_on_from_is_joined_as_it_is(tmp_path: Path) -> None:

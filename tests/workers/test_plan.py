@@ -1,8 +1,9 @@
 """A plan unit: the plan that was quoted, or what to change about the brief."""
 
-from orchestrator import planner, prompt
 from orchestrator.catalog import FAKE, Catalog
 from orchestrator.model import Brief
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.states import Cause, Outcome, Verdict
 from orchestrator.wire import PlanWork
 from tests.workers.orders import plan_order
@@ -25,7 +26,7 @@ def test_the_plan_is_the_one_that_was_quoted() -> None:
     result = plan(work(text), CATALOG, Meter(limit_gpu_ms=1000))
     quoted = planner.plan(
         Brief(prompt=text, model="fake"),
-        prompt.parse(text, vocabulary=FAKE.vocabulary),
+        parser.parse(text, vocabulary=FAKE.vocabulary),
         FAKE,
         seed=11,
     )

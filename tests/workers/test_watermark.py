@@ -7,7 +7,7 @@ from PIL import Image
 
 from orchestrator.model import Size
 from tests.workers.test_ffmpeg import film, read
-from workers import footage
+from workers import video_reading
 from workers.assembly import assemble
 from workers.ffmpeg import Frames, SegmentWriter
 
@@ -64,7 +64,7 @@ def test_strip_poster_and_sheet_have_it_too(tmp_path: Path) -> None:
             apart = unlike([np.asarray(one)], [np.asarray(other)])
             assert one.size == other.size
             assert apart.max() > 40, file
-    assert footage.head(tmp_path / "a" / "segment.mp4") == footage.head(
+    assert video_reading.head(tmp_path / "a" / "segment.mp4") == video_reading.head(
         tmp_path / "b" / "segment.mp4"
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.workers.test_ffmpeg import FPS, NATIVE, OUTPUT, film, read
-from workers import ffmpeg, footage
+from workers import ffmpeg, video_reading
 from workers.assembly import assemble
 from workers.ffmpeg import SegmentWriter
 
@@ -71,7 +71,7 @@ def test_key_frames_alone_tell_the_whole_story(tmp_path: Path) -> None:
     """A quarter of the frames, each shown four times as long: the length of the whole video."""
     video = woven(tmp_path, (KEY,))
     assert times(video) == [0, 4, 8, 12, 16, 20, 24]
-    footage.verify(video, size=OUTPUT, fps=FPS, shown=list(KEY))
+    video_reading.verify(video, size=OUTPUT, fps=FPS, shown=list(KEY))
 
 
 def test_a_pass_that_was_cut_off_fills_in_what_it_has(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_whole_video_lacks_no_frame_and_has_none_twice(tmp_path: Path) -> None
     """Only a job that was cut off may leave some out."""
     part = strand(tmp_path / "0", KEY)
     for parts, frames in (([part], [KEY]), ([part, part], [KEY, KEY])):
-        with pytest.raises(footage.NotTheVideo, match=r"twice|ordered"):
+        with pytest.raises(video_reading.NotTheVideo, match=r"twice|ordered"):
             assemble(
                 parts,
                 tmp_path / "out",

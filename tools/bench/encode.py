@@ -28,7 +28,7 @@ from orchestrator.wire import SEGMENT
 from tools.bench.pairing import paired
 from workers.assembly import assemble
 from workers.ffmpeg import X264, Frames, Process, SegmentWriter
-from workers.weave import TIME_BASE_PER_FRAME
+from workers.interleaving import TIME_BASE_PER_FRAME
 
 FPS = 24
 MICRO_BATCH = 4

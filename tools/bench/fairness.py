@@ -3,7 +3,7 @@
     python -m tools.bench.fairness
     python -m tools.bench.fairness --scenario floor --minutes 30
 
-The rules are `orchestrator.scheduler`'s own, as a grant and a settlement use them: passes,
+The rules are `orchestrator.scheduling.scheduler`'s own, as a grant and a settlement use them: passes,
 corrections, what each device owes, joining. Only the order in which the database gives the
 sessions is a heap here. A unit takes half a second to four, each session's its own; each
 session's quote is wrong by its own factor (--off-quote) and each unit by chance on top of it.
@@ -29,8 +29,8 @@ import random
 import sys
 from collections import defaultdict
 
-from orchestrator.scheduler import AGE, AGE_SHARE, QUANTUM_MS
-from orchestrator.tiers import shipped
+from orchestrator.money.plans import shipped
+from orchestrator.scheduling.scheduler import AGE, AGE_SHARE, QUANTUM_MS
 from tools.bench.fairsim import Guest, Sim, guest
 
 TIERS = shipped().tiers

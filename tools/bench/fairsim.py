@@ -1,4 +1,4 @@
-"""A farm in memory and in simulated time, with `orchestrator.scheduler`'s rules: for `fairness`."""
+"""A farm in memory and in simulated time, with `orchestrator.scheduling.scheduler`'s rules: for `fairness`."""
 
 import heapq
 import random
@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from orchestrator import scheduler
 from orchestrator.model import Session
+from orchestrator.scheduling import scheduler
 from orchestrator.states import Lane
 
 VISIT_UNITS = 3

@@ -19,9 +19,12 @@ from itertools import islice
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.farm import Farm, Terms, accounts, grants, jobs, opening, waiting
+from orchestrator.farm import Farm, Terms, jobs
+from orchestrator.farm.accounts import accounts, opening
+from orchestrator.farm.jobs import waiting
+from orchestrator.farm.leases import grants
 from orchestrator.model import Brief, Job, Session, Unit, Worker
-from orchestrator.scheduler import AGE
+from orchestrator.scheduling.scheduler import AGE
 from orchestrator.store import migrate, open_store
 
 TIMES = 30

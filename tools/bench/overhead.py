@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 
-from orchestrator import catalog, planner, prompt
+from orchestrator import catalog
 from orchestrator.model import Brief, Size
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.wire import SEGMENT, FrameSpec, RenderWork
 from tools.bench.pairing import Comparison, cost_of, paired
 from workers.engines import Engine, engine_for
@@ -110,7 +112,7 @@ def by_hand(engine: Any, work: RenderWork, writer: SegmentWriter) -> None:
 
 def _frames(card: catalog.ModelCard, seed: int) -> tuple[FrameSpec, ...]:
     """Return the longest shot of the model, as its plan unit would make it."""
-    screenplay = prompt.parse(PROMPT, vocabulary=card.vocabulary)
+    screenplay = parser.parse(PROMPT, vocabulary=card.vocabulary)
     plan = planner.plan(Brief(prompt=PROMPT, seconds=card.max_seconds), screenplay, card, seed=seed)
     return tuple(
         FrameSpec(**asdict(frame)) for frame in planner.frames(plan, 0, plan.frames_total, card)

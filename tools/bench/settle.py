@@ -25,11 +25,14 @@ import httpx
 import redis
 from celery import Celery
 
-from orchestrator import planner, prompt
 from orchestrator.bootstrap import find_broker
 from orchestrator.bootstrap.home import free_port
-from orchestrator.farm import Farm, accounts, check, jobs, keys, opening, sessions, work
+from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.accounts import accounts, keys, opening, sessions
+from orchestrator.farm.leases import worker_calls
 from orchestrator.model import Brief
+from orchestrator.planning import planner
+from orchestrator.prompting import parser
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.wire import (
@@ -138,7 +141,7 @@ class Reporter:
     def _plan(self, asked: PlanWork) -> dict[str, object]:
         brief = planner.brief_from_json(asked.brief)
         card = self.farm.catalog.card(brief.model)
-        parsed = prompt.parse(brief.prompt, vocabulary=card.vocabulary)
+        parsed = parser.parse(brief.prompt, vocabulary=card.vocabulary)
         return planner.plan_json(planner.plan(brief, parsed, card, seed=asked.seed))
 
 
@@ -230,7 +233,7 @@ def running_celery(home: Path) -> Iterator[None]:
 
 def _enrolled(farm: Farm, number: int) -> str:
     key, _ = keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="bench")
-    answer = work.hello(
+    answer = worker_calls.hello(
         farm,
         key,
         HelloRequest(

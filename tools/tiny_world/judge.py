@@ -25,12 +25,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from orchestrator import motion as paths
 from orchestrator.catalog import ModelCard
 from orchestrator.model import Brief, Cast, Frame, Placement, Scene
-from orchestrator.planner import frames as unfold
-from orchestrator.planner import plan
-from orchestrator.prompt import parse
+from orchestrator.planning import motion as paths
+from orchestrator.planning.planner import frames as unfold
+from orchestrator.planning.planner import plan
+from orchestrator.prompting.parser import parse
 from tools.tiny_world.dataset import SUBJECTS
 from tools.tiny_world.world import SETTINGS, UNIT, VIEWS, Pose, backdrop, paint
 from workers.engines.tiny_world import TinyWorldPipeline

@@ -3,10 +3,11 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import accounts, alerts
-from orchestrator.farm.accounts import Standing
+from orchestrator.farm.accounts import accounts
+from orchestrator.farm.accounts.accounts import Standing
+from orchestrator.farm.books import alerts
 from orchestrator.model import Json
-from orchestrator.tiers import Tier
+from orchestrator.money.plans import Tier
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, AlertsBody, PageQuery, PlanBody, alerts_of
 from web.api.described import REFUSALS
@@ -29,7 +30,7 @@ bp.before_request(clients)
 @bp.get("/plans", responses={200: Listed})
 def plans() -> Response:
     """List the plans an account can have."""
-    return jsonify(data=[_tier(tier) for tier in farm().tiers.tiers.values()])
+    return jsonify(data=[_tier(tier) for tier in farm().plans.tiers.values()])
 
 
 @bp.get("/account", responses={200: AccountView})

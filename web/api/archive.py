@@ -8,8 +8,8 @@ from flask import Response
 
 from orchestrator.errors import NotFound, PlanLimit
 from orchestrator.farm import jobs
-from orchestrator.farm.extensions import video_frames
 from orchestrator.farm.jobs import UnitView
+from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job
 from orchestrator.states import UnitKind
 from orchestrator.wire import MASTER
@@ -72,7 +72,7 @@ def _masters(job: Job) -> list[tuple[range, str]]:
     """Return which frames each master of a job has, and its key."""
     views: tuple[UnitView, ...] = off_hub(jobs.units, farm(), account_scope(), job.id)
     return [
-        (view.unit.indices, jobs.artifact_key(view.lease, MASTER))
+        (view.unit.indices, view.lease.key(MASTER))
         for view in views
         if view.lease and view.unit.kind is UnitKind.RENDER
     ]

@@ -1,7 +1,7 @@
 """The ledger and its audits as JSON."""
 
-from orchestrator import ledger
 from orchestrator.model import Entry, Json
+from orchestrator.money import ledger
 from web.api.views import in_seconds, seconds, when
 
 

@@ -6,17 +6,17 @@ from typing import Any, Literal, Self
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from orchestrator import storyboard
-from orchestrator.destination import MAX_URL_CHARS, parse
 from orchestrator.errors import BadRequest
 from orchestrator.model import Alert, Brief, Json, SceneText, Size
-from orchestrator.plain import Label
+from orchestrator.prompting import storyboard
+from orchestrator.safe_text import Label
 from orchestrator.states import AlertAction, JobState, OnExhausted
+from orchestrator.webhooks.addresses import MAX_URL_CHARS, parse
 from orchestrator.wiring import webhook_rules
 from web import uploads
 from web.api.amounts import FORM, GpuSeconds, GpuSecondsOrZero, gpu_ms
+from web.api.csv_answers import FormatQuery
 from web.api.extending import going_on
-from web.api.sheets import FormatQuery
 from web.context import farm, settings
 
 UNSTORED = "inputs/unstored"

@@ -6,8 +6,8 @@ from typing import Final, Literal
 from flask import Response, request
 from pydantic import BaseModel
 
+from orchestrator.csv_export import sheet
 from orchestrator.model import Json
-from orchestrator.sheet import sheet
 
 ENTRY: Final = (
     "number", "at", "kind", "gpu_seconds", "debit", "credit", "price_microusd", "money_debit",

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from orchestrator.errors import Conflict
-from orchestrator.farm import extensions, jobs
+from orchestrator.farm import jobs
+from orchestrator.farm.jobs import extensions
 from orchestrator.model import Brief, Job, Size
 from orchestrator.states import JobState
 from web import film, uploads

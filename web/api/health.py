@@ -5,7 +5,8 @@ from importlib.metadata import version
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import fleet, jobs
+from orchestrator.farm import jobs
+from orchestrator.farm.leases import fleet
 from web.api.described import content
 from web.api.responses import Health
 from web.context import farm

@@ -8,12 +8,14 @@ from flask_openapi import APIBlueprint
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import audit, deleting, jobs, receipts, waiting
+from orchestrator.farm import jobs
+from orchestrator.farm.books import receipts, verification
+from orchestrator.farm.jobs import deleting, waiting
 from orchestrator.model import Job
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web import errors
-from web.api import archive, bills, intake, sheets, views
+from web.api import archive, bills, csv_answers, intake, views
 from web.api.bodies import (
     MAX_ID,
     EventsQuery,
@@ -25,11 +27,11 @@ from web.api.bodies import (
     brief_of,
     job_body,
 )
+from web.api.csv_answers import FormatQuery
 from web.api.described import REFUSALS, content, form_of, schema_of, sheet_of
 from web.api.events import stream
 from web.api.promises import idempotency
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
-from web.api.sheets import FormatQuery
 from web.auth import account_scope, clients, own_account, still_live
 from web.context import artifacts, farm
 from web.hub import off_hub
@@ -188,7 +190,7 @@ def preview(path: JobPath) -> Response:
         return artifacts().send(job.artifacts["sheet"]["key"], mimetype="image/jpeg")
     for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
         if view.lease and view.unit.kind is UnitKind.RENDER:
-            key = jobs.artifact_key(view.lease, STRIP)
+            key = view.lease.key(STRIP)
             return artifacts().send(key, mimetype="image/jpeg", max_age=0)
     raise NotFound(
         f"The job is {job.state} and has no frame yet.",
@@ -200,15 +202,15 @@ def preview(path: JobPath) -> Response:
 def receipt(path: JobPath, query: FormatQuery) -> Response:
     """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
     told = views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))
-    if sheets.wanted():
-        return sheets.answer("receipt", sheets.LINE, told["lines"])
+    if csv_answers.wanted():
+        return csv_answers.answer("receipt", csv_answers.LINE, told["lines"])
     return jsonify(told)
 
 
 @bp.get("/jobs/<job_id>/receipt/audit", responses={200: AuditView})
 def verify(path: JobPath) -> Response:
     """Compute the receipt anew from the ledger: what was checked, the first entry at fault."""
-    return jsonify(bills.audit(off_hub(audit.verify, farm(), account_scope(), path.job_id)))
+    return jsonify(bills.audit(off_hub(verification.verify, farm(), account_scope(), path.job_id)))
 
 
 def _body() -> JobBody:

@@ -4,10 +4,13 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import calibration, deeds, economics, fleet, keys
+from orchestrator.farm.accounts import keys
+from orchestrator.farm.books import calibration, economics
+from orchestrator.farm.kernel import audit_log
+from orchestrator.farm.leases import fleet
 from orchestrator.model import Json
 from orchestrator.states import KeyKind
-from web.api import holders, sheets, views
+from web.api import csv_answers, holders, views
 from web.api.bodies import (
     CalibrationQuery,
     DeedsQuery,
@@ -104,7 +107,7 @@ def show_checks() -> Response:
 @bp.get("/audit", responses={200: Listed})
 def audit(query: DeedsQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
-    page = off_hub(deeds.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
+    page = off_hub(audit_log.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
     return jsonify(views.listed(page, holders.deed))
 
 
@@ -122,8 +125,8 @@ def usage(query: UsageQuery) -> Response:
     since = farm().clock() - round(query.since_seconds * 1000)
     rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
     shown = [views.usage(row) for row in rows]
-    if sheets.wanted():
-        return sheets.answer("usage", sheets.USAGE, shown, key=query.by)
+    if csv_answers.wanted():
+        return csv_answers.answer("usage", csv_answers.USAGE, shown, key=query.by)
     return jsonify(data=shown)
 
 
@@ -132,15 +135,15 @@ def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     since = farm().clock() - round(query.since_seconds * 1000)
     told = views.economics(off_hub(economics.economics, farm(), query.by, since))
-    return sheets.books(told) if sheets.wanted() else jsonify(told)
+    return csv_answers.books(told) if csv_answers.wanted() else jsonify(told)
 
 
 @bp.get("/usage/calibration", responses=sheet_of(CalibrationView))
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
     told = off_hub(calibration.calibration, farm(), query.jobs)
-    if sheets.wanted():
-        return sheets.answer("calibration", sheets.JUDGED, told["rows"])
+    if csv_answers.wanted():
+        return csv_answers.answer("calibration", csv_answers.JUDGED, told["rows"])
     return jsonify(told)
 
 

@@ -3,7 +3,7 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import people
+from orchestrator.farm.accounts import people
 from orchestrator.model import Json
 from web.api import holders, views
 from web.api.bodies import PasswordBody, PersonBody, PersonPath

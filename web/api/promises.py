@@ -6,7 +6,7 @@ from flask import request
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
-from orchestrator.farm.keys import digest
+from orchestrator.farm.accounts.keys import digest
 
 
 def idempotency() -> Idempotency | None:

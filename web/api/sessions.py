@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import audit, sessions
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.books import verification
 from orchestrator.model import Alert, Json, Session
-from web.api import bills, sheets, views
+from web.api import bills, csv_answers, views
 from web.api.amounts import gpu_ms
 from web.api.bodies import (
     AlertsBody,
@@ -108,9 +109,9 @@ def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
 def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)
-    if sheets.wanted():
+    if csv_answers.wanted():
         rows = off_hub(sessions.entries, farm(), account_scope(), found.id)
-        return sheets.answer("ledger", sheets.ENTRY, map(bills.entry, rows))
+        return csv_answers.answer("ledger", csv_answers.ENTRY, map(bills.entry, rows))
     page = off_hub(
         sessions.ledger_page,
         farm(),
@@ -126,7 +127,7 @@ def ledger(path: SessionPath, query: LedgerQuery) -> Response:
 def verify(path: SessionPath, query: HeadQuery) -> Response:
     """Compute the whole chain anew; with `head`, look for a digest that was kept elsewhere."""
     found = _look(path)
-    told = off_hub(audit.verify_ledger, farm(), account_scope(), found.id, query.head)
+    told = off_hub(verification.verify_ledger, farm(), account_scope(), found.id, query.head)
     return jsonify(bills.audit(told))
 
 

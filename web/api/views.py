@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from orchestrator import planner
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
 from orchestrator.farm import Page
-from orchestrator.farm.fleet import QueueDepth
 from orchestrator.farm.jobs import Estimate
-from orchestrator.farm.quoting import Alternative
-from orchestrator.farm.waiting import Waiting
+from orchestrator.farm.jobs.quoting import Alternative
+from orchestrator.farm.jobs.waiting import Waiting
+from orchestrator.farm.leases.fleet import QueueDepth
 from orchestrator.model import Alert, Job, Json, Quote, Worker
-from orchestrator.rates import RateCard
+from orchestrator.money.rates import RateCard
+from orchestrator.planning import planner
 from web.api.briefs import request
 
 T = TypeVar("T")

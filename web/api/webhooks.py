@@ -3,7 +3,7 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
-from orchestrator.farm import hooks
+from orchestrator.farm import webhook_queue
 from orchestrator.model import Delivery, Hook, Json
 from orchestrator.states import KeyKind
 from web.api import views
@@ -35,7 +35,7 @@ bp.before_request(clients)
 def create(body: HookBody) -> tuple[Json, int]:
     """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
     made = off_hub(
-        hooks.create,
+        webhook_queue.create,
         farm(),
         account_id=own_account(),
         url=webhook_url(body.url) or "",
@@ -49,47 +49,49 @@ def create(body: HookBody) -> tuple[Json, int]:
 @bp.get("", responses={200: Listed})
 def listing(query: PageQuery) -> Response:
     """List endpoints, newest first, without their secrets."""
-    page = off_hub(hooks.listing, farm(), account_scope(), limit=query.limit, after=query.after)
+    page = off_hub(
+        webhook_queue.listing, farm(), account_scope(), limit=query.limit, after=query.after
+    )
     return jsonify(views.listed(page, _view))
 
 
 @bp.get("/<hook_id>", responses={200: WebhookView})
 def show(path: HookPath) -> Response:
     """Show an endpoint."""
-    return jsonify(_view(off_hub(hooks.get, farm(), account_scope(), path.hook_id)))
+    return jsonify(_view(off_hub(webhook_queue.get, farm(), account_scope(), path.hook_id)))
 
 
 @bp.delete("/<hook_id>", responses={204: None})
 def delete(path: HookPath) -> tuple[str, int]:
     """Send nothing more to an endpoint."""
-    off_hub(hooks.delete, farm(), account_scope(), path.hook_id)
+    off_hub(webhook_queue.delete, farm(), account_scope(), path.hook_id)
     return "", 204
 
 
 @bp.post("/<hook_id>/rotate", responses={200: WebhookView})
 def rotate(path: HookPath) -> Response:
     """Give an endpoint a new secret, shown this once; the old one signs beside it for a day."""
-    rotated = off_hub(hooks.rotate, farm(), account_scope(), path.hook_id)
+    rotated = off_hub(webhook_queue.rotate, farm(), account_scope(), path.hook_id)
     return jsonify(_view(rotated) | {"secret": rotated.secret})
 
 
 @bp.post("/<hook_id>/enable", responses={200: WebhookView})
 def enable(path: HookPath) -> Response:
     """Send to an endpoint again that had answered 410."""
-    return jsonify(_view(off_hub(hooks.enable, farm(), account_scope(), path.hook_id)))
+    return jsonify(_view(off_hub(webhook_queue.enable, farm(), account_scope(), path.hook_id)))
 
 
 @bp.post("/<hook_id>/test", responses={202: DeliveryView})
 def test(path: HookPath) -> tuple[Json, int]:
     """Send an endpoint a message of the kind `webhook.test`."""
-    return _sent(off_hub(hooks.test, farm(), account_scope(), path.hook_id)), 202
+    return _sent(off_hub(webhook_queue.test, farm(), account_scope(), path.hook_id)), 202
 
 
 @bp.get("/<hook_id>/deliveries", responses={200: Listed})
 def deliveries(path: HookPath, query: PageQuery) -> Response:
     """List what an endpoint was sent and every try, newest first."""
     page = off_hub(
-        hooks.deliveries,
+        webhook_queue.deliveries,
         farm(),
         account_scope(),
         path.hook_id,
@@ -102,7 +104,7 @@ def deliveries(path: HookPath, query: PageQuery) -> Response:
 @bp.post("/<hook_id>/deliveries/<delivery_id>/replay", responses={202: DeliveryView})
 def replay(path: DeliveryPath) -> tuple[Json, int]:
     """Send a message again, under the same id."""
-    again = off_hub(hooks.replay, farm(), account_scope(), path.hook_id, path.delivery_id)
+    again = off_hub(webhook_queue.replay, farm(), account_scope(), path.hook_id, path.delivery_id)
     return _sent(again), 202
 
 

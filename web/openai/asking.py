@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 
 from orchestrator.errors import BadRequest
-from orchestrator.farm import extensions
+from orchestrator.farm.jobs import extensions
 from orchestrator.model import Brief, Json
 from web import errors, uploads
 from web.api.bodies import UNSTORED, JobBody, brief_of, read_json

@@ -4,9 +4,9 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import BadRequest
-from orchestrator.farm import references
+from orchestrator.farm.accounts import references
 from orchestrator.model import Json, Reference
 from web import film, uploads
 from web.auth import account_scope, clients, csrf, own_account
@@ -84,7 +84,7 @@ def show_file(file_id: str) -> Response:
 
 def _name(asked: str) -> str:
     try:
-        name = plain.label(asked)
+        name = safe_text.label(asked)
         if len(name) <= NAME_CHARS:
             return name
         fault = f"must have at most {NAME_CHARS} characters"
@@ -95,7 +95,7 @@ def _name(asked: str) -> str:
 
 def _file_name(sent: str) -> str:
     """Return what a file is called where it comes from; here it is called by its content."""
-    return plain.one_line(plain.normal(sent))[:NAME_CHARS] or "upload"
+    return safe_text.one_line(safe_text.normal(sent))[:NAME_CHARS] or "upload"
 
 
 def kept_image(kind: str, reference_id: str) -> str:

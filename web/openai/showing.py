@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from orchestrator.farm.extensions import video_frames
+from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job, Json
 from orchestrator.states import JobState, PauseReason
 from web.api import views

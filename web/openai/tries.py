@@ -8,7 +8,7 @@ from typing import Final
 from flask import request
 
 from orchestrator.farm import Promise, Repeat
-from orchestrator.farm.keys import digest
+from orchestrator.farm.accounts.keys import digest
 from web.api.promises import idempotency, request_digest
 from web.auth import current_key
 from web.context import farm

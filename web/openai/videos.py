@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import deleting, jobs
+from orchestrator.farm import jobs
+from orchestrator.farm.jobs import deleting
 from orchestrator.model import Brief, Job, Json, Origin
+from orchestrator.planning import planner
 from orchestrator.states import JobState
 from web.api import intake
 from web.api.bodies import JobBody

@@ -9,9 +9,10 @@ from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import NotAllowed
-from orchestrator.farm import accounts, calibration, economics
+from orchestrator.farm.accounts import accounts
+from orchestrator.farm.books import calibration, economics
 from orchestrator.model import Json
-from web.api import sheets, views
+from web.api import csv_answers, views
 from web.context import farm
 from web.hub import off_hub
 from web.pages import bp
@@ -64,7 +65,7 @@ def books() -> str:
 @login_required
 def books_csv() -> Response:
     """Send the same books as a table."""
-    return sheets.books(views.economics(off_hub(_told, _asked())))
+    return csv_answers.books(views.economics(off_hub(_told, _asked())))
 
 
 @bp.get("/calibration")
@@ -81,7 +82,7 @@ def quote_accuracy() -> str:
 def quote_accuracy_csv() -> Response:
     """Send its rows as a table."""
     told = off_hub(calibration.calibration, farm(), _newest())
-    return sheets.answer("calibration", sheets.JUDGED, told["rows"])
+    return csv_answers.answer("calibration", csv_answers.JUDGED, told["rows"])
 
 
 def money_bars(row: Json, rows: list[Json]) -> tuple[float, float]:

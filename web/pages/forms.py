@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from werkzeug.datastructures import MultiDict
 
-from orchestrator import storyboard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, SceneText, Size
+from orchestrator.prompting import storyboard
 from orchestrator.states import OnExhausted
 from web.pages.words import plain
 

@@ -8,14 +8,15 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
-from orchestrator.farm import jobs, receipts
+from orchestrator.farm import jobs
+from orchestrator.farm.books import receipts
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web.api import views
 from web.context import artifacts, farm
 from web.hub import off_hub
 from web.pages import bp, words
-from web.pages.rooms import me, room_of
+from web.pages.page_data import me, room_of
 
 VERBS: Final = {
     "pause": jobs.pause,
@@ -83,7 +84,7 @@ def strip(job_id: str, unit_id: str) -> Response:
     """Send the strip of a finished batch of frames."""
     for view in off_hub(jobs.units, farm(), me(), job_id):
         if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
-            key = f"units/{unit_id}/{view.lease.fence}/{STRIP}"
+            key = view.lease.key(STRIP)
             return artifacts().send(key, mimetype="image/jpeg", max_age=DAY_SECONDS)
     raise NotFound("There are no such frames.", next="Open the job's page to see which there are.")
 

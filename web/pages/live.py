@@ -11,12 +11,13 @@ from flask import Response, render_template, request, stream_with_context
 from flask_login import login_required
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import jobs, waiting
+from orchestrator.farm import jobs
+from orchestrator.farm.jobs import waiting
 from web.auth import still_live
 from web.context import farm
 from web.hub import off_hub, pause
 from web.pages import bp
-from web.pages.rooms import me, room_of
+from web.pages.page_data import me, room_of
 
 LOOK_SECONDS: Final = 0.4
 """How often the stream looks for events; also the fastest it redraws the page."""

@@ -6,15 +6,17 @@ from typing import Any
 from flask import url_for
 from flask_login import current_user
 
-from orchestrator import ledger
-from orchestrator.farm import Farm, accounts, jobs, receipts, sessions, shortage, waiting
-from orchestrator.farm.ids import new_id
-from orchestrator.farm.jobs import UnitView
+from orchestrator.farm import Farm, jobs
+from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.books import receipts
+from orchestrator.farm.jobs import UnitView, shortage, waiting
+from orchestrator.farm.kernel.ids import new_id
 from orchestrator.model import Job, Session
+from orchestrator.money import ledger
 from orchestrator.states import PauseReason, UnitState
 from web.context import farm
 from web.pages import words
-from web.pages.purse import Purse
+from web.pages.spending import Purse
 from web.pages.views import Tile, job_bar, job_view, reel
 
 RECENT: int = 24
@@ -79,7 +81,7 @@ def purse(account_id: str, name: str | None) -> dict[str, Any]:
 
 def is_prepaid(house: Farm, plan: str) -> bool:
     """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
-    tier = house.tiers.get(plan)
+    tier = house.plans.get(plan)
     return tier is not None and tier.price_month_microusd is not None
 
 
@@ -90,7 +92,7 @@ def _paying(house: Farm, session: Session) -> dict[str, Any]:
         "purse": Purse(
             session=session,
             month=month,
-            tier=house.tiers.get(month.tier),
+            tier=house.plans.get(month.tier),
             is_prepaid=is_prepaid(house, month.tier),
         ),
         "top_up_key": new_id("ask", house.clock()),

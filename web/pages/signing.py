@@ -8,7 +8,7 @@ from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import FarmError, NotAllowed, Unauthorized
-from orchestrator.farm import identities, keys, people
+from orchestrator.farm.accounts import identities, keys, people
 from orchestrator.states import KeyKind
 from web import sso
 from web.auth import Visitor, by_key, by_link, by_person

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import date
 
-from orchestrator import ledger
-from orchestrator.farm import quoting
+from orchestrator.farm.jobs import quoting
 from orchestrator.model import Month, Session
-from orchestrator.tiers import Tier
+from orchestrator.money import ledger
+from orchestrator.money.plans import Tier
 from web.pages.views import Bar, budget_bar
 
 

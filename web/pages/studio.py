@@ -13,16 +13,16 @@ from werkzeug.wrappers import Response
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
-from orchestrator.farm.ids import new_id
+from orchestrator.farm.kernel.ids import new_id
 from orchestrator.model import Size
-from orchestrator.plan_json import brief_from_json, brief_json
+from orchestrator.planning.plan_json import brief_from_json, brief_json
 from web import uploads
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.hub import off_hub
-from web.pages import bp, forms, rooms, words
+from web.pages import bp, forms, page_data, words
 from web.pages.forms import Form, Upload
-from web.pages.rooms import me
+from web.pages.page_data import me
 from web.policy import rule_on_prompt
 
 Answer = Response | tuple[str, int]
@@ -84,7 +84,7 @@ def submit() -> Answer:
 @login_required
 def recent() -> str:
     """Return the list of recent videos, which asks for itself while one of them runs."""
-    return render_template("_jobs.html", **off_hub(rooms.recent, me()))
+    return render_template("_jobs.html", **off_hub(page_data.recent, me()))
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _upload(name: str) -> Upload | None:
 
 def _priced(form: Form) -> dict[str, Any]:
     """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
-    purse = off_hub(rooms.purse, me(), None)
+    purse = off_hub(page_data.purse, me(), None)
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
     if form.is_blank:
         return empty | purse
@@ -135,7 +135,7 @@ def _priced(form: Form) -> dict[str, Any]:
     if asked is None:
         return empty | purse | {"form": form, "fault": _faults(form)}
     try:
-        purse = off_hub(rooms.purse, me(), form["session"] or None)
+        purse = off_hub(page_data.purse, me(), form["session"] or None)
         estimate = off_hub(
             jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
         )
@@ -156,7 +156,7 @@ def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = Non
     page = render_template(
         "studio.html",
         **{**priced, "refusal": refusal, "focus_refusal": refusal is not None},
-        **off_hub(rooms.recent, me()),
+        **off_hub(page_data.recent, me()),
         card=card,
         profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
         models=cards,

@@ -10,13 +10,14 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BadRequest, FarmError
-from orchestrator.farm import Idempotency, sessions
+from orchestrator.farm import Idempotency
+from orchestrator.farm.accounts import sessions
 from web.api.amounts import gpu_ms
 from web.context import farm
 from web.errors import STATUS
 from web.hub import off_hub
-from web.pages import bp, rooms
-from web.pages.rooms import me
+from web.pages import bp, page_data
+from web.pages.page_data import me
 from web.pages.signing import own_path
 
 MOST_CHARS: Final = 20
@@ -41,12 +42,12 @@ def top_up() -> Response:
         off_hub(sessions.top_up, farm(), me(), session_id, given, promise)
     except FarmError as error:
         trouble = {"what": error.message, "next": error.next}
-        shown = off_hub(rooms.purse, me(), session_id or None)
+        shown = off_hub(page_data.purse, me(), session_id or None)
         shown |= {"not_topped_up": trouble, "typed_amount": typed[:MOST_CHARS]}
         return _answer(shown, back, alone=alone, status=STATUS.get(error.code, 500))
     if not alone:
         return redirect(back, 303)
-    shown = off_hub(rooms.purse, me(), session_id) | {"topped_up_gpu_ms": given}
+    shown = off_hub(page_data.purse, me(), session_id) | {"topped_up_gpu_ms": given}
     answer = _answer(shown, back, alone=True)
     answer.headers["HX-Trigger"] = "topped-up"
     return answer

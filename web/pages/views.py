@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from orchestrator.farm import shortage
-from orchestrator.farm.jobs import UnitView
-from orchestrator.farm.waiting import Waiting
+from orchestrator.farm.jobs import UnitView, shortage
+from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.model import Job, Json, Month, Plan, Session
-from orchestrator.plan_json import own_plan
+from orchestrator.planning.plan_json import own_plan
 from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
 from orchestrator.wire import STRIP
 from web.pages import words
@@ -224,7 +223,7 @@ def _tile(view: UnitView) -> Tile:
     unit, lease = view.unit, view.lease
     strip = ""
     if unit.state is UnitState.DONE and lease is not None and _has_strip(lease.receipt):
-        strip = f"units/{unit.id}/{lease.fence}/{STRIP}"
+        strip = lease.key(STRIP)
     return Tile(
         unit_id=unit.id,
         first_frame=unit.first_frame,

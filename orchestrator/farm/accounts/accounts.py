@@ -5,21 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import BadRequest, NotFound
-from orchestrator.farm import (
-    DEFAULT_SESSION,
-    Farm,
-    Idempotency,
-    Page,
-    alerts,
-    deeds,
-    months,
-    sessions,
-    tenures,
-)
-from orchestrator.farm.idempotency import answered, remember
-from orchestrator.farm.paging import page
-from orchestrator.farm.pausing import resume_for_budget
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.accounts import sessions
+from orchestrator.farm.books import alerts, months, plan_history, session_limits
+from orchestrator.farm.jobs.pausing import resume_for_budget
+from orchestrator.farm.kernel import DEFAULT_SESSION, Farm, Idempotency, Page, audit_log
+from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Alert, Job, Month, Session
 from orchestrator.states import JobState, PauseReason, SessionState
 
@@ -83,7 +75,7 @@ def create(
     """
     if not name.strip():
         raise BadRequest("An account needs a name.")
-    tier = farm.tiers.named(plan)
+    tier = farm.plans.named(plan)
     now = farm.clock()
     with farm.store.write() as tx:
         if by is not None:
@@ -95,12 +87,12 @@ def create(
             id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
         )
         tx.add(account)
-        tenures.note(farm, tx, account, now)
+        plan_history.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
         sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
         if by is not None:
             remember(tx, by, idempotency, account.id, now)
-        deeds.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
+        audit_log.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
     return Standing(account, month)
 
 
@@ -114,12 +106,12 @@ def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
         BadRequest: there is no such plan.
     """
     now = farm.clock()
-    chosen = "" if plan == NO_PLAN else farm.tiers.named(plan).name
+    chosen = "" if plan == NO_PLAN else farm.plans.named(plan).name
     with farm.store.write() as tx:
         account = _known(tx, account_id, lock=True)
         account = tx.save(account, replace(account, plan=chosen))
         _bring_under(farm, tx, account, now)
-        deeds.note(farm, tx, "account.set_plan", account_id, account_id, plan=chosen or NO_PLAN)
+        audit_log.note(farm, tx, "account.set_plan", account_id, account_id, plan=chosen or NO_PLAN)
     go_on(farm, account_id)
     return look(farm, account_id)
 
@@ -140,7 +132,7 @@ def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> S
         for month in tx.find(Month, account_id=account_id, lock=True):
             if month.id == current.id or month.held_gpu_ms:
                 tx.save(month, alerts.taken_back(farm, replace(month, alerts=kept)))
-        deeds.note(farm, tx, "account.alerts", account_id, account_id, alerts=kept)
+        audit_log.note(farm, tx, "account.alerts", account_id, account_id, alerts=kept)
     go_on(farm, account_id)
     return look(farm, account_id)
 
@@ -179,11 +171,11 @@ def _bring_under(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> 
 
     A month that is over and holds nothing stays as it was.
     """
-    tenures.note(farm, tx, account, now_ms)
-    tier = farm.tiers.get(account.plan)
+    plan_history.note(farm, tx, account, now_ms)
+    tier = farm.plans.get(account.plan)
     under = months.under(months.seen(farm, tx, account.id, now_ms), tier)
     for session in tx.find(Session, account_id=account.id, state=SessionState.OPEN, lock=True):
-        sessions.within(farm, tx, session, under, now_ms)
+        session_limits.within(farm, tx, session, under, now_ms)
     current = months.current(farm, tx, account.id, now_ms)
     for month in tx.find(Month, account_id=account.id, lock=True):
         if month.id == current.id or month.held_gpu_ms:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import NotAllowed, NotFound
-from orchestrator.farm import Farm, deeds
-from orchestrator.farm.people import plain_name
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.accounts.people import plain_name
+from orchestrator.farm.kernel import Farm, audit_log
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Person
 
 
@@ -37,7 +37,7 @@ def sign_in(
     with farm.store.write() as tx:
         known = tx.find(Person, subject=subject)
         person = known[0] if known else _first_time(farm, tx, who, subject, domains, account_id)
-        deeds.note(farm, tx, "person.sign_in", person.id, person.account_id, at=who.issuer)
+        audit_log.note(farm, tx, "person.sign_in", person.id, person.account_id, at=who.issuer)
     return person
 
 
@@ -61,7 +61,7 @@ def _first_time(
     tx.get(Account, account[0].id, lock=True)  # who comes twice at once waits here
     added = tx.find(Person, name=name, lock=True)
     if added and added[0].subject is None:
-        deeds.note(farm, tx, "person.bind", added[0].id, added[0].account_id, at=who.issuer)
+        audit_log.note(farm, tx, "person.bind", added[0].id, added[0].account_id, at=who.issuer)
         return tx.save(added[0], replace(added[0], subject=subject))
     if added or name.rpartition("@")[2] not in domains:
         raise NotAllowed(
@@ -79,5 +79,5 @@ def _first_time(
         password_at_ms=now,
     )
     tx.add(person)
-    deeds.note(farm, tx, "person.add", person.id, person.account_id, name=name, at=who.issuer)
+    audit_log.note(farm, tx, "person.add", person.id, person.account_id, name=name, at=who.issuer)
     return person

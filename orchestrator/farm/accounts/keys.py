@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
-from orchestrator.farm import Farm, Idempotency, deeds
-from orchestrator.farm.idempotency import answered, remember
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm, Idempotency, audit_log
+from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Key
 from orchestrator.settings import MAKE_ONE, is_guessable
 from orchestrator.states import KeyKind
@@ -59,7 +59,7 @@ def issue(
         expires_at_ms=None if ttl_seconds is None else now + round(ttl_seconds * 1000),
     )
     tx.add(key)
-    deeds.note(farm, tx, "key.create", key.id, account_id, kind=kind.value, name=name)
+    audit_log.note(farm, tx, "key.create", key.id, account_id, kind=kind.value, name=name)
     return key, token
 
 
@@ -123,7 +123,7 @@ def admit(farm: Farm, token: str, *, name: str) -> None:
                 created_at_ms=now,
             )
             tx.add(key)
-            deeds.note(farm, tx, "key.create", key.id, None, kind=key.kind.value, name=name)
+            audit_log.note(farm, tx, "key.create", key.id, None, kind=key.kind.value, name=name)
 
 
 def resolve(farm: Farm, token: str) -> Key:
@@ -163,7 +163,7 @@ def redeem_signin(farm: Farm, token: str) -> Key:
             )
         link = tx.save(found[0], replace(found[0], used_at_ms=now))
         assert link.account_id, "a sign-in link names an account"
-        deeds.note(farm, tx, "account.sign_in", link.account_id, link.account_id, link=link.id)
+        audit_log.note(farm, tx, "account.sign_in", link.account_id, link.account_id, link=link.id)
         return link
 
 
@@ -213,7 +213,7 @@ def rotate(
         )
         until = min(old.expires_at_ms or now + FAR_MS, now + round(keep_seconds * 1000))
         tx.save(old, replace(old, successor_id=new.id, expires_at_ms=until))
-        deeds.note(farm, tx, "key.rotate", old.id, old.account_id, successor=new.id)
+        audit_log.note(farm, tx, "key.rotate", old.id, old.account_id, successor=new.id)
         return new, token
 
 
@@ -233,7 +233,9 @@ def still_opens(farm: Farm, link_id: str) -> bool:
 
 def end(farm: Farm, tx: Transaction, key: Key) -> Key:
     """Revoke a key within an open transaction."""
-    deeds.note(farm, tx, "key.revoke", key.id, key.account_id, kind=key.kind.value, name=key.name)
+    audit_log.note(
+        farm, tx, "key.revoke", key.id, key.account_id, kind=key.kind.value, name=key.name
+    )
     return tx.save(key, replace(key, revoked_at_ms=farm.clock()))
 
 

@@ -1,6 +1,8 @@
 """The first start of a home: one account, one session, one admin key; budgets are real at once."""
 
-from orchestrator.farm import DEFAULT_SESSION, Farm, keys, sessions, tenures
+from orchestrator.farm.accounts import keys, sessions
+from orchestrator.farm.books import plan_history
+from orchestrator.farm.kernel import DEFAULT_SESSION, Farm
 from orchestrator.model import Account, Key
 from orchestrator.states import KeyKind
 
@@ -15,7 +17,7 @@ def open_home(farm: Farm) -> str | None:
         now = farm.clock()
         account = Account(id=farm.new_id("acc", now), name="home", plan="studio", created_at_ms=now)
         tx.add(account)
-        tenures.note(farm, tx, account, now)
+        plan_history.note(farm, tx, account, now)
         budget = farm.terms.default_session_gpu_seconds * 1000
         sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget)
         tx.set_fact("epoch", 1)

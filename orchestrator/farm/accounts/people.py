@@ -6,9 +6,9 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from orchestrator import plain
+from orchestrator import safe_text
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
-from orchestrator.farm import Farm, deeds
+from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.model import Account, Person
 
 MIN_PASSWORD_CHARS: Final = 12
@@ -52,7 +52,7 @@ def add(farm: Farm, *, account_id: str, name: str, password: str | None) -> Pers
             password_at_ms=now,
         )
         tx.add(person)
-        deeds.note(farm, tx, "person.add", person.id, account_id, name=called)
+        audit_log.note(farm, tx, "person.add", person.id, account_id, name=called)
     return person
 
 
@@ -63,7 +63,7 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
         Unauthorized: nobody, or it is not the password; which of the two is not said.
     """
     with farm.store.read() as tx:
-        found = tx.find(Person, name=plain.normal(name).lower()[:NAME_CHARS])
+        found = tx.find(Person, name=safe_text.normal(name).lower()[:NAME_CHARS])
     known = found[0].password_hash if found else ""
     if not _fits(known or NOBODY, password[:MAX_PASSWORD_CHARS]) or not known:
         raise Unauthorized(
@@ -71,7 +71,7 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
             next="Try again, or ask an operator for a new password.",
         )
     with farm.store.write() as tx:
-        deeds.note(farm, tx, "person.sign_in", found[0].id, found[0].account_id)
+        audit_log.note(farm, tx, "person.sign_in", found[0].id, found[0].account_id)
     return found[0]
 
 
@@ -92,7 +92,7 @@ def set_password(farm: Farm, person_id: str, password: str) -> Person:
         old = tx.get(Person, person.id, lock=True)
         if old is None:
             raise NotFound(f"There is no person {person_id}.")
-        deeds.note(farm, tx, "person.password", old.id, old.account_id)
+        audit_log.note(farm, tx, "person.password", old.id, old.account_id)
         changed = replace(old, password_hash=hashed, password_at_ms=farm.clock())
         return tx.save(old, changed)
 
@@ -101,7 +101,7 @@ def remove(farm: Farm, person_id: str) -> None:
     """Let somebody sign in no more; every browser of theirs is signed out."""
     person = get(farm, person_id)
     with farm.store.write() as tx:
-        deeds.note(farm, tx, "person.remove", person.id, person.account_id, name=person.name)
+        audit_log.note(farm, tx, "person.remove", person.id, person.account_id, name=person.name)
         tx.remove_person(person.id)
 
 
@@ -118,7 +118,7 @@ def plain_name(name: str) -> str:
         BadRequest: it is none.
     """
     try:
-        found = plain.label(name).lower()
+        found = safe_text.label(name).lower()
     except ValueError:
         found = ""
     if not found or len(found) > NAME_CHARS:

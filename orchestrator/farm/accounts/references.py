@@ -3,7 +3,7 @@
 from typing import Literal
 
 from orchestrator.errors import NotFound
-from orchestrator.farm import Farm
+from orchestrator.farm.kernel import Farm
 from orchestrator.model import Reference
 
 Kind = Literal["character", "file"]

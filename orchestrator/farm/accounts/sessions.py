@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator import ledger, plain
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import DEFAULT_SESSION, Farm, Idempotency, Page, alerts, deeds, months
-from orchestrator.farm.idempotency import answered, remember
-from orchestrator.farm.paging import page
-from orchestrator.farm.pausing import resume_for_budget
-from orchestrator.farm.ports import Transaction
-from orchestrator.model import Account, Alert, Entry, Json, Month, Session
+from orchestrator.farm.books import alerts, months, session_limits
+from orchestrator.farm.jobs.pausing import resume_for_budget
+from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
+from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.owned import named_session, own_session
+from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.model import Account, Alert, Entry, Json, Session
+from orchestrator.money import ledger
 from orchestrator.states import SessionState
-from orchestrator.tiers import Tier
 
 MAX_GPU_MS = 10**12
 """Thirty years of one device: more is a slip of the pen."""
@@ -44,7 +45,7 @@ def create(
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         earlier = answered(tx, account_id, idempotency)
         if earlier:
-            return visible(tx, account_id, earlier)
+            return own_session(tx, account_id, earlier)
         tier = months.tier_of(farm, tx, months.seen(farm, tx, account_id, now))
         if budget_gpu_ms is None:
             budget_gpu_ms = tier.session_gpu_ms
@@ -56,7 +57,7 @@ def create(
             )
         session = open_session(farm, tx, account_id, name, budget_gpu_ms, own_alerts=kept)
         remember(tx, account_id, idempotency, session.id, now)
-        deeds.note(farm, tx, "session.create", session.id, account_id, gpu_ms=budget_gpu_ms)
+        audit_log.note(farm, tx, "session.create", session.id, account_id, gpu_ms=budget_gpu_ms)
     return session
 
 
@@ -94,39 +95,22 @@ def open_session(
 def get(farm: Farm, account_id: str | None, session_id: str) -> Session:
     """Return a session by id."""
     with farm.store.read() as tx:
-        return visible(tx, account_id, session_id)
+        return own_session(tx, account_id, session_id)
 
 
 def find(farm: Farm, account_id: str, name_or_id: str | None) -> Session:
     """Return a session by id or name; the account's default one when None."""
     with farm.store.read() as tx:
-        return find_in(tx, account_id, name_or_id)
-
-
-def find_in(
-    tx: Transaction, account_id: str, name_or_id: str | None, *, lock: bool = False
-) -> Session:
-    """Return a session by id or name, within an open transaction."""
-    wanted = plain.normal(name_or_id) if name_or_id else DEFAULT_SESSION
-    session = tx.get(Session, wanted, lock=lock) if wanted.startswith("ses_") else None
-    if session is None or session.account_id != account_id:
-        named = tx.find(Session, account_id=account_id, name=wanted, lock=lock)
-        if not named:
-            raise NotFound(
-                f"There is no session {wanted!r}.",
-                next="List yours with `farm session ls`, or open one with `farm session create`.",
-            )
-        session = named[0]
-    return session
+        return named_session(tx, account_id, name_or_id)
 
 
 def look(farm: Farm, own: str, scope: str | None, name_or_id: str) -> Session:
     """Return a session of the own account by name or id, or one that `scope` may see by id."""
     with farm.store.read() as tx:
         try:
-            return find_in(tx, own, name_or_id)
+            return named_session(tx, own, name_or_id)
         except NotFound:
-            return visible(tx, scope, name_or_id)
+            return own_session(tx, scope, name_or_id)
 
 
 def listing(
@@ -152,10 +136,10 @@ def top_up(
     _check_amount(gpu_ms, zero=False)
     now = farm.clock()
     with farm.store.write() as tx:
-        session = visible(tx, account_id, session_id, lock=True)
+        session = own_session(tx, account_id, session_id, lock=True)
         if answered(tx, session.account_id, idempotency):
             return session
-        check_open(session)
+        session_limits.check_open(session)
         pending = ledger.pending_gpu_ms(session)
         aim = session.limit_gpu_ms - pending + gpu_ms
         _check_amount(aim, zero=False)
@@ -166,11 +150,11 @@ def top_up(
         )
         tx.add(movement.entry)
         raised = replace(movement.session, target_gpu_ms=aim if pending else None)
-        _sink(farm, tx, session, raised, month, now)
+        session_limits.sink(farm, tx, session, raised, month, now)
         remember(tx, session.account_id, idempotency, session.id, now)
-        deeds.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
+        audit_log.note(farm, tx, "session.top_up", session.id, session.account_id, gpu_ms=gpu_ms)
         resume_for_budget(farm, tx, session.id, now)
-        return visible(tx, account_id, session_id)
+        return own_session(tx, account_id, session_id)
 
 
 def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int) -> Session:
@@ -182,25 +166,18 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
     _check_amount(limit_gpu_ms, zero=True)
     now = farm.clock()
     with farm.store.write() as tx:
-        session = visible(tx, account_id, session_id, lock=True)
+        session = own_session(tx, account_id, session_id, lock=True)
         if limit_gpu_ms >= session.limit_gpu_ms:
             raise BadRequest(
                 f"The limit is {session.limit_gpu_ms / 1000:.3f} GPU-seconds; that is not lower.",
                 next="Raise it with `farm session topup`.",
             )
-        deeds.note(farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms)
+        audit_log.note(
+            farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms
+        )
         month = months.seen(farm, tx, session.account_id, now)
         asked = replace(session, target_gpu_ms=limit_gpu_ms)
-        return _sink(farm, tx, session, asked, month, now)
-
-
-def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:
-    """Lower an open session, which is locked, to the most that the plan of its month gives."""
-    most = _too_much(session, farm.tiers.get(month.tier))
-    if most is None:
-        return session
-    asked = replace(session, target_gpu_ms=most)
-    return _sink(farm, tx, session, asked, month, now_ms)
+        return session_limits.sink(farm, tx, session, asked, month, now)
 
 
 def alerts_of(farm: Farm, rows: Sequence[Session]) -> dict[str, tuple[Alert, ...]]:
@@ -222,40 +199,24 @@ def set_alerts(
     """
     now, kept = farm.clock(), alerts.checked(wanted)
     with farm.store.write() as tx:
-        session = visible(tx, account_id, session_id, lock=True)
+        session = own_session(tx, account_id, session_id, lock=True)
         if session.alerts == kept:
             return session
         month = months.seen(farm, tx, session.account_id, now)
         changed = alerts.looked(farm, tx, replace(session, alerts=kept), month, now)
         tx.save(session, changed)
-        deeds.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
+        audit_log.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
         resume_for_budget(farm, tx, session.id, now)
-        return visible(tx, account_id, session_id)
-
-
-def seen_within(session: Session, tier: Tier | None) -> Session:
-    """Return a session as `within` would leave it; nothing is written."""
-    most = _too_much(session, tier)
-    if most is None:
-        return session
-    used = session.held_gpu_ms + session.spent_gpu_ms
-    return replace(session, target_gpu_ms=most, limit_gpu_ms=max(most, used))
-
-
-def _too_much(session: Session, tier: Tier | None) -> int | None:
-    """Return the plan's most where an open session is to have more than that."""
-    most = tier.most_session_gpu_ms if tier else None
-    aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
-    return None if most is None or session.state is not SessionState.OPEN or aim <= most else most
+        return own_session(tx, account_id, session_id)
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
     """Take no more jobs in this session; what runs finishes within its hold."""
     with farm.store.write() as tx:
-        session = visible(tx, account_id, session_id, lock=True)
+        session = own_session(tx, account_id, session_id, lock=True)
         if session.state is SessionState.CLOSED:
             return session
-        deeds.note(farm, tx, "session.close", session.id, session.account_id, name=session.name)
+        audit_log.note(farm, tx, "session.close", session.id, session.account_id, name=session.name)
         return tx.save(session, replace(session, state=SessionState.CLOSED))
 
 
@@ -269,53 +230,15 @@ def ledger_page(
 ) -> Page[Entry]:
     """Return a session's entries, newest first."""
     with farm.store.read() as tx:
-        session = visible(tx, account_id, session_id)
+        session = own_session(tx, account_id, session_id)
         return page(tx, Entry, limit, after, session_id=session.id)
-
-
-def check_open(session: Session) -> None:
-    """Refuse what only an open session takes.
-
-    Raises:
-        Conflict: it is closed.
-    """
-    if session.state is not SessionState.OPEN:
-        raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
 
 
 def entries(farm: Farm, account_id: str | None, session_id: str) -> list[Entry]:
     """Return all of a session's entries, newest first."""
     with farm.store.read() as tx:
-        session = visible(tx, account_id, session_id)
+        session = own_session(tx, account_id, session_id)
         return tx.find(Entry, order="-number", session_id=session.id)
-
-
-def visible(
-    tx: Transaction, account_id: str | None, session_id: str, *, lock: bool = False
-) -> Session:
-    """Return a session that an account may see; None: any account's.
-
-    Raises:
-        NotFound: there is none of that id, or it is another's.
-    """
-    session = tx.get(Session, session_id, lock=lock)
-    if session is None or account_id not in (None, session.account_id):
-        raise NotFound(
-            f"There is no session {session_id!r}.", next="List yours with `farm session ls`."
-        )
-    return session
-
-
-def _sink(
-    farm: Farm, tx: Transaction, was: Session, asked: Session, month: Month, now_ms: int
-) -> Session:
-    """Write a session whose limit changes, and take what is available of what is to be lower."""
-    movement = ledger.take(
-        asked, ledger.sink_gpu_ms(asked), entry_id=farm.new_id("ent", now_ms), now_ms=now_ms
-    )
-    if movement.entry:
-        tx.add(movement.entry)
-    return tx.save(was, alerts.looked(farm, tx, movement.session, month, now_ms))
 
 
 def _check_amount(gpu_ms: int, *, zero: bool) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import monthly
 from orchestrator.errors import BadRequest, BudgetExceeded
-from orchestrator.farm import Farm, hooks, shortage
-from orchestrator.farm.case import Case
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm import webhook_queue
+from orchestrator.farm.books.job_books import JobBooks
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Alert, Job, Json, Month, Session, Unit
+from orchestrator.money import ledger, monthly
 from orchestrator.states import AlertAction, JobState, UnitKind
 
 EVENT: Final = "budget.threshold"
@@ -32,7 +33,7 @@ def of(farm: Farm, budget: Session | Month, month: Month) -> tuple[Alert, ...]:
     """Return the alerts of a budget, ascending: its own, or those of the plan of its month."""
     if budget.alerts is not None:
         return monthly.alerts(budget.alerts)
-    tier = farm.tiers.get(month.tier)
+    tier = farm.plans.get(month.tier)
     return tier.alerts if tier else ()
 
 
@@ -61,7 +62,7 @@ def checked(alerts: Sequence[Alert] | None) -> Json | None:
 # --- telling ------------------------------------------------------------------------------
 
 
-def look(case: Case) -> None:
+def look(case: JobBooks) -> None:
     """Bring the alerts of a job's session and month up to what is spent of them now."""
     month = case.month
     session = looked(case.farm, case.tx, case.session, month, case.now_ms, job_id=case.job.id)
@@ -136,7 +137,7 @@ def _give(
     for watched in dict.fromkeys((job_id, *(job.id for job in beside))):
         if watched is not None:
             tx.tell(watched, [("budget", facts)], now_ms)
-    hooks.tell(farm, tx, session.account_id, EVENT, facts, now_ms)
+    webhook_queue.tell(farm, tx, session.account_id, EVENT, facts, now_ms)
     return movement.session
 
 
@@ -185,11 +186,11 @@ def check_rest(farm: Farm, session: Session, month: Month, job: Job, units: list
         BudgetExceeded: such an alert is crossed, and there are frames to paint.
     """
     if any(unit.kind is not UnitKind.ENCODE for unit in units):
-        rest_gpu_ms = shortage.rest_gpu_ms(job, units)
+        rest_gpu_ms = ledger.rest_gpu_ms(job, units)
         check(farm, session, month, when=ALL_JOBS, rest_gpu_ms=rest_gpu_ms)
 
 
-def is_braked(case: Case) -> bool:
+def is_braked(case: JobBooks) -> bool:
     """Tell whether an alert stops painting for the job's budgets."""
     try:
         check(case.farm, case.session, case.month, when=ALL_JOBS)

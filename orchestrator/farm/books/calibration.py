@@ -3,9 +3,9 @@
 from collections import defaultdict
 from typing import Final
 
-from orchestrator import pricing
-from orchestrator.farm import Farm
+from orchestrator.farm.kernel import Farm
 from orchestrator.model import JobSample, Json
+from orchestrator.money import pricing
 
 GOAL_PERCENT: Final = (88, 92)
 """Fewer under p90 and quotes promise too much; more and they hold budget for nothing."""

@@ -5,8 +5,9 @@ from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, tenures
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import plan_history
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +21,7 @@ PAUSED: Final = "paused"
 
 def hit(tx: Transaction, account_id: str, model: str, reason: str, now_ms: int) -> None:
     """Count one, against the plan that the account has."""
-    plan = tenures.plan_of(tx, account_id)
+    plan = plan_history.plan_of(tx, account_id)
     tx.count_cap_hit(account_id, plan, model, now_ms // DAY_MS * DAY_MS, reason)
 
 

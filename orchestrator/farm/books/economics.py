@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator.farm import Farm, caps, shifts, tenures
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import cap_hits, plan_history, shifts
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Json, Tenure
-from orchestrator.rates import RateCard
+from orchestrator.money.rates import RateCard
 from orchestrator.states import EntryKind
 
 BY: Final = ("plan", "user", "model", "month")
@@ -105,7 +106,7 @@ def economics(farm: Farm, by: str, since_ms: int) -> Json:
         accounts = tx.find(Account)
         since_ms = max(since_ms, min((a.created_at_ms for a in accounts), default=0))
         until_ms = farm.clock() + 1
-        held = [each for each in tenures.spells(tx, until_ms) if each[0].price_microusd]
+        held = [each for each in plan_history.spells(tx, until_ms) if each[0].price_microusd]
         for span in spans(farm, since_ms, until_ms):
             used = tuple(_used(tx, span, fleet))
             for place, sums in (*used, *_paid(held, span, used), *_hit(tx, span)):
@@ -121,7 +122,7 @@ def economics(farm: Farm, by: str, since_ms: int) -> Json:
     return {
         "by": by,
         "since_ms": since_ms,
-        "cap_hits_since_ms": since_ms // caps.DAY_MS * caps.DAY_MS,
+        "cap_hits_since_ms": since_ms // cap_hits.DAY_MS * cap_hits.DAY_MS,
         "rows": [{"key": key, **rows[key].shown()} for key in keys],
         "total": total.shown() | {"idle_cost_microusd": idle},
         "devices": [
@@ -138,7 +139,7 @@ def spans(farm: Farm, from_ms: int, until_ms: int) -> Iterator[Span]:
     while from_ms < until_ms:
         day = datetime.fromtimestamp(from_ms / 1000, UTC)
         first = day.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        month_ms = monthrange(day.year, day.month)[1] * caps.DAY_MS
+        month_ms = monthrange(day.year, day.month)[1] * cap_hits.DAY_MS
         ends = [round(first.timestamp() * 1000) + month_ms, until_ms, *begins]
         end = min(moment for moment in ends if moment > from_ms)
         yield Span(
@@ -198,7 +199,7 @@ def _paid(
 
 
 def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:
-    first_day = span.from_ms // caps.DAY_MS * caps.DAY_MS
+    first_day = span.from_ms // cap_hits.DAY_MS * cap_hits.DAY_MS
     for row in tx.cap_hits(first_day, span.until_ms):
         yield _place(row, span), Sums(users={row["account_id"]}, cap_hits=row["hits"])
 

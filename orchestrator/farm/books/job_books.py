@@ -3,15 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
-from orchestrator import chain, ledger, monthly
-from orchestrator.farm import Farm, months
-from orchestrator.farm.ports import Transaction
-from orchestrator.ledger import Movement
+from orchestrator.farm.books import months
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Month, Session
+from orchestrator.money import hash_chain, ledger, monthly
+from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
 
 
-class Books:
+class JobBooks:
     """One job and its session, locked until the transaction ends, and the month when it moves.
 
     Changes gather here and `write()` writes them, each row once. Rows are locked in the order
@@ -126,7 +127,7 @@ class Books:
                 **self.stamp(),
                 price_microusd=card.price_microusd(gpu_ms, lease.device_class),
                 rates=card.version,
-                receipt_sha256=chain.lease_digest(lease),
+                receipt_sha256=hash_chain.lease_digest(lease),
             )
         )
 
@@ -163,6 +164,6 @@ class Books:
                 lease_id=lease.id,
                 **self.stamp(),
                 note=note,
-                receipt_sha256=chain.lease_digest(lease),
+                receipt_sha256=hash_chain.lease_digest(lease),
             )
         )

@@ -7,12 +7,12 @@ holds it against the account and the file of plans, and takes over what either s
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from orchestrator import monthly
 from orchestrator.errors import PlanLimit
-from orchestrator.farm import Farm
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Month
-from orchestrator.tiers import Tier
+from orchestrator.money import monthly
+from orchestrator.money.plans import Tier
 
 
 def name_of(now_ms: int) -> str:
@@ -37,10 +37,10 @@ def seen(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
 
 def renewed(farm: Farm, tx: Transaction, month: Month) -> Month:
     """Return a month as the file of plans has its plan now: another cap, or no such plan."""
-    tier = farm.tiers.get(month.tier)
+    tier = farm.plans.get(month.tier)
     if tier and tier.month_gpu_ms == month.cap_gpu_ms:
         return month  # the daily case asks for nothing more
-    return under(month, farm.tiers.get(_account(tx, month.account_id).plan))
+    return under(month, farm.plans.get(_account(tx, month.account_id).plan))
 
 
 def under(month: Month, tier: Tier | None) -> Month:
@@ -63,7 +63,7 @@ def tier_of(farm: Farm, tx: Transaction, month: Month) -> Tier:
     Raises:
         PlanLimit: the account has none, so nothing may run.
     """
-    tier = farm.tiers.get(month.tier)
+    tier = farm.plans.get(month.tier)
     if tier is None:
         raise PlanLimit(
             no_plan(_account(tx, month.account_id)),
@@ -83,7 +83,7 @@ def no_plan(account: Account) -> str:
 def _beginning(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
     account, own_id = _account(tx, account_id), _id(account_id, now_ms)
     begun = Month(id=own_id, account_id=account_id, tier="", alerts=account.alerts)
-    return under(begun, farm.tiers.get(account.plan))
+    return under(begun, farm.plans.get(account.plan))
 
 
 def _account(tx: Transaction, account_id: str) -> Account:

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from orchestrator.farm import Farm
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Tenure
 
 
 def note(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
     """Write down the plan of an account that is locked or new, if it or its price has changed."""
     newest = tx.find(Tenure, account_id=account.id, order="-number", limit=1)
-    tier = farm.tiers.get(account.plan)
+    tier = farm.plans.get(account.plan)
     plan, price = (tier.name, tier.price_month_microusd) if tier else ("", None)
     if newest and (newest[0].plan, newest[0].price_microusd) == (plan, price):
         return

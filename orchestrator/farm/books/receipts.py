@@ -3,9 +3,10 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from orchestrator import chain
-from orchestrator.farm import Farm, jobs
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.owned import own_job
 from orchestrator.model import Entry, Json, Lease, Unit
+from orchestrator.money import hash_chain
 from orchestrator.states import EntryKind, LeaseState
 
 
@@ -14,8 +15,8 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
 
     `by_stage` sums what was measured and charged; `lines` has every lease, the lost ones too.
     """
-    job = jobs.get(farm, account_id, job_id)
     with farm.store.read() as tx:
+        job = own_job(tx, account_id, job_id)
         leases = tx.find(Lease, job_id=job_id)
         units = {unit.id: unit for unit in tx.find(Unit, job_id=job_id)}
         entries = tx.find(Entry, job_id=job_id)
@@ -82,5 +83,7 @@ def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
         "frame_sha256": measured.get("frame_sha256", []),
         "message": measured.get("message", ""),
         "report": lease.receipt,
-        "receipt_sha256": None if lease.state is LeaseState.OPEN else chain.lease_digest(lease),
+        "receipt_sha256": None
+        if lease.state is LeaseState.OPEN
+        else hash_chain.lease_digest(lease),
     }

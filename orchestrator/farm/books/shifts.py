@@ -7,8 +7,8 @@ worker's own row, so that a heartbeat costs nothing more; it is written when the
 from collections import Counter
 from dataclasses import replace
 
-from orchestrator.farm import Farm
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Shift, Worker
 from orchestrator.states import WorkerState
 

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator import chain
-from orchestrator.chain import Fault
-from orchestrator.farm import Farm, jobs, sessions
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.owned import own_job, own_session
 from orchestrator.model import Entry, Job, Json, Lease, Session
+from orchestrator.money import hash_chain
+from orchestrator.money.hash_chain import Fault
 from orchestrator.states import EntryKind
 
 _INTO_HOLD = frozenset({EntryKind.PLACE, EntryKind.EXTEND})
@@ -37,10 +38,8 @@ class _Bill:
 
 def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
     """Return {ok, checked, fault} of a job's receipt; `fault` names the first entry at fault."""
-    jobs.get(farm, account_id, job_id)
     with farm.store.read() as tx:
-        job = tx.get(Job, job_id)
-        assert job, "rows are never deleted"
+        job = own_job(tx, account_id, job_id)
         session = tx.get(Session, job.session_id)
         assert session, "rows are never deleted"
         leases = tx.find(Lease, job_id=job_id)
@@ -50,7 +49,7 @@ def verify(farm: Farm, account_id: str | None, job_id: str) -> Json:
             chain=tx.find(Entry, session_id=session.id),
             leases=leases,
         )
-    fault = chain.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
+    fault = hash_chain.chain_fault(session, bill.chain) or next(_faults(farm, bill), None)
     return {
         "job_id": job_id,
         "session_id": session.id,
@@ -77,7 +76,7 @@ def verify_ledger(
     digest of every entry since, so the kept one is in it no more.
     """
     with farm.store.read() as tx:
-        session = sessions.visible(tx, account_id, session_id)
+        session = own_session(tx, account_id, session_id)
         entries = tx.find(Entry, session_id=session.id)
     balances: Counter[str] = Counter()
     for entry in entries:
@@ -86,7 +85,7 @@ def verify_ledger(
     held = sum(ms for name, ms in balances.items() if name.startswith("held:"))
     found = (balances[f"available:{session.id}"], held, balances[f"spent:{session.id}"])
     said = (session.available_gpu_ms, session.held_gpu_ms, session.spent_gpu_ms)
-    fault = chain.chain_fault(session, entries)
+    fault = hash_chain.chain_fault(session, entries)
     if not fault and head_sha256 and head_sha256 not in {entry.sha256 for entry in entries}:
         fault = Fault(entry=None, why="no entry has the digest that you kept: it was all rewritten")
     if not fault and found != said:
@@ -162,7 +161,7 @@ def _leases(bill: _Bill) -> Iterator[Fault]:
                 yield Fault(entry=entry, why="it gives back another amount than was settled")
         else:
             (settled if entry.kind is EntryKind.SETTLE else lost)[lease.id] += entry.gpu_ms
-        if entry.receipt_sha256 != chain.lease_digest(lease):
+        if entry.receipt_sha256 != hash_chain.lease_digest(lease):
             yield Fault(
                 entry=entry,
                 why="its lease was changed since: its worker, device, attempt, outcome or frames, "

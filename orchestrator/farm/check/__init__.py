@@ -5,9 +5,9 @@ docs/ledger.md. Nothing here asks the verbs it judges: it is arithmetic over row
 anything, since somebody with the database's password may have written them.
 """
 
-from orchestrator.farm import Farm
 from orchestrator.farm.check import balances, leases, money, reports, work
-from orchestrator.farm.check.seen import look
+from orchestrator.farm.check.snapshot import look
+from orchestrator.farm.kernel import Farm
 
 
 def violations(farm: Farm) -> list[str]:

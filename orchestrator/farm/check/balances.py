@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.farm.case import UNIT_FAILED
-from orchestrator.farm.check.seen import Seen
-from orchestrator.states import JobState
+from orchestrator.farm.check.snapshot import Seen
+from orchestrator.states import UNIT_FAILED, JobState
 
 
 def faults(seen: Seen) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.farm.check.seen import Seen
+from orchestrator.farm.check.snapshot import Seen
 from orchestrator.states import LeaseState
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import ledger
 from orchestrator.model import Entry
-from orchestrator.rates import Rates
+from orchestrator.money import ledger
+from orchestrator.money.rates import Rates
 from orchestrator.states import EntryKind
 
 _SIGN = {EntryKind.SETTLE: 1, EntryKind.REFUND: -1}

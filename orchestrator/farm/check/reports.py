@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from orchestrator import chain
-from orchestrator.farm.check.seen import File, Seen
+from orchestrator.farm.check.snapshot import File, Seen
+from orchestrator.money import hash_chain
 from orchestrator.states import Cause, JobState, LeaseState, Outcome, UnitKind, Wish
 from orchestrator.wire import FILES_OF
 
@@ -73,7 +73,7 @@ def read(text: str) -> Reported:
 
 @lru_cache(_KEPT)
 def _digest(lease: Any, text: str | None) -> str:
-    return chain.row_digest(lease, None if text is None else read(text).receipt)
+    return hash_chain.row_digest(lease, None if text is None else read(text).receipt)
 
 
 def _free(job: Any, lease: Any, said: Reported) -> str:

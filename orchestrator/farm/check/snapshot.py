@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orchestrator import chain
 from orchestrator.farm.check.money import Till
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
+from orchestrator.money import hash_chain
 from orchestrator.states import EntryKind
 
 _AT_ONCE: Final = 20
@@ -82,7 +82,7 @@ def look(tx: Transaction) -> Seen:
 
 
 def _chain(session: Session, entries: Sequence[Entry]) -> Iterator[str]:
-    fault = chain.chain_fault(session, entries)
+    fault = hash_chain.chain_fault(session, entries)
     if fault:
         which = f"entry {fault.entry.id}" if fault.entry else f"session {session.id}"
         yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"

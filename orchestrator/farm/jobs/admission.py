@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Final
 
 from orchestrator.errors import PolicyRefused, PolicyUnavailable
-from orchestrator.farm import Farm
+from orchestrator.farm.kernel import Farm
 from orchestrator.model import Job, Json, Ruling
 from orchestrator.states import JobState
 

@@ -1,10 +1,11 @@
 """Deleting an ended job: its files go, its bill stays."""
 
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, deeds, extensions
-from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import artifact_key, own
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.jobs import extensions
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm, audit_log
+from orchestrator.farm.kernel.owned import own_job
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, Lease, Reference
 
 
@@ -17,7 +18,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         Conflict: the job has not ended.
     """
     with farm.store.write() as tx:
-        job = own(tx, account_id, job_id)
+        job = own_job(tx, account_id, job_id)
         if not job.state.is_terminal:
             raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
         extensions.check_unneeded(tx, job)
@@ -25,13 +26,13 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         keys = [file["key"] for file in job.artifacts.values()]
         for lease in tx.find(Lease, job_id=job_id):
             files = lease.receipt["artifacts"] if lease.receipt else []
-            keys += [artifact_key(lease, file["name"]) for file in files]
+            keys += [lease.key(file["name"]) for file in files]
         if job.image and not _others_use(tx, job):
             keys.append(job.image)
         case.change(deleted_at_ms=farm.clock(), artifacts={})
         case.close()
         tx.forget_job(job_id)
-        deeds.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
+        audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(dict.fromkeys(keys))
 
 

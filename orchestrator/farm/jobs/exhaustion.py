@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from orchestrator.farm.case import Case
+from orchestrator.farm.jobs.loaded_job import Case
 from orchestrator.model import Unit
 from orchestrator.states import JobEvent, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import ENCODE_QUEUE

@@ -7,11 +7,11 @@ an extension needs nothing but the video before it.
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import planner
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Farm
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Brief, Job, Origin, Plan
+from orchestrator.planning import planner
 from orchestrator.states import JobState
 from orchestrator.wire import SegmentRef
 

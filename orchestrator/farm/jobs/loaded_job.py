@@ -4,12 +4,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from orchestrator import planner
-from orchestrator.farm import Farm, caps, hooks
-from orchestrator.farm.books import Books
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm import webhook_queue
+from orchestrator.farm.books import cap_hits
+from orchestrator.farm.books.job_books import JobBooks
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, JobSample, Json, Lease, Plan, Unit
+from orchestrator.planning import planner
+from orchestrator.scheduling import scheduler
 from orchestrator.states import (
+    UNIT_FAILED,
     JobEvent,
     LeaseState,
     PauseReason,
@@ -18,11 +22,8 @@ from orchestrator.states import (
     step,
 )
 
-UNIT_FAILED = "unit_failed"
-"""The error of a job that the farm could not do: no fault of its request."""
 
-
-class Case(Books):
+class Case(JobBooks):
     """One job with its books: how it lives, and what its watchers are told."""
 
     def __init__(
@@ -42,7 +43,7 @@ class Case(Books):
         self.tx.tell(self.job.id, self._told, self.now_ms)
         for kind, data in self._told:
             if kind == "state":
-                hooks.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
+                webhook_queue.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
         self._told = []
         return self.job
 
@@ -68,6 +69,21 @@ class Case(Books):
     def tell(self, kind: str, **data: Any) -> None:
         """Append an event for the job's watchers."""
         self._told.append((kind, data))
+
+    def join(self) -> None:
+        """Bring a session that had no work to the current virtual time before it gets some.
+
+        What paused jobs keep held is no work: their session would come back with its old pass.
+        """
+        session, own = self.session, self.job.id
+        if not self.tx.is_at_work(session.id, but=own):
+            now = self.tx.current_pass(but=own, model=self.job.model)
+            self.session = replace(
+                session,
+                pass_us=scheduler.join_pass(session, now),
+                tier=self.month.tier,
+                waits_from_ms=self.now_ms,
+            )
 
     def open_leases(self) -> list[Lease]:
         """Return the job's unresolved leases."""
@@ -110,7 +126,7 @@ class Case(Books):
     def pause(self, reason: PauseReason) -> None:
         """Pause: finished frames and the encode reserve are kept, the rest is released."""
         if reason is PauseReason.BUDGET:
-            caps.hit(self.tx, self.job.account_id, self.job.model, caps.PAUSED, self.now_ms)
+            cap_hits.hit(self.tx, self.job.account_id, self.job.model, cap_hits.PAUSED, self.now_ms)
         keep = self.job.encode_reserve_gpu_ms if self.job.frames_done else 0
         self.release(keep_gpu_ms=keep)
         self.step(JobEvent.PAUSE, wish=None, pause_reason=reason)

@@ -1,13 +1,13 @@
 """Stopping and going on: what a paused job keeps, and what it takes to resume it."""
 
-from typing import Final
-
-from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm import Farm, alerts, exhaustion, months, scheduling, shortage
-from orchestrator.farm.case import Case
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import alerts, months
+from orchestrator.farm.jobs import exhaustion, shortage
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job
+from orchestrator.money import ledger
 from orchestrator.states import (
     JobEvent,
     JobState,
@@ -16,9 +16,6 @@ from orchestrator.states import (
     UnitKind,
     UnitState,
 )
-
-TRIED: Final = "month"
-"""The fact that says for which month all that waited for budget was tried, or why to try again."""
 
 
 def resume(case: Case) -> None:
@@ -47,12 +44,12 @@ def _resume(case: Case) -> None:
     case.carry(month)
     alerts.check_rest(case.farm, case.session, month, case.job, units)
     room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-    least = shortage.least_gpu_ms(case.job, units)
+    least = ledger.least_gpu_ms(case.job, units)
     if least - case.job.held_gpu_ms > room:
         raise shortage.for_rest(case.session, case.job, case.month, units)
-    scheduling.join(case)
+    case.join()
     # A unit that was stopped in vain has a floor above its p90.
-    need = max(least, shortage.rest_gpu_ms(case.job, units)) - case.job.held_gpu_ms
+    need = max(least, ledger.rest_gpu_ms(case.job, units)) - case.job.held_gpu_ms
     if need > 0 and room:
         case.hold(min(need, room))
     case.step(JobEvent.RESUME, pause_reason=None)
@@ -85,13 +82,13 @@ def finish(case: Case) -> bool:
             f"`farm jobs cancel {job.id}`.",
         )
     if encode := case.units(kind=UnitKind.ENCODE, state=UnitState.READY):
-        if job.held_gpu_ms < shortage.least_gpu_ms(job, encode):
+        if job.held_gpu_ms < ledger.least_gpu_ms(job, encode):
             resume(case)
         else:  # it was on its way to its video, which is paid for
-            scheduling.join(case)
+            case.join()
             case.step(JobEvent.ENCODE, pause_reason=None)
     else:
-        scheduling.join(case)
+        case.join()
         exhaustion.finish(case)
     return True
 
@@ -105,17 +102,9 @@ def _ends_short(case: Case) -> bool:
         return False
     if wants is OnExhausted.FINISH and not case.job.frames_done:
         return False
-    scheduling.join(case)
+    case.join()
     exhaustion.exhausted(case, rest[0])
     return True
-
-
-def ask_again(tx: Transaction, why: str) -> None:
-    """Have the dispatcher try soon what waits for budget, as when a month begins.
-
-    `why`: what gave budget back, an id; the jobs it helps may be in sessions that are not locked.
-    """
-    tx.set_fact(TRIED, why)
 
 
 def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int) -> None:

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Final
 
 from orchestrator.errors import PolicyRefused, Unavailable
-from orchestrator.farm import Farm
-from orchestrator.farm.admission import FRAMES
-from orchestrator.farm.case import Case
+from orchestrator.farm.jobs.admission import FRAMES
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm
 from orchestrator.model import Job, Json, Lease, Ruling
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest

@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from operator import itemgetter
 
-from orchestrator import ledger, planner, pricing, prompt, variants
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm
-from orchestrator.farm.costs import cost_model
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books.costs import cost_model
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Brief, Json, Month, Plan, Quote, Session
-from orchestrator.tiers import Tier
-from orchestrator.variants import Change
+from orchestrator.money import ledger, pricing
+from orchestrator.money.plans import Tier
+from orchestrator.planning import planner, variants
+from orchestrator.planning.variants import Change
+from orchestrator.prompting import parser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,8 @@ class Offer:
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
     """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
-    prompt.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
-    screenplay = prompt.parse(
+    parser.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
+    screenplay = parser.parse(
         brief.prompt,
         vocabulary=card.vocabulary,
         scenes=brief.scenes,

@@ -3,14 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from orchestrator import ledger
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, months, quoting
-from orchestrator.farm.ports import Transaction
-from orchestrator.farm.quoting import Alternative, Offer
+from orchestrator.farm.books import months
+from orchestrator.farm.jobs import quoting
+from orchestrator.farm.jobs.quoting import Alternative, Offer
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, Json, Lease, Month, Plan, Session, Unit
-from orchestrator.states import JobState, LeaseState, UnitKind
-from orchestrator.tiers import OPEN_JOBS
+from orchestrator.money import ledger
+from orchestrator.money.plans import OPEN_JOBS
+from orchestrator.states import JobState, LeaseState
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
@@ -18,33 +20,10 @@ _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 R = TypeVar("R", BudgetExceeded, PlanLimit)
 
 
-def least_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the next of a job's open units needs held, the encode reserve beside it."""
-    if not units:
-        return 0
-    unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
-    reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
-    return unit.floor_gpu_ms + reserve
-
-
-def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the rest of a job needs at p90, the encode reserve included."""
-    need = sum(unit.p90_gpu_ms for unit in units)
-    if all(unit.kind is not UnitKind.ENCODE for unit in units):
-        need += job.encode_reserve_gpu_ms
-    if not job.planned:
-        need += next(
-            stage["p90_gpu_ms"]
-            for stage in job.quote["stages"]
-            if stage["stage"] == UnitKind.RENDER
-        )
-    return need
-
-
 def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
     """Return the refusal of a paused job whose next unit needs more than there is."""
     room = ledger.extendable_gpu_ms(session, job, month)
-    needed_gpu_ms = least_gpu_ms(job, units) - job.held_gpu_ms
+    needed_gpu_ms = ledger.least_gpu_ms(job, units) - job.held_gpu_ms
     has = {
         "session": f"session {session.name!r} has left",
         "session_closed": f"session {session.name!r}, which is closed, gives",
@@ -55,7 +34,7 @@ def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> Bud
         f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
         available_gpu_ms=room,
-        rest_gpu_ms=max(needed_gpu_ms, rest_gpu_ms(job, units) - job.held_gpu_ms),
+        rest_gpu_ms=max(needed_gpu_ms, ledger.rest_gpu_ms(job, units) - job.held_gpu_ms),
     )
 
 
@@ -211,7 +190,7 @@ def _way_out(
 
 def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int) -> str:
     paused = job.state is JobState.PAUSED
-    tier = farm.tiers.get(month.tier)
+    tier = farm.plans.get(month.tier)
     most = tier.most_session_gpu_ms if tier else None
     gain = missing_gpu_ms - ledger.pending_gpu_ms(session)
     if tier and most is not None and session.limit_gpu_ms + gain > most:

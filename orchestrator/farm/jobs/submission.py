@@ -1,40 +1,23 @@
-"""Jobs, as their owners see them: quote, submit, look, pause, resume, finish, cancel."""
+"""Quoting and submitting a job: what it would be and cost, and the transaction that makes it."""
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
-from typing import Any
 
-from orchestrator import ledger, monthly, planner, pricing
-from orchestrator.errors import BudgetExceeded, Conflict, NotFound, PlanLimit
-from orchestrator.farm import (
-    Farm,
-    Page,
-    Promise,
-    alerts,
-    caps,
-    deeds,
-    extensions,
-    hooks,
-    months,
-    pausing,
-    quoting,
-    scheduling,
-    shortage,
-)
-from orchestrator.farm.admission import admitted, shows_frames
-from orchestrator.farm.case import Case
-from orchestrator.farm.idempotency import answered, remember
-from orchestrator.farm.paging import page
-from orchestrator.farm.ports import Transaction
-from orchestrator.farm.quoting import Alternative, Offer
-from orchestrator.farm.sessions import check_open, find_in, seen_within, within
+from orchestrator.errors import BudgetExceeded, PlanLimit
+from orchestrator.farm import webhook_queue
+from orchestrator.farm.books import alerts, cap_hits, months
+from orchestrator.farm.books.session_limits import check_open, seen_within, within
+from orchestrator.farm.jobs import extensions, quoting, shortage
+from orchestrator.farm.jobs.admission import admitted
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.quoting import Alternative, Offer
+from orchestrator.farm.kernel import Farm, Promise
+from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.owned import named_session, own_job
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import (
     Brief,
-    Event,
     FrameBatch,
     Job,
-    Lease,
     Month,
     Plan,
     Quote,
@@ -42,7 +25,10 @@ from orchestrator.model import (
     Session,
     Unit,
 )
-from orchestrator.states import JobState, UnitKind, UnitState, Wish
+from orchestrator.money import ledger, monthly, pricing
+from orchestrator.planning import planner
+from orchestrator.planning.plan_json import digest_of
+from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PLAN_QUEUE
 
 
@@ -79,14 +65,6 @@ class Submission:
     """Of the endpoint that its `webhook_url` made: shown with its first job alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitView:
-    """A unit with the lease whose result was accepted and may be seen."""
-
-    unit: Unit
-    lease: Lease | None
-
-
 def estimate(
     farm: Farm,
     *,
@@ -99,7 +77,7 @@ def estimate(
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
-        session = seen_within(find_in(tx, account_id, session_id), farm.tiers.get(month.tier))
+        session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.tier))
         tier = months.tier_of(farm, tx, month)
         asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
         available = quoting.available(session, month)
@@ -121,7 +99,7 @@ def estimate(
     )
 
 
-@caps.counted
+@cap_hits.counted
 def submit(
     farm: Farm,
     *,
@@ -146,14 +124,14 @@ def submit(
     job_id = farm.new_id("job", now)
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
-        session = find_in(tx, account_id, session_id, lock=True)
+        session = named_session(tx, account_id, session_id, lock=True)
         earlier = answered(tx, account_id, idempotency)
         if earlier:
-            return Submission(job=own(tx, account_id, earlier), created=False)
+            return Submission(job=own_job(tx, account_id, earlier), created=False)
         check_open(session)
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
-        tier = farm.tiers.get(month.tier)
+        tier = farm.plans.get(month.tier)
         session = within(farm, tx, session, month, now)
         asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), tier=tier)
         if fit:
@@ -168,11 +146,11 @@ def submit(
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
-            hook, new = hooks.for_url(farm, tx, account_id, webhook_url, now)
+            hook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
             job, secret = replace(job, hook_id=hook.id), hook.secret if new else None
         tx.add(job)
         case = Case(farm, tx, job_id, session.id, now)
-        scheduling.join(case)
+        case.join()
         try:
             alerts.check(farm, session, month, when=alerts.NEW_JOBS)
             amount = ledger.hold_for(asked.quote, asked.brief)
@@ -187,130 +165,7 @@ def submit(
         return Submission(job=case.close(), created=True, hook_secret=secret)
 
 
-def get(farm: Farm, account_id: str | None, job_id: str) -> Job:
-    """Return a job. `account_id` None: of any account."""
-    with farm.store.read() as tx:
-        return own(tx, account_id, job_id)
-
-
-def listing(
-    farm: Farm,
-    account_id: str | None,
-    *,
-    limit: int = 50,
-    after: str | None = None,
-    state: JobState | None = None,
-    session_id: str | None = None,
-    oldest_first: bool = False,
-) -> Page[Job]:
-    """Return jobs, newest first unless asked otherwise."""
-    wanted = {"account_id": account_id, "state": state, "session_id": session_id}
-    equal = {name: value for name, value in wanted.items() if value is not None}
-    with farm.store.read() as tx:
-        return page(tx, Job, limit, after, oldest_first=oldest_first, deleted_at_ms=None, **equal)
-
-
-def pause(farm: Farm, account_id: str | None, job_id: str) -> Job:
-    """Pause a job once its open leases have stopped; finished frames are kept."""
-    return _wish(farm, account_id, job_id, Wish.PAUSE)
-
-
-def cancel(farm: Farm, account_id: str | None, job_id: str) -> Job:
-    """End a job once its open leases have stopped; the steps done are charged."""
-    return _wish(farm, account_id, job_id, Wish.CANCEL)
-
-
-def resume(farm: Farm, account_id: str | None, job_id: str) -> Job:
-    """Let a paused job go on, or take back a pause that has not come about yet."""
-    with farm.store.write() as tx:
-        job = own(tx, account_id, job_id)
-        case = Case(farm, tx, job_id, job.session_id, farm.clock())
-        if case.job.wish is Wish.PAUSE:
-            case.change(wish=None)
-        else:
-            pausing.resume(case)
-        deeds.of_operator(farm, tx, account_id, "job.resume", job_id, job.account_id)
-        return case.close()
-
-
-def finish(farm: Farm, account_id: str | None, job_id: str) -> Job:
-    """End a paused job with a video of its finished frames, out of its encode reserve."""
-    with farm.store.write() as tx:
-        job = own(tx, account_id, job_id)
-        case = Case(farm, tx, job_id, job.session_id, farm.clock())
-        if pausing.finish(case):
-            alerts.look(case)
-            deeds.of_operator(farm, tx, account_id, "job.finish", job_id, job.account_id)
-        return case.close()
-
-
-def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
-    """Return a job's units in frame order, each with its accepted lease.
-
-    Without it while nobody may see its frames: pictures are found by it.
-    """
-    with farm.store.read() as tx:
-        shown = shows_frames(farm, own(tx, account_id, job_id))
-        leases = tx.find(Lease, job_id=job_id) if shown else ()
-        accepted = {lease.id: lease for lease in leases}
-        return tuple(
-            UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))
-            for unit in tx.find(Unit, job_id=job_id, order="first_frame,id")
-        )
-
-
-def events(
-    farm: Farm, job_ids: tuple[str, ...] | None, *, after: int, limit: int = 500
-) -> tuple[Event, ...]:
-    """Return events with a greater id, oldest first.
-
-    The ids of one job never appear out of order (its transactions exclude each other); those
-    of several jobs may on Postgres, so follow each job by its own cursor.
-    """
-    equal: dict[str, Any] = {} if job_ids is None else {"job_id": job_ids}
-    with farm.store.read() as tx:
-        return tuple(tx.find(Event, after=after, limit=limit, **equal))
-
-
-def last_event_id(farm: Farm) -> int:
-    """Return the newest event's id."""
-    with farm.store.read() as tx:
-        return tx.last_event_id()
-
-
-# --- shared with the farm's other rooms ---------------------------------------------------
-
-
-def artifact_key(lease: Lease, name: str) -> str:
-    """Where a file that was made under this lease lies."""
-    return f"units/{lease.unit_id}/{lease.fence}/{name}"
-
-
 # --- inside -------------------------------------------------------------------------------
-
-
-def own(tx: Transaction, account_id: str | None, job_id: str) -> Job:
-    """Return a job of this account that was not deleted, within an open transaction."""
-    job = tx.get(Job, job_id)
-    hidden = job is None or job.deleted_at_ms is not None
-    if job is None or hidden or account_id not in (None, job.account_id):
-        raise NotFound(f"There is no job {job_id}.", next="List yours with `farm jobs ls`.")
-    return job
-
-
-def _wish(farm: Farm, account_id: str | None, job_id: str, wish: Wish) -> Job:
-    with farm.store.write() as tx:
-        job = own(tx, account_id, job_id)
-        case = Case(farm, tx, job_id, job.session_id, farm.clock())
-        if case.job.state.is_terminal or (
-            wish is Wish.PAUSE and (case.job.state is JobState.PAUSED or case.job.wish)
-        ):
-            raise Conflict(f"A job that is {case.job.wish or case.job.state} cannot {wish}.")
-        case.change(wish=wish)
-        case.grant_wish()
-        alerts.look(case)  # a limit that was to be lower may have sunk
-        deeds.of_operator(farm, tx, account_id, f"job.{wish}", job_id, job.account_id)
-        return case.close()
 
 
 def _chance_seed(job_id: str) -> int:
@@ -370,12 +225,6 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         encode_reserve_gpu_ms=stages[UnitKind.ENCODE].p90_gpu_ms,
         created_at_ms=now_ms,
     )
-
-
-def digest_of(plan: Plan) -> str:
-    """Return the SHA-256 by which the plan of a worker is known to be the one quoted."""
-    text = json.dumps(planner.plan_json(plan), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _one_run(plan: Plan) -> tuple[FrameBatch, ...]:

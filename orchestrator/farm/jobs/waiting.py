@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator import ledger, places, scheduler
 from orchestrator.errors import BudgetExceeded
-from orchestrator.farm import Farm, alerts, grants, months, shortage
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import alerts, months
+from orchestrator.farm.jobs import shortage
+from orchestrator.farm.kernel import Farm, facts
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Job, Lease, Session, Unit, Worker
-from orchestrator.places import InLine, Line, Party
+from orchestrator.money import ledger
+from orchestrator.scheduling import positions, scheduler
+from orchestrator.scheduling.positions import InLine, Line, Party
 from orchestrator.states import JobState, LeaseState, PauseReason, UnitState, WorkerState
 from orchestrator.wire import render_queue
 
@@ -69,7 +72,7 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
         braked = shortage.explained(farm, tx, stop, job, session, month)
         return Waiting(code="budget", what=braked.message, next=braked.next)
     room = ledger.extendable_gpu_ms(session, job, month)
-    if shortage.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
+    if ledger.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
         return Waiting(
             code="budget",
             what="It was paused for want of budget, and there is enough again.",
@@ -81,7 +84,7 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
 
 
 def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
-    if grants.is_frozen(tx):
+    if facts.is_frozen(tx):
         return _FROZEN
     if stopped := _without_plan(farm, tx, [job]).get(job.account_id):
         return stopped
@@ -97,7 +100,7 @@ def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
     if not waiting:
         return {}
     with farm.store.read() as tx:
-        if grants.is_frozen(tx):
+        if facts.is_frozen(tx):
             return {job.id: _FROZEN for job in waiting}
         stopped = _without_plan(farm, tx, waiting)
         line = _look(farm, tx, [job for job in waiting if job.account_id not in stopped])
@@ -117,7 +120,7 @@ def _without_plan(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> dict[str,
             next=f"Have the operator give it one: `farm account set-plan {account.id} PLAN`.",
         )
         for account in tx.find(Account, id=mine)
-        if farm.tiers.get(account.plan) is None
+        if farm.plans.get(account.plan) is None
     }
 
 
@@ -136,7 +139,7 @@ def _in_line(line: Line, job: Job, queue: str) -> Waiting:
     return Waiting(
         code="device",
         what=f"It waits for a device: {ahead if place.jobs_ahead else 'it is next'}, "
-        f"about {places.about(place.wait_ms)}.",
+        f"about {positions.about(place.wait_ms)}.",
         next=again,
         jobs_ahead=place.jobs_ahead,
         eta_ms=place.wait_ms,
@@ -177,7 +180,7 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
         sessions[row["session_id"]] = (row["pass_us"], row["tier"])
     parties: list[Party] = []
     for session_id, (pass_us, name) in sessions.items():
-        tier = farm.tiers.get(name)
+        tier = farm.plans.get(name)
         parties.append(
             Party(
                 session_id=session_id,

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from orchestrator import tiers
 from orchestrator.catalog import Catalog
-from orchestrator.farm.ids import new_id
-from orchestrator.farm.ports import Store
-from orchestrator.places import Board
-from orchestrator.rates import Rates, shipped
-from orchestrator.tiers import Tiers
+from orchestrator.farm.kernel.ids import new_id
+from orchestrator.farm.kernel.ports import Store
+from orchestrator.money import plans
+from orchestrator.money.plans import Tiers
+from orchestrator.money.rates import Rates, shipped
+from orchestrator.scheduling.positions import Board
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Farm:
     """Milliseconds since 1970."""
     terms: Terms = field(default_factory=Terms)
     rates: Rates = field(default_factory=shipped)
-    tiers: Tiers = field(default_factory=tiers.shipped)
+    plans: Tiers = field(default_factory=plans.shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
     board: Board = field(default_factory=Board, compare=False, repr=False)
@@ -120,7 +120,7 @@ class Idempotency:
 class Repeat:
     """Which try of a client this request is, for clients that repeat without a key.
 
-    `orchestrator.farm.repeats` says which job a try means.
+    `orchestrator.farm.kernel.repeats` says which job a try means.
     """
 
     request_sha256: str

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from orchestrator.farm import Farm, Page
-from orchestrator.farm.paging import page
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Farm, Page
+from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Deed
 
 

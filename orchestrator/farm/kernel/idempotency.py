@@ -1,8 +1,8 @@
 """The same key and body is the same request: its first answer is its only effect."""
 
 from orchestrator.errors import IdempotencyMismatch
-from orchestrator.farm import Promise, Repeat, repeats
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Promise, Repeat, repeats
+from orchestrator.farm.kernel.ports import Transaction
 
 
 def answered(tx: Transaction, account_id: str, idempotency: Promise | None) -> str | None:

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol, TypeVar
 
-from orchestrator.farm import Page
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Page
+from orchestrator.farm.kernel.ports import Transaction
 
 
 class HasId(Protocol):

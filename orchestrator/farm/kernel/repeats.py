@@ -14,8 +14,8 @@ A job that was deleted answers nobody: who knew its id had got its answer.
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.farm import Repeat
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.kernel import Repeat
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Attempt, Job
 
 KEEP_MS: Final = 24 * 3_600_000

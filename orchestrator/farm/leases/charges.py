@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from orchestrator import ledger
-from orchestrator.model import Job, Lease, Unit
-from orchestrator.states import Cause, Outcome, Wish
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.model import Job, Lease, Sample, Unit, Worker
+from orchestrator.money import ledger, pricing
+from orchestrator.states import Cause, Outcome, UnitKind, Wish
 from orchestrator.wire import CompleteRequest
 
 
@@ -77,3 +78,29 @@ def _bounded(told: Iterable[tuple[int, str]], seen_gpu_ms: int) -> Iterator[tupl
         if lost := min(gpu_ms, seen_gpu_ms):
             seen_gpu_ms -= lost
             yield lost, why
+
+
+def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
+    """Remember what a done unit cost, for the next quotes: at most the time the farm saw.
+
+    One report of a thousand seconds after one would else make everybody's next job too dear.
+    """
+    receipt = lease.receipt or {}
+    seen_ms = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
+    gpu_ms = min(receipt.get("gpu_ms", 0), seen_ms)
+    work = pricing.work_of(unit.kind, case.plan, unit.frames)
+    whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
+    if whole and work > 0 and gpu_ms > 0:
+        case.tx.add(
+            Sample(
+                id=case.farm.new_id("smp", case.now_ms),
+                model=case.job.model,
+                device_class=worker.device_class,
+                kind=unit.kind,
+                gpu_ms=gpu_ms,
+                work=work,
+                steps=case.job.steps if unit.kind is UnitKind.RENDER else 0,
+                load_gpu_ms=receipt.get("load_gpu_ms", 0),
+                at_ms=case.now_ms,
+            )
+        )

@@ -7,7 +7,6 @@ that are lost comes off the next charges: doing them again is the farm's cost.
 
 from dataclasses import replace
 
-from orchestrator.farm.jobs import artifact_key
 from orchestrator.model import Json, Lease, Unit, Worker
 from orchestrator.wire import CHECKPOINT, CheckpointRef, Receipt
 
@@ -39,7 +38,7 @@ def reached(unit: Unit, lease: Lease, receipt: Receipt, paid_gpu_ms: int) -> Jso
         return here
     file = next(file for file in receipt.artifacts if file.name == CHECKPOINT)
     return {
-        "key": artifact_key(lease, CHECKPOINT),
+        "key": lease.key(CHECKPOINT),
         "sha256": file.sha256,
         "step": receipt.checkpoint_step,
         "fingerprint": receipt.fingerprint,

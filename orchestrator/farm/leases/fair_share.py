@@ -1,38 +1,22 @@
 """Fair share in the books: what joining, a grant and a settlement do to sessions and workers.
 
-The rules themselves are in `orchestrator.scheduler`; docs/scheduling.md explains them.
+The rules themselves are in `orchestrator.scheduling.scheduler`; docs/scheduling.md explains them.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import scheduler
-from orchestrator.farm import Farm
-from orchestrator.farm.case import Case
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, Session, Unit, Worker
+from orchestrator.scheduling import scheduler
 from orchestrator.states import Lane, UnitKind
 from orchestrator.wire import render_queue
 
 SESSIONS: Final = 16
 """Sessions looked at per grant and rule, those whose turn it is."""
-
-
-def join(case: Case) -> None:
-    """Bring a session that had no work to the current virtual time before it gets some.
-
-    What paused jobs keep held is no work: their session would come back with its old pass.
-    """
-    session, own = case.session, case.job.id
-    if not case.tx.is_at_work(session.id, but=own):
-        now = case.tx.current_pass(but=own, model=case.job.model)
-        case.session = replace(
-            session,
-            pass_us=scheduler.join_pass(session, now),
-            tier=case.month.tier,
-            waits_from_ms=case.now_ms,
-        )
 
 
 def in_turn(
@@ -81,7 +65,7 @@ def given_back(case: Case, unit: Unit) -> None:
 
 def worked(case: Case, worker: Worker, lease: Lease) -> Worker:
     """Return the worker with what its device owes, and which model it holds, after a lease."""
-    tiers = case.farm.tiers.tiers.values()
+    tiers = case.farm.plans.tiers.values()
     shares = {tier.name: tier.floor for tier in tiers if tier.floor}
     owed = scheduler.owed_after(
         worker.owed,
@@ -112,5 +96,5 @@ def _may_stay(farm: Farm, worker: Worker, head: Session, now_ms: int) -> bool:
 
 
 def _weight(farm: Farm, session: Session) -> int:
-    tier = farm.tiers.get(session.tier)
+    tier = farm.plans.get(session.tier)
     return tier.weight if tier else 1

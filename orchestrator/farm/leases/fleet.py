@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from orchestrator import scheduler
 from orchestrator.errors import NotFound
-from orchestrator.farm import Farm, deeds, grants, hooks
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm import webhook_queue
+from orchestrator.farm.kernel import Farm, audit_log, facts
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Json, Lease, Worker
+from orchestrator.scheduling import scheduler
 from orchestrator.states import LeaseState, UnitState, WorkerState
 
 
@@ -67,14 +68,14 @@ def usage(farm: Farm, account_id: str | None, by: str, since_ms: int) -> list[Js
 def freeze(farm: Farm, *, frozen: bool) -> None:
     """Stop (or allow again) all spending at once: no grants, and running units pause."""
     with farm.store.write() as tx:
-        tx.set_fact("frozen", frozen)
-        deeds.note(farm, tx, "farm.freeze" if frozen else "farm.thaw", "farm", None)
+        tx.set_fact(facts.FROZEN, frozen)
+        audit_log.note(farm, tx, "farm.freeze" if frozen else "farm.thaw", "farm", None)
 
 
 def is_frozen(farm: Farm) -> bool:
     """Tell whether all spending is stopped."""
     with farm.store.read() as tx:
-        return grants.is_frozen(tx)
+        return facts.is_frozen(tx)
 
 
 def looked(farm: Farm) -> Json:
@@ -86,7 +87,9 @@ def looked(farm: Farm) -> Json:
 def tell_trouble(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> None:
     """Tell operators that a worker is gone or quarantined."""
     data = {name: getattr(worker, name) for name in ("id", "name", "host", "device", "state")}
-    hooks.tell_operators(farm, tx, f"worker.{worker.state}", data | {"object": "worker"}, now_ms)
+    webhook_queue.tell_operators(
+        farm, tx, f"worker.{worker.state}", data | {"object": "worker"}, now_ms
+    )
 
 
 def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
@@ -97,5 +100,5 @@ def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
         admitted = state is WorkerState.ACTIVE
         clean = replace(worker, blamed=(), flags=0, unexplained_ms=0) if admitted else worker
         verb = "worker.admit" if state is WorkerState.ACTIVE else "worker.drain"
-        deeds.note(farm, tx, verb, worker.id, None, name=worker.name, was=worker.state.value)
+        audit_log.note(farm, tx, verb, worker.id, None, name=worker.name, was=worker.state.value)
         return tx.save(worker, replace(clean, state=state))

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orchestrator import ledger, scheduler
 from orchestrator.errors import Conflict
-from orchestrator.farm import Farm, alerts, checkpoints, scheduling
-from orchestrator.farm.case import Case
-from orchestrator.farm.exhaustion import exhausted
-from orchestrator.farm.orders import order
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import alerts
+from orchestrator.farm.jobs.exhaustion import exhausted
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm, facts
+from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.leases import checkpoints, fair_share
+from orchestrator.farm.leases.orders import order
 from orchestrator.model import Lease, Unit, Worker
+from orchestrator.money import ledger
+from orchestrator.scheduling import scheduler
 from orchestrator.states import (
     RUNNABLE,
     JobEvent,
@@ -34,16 +37,11 @@ _EVENTS = {
 }
 
 
-def is_frozen(tx: Transaction) -> bool:
-    """Tell whether an operator has frozen all spending."""
-    return bool(tx.fact("frozen"))
-
-
 def waiting_for(
     farm: Farm, tx: Transaction, worker: Worker, hint: str | None, now_ms: int
 ) -> Iterator[tuple[Lane, Unit]]:
     """Yield ready units in the order in which this worker should get them, and by which rule."""
-    for lane, session, queues in scheduling.in_turn(farm, tx, worker, now_ms):
+    for lane, session, queues in fair_share.in_turn(farm, tx, worker, now_ms):
         units = tx.ready_units(session.id, queues, UNITS)
         failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
         alone = not failed or _is_alone(tx, worker, failed)
@@ -74,7 +72,7 @@ def grant(
     farm: Farm, tx: Transaction, worker: Worker, hint: str | None, now_ms: int
 ) -> tuple[Order, ...]:
     """Lease the next unit to this worker; an empty tuple when there is none for it."""
-    if worker.state is not WorkerState.ACTIVE or is_frozen(tx):
+    if worker.state is not WorkerState.ACTIVE or facts.is_frozen(tx):
         return ()
     broke: set[str] = set()
     for lane, unit in waiting_for(farm, tx, worker, hint, now_ms):
@@ -162,7 +160,7 @@ def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
     except Conflict:
         return None
     case.tx.add(lease)
-    scheduling.granted(case, unit)
+    fair_share.granted(case, unit)
     case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
     case.tell("usage", **usage(case))
     return lease

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.farm import fleet, scheduling
-from orchestrator.farm.case import Case
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.leases import fair_share, fleet
 from orchestrator.model import Lease, Worker
 from orchestrator.states import Cause, Outcome, WorkerState
 from orchestrator.wire import CompleteRequest
@@ -25,7 +25,7 @@ def judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) ->
     Its next success forgets the failures; flags stay until an operator admits it again. Whoever
     failed for no fault of the request has no full report to give, and is paid nothing.
     """
-    judged = scheduling.worked(case, worker, lease)
+    judged = fair_share.worked(case, worker, lease)
     judged = replace(judged, metered_to_ms=_metered_to(lease, worker))
     if request.outcome is not Outcome.FAILED or request.cause is Cause.REQUEST:
         judged = _weighed(judged, unexplained_ms(case, lease, request))

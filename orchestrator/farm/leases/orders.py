@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
-from orchestrator import planner
-from orchestrator.farm import checkpoints, extensions
-from orchestrator.farm.case import Case
-from orchestrator.farm.jobs import artifact_key
+from orchestrator.farm.jobs import extensions
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.leases import checkpoints
 from orchestrator.model import Job, Lease, Unit
+from orchestrator.planning import planner
 from orchestrator.states import UnitKind, UnitState
 from orchestrator.wire import (
     MASTER,
@@ -103,7 +103,7 @@ def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
         first_frame=before + every * unit.first_frame,
         frames=unit.frames,
         stride=every * unit.stride,
-        key=artifact_key(lease, name),
+        key=lease.key(name),
         sha256=file["sha256"],
     )
 

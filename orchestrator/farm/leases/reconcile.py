@@ -3,10 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import scheduler
-from orchestrator.farm import Farm, accounts, check, fleet, grants, months, pausing
-from orchestrator.farm.results import give_back
+from orchestrator.farm import check
+from orchestrator.farm.accounts import accounts
+from orchestrator.farm.books import months
+from orchestrator.farm.kernel import Farm, facts
+from orchestrator.farm.leases import fleet
+from orchestrator.farm.leases.results import give_back
 from orchestrator.model import Lease, Worker
+from orchestrator.scheduling import scheduler
 from orchestrator.states import LeaseState, WorkerState
 
 DAY_MS: Final = 86_400_000
@@ -50,13 +54,13 @@ def turn_month(farm: Farm) -> bool:
     """Let what waited for budget go on in a new month, or since some came back; tell whether so."""
     name = months.name_of(farm.clock())
     with farm.store.read() as tx:
-        tried = tx.fact(pausing.TRIED)
+        tried = tx.fact(facts.TRIED)
     if tried == name:
         return False
     accounts.go_on(farm)
     with farm.store.write() as tx:
-        if tx.fact(pausing.TRIED) == tried:  # else more came back meanwhile
-            tx.set_fact(pausing.TRIED, name)
+        if tx.fact(facts.TRIED) == tried:  # else more came back meanwhile
+            tx.set_fact(facts.TRIED, name)
     return True
 
 
@@ -73,7 +77,7 @@ def turn_plans(farm: Farm, most: int = ACCOUNTS) -> bool:
             tier.price_month_microusd,
             [[alert.percent, alert.action.value] for alert in tier.alerts],
         ]
-        for name, tier in farm.tiers.tiers.items()
+        for name, tier in farm.plans.tiers.items()
     }
     with farm.store.read() as tx:
         fact = tx.fact("plans")
@@ -94,7 +98,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
     now = farm.clock()
     before = now - round(farm.terms.ring_again_seconds * 1000)
     with farm.store.read() as tx:
-        if grants.is_frozen(tx):
+        if facts.is_frozen(tx):
             return []
         busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
         bells: list[tuple[str, str]] = []

@@ -3,26 +3,29 @@
 import math
 from dataclasses import replace
 
-from orchestrator import planner, pricing
 from orchestrator.errors import BadRequest, StaleLease
-from orchestrator.farm import (
-    Farm,
-    alerts,
-    charges,
-    checkpoints,
-    grants,
-    pausing,
-    policy,
-    scheduling,
-)
-from orchestrator.farm.case import UNIT_FAILED, Case
-from orchestrator.farm.costs import cost_model, sample
-from orchestrator.farm.exhaustion import assemble
-from orchestrator.farm.jobs import artifact_key, digest_of
-from orchestrator.farm.judging import judge, seen_ms
-from orchestrator.farm.ports import Transaction
+from orchestrator.farm.books import alerts
+from orchestrator.farm.books.costs import cost_model
+from orchestrator.farm.jobs import policy
+from orchestrator.farm.jobs.exhaustion import assemble
+from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.kernel import Farm, facts
+from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.leases import charges, checkpoints, fair_share, grants
+from orchestrator.farm.leases.judging import judge, seen_ms
 from orchestrator.model import Json, Lease, Plan, Unit, Worker
-from orchestrator.states import Cause, JobEvent, LeaseState, Outcome, UnitKind, UnitState
+from orchestrator.money import pricing
+from orchestrator.planning import planner
+from orchestrator.planning.plan_json import digest_of
+from orchestrator.states import (
+    UNIT_FAILED,
+    Cause,
+    JobEvent,
+    LeaseState,
+    Outcome,
+    UnitKind,
+    UnitState,
+)
 from orchestrator.wire import (
     CHECKPOINT,
     FILES_OF,
@@ -95,7 +98,7 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
     note = "worker lost" if lapsed else "handed back"
     case.lose(lease, lost_gpu_ms, note)
     unit = _unit(tx, lease)
-    scheduling.given_back(case, unit)
+    fair_share.given_back(case, unit)
     if unit.state is UnitState.LEASED:
         _try_again(case, unit, lease, count=lapsed, why="the worker was lost")
     _close(case)
@@ -147,7 +150,7 @@ def _resolve(
         ),
     )
     case.settle(lease, charge.settled_gpu_ms)
-    scheduling.settled(case, unit, lease)
+    fair_share.settled(case, unit, lease)
     for gpu_ms, why in charge.losses:
         case.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:
@@ -169,7 +172,7 @@ def _close(case: Case) -> None:
     case.grant_wish()
     alerts.look(case)
     if case.close().refunded_gpu_ms:
-        pausing.ask_again(case.tx, case.job.id)
+        facts.ask_again(case.tx, case.job.id)
 
 
 def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
@@ -317,7 +320,7 @@ def _split(
 def _done(case: Case, unit: Unit, lease: Lease, worker: Worker, plan: Plan | None) -> None:
     done = replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id, checkpoint=None)
     case.tx.save(unit, done)
-    sample(case, unit, lease, worker)
+    charges.sample(case, unit, lease, worker)
     if unit.kind is UnitKind.PLAN:
         assert plan, "a done plan unit was checked to bring one"
         _planned(case, plan)
@@ -358,7 +361,7 @@ def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
         frames=unit.frames,
         stride=unit.stride,
         unit_id=unit.id,
-        strip=artifact_key(lease, STRIP),
+        strip=lease.key(STRIP),
     )
     case.tell(
         "progress",
@@ -375,7 +378,7 @@ def _encoded(case: Case, lease: Lease) -> None:
     names = {VIDEO: "video", POSTER: "poster", SHEET: "sheet"}
     files: Json = {
         names[file["name"]]: {
-            "key": artifact_key(lease, file["name"]),
+            "key": lease.key(file["name"]),
             "sha256": file["sha256"],
             "bytes": file["bytes"],
         }

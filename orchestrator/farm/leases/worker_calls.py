@@ -1,17 +1,21 @@
 """The worker protocol's verbs: hello, claim, heartbeat, release, and who may touch which file.
 
-`complete` is in `orchestrator.farm.results`.
+`complete` is in `orchestrator.farm.leases.results`.
 """
 
 from dataclasses import replace
 from typing import Final
 
-from orchestrator import scheduler
 from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
-from orchestrator.farm import Farm, extensions, grants, keys, shifts
-from orchestrator.farm.ports import Transaction
-from orchestrator.farm.results import complete, give_back
+from orchestrator.farm.accounts import keys
+from orchestrator.farm.books import shifts
+from orchestrator.farm.jobs import extensions
+from orchestrator.farm.kernel import Farm, facts
+from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.leases import grants
+from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
+from orchestrator.scheduling import scheduler
 from orchestrator.states import KeyKind, LeaseState, UnitState, Verdict, Wish, WorkerState
 from orchestrator.wire import (
     FILES,
@@ -140,7 +144,7 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
         lease = own_lease(tx, worker_id, lease_id, fence)
         if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
             raise StaleLease
-        return f"units/{lease.unit_id}/{lease.fence}/{name}"
+        return lease.key(name)
 
 
 def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
@@ -233,7 +237,7 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
     over = lease.used_gpu_ms > limit_ms * (1 + OVER_SHARE) + OVER_MS or now_ms > oldest_ms
     return LeaseVerdict(
         lease_id=lease.id,
-        verdict=Verdict.PAUSE if grants.is_frozen(tx) else _verdict(tx, lease, over=over),
+        verdict=Verdict.PAUSE if facts.is_frozen(tx) else _verdict(tx, lease, over=over),
         expires_in_ms=max(0, lease.expires_at_ms - now_ms),
     )
 

@@ -1,0 +1,59 @@
+"""What a session may hold: its own limit, within what its account's plan gives a session."""
+
+from dataclasses import replace
+
+from orchestrator.errors import Conflict
+from orchestrator.farm.books import alerts
+from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.model import Month, Session
+from orchestrator.money import ledger
+from orchestrator.money.plans import Tier
+from orchestrator.states import SessionState
+
+
+def check_open(session: Session) -> None:
+    """Refuse what only an open session takes.
+
+    Raises:
+        Conflict: it is closed.
+    """
+    if session.state is not SessionState.OPEN:
+        raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
+
+
+def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:
+    """Lower an open session, which is locked, to the most that the plan of its month gives."""
+    most = _too_much(session, farm.plans.get(month.tier))
+    if most is None:
+        return session
+    asked = replace(session, target_gpu_ms=most)
+    return sink(farm, tx, session, asked, month, now_ms)
+
+
+def seen_within(session: Session, tier: Tier | None) -> Session:
+    """Return a session as `within` would leave it; nothing is written."""
+    most = _too_much(session, tier)
+    if most is None:
+        return session
+    used = session.held_gpu_ms + session.spent_gpu_ms
+    return replace(session, target_gpu_ms=most, limit_gpu_ms=max(most, used))
+
+
+def _too_much(session: Session, tier: Tier | None) -> int | None:
+    """Return the plan's most where an open session is to have more than that."""
+    most = tier.most_session_gpu_ms if tier else None
+    aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
+    return None if most is None or session.state is not SessionState.OPEN or aim <= most else most
+
+
+def sink(
+    farm: Farm, tx: Transaction, was: Session, asked: Session, month: Month, now_ms: int
+) -> Session:
+    """Write a session whose limit changes, and take what is available of what is to be lower."""
+    movement = ledger.take(
+        asked, ledger.sink_gpu_ms(asked), entry_id=farm.new_id("ent", now_ms), now_ms=now_ms
+    )
+    if movement.entry:
+        tx.add(movement.entry)
+    return tx.save(was, alerts.looked(farm, tx, movement.session, month, now_ms))

@@ -1,0 +1,29 @@
+"""What owners of videos do: quote, submit, look, pause, resume, finish, cancel."""
+
+from orchestrator.farm.jobs.commands import cancel, finish, pause, resume
+from orchestrator.farm.jobs.queries import (
+    UnitView,
+    events,
+    get,
+    last_event_id,
+    listing,
+    units,
+)
+from orchestrator.farm.jobs.submission import Estimate, Submission, estimate, submit
+
+__all__ = [
+    "Estimate",
+    "Submission",
+    "UnitView",
+    "cancel",
+    "estimate",
+    "events",
+    "finish",
+    "get",
+    "last_event_id",
+    "listing",
+    "pause",
+    "resume",
+    "submit",
+    "units",
+]

@@ -1,0 +1,76 @@
+"""Jobs, their units and their events, as their owners see them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.farm.jobs.admission import shows_frames
+from orchestrator.farm.kernel import Farm, Page
+from orchestrator.farm.kernel.owned import own_job
+from orchestrator.farm.kernel.paging import page
+from orchestrator.model import Event, Job, Lease, Unit
+from orchestrator.states import JobState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitView:
+    """A unit with the lease whose result was accepted and may be seen."""
+
+    unit: Unit
+    lease: Lease | None
+
+
+def get(farm: Farm, account_id: str | None, job_id: str) -> Job:
+    """Return a job. `account_id` None: of any account."""
+    with farm.store.read() as tx:
+        return own_job(tx, account_id, job_id)
+
+
+def listing(
+    farm: Farm,
+    account_id: str | None,
+    *,
+    limit: int = 50,
+    after: str | None = None,
+    state: JobState | None = None,
+    session_id: str | None = None,
+    oldest_first: bool = False,
+) -> Page[Job]:
+    """Return jobs, newest first unless asked otherwise."""
+    wanted = {"account_id": account_id, "state": state, "session_id": session_id}
+    equal = {name: value for name, value in wanted.items() if value is not None}
+    with farm.store.read() as tx:
+        return page(tx, Job, limit, after, oldest_first=oldest_first, deleted_at_ms=None, **equal)
+
+
+def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
+    """Return a job's units in frame order, each with its accepted lease.
+
+    Without it while nobody may see its frames: pictures are found by it.
+    """
+    with farm.store.read() as tx:
+        shown = shows_frames(farm, own_job(tx, account_id, job_id))
+        leases = tx.find(Lease, job_id=job_id) if shown else ()
+        accepted = {lease.id: lease for lease in leases}
+        return tuple(
+            UnitView(unit=unit, lease=accepted.get(unit.accepted_lease_id or ""))
+            for unit in tx.find(Unit, job_id=job_id, order="first_frame,id")
+        )
+
+
+def events(
+    farm: Farm, job_ids: tuple[str, ...] | None, *, after: int, limit: int = 500
+) -> tuple[Event, ...]:
+    """Return events with a greater id, oldest first.
+
+    The ids of one job never appear out of order (its transactions exclude each other); those
+    of several jobs may on Postgres, so follow each job by its own cursor.
+    """
+    equal: dict[str, Any] = {} if job_ids is None else {"job_id": job_ids}
+    with farm.store.read() as tx:
+        return tuple(tx.find(Event, after=after, limit=limit, **equal))
+
+
+def last_event_id(farm: Farm) -> int:
+    """Return the newest event's id."""
+    with farm.store.read() as tx:
+        return tx.last_event_id()

@@ -1,0 +1,23 @@
+"""The farm's own few facts, by name: what no row of a job, a session or a worker says."""
+
+from typing import Final
+
+from orchestrator.farm.kernel.ports import Transaction
+
+FROZEN: Final = "frozen"
+"""Whether an operator has stopped all spending."""
+TRIED: Final = "month"
+"""For which month all that waited for budget was tried, or why to try again."""
+
+
+def is_frozen(tx: Transaction) -> bool:
+    """Tell whether an operator has frozen all spending."""
+    return bool(tx.fact(FROZEN))
+
+
+def ask_again(tx: Transaction, why: str) -> None:
+    """Have the dispatcher try soon what waits for budget, as when a month begins.
+
+    `why`: what gave budget back, an id; the jobs it helps may be in sessions that are not locked.
+    """
+    tx.set_fact(TRIED, why)
