@@ -21,7 +21,7 @@ from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
 from orchestrator.webhooks.safe_http import Door
 from orchestrator.webhooks.sender import Courier
-from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE
+from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE
 from orchestrator.wiring import farm_from, webhook_rules
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ class Dispatcher:
 
     def ring(self, queue: str, unit_id: str) -> None:
         """Publish a unit id to a queue."""
-        name = queue if queue in (PLAN_QUEUE, ENCODE_QUEUE) else "render"
+        name = queue if queue in (PARSE_QUEUE, ENCODE_QUEUE) else "render"
         self.app.send_task(
             f"framefarm.{name}", args=[unit_id], queue=queue, retry=False, ignore_result=True
         )

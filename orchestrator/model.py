@@ -13,7 +13,7 @@ from orchestrator.states import (
     AlertAction,
     DeliveryState,
     EntryKind,
-    HookState,
+    Intent,
     JobState,
     KeyKind,
     Lane,
@@ -24,7 +24,7 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
-    Wish,
+    WebhookState,
     WorkerState,
 )
 
@@ -199,7 +199,7 @@ class FrameBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RenderPlan:
     """Everything that decides the pixels of a job, and how it is cut into units."""
 
     model: str
@@ -327,7 +327,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tenure:
+class PlanPeriod:
     """Which plan an account has from a moment until its next tenure; never changed."""
 
     id: str
@@ -352,7 +352,7 @@ class Month:
     id: str
     """`<account>.<year>-<month>`."""
     account_id: str
-    tier: str
+    plan: str
     """Name of the account's plan; empty: it has none, and nothing may run."""
     cap_gpu_ms: int | None = None
     """What the plan says."""
@@ -368,7 +368,7 @@ class Month:
     @property
     def available_gpu_ms(self) -> int | None:
         """What a new hold may take; None: as much as it likes."""
-        if not self.tier:
+        if not self.plan:
             return 0
         if self.limit_gpu_ms is None:
             return None
@@ -392,9 +392,9 @@ class Session:
     """Its own: action by percent; None: its plan's."""
     alerted_percent: int = 0
     """The highest alert that was given and still holds."""
-    pass_us: int = 0
+    virtual_us: int = 0
     """Virtual time of fair share: microseconds of device time charged, over the weight."""
-    tier: str = ""
+    plan: str = ""
     """Its account's plan when it last joined or was granted a unit."""
     waits_from_ms: int = 0
     """When it last joined or was granted a unit."""
@@ -420,13 +420,13 @@ class Job:
     month_id: str
     """Where its hold is, and what it settles is spent."""
     state: JobState
-    wish: Wish | None = None
+    intent: Intent | None = None
     pause_reason: PauseReason | None = None
     brief: Json
-    plan: Json
+    render_plan: Json
     """As quoted; its batches are one run here, since the units know the cuts."""
-    planned: bool = False
-    """The plan unit is done: there are render units."""
+    parsed: bool = False
+    """The parse unit is done: there are render units."""
     quote: Json
     image: str | None = None
     """Artifact key of its reference image; other jobs may have started from the same."""
@@ -480,7 +480,7 @@ class Job:
         """Length of what is painted for it."""
         return self.frames_total * self.interpolate / self.fps
 
-    hook_id: str | None = None
+    webhook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
     rulings: Json = field(default_factory=dict)
     """What the operator's policy said of its `prompt` and of its `frames`."""
@@ -496,14 +496,14 @@ class Unit:
     kind: UnitKind
     state: UnitState = UnitState.READY
     queue: str
-    """`plan`, `encode` or `render.<model>`; see `orchestrator.wire`."""
+    """`parse`, `encode` or `render.<model>`; see `orchestrator.wire`."""
     first_frame: int = 0
     frames: int = 0
     stride: int = 1
     """Its frames are every so many of the video, from the first one on."""
     p50_gpu_ms: int
     p90_gpu_ms: int
-    floor_gpu_ms: int
+    minimum_gpu_ms: int
     """Less than this is not worth a lease; doubles when a stop kept nothing."""
     fence: int = 0
     """Of the newest lease."""
@@ -543,7 +543,7 @@ class Lease:
     kind: UnitKind
     lane: Lane = Lane.WEIGHT
     """By which rule it was granted."""
-    pass_us: int = 0
+    virtual_us: int = 0
     """Its session's pass at that moment: the virtual time."""
     fence: int
     """Grows with every grant of the unit; an older holder is refused."""
@@ -761,7 +761,7 @@ class JobSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
+class Webhook:
     """A webhook endpoint: a URL that is told what happens."""
 
     id: str
@@ -773,7 +773,7 @@ class Hook:
     """An operator made it: it is told of workers too, which belong to no account."""
     for_jobs: bool = False
     """A job's `webhook_url` made it: it is told only of jobs that name it."""
-    state: HookState = HookState.ACTIVE
+    state: WebhookState = WebhookState.ACTIVE
     why: str = ""
     """It is disabled."""
     secret: str = field(repr=False)
@@ -789,7 +789,7 @@ class Delivery:
     """One message to one endpoint, with every try to send it; its id is the `webhook-id`."""
 
     id: str
-    hook_id: str
+    webhook_id: str
     kind: str
     body: str
     """As signed and sent: the same bytes at every try."""
@@ -815,7 +815,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class AuditEntry:
     """One administrative action: who, what, when, from where. Never changed."""
 
     id: str

@@ -16,7 +16,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     """Accepted and held for; the next unit waits for a device."""
-    PLANNING = "planning"
+    PARSING = "parsing"
     """A worker parses the prompt into shots."""
     RENDERING = "rendering"
     """Frame batches are on devices, or between two of them."""
@@ -59,7 +59,7 @@ class OnExhausted(StrEnum):
     """End without a video."""
 
 
-class Wish(StrEnum):
+class Intent(StrEnum):
     """What the owner wants of a job whose leases are still open."""
 
     PAUSE = "pause"
@@ -71,8 +71,8 @@ class Wish(StrEnum):
 class JobEvent(StrEnum):
     """What moves a job."""
 
-    PLAN = "plan"
-    """A lease on its plan unit was granted."""
+    PARSE = "parse"
+    """A lease on its parse unit was granted."""
     RENDER = "render"
     """A lease on a render unit was granted, or the plan is there."""
     ENCODE = "encode"
@@ -90,11 +90,11 @@ class JobEvent(StrEnum):
 
 
 JOB: Final[dict[tuple[JobState, JobEvent], JobState]] = {
-    (JobState.QUEUED, JobEvent.PLAN): JobState.PLANNING,
+    (JobState.QUEUED, JobEvent.PARSE): JobState.PARSING,
     (JobState.QUEUED, JobEvent.RENDER): JobState.RENDERING,
     (JobState.QUEUED, JobEvent.ENCODE): JobState.ENCODING,
-    (JobState.PLANNING, JobEvent.PLAN): JobState.PLANNING,
-    (JobState.PLANNING, JobEvent.RENDER): JobState.RENDERING,
+    (JobState.PARSING, JobEvent.PARSE): JobState.PARSING,
+    (JobState.PARSING, JobEvent.RENDER): JobState.RENDERING,
     (JobState.RENDERING, JobEvent.RENDER): JobState.RENDERING,
     (JobState.RENDERING, JobEvent.ENCODE): JobState.ENCODING,
     (JobState.ENCODING, JobEvent.ENCODE): JobState.ENCODING,
@@ -105,7 +105,7 @@ JOB: Final[dict[tuple[JobState, JobEvent], JobState]] = {
         (state, event): target
         for state in (
             JobState.QUEUED,
-            JobState.PLANNING,
+            JobState.PARSING,
             JobState.RENDERING,
             JobState.ENCODING,
             JobState.PAUSED,
@@ -121,7 +121,7 @@ JOB: Final[dict[tuple[JobState, JobEvent], JobState]] = {
 
 TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.CANCELLED, JobState.FAILED})
 RUNNABLE: Final = frozenset(
-    {JobState.QUEUED, JobState.PLANNING, JobState.RENDERING, JobState.ENCODING}
+    {JobState.QUEUED, JobState.PARSING, JobState.RENDERING, JobState.ENCODING}
 )
 """States in which a unit of the job may be granted."""
 
@@ -141,7 +141,7 @@ def step(state: JobState, event: JobEvent) -> JobState:
 class UnitKind(StrEnum):
     """What one worker does at once."""
 
-    PLAN = "plan"
+    PARSE = "parse"
     """Prompt parsing."""
     RENDER = "render"
     """A FrameBatch on a device."""
@@ -279,7 +279,7 @@ class AlertAction(StrEnum):
     """Nor does a lease begin: jobs pause until spending is under it; videos are still encoded."""
 
 
-class HookState(StrEnum):
+class WebhookState(StrEnum):
     """Whether an endpoint is sent anything."""
 
     ACTIVE = "active"

@@ -14,7 +14,7 @@ from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
 PROTOCOL: Final = 1
 PREFIX: Final = "/worker/v1"
-PLAN_QUEUE: Final = "plan"
+PARSE_QUEUE: Final = "parse"
 ENCODE_QUEUE: Final = "encode"
 
 LIMIT: Final = "limit"
@@ -39,7 +39,7 @@ SHEET: Final = "sheet.jpg"
 FILES: Final = (SEGMENT, MASTER, STRIP, VIDEO, CHECKPOINT, POSTER, SHEET)
 """What a worker can bring, each at most once under a lease."""
 FILES_OF: Final = {
-    UnitKind.PLAN: frozenset[str](),
+    UnitKind.PARSE: frozenset[str](),
     UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
     UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
 }
@@ -111,10 +111,10 @@ class FrameSpec(Message):
     blend: float = 0.0
 
 
-class PlanWork(Message):
-    """Work of a plan unit: the brief as it was submitted (JSON of `orchestrator.model.Brief`)."""
+class ParseWork(Message):
+    """Work of a parse unit: the brief as it was submitted (JSON of `orchestrator.model.Brief`)."""
 
-    kind: Literal[UnitKind.PLAN] = UnitKind.PLAN
+    kind: Literal[UnitKind.PARSE] = UnitKind.PARSE
     brief: dict[str, object]
     seed: int
     """The job's, fixed at submission, so that the plan is the one that was quoted."""
@@ -199,7 +199,7 @@ class Order(Message):
     epoch: int
     gpu_ms_limit: int
     expires_in_ms: int
-    work: PlanWork | RenderWork | EncodeWork = Field(discriminator="kind")
+    work: ParseWork | RenderWork | EncodeWork = Field(discriminator="kind")
 
 
 class ClaimAnswer(Message):
@@ -291,8 +291,8 @@ class CompleteRequest(Message):
     cause: Cause | None = None
     message: Annotated[str, AfterValidator(one_line)] = Field("", max_length=2000)
     receipt: Receipt
-    plan: dict[str, object] | None = None
-    """Of a done plan unit: JSON of `orchestrator.model.Plan`."""
+    render_plan: dict[str, object] | None = None
+    """Of a done parse unit: JSON of `orchestrator.model.RenderPlan`."""
     claim_next: bool = True
 
 

@@ -29,7 +29,7 @@ from orchestrator.wire import (
     HelloRequest,
     LeaseUse,
     Order,
-    PlanWork,
+    ParseWork,
     Receipt,
     ReleaseRequest,
     RenderWork,
@@ -37,7 +37,7 @@ from orchestrator.wire import (
 
 START_MS = 1_800_000_000_000
 FILES = {
-    UnitKind.PLAN: (),
+    UnitKind.PARSE: (),
     UnitKind.RENDER: (SEGMENT, MASTER, STRIP),
     UnitKind.ENCODE: (VIDEO, POSTER, SHEET),
 }
@@ -199,14 +199,14 @@ class Hand:
             cause=cause,
             message=message,
             receipt=Receipt.model_validate(facts | receipt),
-            plan=self.plan(order) if isinstance(w, PlanWork) and has_files else None,
+            render_plan=self.plan(order) if isinstance(w, ParseWork) and has_files else None,
             claim_next=claim_next,
         )
         return worker_calls.complete(self.farm, self.id, request)
 
     def plan(self, order: Order) -> dict[str, Any]:
         """Plan as a worker does."""
-        assert isinstance(order.work, PlanWork)
+        assert isinstance(order.work, ParseWork)
         asked = planner.brief_from_json(order.work.brief)
         card = self.farm.catalog.card(asked.model)
         parsed = parser.parse(

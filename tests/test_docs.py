@@ -204,7 +204,7 @@ def test_every_invariant_has_its_line() -> None:
 def _job() -> Job:
     return Job(
         id="j", account_id="a", session_id="s",
-        month_id="m", state=JobState.QUEUED, brief={}, plan={}, quote={},
+        month_id="m", state=JobState.QUEUED, brief={}, render_plan={}, quote={},
         model="m", width=2, height=2, fps=1, steps=1, seed=0, frames_total=1, created_at_ms=0,
     )  # fmt: skip
 

@@ -143,7 +143,7 @@ def test_everything_is_caught_only_at_the_boundaries() -> None:
         "workers/child.py",  # the unit boundary where models load: report and go on
         "workers/render.py",  # the unit boundary of each kind: likewise
         "workers/encode.py",
-        "workers/plan.py",
+        "workers/parse.py",
     }
     found = {
         str(path.relative_to(ROOT))

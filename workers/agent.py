@@ -31,8 +31,8 @@ from orchestrator.wire import (
 from workers.artifacts import Artifacts
 from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
-from workers.heartbeat import Heart, Held
-from workers.host_time import Spans
+from workers.heartbeat import Heartbeats, Held
+from workers.host_time import HostTime
 from workers.result import Result, cause_of, message_of
 from workers.watch import Leaving, Watch
 
@@ -57,7 +57,7 @@ class Agent:
         self._artifacts = Artifacts(client, home / "cache")
         self._scratch = home / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed
-        self._heart = Heart(client, terms.heartbeat_seconds, self._refuse)
+        self._heart = Heartbeats(client, terms.heartbeat_seconds, self._refuse)
         self._leaving = threading.Event()
         self._watch = Watch(child, terms.lease_seconds, grace_seconds, self._leaving)
 
@@ -116,7 +116,7 @@ class Agent:
         folder = self._scratch / order.lease_id
         told = log.bind(unit=order.unit_id, lease=order.lease_id, fence=order.fence)
         told.info("unit started", kind=order.work.kind, job=order.job_id)
-        host = Spans()
+        host = HostTime()
         host.add("queue", monotonic() - held.since)
         try:
             result = self._result(held, folder, host)
@@ -136,7 +136,7 @@ class Agent:
             shutil.rmtree(folder, ignore_errors=True)
         return []
 
-    def _result(self, held: Held, folder: Path, host: Spans) -> Result | None:
+    def _result(self, held: Held, folder: Path, host: HostTime) -> Result | None:
         """Fetch, run and watch; None where there is nothing left to report."""
         try:
             folder.mkdir(parents=True)
@@ -177,7 +177,9 @@ class Agent:
 
     # --- the end of a lease ---
 
-    def _complete(self, held: Held, result: Result, host: Spans, *, claim_next: bool) -> list[Held]:
+    def _complete(
+        self, held: Held, result: Result, host: HostTime, *, claim_next: bool
+    ) -> list[Held]:
         order = held.order
         uploaded: tuple[Artifact, ...] = ()
         try:
@@ -200,7 +202,7 @@ class Agent:
             receipt=result.receipt.model_copy(
                 update={"artifacts": uploaded, "host_ms": result.receipt.host_ms | host.ms}
             ),
-            plan=result.plan,
+            render_plan=result.render_plan,
             claim_next=claim_next and not self.leaving,
         )
         asked_at = monotonic()

@@ -12,7 +12,7 @@ from orchestrator.model import Size
 from orchestrator.wire import POSTER, SHEET, VIDEO
 from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, X264, Process
-from workers.interleaving import TIME_BASE_PER_FRAME, Strand, weave
+from workers.interleaving import TIME_BASE_PER_FRAME, Strand, interleave
 from workers.interleaving import shown as woven
 
 TITLE_CHARS: Final = 200
@@ -59,7 +59,7 @@ def assemble(
                 _again(segment, folder / f"again{n}.mp4", fps) for n, segment in enumerate(segments)
             ]
         strands = [Strand(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
-        weave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
+        interleave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
         shown = woven(strands)
     video_reading.verify(video, size=size, fps=fps, shown=shown)
     poster, sheet = folder / POSTER, folder / SHEET

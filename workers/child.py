@@ -28,14 +28,14 @@ from orchestrator.catalog import Catalog, ModelCard
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import CHECKPOINT, EncodeWork, Order, PlanWork, RenderWork
+from orchestrator.wire import CHECKPOINT, EncodeWork, Order, ParseWork, RenderWork
 from workers import checkpoint, devices
 from workers.encode import encode
 from workers.engines import Engine, engine_for, timer_for
 from workers.ffmpeg import SegmentWriter
 from workers.meter import LOAD, Meter
 from workers.pace import Paces
-from workers.plan import plan
+from workers.parse import parse
 from workers.render import render
 from workers.result import Result, cause_of, message_of, with_host
 
@@ -235,8 +235,8 @@ class Crew:
         meter = Meter(limit_gpu_ms=order.gpu_ms_limit, stop=stop)
         try:
             match work:
-                case PlanWork():
-                    return plan(work, self._setup.catalog, meter)
+                case ParseWork():
+                    return parse(work, self._setup.catalog, meter)
                 case EncodeWork():
                     return encode(work, assignment.inputs, assignment.folder, meter)
                 case RenderWork():

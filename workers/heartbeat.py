@@ -53,7 +53,7 @@ class Held:
         )
 
 
-class Heart:
+class Heartbeats:
     """Beats for every held lease, in a thread of its own, so that no long call starves them."""
 
     def __init__(

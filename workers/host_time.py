@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 
-class Spans:
+class HostTime:
     """Sums of seconds by name, as whole milliseconds."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ def shown(strands: Sequence[Strand]) -> list[int]:
     return [min(first, 0), *rest]
 
 
-def weave(
+def interleave(
     strands: Sequence[Strand], video: Path, *, fps: int, frames_total: int, title: str
 ) -> None:
     """Put the packets of all segments in the order of their frames.

@@ -15,7 +15,7 @@ from orchestrator.states import Outcome
 from orchestrator.wire import RenderWork
 from workers.checkpoint import Checkpoint
 from workers.engines import Engine, Pixels
-from workers.host_time import Spans
+from workers.host_time import HostTime
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of, message_of
 
@@ -158,7 +158,7 @@ class Film:
         self._tell = tell
         self.frames = 0
         self.digests: list[str] = []
-        self.host = Spans()
+        self.host = HostTime()
         self._writer = writer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="film")
         self._waiting: deque[Future[None]] = deque()

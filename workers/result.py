@@ -22,8 +22,8 @@ class Result:
     receipt: Receipt
     """Without artifacts; the parent adds them as it uploads `files`."""
     files: tuple[Path, ...] = ()
-    plan: dict[str, Any] | None = None
-    """Of a plan unit."""
+    render_plan: dict[str, Any] | None = None
+    """Of a parse unit."""
 
 
 def with_host(result: Result, host_ms: dict[str, int]) -> Result:

@@ -83,7 +83,7 @@ def watch(job_id: str, server: str | None, as_json: bool) -> int:
     return 0
 
 
-def _wish(verb: str, line: str) -> None:
+def _intend(verb: str, line: str) -> None:
     @jobs.command(verb, help=line)
     @JOB
     @server
@@ -94,10 +94,10 @@ def _wish(verb: str, line: str) -> None:
         _print(job, as_json=as_json)
 
 
-_wish("pause", "Pause a job; what runs stops at the next step, what is done is kept.")
-_wish("resume", "Let a paused job go on.")
-_wish("finish", "Make the video of a paused job from the frames it has; it paints no more.")
-_wish("cancel", "Cancel a job; what it used is charged, what it held is free again.")
+_intend("pause", "Pause a job; what runs stops at the next step, what is done is kept.")
+_intend("resume", "Let a paused job go on.")
+_intend("finish", "Make the video of a paused job from the frames it has; it paints no more.")
+_intend("cancel", "Cancel a job; what it used is charged, what it held is free again.")
 
 
 @jobs.command()

@@ -104,14 +104,14 @@ def _asked(command: Any) -> Any:
     type=click.Path(path_type=Path),
     help="Where the video goes; default: named after the prompt, here.",
 )
-def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) -> int:
+def render(target: Path | None, server: str | None, as_json: bool, **intent: Any) -> int:
     """Render PROMPT to a video file and print its path.
 
     With a running farm (or --server) the job goes there; else a farm is started for it and
     stopped after. Ctrl-C cancels; what was rendered until then is charged.
     """
-    request = _request(wish)
-    path = _target(target, wish["prompt"] or "storyboard")
+    request = _request(intent)
+    path = _target(target, intent["prompt"] or "storyboard")
     with connected(server, embed=1) as client:
         promise = uuid.uuid4().hex
         job: Json | None = None
@@ -140,12 +140,12 @@ def render(target: Path | None, server: str | None, as_json: bool, **wish: Any) 
 
 @click.command()
 @_asked
-def quote(server: str | None, as_json: bool, **wish: Any) -> int:
+def quote(server: str | None, as_json: bool, **intent: Any) -> int:
     """Say what PROMPT would cost; no job is made and nothing is charged.
 
     Without a running farm one is started for the answer, without workers, and stopped after.
     """
-    request = _request(wish)
+    request = _request(intent)
     with connected(server, embed=0) as client:
         told = client.post("quotes", **request)
     if as_json:
@@ -211,27 +211,27 @@ _AS_THEY_ARE: Final = (
 )  # fmt: skip
 
 
-def _request(wish: Json) -> dict[str, Any]:
+def _request(intent: Json) -> dict[str, Any]:
     """Return the arguments of the POST: JSON, or a form when there are files."""
-    typed = _read_stdin() if wish["prompt"] == "-" else wish["prompt"]
+    typed = _read_stdin() if intent["prompt"] == "-" else intent["prompt"]
     prompt = _text(typed or "", "prompt").strip()
-    if not prompt and not wish["storyboard"]:
+    if not prompt and not intent["storyboard"]:
         raise BadRequest(
             "There is no prompt.", next='Say what to render: farm render "a red ball rolls left".'
         )
     body = {
         "prompt": prompt or None,
-        "negative_prompt": wish["negative"] and _text(wish["negative"], "negative prompt"),
-        "session_id": wish["session"],
-        **{name: wish[name] for name in _AS_THEY_ARE},
-        "max_gpu_seconds": wish["max_gpu_seconds"],
-        "fit": wish["fit"] or None,
-        "on_exhausted": wish["on_exhausted"],
+        "negative_prompt": intent["negative"] and _text(intent["negative"], "negative prompt"),
+        "session_id": intent["session"],
+        **{name: intent[name] for name in _AS_THEY_ARE},
+        "max_gpu_seconds": intent["max_gpu_seconds"],
+        "fit": intent["fit"] or None,
+        "on_exhausted": intent["on_exhausted"],
     }
     body = {name: value for name, value in body.items() if value is not None}
     files = {}
     for name in ("image", "storyboard"):
-        if path := wish[name]:
+        if path := intent[name]:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             files[name] = (path.name, path.read_bytes(), kind)
     if files:

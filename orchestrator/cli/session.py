@@ -80,11 +80,11 @@ def create(
     as_json: bool,
 ) -> None:
     """Create a session."""
-    wish: Json = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
+    intent: Json = {"budget_gpu_seconds": gpu_seconds} if gpu_seconds else {}
     if own_alerts is not None:
-        wish["alerts"] = own_alerts
+        intent["alerts"] = own_alerts
     with connected(server) as client:
-        row = client.post("sessions", {"name": name, **wish})
+        row = client.post("sessions", {"name": name, **intent})
     _print(row, as_json=as_json)
 
 

@@ -21,8 +21,8 @@ from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Delivery, Hook, Job, Json
-from orchestrator.states import DeliveryState, HookState, JobState
+from orchestrator.model import Account, Delivery, Job, Json, Webhook
+from orchestrator.states import DeliveryState, JobState, WebhookState
 
 EVENTS: Final = (
     *(f"job.{state}" for state in JobState),
@@ -56,7 +56,7 @@ def create(
     kinds: tuple[str, ...] = ("*",),
     operator: bool = False,
     idempotency: Idempotency | None = None,
-) -> Hook:
+) -> Webhook:
     """Register an endpoint; the caller has checked the URL (`orchestrator.webhooks.addresses`).
 
     Raises:
@@ -71,95 +71,97 @@ def create(
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
         if earlier := answered(tx, account_id, idempotency):
             return _own(tx, account_id, earlier)
-        there = tx.find(Hook, account_id=account_id, for_jobs=False, state=_KEPT)
+        there = tx.find(Webhook, account_id=account_id, for_jobs=False, state=_KEPT)
         if len(there) >= MOST_HOOKS:
             raise Conflict(
                 f"An account has at most {MOST_HOOKS} webhooks.",
                 next="Delete one with `farm webhooks delete`.",
             )
-        hook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
-        tx.add(hook)
-        remember(tx, account_id, idempotency, hook.id, now)
-        audit_log.note(farm, tx, "webhook.create", hook.id, account_id, host=_host(url))
-    return hook
+        webhook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
+        tx.add(webhook)
+        remember(tx, account_id, idempotency, webhook.id, now)
+        audit_log.note(farm, tx, "webhook.create", webhook.id, account_id, host=_host(url))
+    return webhook
 
 
 def for_url(
     farm: Farm, tx: Transaction, account_id: str, url: str, now_ms: int
-) -> tuple[Hook, bool]:
+) -> tuple[Webhook, bool]:
     """Return the endpoint that jobs with this `webhook_url` tell, and whether it is new."""
-    there = tx.find(Hook, account_id=account_id, for_jobs=True, state=_KEPT)
-    for hook in there:
-        if hook.url == url:
-            return tx.save(hook, replace(hook, state=HookState.ACTIVE, why="")), False
+    there = tx.find(Webhook, account_id=account_id, for_jobs=True, state=_KEPT)
+    for webhook in there:
+        if webhook.url == url:
+            return tx.save(webhook, replace(webhook, state=WebhookState.ACTIVE, why="")), False
     if len(there) >= MOST_JOB_HOOKS:
         raise Conflict(
             f"The jobs of this account named {MOST_JOB_HOOKS} different webhook URLs.",
             next="Register one with `farm webhooks create`; every message names its job.",
         )
-    hook = _new(farm, account_id, url, now_ms, kinds=("job.*",), for_jobs=True)
-    tx.add(hook)
-    return hook, True
+    webhook = _new(farm, account_id, url, now_ms, kinds=("job.*",), for_jobs=True)
+    tx.add(webhook)
+    return webhook, True
 
 
-def get(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+def get(farm: Farm, account_id: str | None, webhook_id: str) -> Webhook:
     """Return an endpoint."""
     with farm.store.read() as tx:
-        return _own(tx, account_id, hook_id)
+        return _own(tx, account_id, webhook_id)
 
 
 def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
-) -> Page[Hook]:
+) -> Page[Webhook]:
     """Return endpoints, newest first."""
     equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     with farm.store.read() as tx:
-        return page(tx, Hook, limit, after, state=_KEPT, **equal)
+        return page(tx, Webhook, limit, after, state=_KEPT, **equal)
 
 
-def rotate(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+def rotate(farm: Farm, account_id: str | None, webhook_id: str) -> Webhook:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
     with farm.store.write() as tx:
-        hook = _own(tx, account_id, hook_id, lock=True)
-        audit_log.note(farm, tx, "webhook.rotate", hook.id, hook.account_id)
+        webhook = _own(tx, account_id, webhook_id, lock=True)
+        audit_log.note(farm, tx, "webhook.rotate", webhook.id, webhook.account_id)
         rotated = replace(
-            hook,
+            webhook,
             secret=_secret(),
-            old_secret=hook.secret,
+            old_secret=webhook.secret,
             old_until_ms=farm.clock() + ROTATION_MS,
         )
-        return tx.save(hook, rotated)
+        return tx.save(webhook, rotated)
 
 
-def enable(farm: Farm, account_id: str | None, hook_id: str) -> Hook:
+def enable(farm: Farm, account_id: str | None, webhook_id: str) -> Webhook:
     """Send to a disabled endpoint again; what failed meanwhile can be replayed."""
     with farm.store.write() as tx:
-        hook = _own(tx, account_id, hook_id, lock=True)
-        audit_log.note(farm, tx, "webhook.enable", hook.id, hook.account_id)
-        return tx.save(hook, replace(hook, state=HookState.ACTIVE, why=""))
+        webhook = _own(tx, account_id, webhook_id, lock=True)
+        audit_log.note(farm, tx, "webhook.enable", webhook.id, webhook.account_id)
+        return tx.save(webhook, replace(webhook, state=WebhookState.ACTIVE, why=""))
 
 
-def delete(farm: Farm, account_id: str | None, hook_id: str) -> None:
+def delete(farm: Farm, account_id: str | None, webhook_id: str) -> None:
     """Send nothing more to an endpoint, and forget its secrets."""
     now = farm.clock()
     with farm.store.write() as tx:
-        hook = _own(tx, account_id, hook_id, lock=True)
-        audit_log.note(farm, tx, "webhook.delete", hook.id, hook.account_id, host=_host(hook.url))
-        forgotten = replace(hook, secret="", old_secret=None, old_until_ms=None)
-        tx.save(hook, replace(forgotten, state=HookState.DELETED))
-        _drop(tx, hook, now)
+        webhook = _own(tx, account_id, webhook_id, lock=True)
+        audit_log.note(
+            farm, tx, "webhook.delete", webhook.id, webhook.account_id, host=_host(webhook.url)
+        )
+        forgotten = replace(webhook, secret="", old_secret=None, old_until_ms=None)
+        tx.save(webhook, replace(forgotten, state=WebhookState.DELETED))
+        _drop(tx, webhook, now)
 
 
-def test(farm: Farm, account_id: str | None, hook_id: str) -> Delivery:
+def test(farm: Farm, account_id: str | None, webhook_id: str) -> Delivery:
     """Send an endpoint a message that tells of nothing."""
     now = farm.clock()
     with farm.store.write() as tx:
-        hook = _own(tx, account_id, hook_id, lock=True)
-        if hook.state is not HookState.ACTIVE:
+        webhook = _own(tx, account_id, webhook_id, lock=True)
+        if webhook.state is not WebhookState.ACTIVE:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
-        message = _message(farm, hook, "webhook.test", {"webhook_id": hook.id}, now)
+        message = _message(farm, webhook, "webhook.test", {"webhook_id": webhook.id}, now)
         tx.add(message)
-        audit_log.of_operator(farm, tx, account_id, "webhook.test", hook.id, hook.account_id)
+        audit_log.of_operator(farm, tx, account_id, "webhook.test", webhook.id, webhook.account_id)
     return message
 
 
@@ -174,14 +176,16 @@ def tell(
     data: Json,
     now_ms: int,
     *,
-    job_hook_id: str | None = None,
+    job_webhook_id: str | None = None,
 ) -> None:
     """Write a message to every endpoint of an account that asked for events of this kind."""
-    found = tx.find(Hook, account_id=account_id, for_jobs=False, state=HookState.ACTIVE)
-    named = tx.get(Hook, job_hook_id) if job_hook_id else None
-    if named and named.state is HookState.ACTIVE:
+    found = tx.find(Webhook, account_id=account_id, for_jobs=False, state=WebhookState.ACTIVE)
+    named = tx.get(Webhook, job_webhook_id) if job_webhook_id else None
+    if named and named.state is WebhookState.ACTIVE:
         found.append(named)
-    tx.add(*(_message(farm, hook, kind, data, now_ms) for hook in found if _wants(hook, kind)))
+    tx.add(
+        *(_message(farm, webhook, kind, data, now_ms) for webhook in found if _wants(webhook, kind))
+    )
 
 
 def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) -> None:
@@ -198,19 +202,21 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "frames_done": job.frames_done,
         "usage": {"gpu_ms": job.spent_gpu_ms, "held_gpu_ms": job.held_gpu_ms},
     }
-    tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job_hook_id=job.hook_id)
+    tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job_webhook_id=job.webhook_id)
 
 
 def tell_operators(farm: Farm, tx: Transaction, kind: str, data: Json, now_ms: int) -> None:
     """Tell every endpoint that an operator made: of what belongs to no account."""
-    found = tx.find(Hook, operator=True, state=HookState.ACTIVE)
-    tx.add(*(_message(farm, hook, kind, data, now_ms) for hook in found if _wants(hook, kind)))
+    found = tx.find(Webhook, operator=True, state=WebhookState.ACTIVE)
+    tx.add(
+        *(_message(farm, webhook, kind, data, now_ms) for webhook in found if _wants(webhook, kind))
+    )
 
 
 # --- what is sent ------------------------------------------------------------------------
 
 
-def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Hook, Delivery]]:
+def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Webhook, Delivery]]:
     """Return what is to be sent now: the oldest of each endpoint that is not busy.
 
     `busy` says whose each busy endpoint is: of one account only so many are sent to at once.
@@ -220,20 +226,23 @@ def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Hook, Del
     chosen = []
     with farm.store.read() as tx:
         messages = tx.due_deliveries(farm.clock(), tuple(busy), full, SHARE, limit)
-        hooks = {hook.id: hook for hook in tx.find(Hook, id=tuple(m.hook_id for m in messages))}
+        webhooks = {
+            webhook.id: webhook
+            for webhook in tx.find(Webhook, id=tuple(m.webhook_id for m in messages))
+        }
     for message in messages:
-        hook = hooks[message.hook_id]
-        if under_way[hook.account_id] < SHARE:
-            under_way[hook.account_id] += 1
-            chosen.append((hook, message))
+        webhook = webhooks[message.webhook_id]
+        if under_way[webhook.account_id] < SHARE:
+            under_way[webhook.account_id] += 1
+            chosen.append((webhook, message))
     return chosen
 
 
-def signing_secrets(hook: Hook, now_ms: int) -> tuple[str, ...]:
+def signing_secrets(webhook: Webhook, now_ms: int) -> tuple[str, ...]:
     """Return the secrets that sign now: two for a time after a rotation."""
-    if hook.old_secret and (hook.old_until_ms or 0) > now_ms:
-        return hook.secret, hook.old_secret
-    return (hook.secret,)
+    if webhook.old_secret and (webhook.old_until_ms or 0) > now_ms:
+        return webhook.secret, webhook.old_secret
+    return (webhook.secret,)
 
 
 def tried(
@@ -245,9 +254,9 @@ def tried(
         message = tx.get(Delivery, delivery_id)
         if message is None:
             return None
-        hook = tx.get(Hook, message.hook_id, lock=True)
+        webhook = tx.get(Webhook, message.webhook_id, lock=True)
         message = tx.get(Delivery, delivery_id, lock=True)
-        if hook is None or message is None or message.state is not DeliveryState.PENDING:
+        if webhook is None or message is None or message.state is not DeliveryState.PENDING:
             return message
         note = {"at_ms": now, "status": status, "error": error[:300], "milliseconds": milliseconds}
         attempts = message.attempts + 1
@@ -260,10 +269,10 @@ def tried(
         else:
             after = replace(after, next_at_ms=now + wait_ms(message.id, attempts))
         tx.save(message, after)
-        if status == GONE and hook.state is HookState.ACTIVE:
+        if status == GONE and webhook.state is WebhookState.ACTIVE:
             why = "It answered 410 Gone."
-            tx.save(hook, replace(hook, state=HookState.DISABLED, why=why))
-            _drop(tx, hook, now)
+            tx.save(webhook, replace(webhook, state=WebhookState.DISABLED, why=why))
+            _drop(tx, webhook, now)
     return after
 
 
@@ -274,27 +283,34 @@ def wait_ms(delivery_id: str, attempts: int) -> int:
 
 
 def deliveries(
-    farm: Farm, account_id: str | None, hook_id: str, *, limit: int = 50, after: str | None = None
+    farm: Farm,
+    account_id: str | None,
+    webhook_id: str,
+    *,
+    limit: int = 50,
+    after: str | None = None,
 ) -> Page[Delivery]:
     """Return what an endpoint was sent, newest first."""
     with farm.store.read() as tx:
-        hook = _own(tx, account_id, hook_id)
-        return page(tx, Delivery, limit, after, hook_id=hook.id)
+        webhook = _own(tx, account_id, webhook_id)
+        return page(tx, Delivery, limit, after, webhook_id=webhook.id)
 
 
-def replay(farm: Farm, account_id: str | None, hook_id: str, delivery_id: str) -> Delivery:
+def replay(farm: Farm, account_id: str | None, webhook_id: str, delivery_id: str) -> Delivery:
     """Send a message again, under the same id."""
     with farm.store.write() as tx:
-        hook = _own(tx, account_id, hook_id, lock=True)
+        webhook = _own(tx, account_id, webhook_id, lock=True)
         message = tx.get(Delivery, delivery_id, lock=True)
-        if message is None or message.hook_id != hook.id:
+        if message is None or message.webhook_id != webhook.id:
             raise NotFound(
                 f"There is no delivery {delivery_id}.",
                 next="List them with `farm webhooks deliveries`.",
             )
-        if hook.state is not HookState.ACTIVE:
+        if webhook.state is not WebhookState.ACTIVE:
             raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
-        audit_log.of_operator(farm, tx, account_id, "webhook.replay", message.id, hook.account_id)
+        audit_log.of_operator(
+            farm, tx, account_id, "webhook.replay", message.id, webhook.account_id
+        )
         again = replace(
             message,
             state=DeliveryState.PENDING,
@@ -307,20 +323,26 @@ def replay(farm: Farm, account_id: str | None, hook_id: str, delivery_id: str) -
 
 # --- inside -------------------------------------------------------------------------------
 
-_KEPT: Final = (HookState.ACTIVE, HookState.DISABLED)
+_KEPT: Final = (WebhookState.ACTIVE, WebhookState.DISABLED)
 
 
-def _own(tx: Transaction, account_id: str | None, hook_id: str, *, lock: bool = False) -> Hook:
-    hook = tx.get(Hook, hook_id, lock=lock)
-    if hook is None or hook.state is HookState.DELETED or account_id not in (None, hook.account_id):
+def _own(
+    tx: Transaction, account_id: str | None, webhook_id: str, *, lock: bool = False
+) -> Webhook:
+    webhook = tx.get(Webhook, webhook_id, lock=lock)
+    if (
+        webhook is None
+        or webhook.state is WebhookState.DELETED
+        or account_id not in (None, webhook.account_id)
+    ):
         raise NotFound(
-            f"There is no webhook {hook_id}.", next="List yours with `farm webhooks ls`."
+            f"There is no webhook {webhook_id}.", next="List yours with `farm webhooks ls`."
         )
-    return hook
+    return webhook
 
 
-def _new(farm: Farm, account_id: str, url: str, now_ms: int, **facts: Any) -> Hook:
-    return Hook(
+def _new(farm: Farm, account_id: str, url: str, now_ms: int, **facts: Any) -> Webhook:
+    return Webhook(
         id=farm.new_id("hok", now_ms),
         account_id=account_id,
         url=url,
@@ -339,15 +361,15 @@ def _secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
-def _wants(hook: Hook, kind: str) -> bool:
-    return bool({"*", kind, f"{kind.partition('.')[0]}.*"} & set(hook.kinds))
+def _wants(webhook: Webhook, kind: str) -> bool:
+    return bool({"*", kind, f"{kind.partition('.')[0]}.*"} & set(webhook.kinds))
 
 
-def _message(farm: Farm, hook: Hook, kind: str, data: Json, now_ms: int) -> Delivery:
+def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -> Delivery:
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return Delivery(
         id=farm.new_id("msg", now_ms),
-        hook_id=hook.id,
+        webhook_id=webhook.id,
         kind=kind,
         body=json.dumps(
             {"type": kind, "timestamp": at, "data": _in_seconds(data)}, separators=(",", ":")
@@ -369,6 +391,6 @@ def _in_seconds(value: Any) -> Any:
     }
 
 
-def _drop(tx: Transaction, hook: Hook, now_ms: int) -> None:
-    for message in tx.find(Delivery, hook_id=hook.id, state=DeliveryState.PENDING, lock=True):
+def _drop(tx: Transaction, webhook: Webhook, now_ms: int) -> None:
+    for message in tx.find(Delivery, webhook_id=webhook.id, state=DeliveryState.PENDING, lock=True):
         tx.save(message, replace(message, state=DeliveryState.FAILED, ended_at_ms=now_ms))

@@ -318,7 +318,7 @@ def lease_limit(
     open_gpu_ms: int,
     reserve_gpu_ms: int,
     p90_gpu_ms: int,
-    floor_gpu_ms: int,
+    minimum_gpu_ms: int,
     margin: float,
 ) -> Limit:
     """Return min(p90 × margin, hold − open leases − reserve), extending the hold where it can.
@@ -326,11 +326,11 @@ def lease_limit(
     `open_gpu_ms`: the limits of the job's open leases; `reserve_gpu_ms`: what must stay for
     the encode unit.
     """
-    want = max(math.ceil(p90_gpu_ms * margin), floor_gpu_ms)
+    want = max(math.ceil(p90_gpu_ms * margin), minimum_gpu_ms)
     room = max(0, job.held_gpu_ms - open_gpu_ms - reserve_gpu_ms)
     extend = min(max(0, want - room), extendable_gpu_ms(session, job, month))
     limit = min(want, room + extend)
-    if limit < floor_gpu_ms:
+    if limit < minimum_gpu_ms:
         return Limit(gpu_ms=0)
     return Limit(gpu_ms=limit, extend_gpu_ms=extend)
 
@@ -383,7 +383,7 @@ def least_gpu_ms(job: Job, units: list[Unit]) -> int:
         return 0
     unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
     reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
-    return unit.floor_gpu_ms + reserve
+    return unit.minimum_gpu_ms + reserve
 
 
 def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
@@ -391,7 +391,7 @@ def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
     need = sum(unit.p90_gpu_ms for unit in units)
     if all(unit.kind is not UnitKind.ENCODE for unit in units):
         need += job.encode_reserve_gpu_ms
-    if not job.planned:
+    if not job.parsed:
         need += next(
             stage["p90_gpu_ms"]
             for stage in job.quote["stages"]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest, PlanLimit
-from orchestrator.model import Alert, Plan
+from orchestrator.model import Alert, RenderPlan
 from orchestrator.states import AlertAction
 
 SHIPPED: Final = Path(__file__).with_name("plans.toml")
@@ -27,7 +27,7 @@ OPEN_JOBS: Final = "open_jobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
+class Plan:
     """One plan; a limit of None is none."""
 
     name: str
@@ -73,7 +73,7 @@ class Tier:
                 asked=limit_gpu_ms / 1000,
             )
 
-    def check(self, plan: Plan, *, open_jobs: int) -> None:
+    def check(self, plan: RenderPlan, *, open_jobs: int) -> None:
         """Refuse a video that this plan does not allow.
 
         Raises:
@@ -114,31 +114,31 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
-class Tiers:
+class Plans:
     """All plans of a file, by name."""
 
-    tiers: Mapping[str, Tier]
+    plans: Mapping[str, Plan]
 
-    def get(self, name: str) -> Tier | None:
+    def get(self, name: str) -> Plan | None:
         """Return a plan; None for an account without one, or with one the file has no more."""
-        return self.tiers.get(name)
+        return self.plans.get(name)
 
-    def named(self, name: str) -> Tier:
+    def named(self, name: str) -> Plan:
         """Return the plan of this name.
 
         Raises:
             BadRequest: there is none.
         """
-        found = self.tiers.get(name)
+        found = self.plans.get(name)
         if found is None:
             raise BadRequest(
                 f"There is no plan {name[:60]!r}.",
-                next=f"There are: {', '.join(self.tiers)} (`farm account plans`).",
+                next=f"There are: {', '.join(self.plans)} (`farm account plans`).",
             )
         return found
 
 
-def load(file: Path) -> Tiers:
+def load(file: Path) -> Plans:
     """Read a file of plans.
 
     Raises:
@@ -157,11 +157,11 @@ def load(file: Path) -> Tiers:
         raise _unusable(
             file, f"its plans' floors are {floors:g} together; {MOST_FLOORS:g} is the most"
         )
-    return Tiers({name: _tier(name, each) for name, each in written.plan.items()})
+    return Plans({name: _plan(name, each) for name, each in written.plan.items()})
 
 
 @cache
-def shipped() -> Tiers:
+def shipped() -> Plans:
     """Return the plans that come with Framefarm."""
     return load(SHIPPED)
 
@@ -199,8 +199,8 @@ class _File(BaseModel):
     )
 
 
-def _tier(name: str, written: _Written) -> Tier:
-    return Tier(
+def _plan(name: str, written: _Written) -> Plan:
+    return Plan(
         name=name,
         month_gpu_ms=_ms(written.month_gpu_seconds),
         session_gpu_ms=written.session_gpu_seconds * 1000,

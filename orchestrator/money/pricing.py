@@ -8,7 +8,7 @@ factor the farm differs from it, by the model's profile where that was measured 
                                  + decode_ms_per_frame · native megapixels / card's)
     encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · (frames · output megapixels
                                  + MADE · interpolated frames · native megapixels)
-    plan unit     PLAN_MS
+    parse unit     PARSE_MS
     p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples,
                   of which none counts for more than WILD times their median
 
@@ -25,7 +25,7 @@ from math import ceil
 from typing import Final
 
 from orchestrator.catalog import ModelCard
-from orchestrator.model import FrameBatch, JobSample, Plan, Quote, Sample, StageCost
+from orchestrator.model import FrameBatch, JobSample, Quote, RenderPlan, Sample, StageCost
 from orchestrator.money.rates import RateCard
 from orchestrator.states import UnitKind
 
@@ -48,7 +48,7 @@ LEAST_STEPS: Final = 2
 """Of a micro-batch, with a decode: fewer are not worth a lease, its texts and its checkpoint."""
 MIN_SPREAD: Final = 1.15
 """p90 / p50 at least: a quiet afternoon of equal receipts promises nothing."""
-PLAN_MS: Final = 10.0
+PARSE_MS: Final = 10.0
 """Parsing a prompt on one CPU core."""
 ENCODE_BASE_MS: Final = 400.0
 """Starting FFmpeg for the join, the poster and the contact sheet."""
@@ -64,7 +64,7 @@ class UnitCost:
 
     p50_gpu_ms: int
     p90_gpu_ms: int
-    floor_gpu_ms: int
+    minimum_gpu_ms: int
     """Less than this brings nothing on that is worth keeping."""
 
 
@@ -158,7 +158,7 @@ class CostModel:
         return f"the card's prior of {self.card.id} on {self.device_class}"
 
 
-def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
+def work_of(kind: UnitKind, plan: RenderPlan, frames: int) -> float:
     """Return the amount of work of a unit, as `Sample.work` has it; render: padded frames."""
     if kind is UnitKind.RENDER:
         return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
@@ -169,7 +169,7 @@ def work_of(kind: UnitKind, plan: Plan, frames: int) -> float:
 
 
 def unit_cost(
-    costs: CostModel, kind: UnitKind, plan: Plan, batch: FrameBatch | None = None
+    costs: CostModel, kind: UnitKind, plan: RenderPlan, batch: FrameBatch | None = None
 ) -> UnitCost:
     """Return the cost of one unit; a render unit needs its `batch`."""
     factor = costs.factor(kind, plan.steps)
@@ -184,29 +184,29 @@ def unit_cost(
     return UnitCost(
         p50_gpu_ms=_whole(predicted * factor.p50),
         p90_gpu_ms=_whole(predicted * factor.p90),
-        floor_gpu_ms=_whole(least * factor.p90),
+        minimum_gpu_ms=_whole(least * factor.p90),
     )
 
 
-def step_prior(costs: CostModel, plan: Plan) -> tuple[int, int]:
+def step_prior(costs: CostModel, plan: RenderPlan) -> tuple[int, int]:
     """Return (one denoising step, decode) of one micro-batch in GPU-ms, as p50."""
     factor = costs.factor(UnitKind.RENDER, plan.steps)
     step, decode = _micro_batch_ms(costs, plan)
     return _whole(step * factor.p50), _whole(decode * factor.p50)
 
 
-def quote(plan: Plan, costs: CostModel) -> Quote:
+def quote(plan: RenderPlan, costs: CostModel) -> Quote:
     """Price a plan, itemised by kind of unit."""
     render = [unit_cost(costs, UnitKind.RENDER, plan, batch) for batch in plan.batches]
     stages = (
-        _stage(costs, UnitKind.PLAN, [unit_cost(costs, UnitKind.PLAN, plan)]),
+        _stage(costs, UnitKind.PARSE, [unit_cost(costs, UnitKind.PARSE, plan)]),
         _stage(costs, UnitKind.RENDER, render),
         _stage(costs, UnitKind.ENCODE, [unit_cost(costs, UnitKind.ENCODE, plan)]),
     )
     p50 = sum(stage.p50_gpu_ms for stage in stages)
     p90 = sum(stage.p90_gpu_ms for stage in stages)
     if costs.whole:
-        least = stages[0].p90_gpu_ms + max(u.floor_gpu_ms for u in render) + stages[2].p90_gpu_ms
+        least = stages[0].p90_gpu_ms + max(u.minimum_gpu_ms for u in render) + stages[2].p90_gpu_ms
         p90 = max(_whole(p50 * costs.whole), p50, least)
     first = unit_cost(costs, UnitKind.RENDER, plan, FrameBatch(first_frame=0, frames=1))
     return Quote(
@@ -235,11 +235,11 @@ def _stage(costs: CostModel, kind: UnitKind, units: Sequence[UnitCost]) -> Stage
     )
 
 
-def _micro_batches(plan: Plan, frames: int) -> int:
+def _micro_batches(plan: RenderPlan, frames: int) -> int:
     return -(-frames // plan.micro_batch)
 
 
-def _micro_batch_ms(costs: CostModel, plan: Plan) -> tuple[float, float]:
+def _micro_batch_ms(costs: CostModel, plan: RenderPlan) -> tuple[float, float]:
     """Return what the prior says of (one step, decode) of one micro-batch."""
     prior = costs.card.prior(costs.device_class)
     pixels = plan.native.megapixels
@@ -251,7 +251,7 @@ def _micro_batch_ms(costs: CostModel, plan: Plan) -> tuple[float, float]:
 def _small_ms(kind: UnitKind, work: float) -> float:
     if kind is UnitKind.ENCODE:
         return ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL * work
-    return PLAN_MS
+    return PARSE_MS
 
 
 def _predicted_ms(sample: Sample, card: ModelCard, device_class: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, FrameBatch, Json, Plan, Shot
+from orchestrator.model import Brief, FrameBatch, Json, RenderPlan, Shot
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ MOST_FRAMES: Final = 10**6
 """What a plan may have before anybody counts them one by one."""
 
 
-def plan_json(plan: Plan) -> Json:
+def plan_json(plan: RenderPlan) -> Json:
     """Return a plan as JSON."""
     return _written(plan)
 
@@ -33,7 +33,7 @@ def brief_json(brief: Brief) -> Json:
     return _written(brief)
 
 
-def plan_from_json(facts: Json) -> Plan:
+def plan_from_json(facts: Json) -> RenderPlan:
     """Return the plan that `plan_json` wrote.
 
     Raises:
@@ -47,7 +47,7 @@ def plan_from_json(facts: Json) -> Plan:
     return plan
 
 
-def own_plan(facts: Json) -> Plan:
+def own_plan(facts: Json) -> RenderPlan:
     """Return a plan that the farm wrote itself, which nobody has to check."""
     return _plans().validate_python(facts)
 
@@ -83,8 +83,8 @@ def _read(adapter: TypeAdapter[T], facts: Json, noun: str) -> T:
 
 
 @cache
-def _plans() -> TypeAdapter[Plan]:
-    return TypeAdapter(Plan)
+def _plans() -> TypeAdapter[RenderPlan]:
+    return TypeAdapter(RenderPlan)
 
 
 @cache
@@ -106,7 +106,7 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _faults(plan: Plan) -> Iterator[str]:
+def _faults(plan: RenderPlan) -> Iterator[str]:
     if _end(plan.shots) != plan.frames_total or not plan.shots:
         yield "its shots do not cover every frame once"
     if not _cover(plan.batches, plan.frames_total):
@@ -140,7 +140,7 @@ def _end(shots: tuple[Shot, ...]) -> int:
     return end
 
 
-def digest_of(plan: Plan) -> str:
+def digest_of(plan: RenderPlan) -> str:
     """Return the SHA-256 by which the plan of a worker is known to be the one quoted."""
     text = json.dumps(plan_json(plan), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -19,7 +19,7 @@ from orchestrator.model import (
     Frame,
     FrameBatch,
     Origin,
-    Plan,
+    RenderPlan,
     Scene,
     Screenplay,
     Shot,
@@ -56,7 +56,7 @@ BATCH_CPU_MS: Final = 10_000.0
 """… but no longer than this on a CPU, so that a lost unit is a small loss."""
 
 
-def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) -> Plan:
+def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) -> RenderPlan:
     """Decide everything about a job; the brief's own fields win over the prompt's words.
 
     Raises:
@@ -78,7 +78,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
         *_rate_notes(brief.interpolate, fps),
         *_image_notes(brief, card),
     )
-    return Plan(
+    return RenderPlan(
         model=card.id,
         model_version=card.version,
         native=native,
@@ -104,7 +104,7 @@ def shot_seed(seed: int, index: int) -> int:
 
 
 def frames(
-    plan: Plan, first: int, count: int, card: ModelCard, stride: int = 1
+    plan: RenderPlan, first: int, count: int, card: ModelCard, stride: int = 1
 ) -> tuple[Frame, ...]:
     """Return `count` frames from `first` on, each complete in itself.
 
@@ -150,10 +150,10 @@ def _lengths(scenes: Sequence[Scene], asked: float | None, card: ModelCard) -> l
 
 
 def _check_seconds(wishes: Sequence[float | None], card: ModelCard) -> None:
-    for wish in wishes:
-        if wish is not None and not (isfinite(wish) and 0 < wish <= card.max_seconds):
+    for intent in wishes:
+        if intent is not None and not (isfinite(intent) and 0 < intent <= card.max_seconds):
             raise BadRequest(
-                f"{card.id} cannot make a video of {wish:g} seconds.",
+                f"{card.id} cannot make a video of {intent:g} seconds.",
                 next=f"Ask for more than 0 and at most {card.max_seconds:g} seconds.",
             )
 
@@ -275,7 +275,7 @@ def _micro_batch_ms(prior: CostPrior, steps: int, native: Size, card: ModelCard)
 # --- one frame ----------------------------------------------------------------------------
 
 
-def _frame(index: int, shot: Shot, plan: Plan, card: ModelCard) -> Frame:
+def _frame(index: int, shot: Shot, plan: RenderPlan, card: ModelCard) -> Frame:
     offset = index - shot.first_frame
     phase = offset / (shot.frames - 1) if shot.frames > 1 else 0.0
     scene = shot.scene

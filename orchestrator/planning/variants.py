@@ -6,8 +6,8 @@ from enum import IntEnum
 from typing import Any, Final
 
 from orchestrator.catalog import ModelCard
-from orchestrator.model import Brief, Plan, Size
-from orchestrator.money.plans import Tier
+from orchestrator.model import Brief, RenderPlan, Size
+from orchestrator.money.plans import Plan
 
 LEAST_SIDE_PX: Final = 32
 """A smaller picture than this is no video anybody wants."""
@@ -48,7 +48,7 @@ class Give:
         return replace(brief, **self.fields)
 
 
-def gives(plan: Plan, card: ModelCard) -> Iterator[Give]:
+def gives(plan: RenderPlan, card: ModelCard) -> Iterator[Give]:
     """Yield what may give of a planned brief on its own model, best quality first.
 
     Size and rate of an extension stay: it must be joined.
@@ -88,27 +88,27 @@ def other_models(brief: Brief, own: ModelCard, cards: Iterable[ModelCard]) -> It
         yield replace(brief, model=card.id, steps=None, upscale=1)
 
 
-def written_out(brief: Brief, plan: Plan) -> Brief:
+def written_out(brief: Brief, plan: RenderPlan) -> Brief:
     """Return a brief with what the prompt's words or the model decided written out."""
     return replace(brief, steps=plan.steps, seconds=plan.seconds, fps=plan.fps, size=plan.output)
 
 
-def within(brief: Brief, tier: Tier) -> Brief:
+def within(brief: Brief, plan: Plan) -> Brief:
     """Return a written-out brief with as much of its steps, size and length as a plan allows."""
     assert brief.steps and brief.size and brief.seconds, "it is written out"
     size, pixels = brief.size, brief.size.width * brief.size.height
-    if tier.pixels is not None and pixels > tier.pixels:
-        part = (tier.pixels / pixels) ** 0.5
+    if plan.pixels is not None and pixels > plan.pixels:
+        part = (plan.pixels / pixels) ** 0.5
         size = Size(width=int(size.width * part) // 2 * 2, height=int(size.height * part) // 2 * 2)
     return replace(
         brief,
-        steps=brief.steps if tier.steps is None else min(brief.steps, tier.steps),
-        seconds=brief.seconds if tier.seconds is None else min(brief.seconds, tier.seconds),
+        steps=brief.steps if plan.steps is None else min(brief.steps, plan.steps),
+        seconds=brief.seconds if plan.seconds is None else min(brief.seconds, plan.seconds),
         size=size,
     )
 
 
-def label(asked: Plan, found: Plan, profile: str | None) -> str:
+def label(asked: RenderPlan, found: RenderPlan, profile: str | None) -> str:
     """Say in words what a variant gives up; `profile` is that of its steps."""
     if found.model != asked.model:
         return f"the model {found.model} instead of {asked.model}"
@@ -118,14 +118,14 @@ def label(asked: Plan, found: Plan, profile: str | None) -> str:
 # --- inside -------------------------------------------------------------------------------
 
 
-def _shorter(plan: Plan) -> Iterator[Give]:
+def _shorter(plan: RenderPlan) -> Iterator[Give]:
     for part in (2, 4, 8):
         seconds = round(plan.seconds / part, 3)
         if seconds * plan.painted_fps >= len(plan.shots):
             yield Give(change=Change.LENGTH, fields={"seconds": seconds})
 
 
-def _differences(asked: Plan, found: Plan, profile: str | None) -> Iterator[str]:
+def _differences(asked: RenderPlan, found: RenderPlan, profile: str | None) -> Iterator[str]:
     if found.steps != asked.steps:
         steps = "1 step" if found.steps == 1 else f"{found.steps} steps"
         which = f"the profile {profile}: " if profile else ""

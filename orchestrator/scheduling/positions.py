@@ -19,7 +19,7 @@ _STEPS = ((10, 1), (60, 5), (600, 60), (3_600, 300))
 
 
 @dataclass(frozen=True, slots=True)
-class InLine:
+class JobInLine:
     """A job that may run, with what its hold expects it to take yet."""
 
     job_id: str
@@ -28,19 +28,19 @@ class InLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
+class SessionInLine:
     """A session in line, its jobs oldest first."""
 
     session_id: str
-    pass_us: int
+    virtual_us: int
     weight: int
-    tier: str
+    plan: str
     floor: float
-    jobs: tuple[InLine, ...]
+    jobs: tuple[JobInLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Position:
     """How many jobs have their turn before a job, and the time until its own."""
 
     jobs_ahead: int
@@ -52,7 +52,7 @@ class Line:
     """All sessions in line and the devices they wait for, at one moment."""
 
     at_ms: int
-    parties: tuple[Party, ...]
+    parties: tuple[SessionInLine, ...]
     serving: Mapping[str, frozenset[str]]
     """Queue -> the workers that serve it."""
     free_in_ms: Mapping[str, int]
@@ -63,7 +63,7 @@ class Line:
         """Tell whether a job was in line at that moment."""
         return any(job.job_id == job_id for party in self.parties for job in party.jobs)
 
-    def place(self, job_id: str, queue: str) -> Place | None:
+    def place(self, job_id: str, queue: str) -> Position | None:
         """Return a job's place among those that want a device of this queue; None: not in line."""
         pool = self.serving.get(queue)
         everybody = self._order(queue, None)
@@ -72,37 +72,37 @@ class Line:
         turn, party = everybody.turns[job_id]
         wait = everybody.work_ms(turn) / len(pool)
         if party.floor:
-            own = self._order(queue, party.tier)
+            own = self._order(queue, party.plan)
             wait = min(wait, own.work_ms(turn) / (party.floor * len(pool)))
         soonest = min(self.free_in_ms.get(worker, 0) for worker in pool)
-        return Place(jobs_ahead=everybody.before(turn), wait_ms=soonest + round(wait))
+        return Position(jobs_ahead=everybody.before(turn), wait_ms=soonest + round(wait))
 
-    def _order(self, queue: str, tier: str | None) -> "_Order":
+    def _order(self, queue: str, plan: str | None) -> "_Order":
         """Return the order for a queue's devices, of one plan or of all; made once a look."""
-        found = self._orders.get((queue, tier))
+        found = self._orders.get((queue, plan))
         if found is None:
             pool, nobody = self.serving.get(queue, frozenset()), frozenset[str]()
             models = {job.model for party in self.parties for job in party.jobs}
             near = {m for m in models if self.serving.get(render_queue(m), nobody) & pool}
-            parties = [each for each in self.parties if tier in (None, each.tier)]
-            found = self._orders[queue, tier] = _Order(parties, near)
+            parties = [each for each in self.parties if plan in (None, each.plan)]
+            found = self._orders[queue, plan] = _Order(parties, near)
         return found
 
 
 class _Order:
     """Jobs by their turns: their session's pass, and what its older jobs add to it."""
 
-    def __init__(self, parties: Iterable[Party], models: Container[str]) -> None:
-        self.turns: dict[str, tuple[Turn, Party]] = {}
+    def __init__(self, parties: Iterable[SessionInLine], models: Container[str]) -> None:
+        self.turns: dict[str, tuple[Turn, SessionInLine]] = {}
         begin: list[tuple[int, int]] = []
         end: list[tuple[int, int]] = []
         for party in parties:
-            at_us = party.pass_us
+            at_us = party.virtual_us
             for n, job in enumerate(party.jobs):
                 if job.model in models:
                     self.turns[job.job_id] = ((at_us, party.session_id, n), party)
                     at_us += job.work_ms * 1000 // party.weight
-            begin.append((party.pass_us, party.weight))
+            begin.append((party.virtual_us, party.weight))
             end.append((at_us, party.weight))
         self._sorted = sorted(turn for turn, _ in self.turns.values())
         self._begin, self._end = _Slopes(begin), _Slopes(end)
@@ -132,7 +132,7 @@ class _Slopes:
 
 
 @dataclass(slots=True)
-class Board:
+class PositionCache:
     """Where the newest look at the line is kept, for all who ask until the next."""
 
     line: Line | None = field(default=None)

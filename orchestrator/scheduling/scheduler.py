@@ -11,7 +11,7 @@ from typing import Final
 
 from orchestrator.model import Session, Unit, Worker
 from orchestrator.states import Lane, UnitKind
-from orchestrator.wire import ENCODE_QUEUE, PLAN_QUEUE, render_queue
+from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE, render_queue
 
 AGE: Final = ""
 """Who a device owes time to that is nobody's plan: those that have waited too long."""
@@ -22,13 +22,13 @@ QUANTUM_MS: Final = 1_000
 MOST_OWED_MS: Final = 60_000
 """What a device can owe, or be owed, at most: a long unit is not paid back for hours."""
 
-_RANK = {UnitKind.ENCODE: 0, UnitKind.PLAN: 1, UnitKind.RENDER: 2}
+_RANK = {UnitKind.ENCODE: 0, UnitKind.PARSE: 1, UnitKind.RENDER: 2}
 
 
 def queues_of(kinds: Iterable[str], models: Iterable[str]) -> tuple[str, ...]:
     """Return the queues a worker of these kinds and models serves."""
     kinds = set(kinds)
-    queues = [PLAN_QUEUE] if UnitKind.PLAN in kinds else []
+    queues = [PARSE_QUEUE] if UnitKind.PARSE in kinds else []
     queues += [ENCODE_QUEUE] if UnitKind.ENCODE in kinds else []
     queues += [render_queue(model) for model in models] if UnitKind.RENDER in kinds else []
     return tuple(queues)
@@ -57,25 +57,25 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
 # --- virtual time -----------------------------------------------------------------------------
 
 
-def join_pass(session: Session, current_pass: int) -> int:
+def join_at(session: Session, current_virtual_us: int) -> int:
     """Return the pass a session (re)joins with: at least the current virtual time.
 
     Otherwise one that slept for a day would own the farm for as long.
     """
-    return max(session.pass_us, current_pass)
+    return max(session.virtual_us, current_virtual_us)
 
 
-def advance(pass_us: int, gpu_ms: int, *, weight: int) -> int:
+def advance(virtual_us: int, gpu_ms: int, *, weight: int) -> int:
     """Return a session's pass after so much device time: at the grant what is expected.
 
     In microseconds, so that a short unit counts under a large weight too.
     """
-    return pass_us + gpu_ms * 1000 // weight
+    return virtual_us + gpu_ms * 1000 // weight
 
 
-def corrected(pass_us: int, expected_ms: int, settled_ms: int, *, weight: int) -> int:
+def corrected(virtual_us: int, expected_ms: int, settled_ms: int, *, weight: int) -> int:
     """Return a session's pass when a unit is settled: the quote is exchanged for the charge."""
-    return pass_us + (settled_ms - expected_ms) * 1000 // weight
+    return virtual_us + (settled_ms - expected_ms) * 1000 // weight
 
 
 # --- floors and ageing: what each device owes ---------------------------------------------------
@@ -88,7 +88,7 @@ def due(owed: Mapping[str, int]) -> list[str]:
 
 
 def owed_after(
-    owed: Mapping[str, int], shares: Mapping[str, float], gpu_ms: int, *, tier: str, lane: Lane
+    owed: Mapping[str, int], shares: Mapping[str, float], gpu_ms: int, *, plan: str, lane: Lane
 ) -> dict[str, int]:
     """Return what a device owes each share after it worked so long for a session of this plan.
 
@@ -98,7 +98,7 @@ def owed_after(
     after: dict[str, int] = {}
     waived = set(due(owed)) if lane is Lane.WEIGHT else set()
     for name, share in shares.items():
-        paid = lane is Lane.AGE if name == AGE else name == tier
+        paid = lane is Lane.AGE if name == AGE else name == plan
         before = 0 if name in waived and not paid else owed.get(name, 0)
         change = round(share * gpu_ms) - (gpu_ms if paid else 0)
         after[name] = max(-MOST_OWED_MS, min(MOST_OWED_MS, before + change))

@@ -18,21 +18,21 @@ _WITH_WORK: Final = (
     .where(sessions.c.held_gpu_ms > 0, READY.where(units.c.session_id == sessions.c.id).exists())
     .limit(bindparam("limit"))
 )
-_BY_PASS: Final = _WITH_WORK.order_by(sessions.c.pass_us, sessions.c.id)
-_OF_TIER: Final = _BY_PASS.where(sessions.c.tier == bindparam("tier"))
+_BY_PASS: Final = _WITH_WORK.order_by(sessions.c.virtual_us, sessions.c.id)
+_OF_PLAN: Final = _BY_PASS.where(sessions.c.plan == bindparam("plan"))
 _BY_WAIT: Final = _WITH_WORK.where(sessions.c.waits_from_ms < bindparam("before_ms")).order_by(
     sessions.c.waits_from_ms, sessions.c.id
 )
 
 _AT_WORK: Final = select(jobs.c.id).where(jobs.c.state.in_(RUNNABLE), jobs.c.id != bindparam("but"))
 _IS_AT_WORK: Final = select(_AT_WORK.where(jobs.c.session_id == bindparam("session_id")).exists())
-_LOWEST_PASS: Final = select(func.min(sessions.c.pass_us)).where(
+_LOWEST_PASS: Final = select(func.min(sessions.c.virtual_us)).where(
     sessions.c.held_gpu_ms > 0, _AT_WORK.where(jobs.c.session_id == sessions.c.id).exists()
 )
-_HIGHEST_PASS: Final = select(func.max(sessions.c.pass_us))
+_HIGHEST_PASS: Final = select(func.max(sessions.c.virtual_us))
 _NEWEST_LEASES: Final = select(leases.c.id).order_by(leases.c.id.desc()).limit(_NEWEST)
 _NEWEST_PASS: Final = (
-    select(leases.c.pass_us)
+    select(leases.c.virtual_us)
     .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
         leases.c.id.in_(_NEWEST_LEASES.scalar_subquery()),
@@ -45,8 +45,8 @@ _NEWEST_PASS: Final = (
 _IN_LINE: Final = (
     select(
         sessions.c.id.label("session_id"),
-        sessions.c.pass_us,
-        sessions.c.tier,
+        sessions.c.virtual_us,
+        sessions.c.plan,
         jobs.c.id.label("job_id"),
         jobs.c.model,
         jobs.c.held_gpu_ms,
@@ -58,8 +58,8 @@ _IN_LINE: Final = (
     .where(
         sessions.c.held_gpu_ms > 0,
         jobs.c.state.in_(RUNNABLE),
-        jobs.c.wish.is_(None),
-        months.c.tier != "",
+        jobs.c.intent.is_(None),
+        months.c.plan != "",
     )
     .order_by(sessions.c.id, jobs.c.created_at_ms, jobs.c.id)
 )
@@ -70,7 +70,7 @@ _IN_HAND: Final = (
 )
 
 
-class Turns:
+class FairShareQueries:
     """What a grant, and who joins, asks of the sessions."""
 
     connection: Connection
@@ -80,7 +80,7 @@ class Turns:
         asked = {"session_id": session_id, "but": but}
         return bool(self.connection.scalar(_IS_AT_WORK, asked))
 
-    def current_pass(self, *, but: str, model: str) -> int:
+    def current_virtual_us(self, *, but: str, model: str) -> int:
         """Return the virtual time of a model's devices, for who has no work beside this job.
 
         While somebody works, it is the pass of whoever was granted the newest of their units;
@@ -96,9 +96,9 @@ class Turns:
         """Return sessions with a grantable unit, the one furthest behind its share first."""
         return self._sessions(_BY_PASS, queues=queues, limit=limit)
 
-    def sessions_of_tier(self, tier: str, queues: Sequence[str], limit: int) -> list[Session]:
+    def sessions_of_plan(self, plan: str, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those of one plan, the one furthest behind its share first."""
-        return self._sessions(_OF_TIER, tier=tier, queues=queues, limit=limit)
+        return self._sessions(_OF_PLAN, plan=plan, queues=queues, limit=limit)
 
     def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those that have waited since before this moment, the longest first."""

@@ -1,4 +1,4 @@
-"""The triggers that keep the ledger and the log of deeds append-only: are they there?"""
+"""The triggers that keep the ledger and the audit log append-only: are they there?"""
 
 from typing import Final
 
@@ -7,10 +7,10 @@ from sqlalchemy import Connection, text
 TRIGGERS: Final = {
     "sqlite": tuple(
         f"{table}_no_{verb}"
-        for table in ("entries", "deeds", "tenures")
+        for table in ("entries", "audit_log", "plan_periods")
         for verb in ("update", "delete", "replace")
     ),
-    "postgresql": ("entries_unchanged", "deeds_unchanged", "tenures_unchanged"),
+    "postgresql": ("entries_unchanged", "audit_log_unchanged", "plan_periods_unchanged"),
 }
 """By database, as its migration makes them."""
 
@@ -18,7 +18,7 @@ _THERE: Final = {
     "sqlite": text("SELECT name FROM sqlite_master WHERE type = 'trigger'"),
     "postgresql": text(
         "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') "
-        "AND tgrelid IN ('entries'::regclass, 'deeds'::regclass, 'tenures'::regclass)"
+        "AND tgrelid IN ('entries'::regclass, 'audit_log'::regclass, 'plan_periods'::regclass)"
     ),
 }
 """A trigger of Postgres may be there and be turned off."""

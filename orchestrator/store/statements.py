@@ -27,11 +27,11 @@ READY: Final = (
     .join(jobs, jobs.c.id == units.c.job_id)
     .join(months, months.c.id == jobs.c.month_id)
     .where(
-        months.c.tier != "",
+        months.c.plan != "",
         units.c.state == UnitState.READY,
         units.c.queue.in_(bindparam("queues", expanding=True)),
         jobs.c.state.in_(RUNNABLE),
-        jobs.c.wish.is_(None),
+        jobs.c.intent.is_(None),
     )
 )
 """The units of some queues that may be granted now."""

@@ -13,20 +13,20 @@ MEASURED = (EntryKind.SETTLE, EntryKind.LOSS, EntryKind.REFUND)
 """Movements that tell of device time."""
 
 
-_TENURE: Final = tables.tenures.c
+_PERIOD: Final = tables.plan_periods.c
 _SPELLS: Final = select(
-    _TENURE.account_id,
-    _TENURE.plan,
-    _TENURE.price_microusd,
-    _TENURE.from_ms,
-    func.lead(_TENURE.from_ms)
-    .over(partition_by=_TENURE.account_id, order_by=_TENURE.number)
+    _PERIOD.account_id,
+    _PERIOD.plan,
+    _PERIOD.price_microusd,
+    _PERIOD.from_ms,
+    func.lead(_PERIOD.from_ms)
+    .over(partition_by=_PERIOD.account_id, order_by=_PERIOD.number)
     .label("until_ms"),
 ).subquery("spells")
 """Tenures with their ends; what began and ended in one millisecond holds at no moment."""
 
 
-class Books:
+class SumQueries:
     """Questions of a transaction that only the books ask."""
 
     connection: Connection

@@ -30,7 +30,7 @@ from orchestrator import model
 from orchestrator.states import (
     DeliveryState,
     EntryKind,
-    HookState,
+    Intent,
     JobState,
     KeyKind,
     Lane,
@@ -40,7 +40,7 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
-    Wish,
+    WebhookState,
     WorkerState,
 )
 
@@ -94,8 +94,8 @@ accounts: Final = Table(
     _ms("created_at_ms"),
 )
 
-tenures: Final = Table(
-    "tenures",
+plan_periods: Final = Table(
+    "plan_periods",
     metadata,
     _id(),
     _id("accounts.id", name="account_id"),
@@ -112,7 +112,7 @@ months: Final = Table(
     metadata,
     _id(),
     _id("accounts.id", name="account_id"),
-    Column("tier", String(40), nullable=False),
+    Column("plan", String(40), nullable=False),
     _ms("cap_gpu_ms", null=True),
     _ms("limit_gpu_ms", null=True),
     _ms("held_gpu_ms"),
@@ -140,8 +140,8 @@ sessions: Final = Table(
     _ms("target_gpu_ms", null=True),
     _json("alerts", null=True),
     _count("alerted_percent"),
-    _ms("pass_us"),
-    Column("tier", String(40), nullable=False),
+    _ms("virtual_us"),
+    Column("plan", String(40), nullable=False),
     _ms("waits_from_ms"),
     _count("entries"),
     Column("head_sha256", String(64), nullable=False),
@@ -153,9 +153,9 @@ sessions: Final = Table(
     UniqueConstraint("account_id", "name"),
 )
 _HOLDS = text("held_gpu_ms > 0")
-Index("ix_sessions_busy", sessions.c.pass_us,
+Index("ix_sessions_busy", sessions.c.virtual_us,
       sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
-Index("ix_sessions_floor", sessions.c.tier, sessions.c.pass_us,
+Index("ix_sessions_floor", sessions.c.plan, sessions.c.virtual_us,
       sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
 Index("ix_sessions_waits", sessions.c.waits_from_ms,
       sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
@@ -168,11 +168,11 @@ jobs: Final = Table(
     _id("sessions.id", name="session_id"),
     _id("months.id", name="month_id"),
     _word("state", JobState),
-    _word("wish", Wish, null=True),
+    _word("intent", Intent, null=True),
     _word("pause_reason", PauseReason, null=True),
     _json("brief"),
-    _json("plan"),
-    Column("planned", Boolean, nullable=False),
+    _json("render_plan"),
+    Column("parsed", Boolean, nullable=False),
     _json("quote"),
     Column("image", String(200)),
     Column("model", String(100), nullable=False),
@@ -196,7 +196,7 @@ jobs: Final = Table(
     _ms("started_at_ms", null=True),
     _ms("finished_at_ms", null=True),
     _ms("deleted_at_ms", null=True),
-    _id(name="hook_id", null=True),
+    _id(name="webhook_id", null=True),
     _json("rulings"),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
@@ -256,7 +256,7 @@ units: Final = Table(
     _count("stride"),
     _ms("p50_gpu_ms"),
     _ms("p90_gpu_ms"),
-    _ms("floor_gpu_ms"),
+    _ms("minimum_gpu_ms"),
     _count("fence"),
     _count("attempts"),
     Column("last_worker_id", String(64), nullable=True),
@@ -287,7 +287,7 @@ leases: Final = Table(
     Column("device_class", String(50), nullable=False),
     _word("kind", UnitKind),
     _word("lane", Lane),
-    _ms("pass_us"),
+    _ms("virtual_us"),
     _count("fence"),
     _count("epoch"),
     _word("state", LeaseState),
@@ -473,8 +473,8 @@ reference_images: Final = Table(
     Index(None, "account_id", "kind", "id"),
 )
 
-hooks: Final = Table(
-    "hooks",
+webhooks: Final = Table(
+    "webhooks",
     metadata,
     _id(),
     _id("accounts.id", name="account_id"),
@@ -482,7 +482,7 @@ hooks: Final = Table(
     _json("kinds"),
     Column("operator", Boolean, nullable=False),
     Column("for_jobs", Boolean, nullable=False),
-    _word("state", HookState),
+    _word("state", WebhookState),
     Column("why", String(300), nullable=False),
     Column("secret", String(200), nullable=False),
     Column("old_secret", String(200), nullable=True),
@@ -495,7 +495,7 @@ deliveries: Final = Table(
     "deliveries",
     metadata,
     _id(),
-    _id("hooks.id", name="hook_id"),
+    _id("webhooks.id", name="webhook_id"),
     Column("kind", String(40), nullable=False),
     Column("body", Text, nullable=False),
     _word("state", DeliveryState),
@@ -505,14 +505,14 @@ deliveries: Final = Table(
     _ms("created_at_ms"),
     _ms("ended_at_ms", null=True),
     CheckConstraint("(state = 'pending') = (ended_at_ms IS NULL)", name="ended"),
-    Index(None, "hook_id", "id"),
+    Index(None, "webhook_id", "id"),
 )
 _PENDING = text("state = 'pending'")
 Index("ix_deliveries_due", deliveries.c.next_at_ms,
       sqlite_where=_PENDING, postgresql_where=_PENDING)  # fmt: skip
 
-deeds: Final = Table(
-    "deeds",
+audit_log: Final = Table(
+    "audit_log",
     metadata,
     _id(),
     _ms("at_ms"),
@@ -537,7 +537,7 @@ facts: Final = Table(
 
 TABLES: Final[dict[type[Any], Table]] = {
     model.Account: accounts,
-    model.Tenure: tenures,
+    model.PlanPeriod: plan_periods,
     model.Month: months,
     model.Session: sessions,
     model.Job: jobs,
@@ -551,9 +551,9 @@ TABLES: Final[dict[type[Any], Table]] = {
     model.Sample: samples,
     model.Attempt: attempts,
     model.Reference: reference_images,
-    model.Hook: hooks,
+    model.Webhook: webhooks,
     model.Delivery: deliveries,
-    model.Deed: deeds,
+    model.AuditEntry: audit_log,
     model.JobSample: job_samples,
     model.Shift: shifts,
 }

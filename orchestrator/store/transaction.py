@@ -19,9 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
 from orchestrator.model import Delivery, Json, Lease, Person, Sample, Unit
-from orchestrator.states import DeliveryState, HookState, UnitState, WorkerState
+from orchestrator.states import DeliveryState, UnitState, WebhookState, WorkerState
 from orchestrator.store import tables
-from orchestrator.store.fair_share import Turns
+from orchestrator.store.fair_share import FairShareQueries
 from orchestrator.store.guards import Guards
 from orchestrator.store.statements import (
     FACTS,
@@ -34,7 +34,7 @@ from orchestrator.store.statements import (
     finding,
     looking,
 )
-from orchestrator.store.sums import Books
+from orchestrator.store.sums import SumQueries
 from orchestrator.store.tables import TABLES
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def _noun(cls: type[T], row: Any) -> T:
     return cls(**facts)
 
 
-class Transaction(Turns, Books, Guards):
+class Transaction(FairShareQueries, SumQueries, Guards):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:
@@ -294,25 +294,25 @@ class Transaction(Turns, Books, Guards):
 
         At most `share` of one account, and none of those that are `full`.
         """
-        t, hook = tables.deliveries, tables.hooks
+        t, webhook = tables.deliveries, tables.webhooks
         waits = func.min(t.c.next_at_ms)
         first = (
             select(
                 func.min(t.c.id).label("id"),
                 waits.label("waits"),
                 func.row_number()
-                .over(partition_by=hook.c.account_id, order_by=waits)
+                .over(partition_by=webhook.c.account_id, order_by=waits)
                 .label("turn"),
             )
-            .join(hook, hook.c.id == t.c.hook_id)
+            .join(webhook, webhook.c.id == t.c.webhook_id)
             .where(
                 t.c.state == DeliveryState.PENDING,
                 t.c.next_at_ms <= now_ms,
-                t.c.hook_id.not_in(busy),
-                hook.c.account_id.not_in(full),
-                hook.c.state == HookState.ACTIVE,
+                t.c.webhook_id.not_in(busy),
+                webhook.c.account_id.not_in(full),
+                webhook.c.state == WebhookState.ACTIVE,
             )
-            .group_by(t.c.hook_id, hook.c.account_id)
+            .group_by(t.c.webhook_id, webhook.c.account_id)
             .subquery()
         )
         fair = select(first.c.id).where(first.c.turn <= share)

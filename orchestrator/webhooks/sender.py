@@ -9,12 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+import standardwebhooks
 import structlog
-from standardwebhooks import Webhook
 
 from orchestrator.errors import FarmError
 from orchestrator.farm import Farm, webhook_queue
-from orchestrator.model import Delivery, Hook
+from orchestrator.model import Delivery, Webhook
 from orchestrator.webhooks.safe_http import Door
 
 log = structlog.get_logger()
@@ -50,28 +50,28 @@ class Courier(threading.Thread):
         busy = dict(self._busy)
         room = SENDERS - len(busy)
         senders = []
-        for hook, message in webhook_queue.due(self.farm, busy, room) if room else ():
-            self._busy[hook.id] = hook.account_id
-            sender = threading.Thread(target=self._send, args=(hook, message), daemon=True)
+        for webhook, message in webhook_queue.due(self.farm, busy, room) if room else ():
+            self._busy[webhook.id] = webhook.account_id
+            sender = threading.Thread(target=self._send, args=(webhook, message), daemon=True)
             sender.start()
             senders.append(sender)
         return senders
 
-    def _send(self, hook: Hook, message: Delivery) -> None:
+    def _send(self, webhook: Webhook, message: Delivery) -> None:
         """Send one message and note the try; the boundary of a unit, which outlives any error."""
         try:
-            self._try(hook, message)
+            self._try(webhook, message)
         except Exception:
-            log.exception("message not sent", message=message.id, webhook=hook.id)
+            log.exception("message not sent", message=message.id, webhook=webhook.id)
             self.stopped.wait(5.0)
         finally:
-            self._busy.pop(hook.id, None)
+            self._busy.pop(webhook.id, None)
 
-    def _try(self, hook: Hook, message: Delivery) -> None:
+    def _try(self, webhook: Webhook, message: Delivery) -> None:
         status, error, milliseconds = None, "", 0
         try:
             answer = self.door.post(
-                hook.url, message.body.encode(), headers(hook, message, self.farm.clock())
+                webhook.url, message.body.encode(), headers(webhook, message, self.farm.clock())
             )
             status, milliseconds = answer.status, answer.milliseconds
         except FarmError as refused:
@@ -82,19 +82,19 @@ class Courier(threading.Thread):
         log.info(
             "webhook tried",
             message=message.id,
-            webhook=hook.id,
+            webhook=webhook.id,
             status=status,
             error=error,
             state=after and after.state.value,
         )
 
 
-def headers(hook: Hook, message: Delivery, now_ms: int) -> dict[str, str]:
+def headers(webhook: Webhook, message: Delivery, now_ms: int) -> dict[str, str]:
     """Return the headers of a message sent now: its id, the time, and its signatures."""
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
     signatures = [
-        Webhook(secret).sign(message.id, now, message.body)
-        for secret in webhook_queue.signing_secrets(hook, now_ms)
+        standardwebhooks.Webhook(secret).sign(message.id, now, message.body)
+        for secret in webhook_queue.signing_secrets(webhook, now_ms)
     ]
     return {
         "Content-Type": "application/json",

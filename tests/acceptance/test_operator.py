@@ -22,14 +22,14 @@ def test_an_operator_is_told_judges_and_brakes(
     }
     farm_up()
     with receiving() as receiver:
-        hook = cli.json("webhooks", "create", receiver.url, "--event", "webhook.*")
-        cli.json("webhooks", "test", hook["id"])
+        webhook = cli.json("webhooks", "create", receiver.url, "--event", "webhook.*")
+        cli.json("webhooks", "test", webhook["id"])
         until(lambda: receiver.got)
         got = receiver.got[0]
-        assert Webhook(hook["secret"]).verify(got.body, got.headers)["type"] == "webhook.test"
-        log = ("webhooks", "deliveries", hook["id"])
+        assert Webhook(webhook["secret"]).verify(got.body, got.headers)["type"] == "webhook.test"
+        log = ("webhooks", "deliveries", webhook["id"])
         until(lambda: cli.json(*log)["data"][0]["state"] == "delivered")
-        cli.json("webhooks", "replay", hook["id"], cli.json(*log)["data"][0]["id"])
+        cli.json("webhooks", "replay", webhook["id"], cli.json(*log)["data"][0]["id"])
         until(lambda: len(receiver.got) == 2)
         assert receiver.got[1].headers["webhook-id"] == got.headers["webhook-id"]
     inside = cli("webhooks", "create", "http://10.0.0.1/")
@@ -38,6 +38,6 @@ def test_an_operator_is_told_judges_and_brakes(
     assert (refused.returncode, "no cats" in refused.stderr) == (5, True)
     assert cli.json("freeze") == {"frozen": True}
     assert cli.json("freeze", "--off") == {"frozen": False}
-    assert cli("webhooks", "delete", hook["id"]).returncode == 0
-    verbs = [deed["verb"] for deed in cli.json("audit", "-n", "4")["data"]]
+    assert cli("webhooks", "delete", webhook["id"]).returncode == 0
+    verbs = [audit_entry["verb"] for audit_entry in cli.json("audit", "-n", "4")["data"]]
     assert verbs == ["webhook.delete", "farm.thaw", "farm.freeze", "webhook.replay"]

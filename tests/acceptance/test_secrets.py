@@ -16,7 +16,7 @@ COOKIE_KEY = "planted0123456789abcdef0123456789abcdef"
 HOOK = "https://hooks.invalid/planted-in-a-path?token=planted-in-a-path"
 HELLO: dict[str, Any] = {
     "name": "w", "host": "h", "device": "cpu", "device_class": "cpu", "memory_mb": 1,
-    "kinds": ["plan"], "models": [], "fingerprint": "f", "polls": True,
+    "kinds": ["parse"], "models": [], "fingerprint": "f", "polls": True,
 }  # fmt: skip
 GUESS = "farm_admin_planted_0123456789abcdef0123456789abcdef01234567"
 
@@ -59,19 +59,19 @@ def _used(client: httpx.Client, told: dict[str, Any]) -> list[str]:
         assert client.get(f"/sign-in/{token}").status_code == 401
     assert client.get(told["sign_in_url"]).status_code == 303
     assert client.post("/sign-in", data={"token": made, "password": PASSWORD}).status_code == 400
-    hook = client.post("/api/v1/webhooks", json={"url": HOOK}, headers=admin).json()
-    assert client.post(f"/api/v1/webhooks/{hook['id']}/test", headers=admin).status_code == 202
-    turned = client.post(f"/api/v1/webhooks/{hook['id']}/rotate", headers=admin).json()
+    webhook = client.post("/api/v1/webhooks", json={"url": HOOK}, headers=admin).json()
+    assert client.post(f"/api/v1/webhooks/{webhook['id']}/test", headers=admin).status_code == 202
+    turned = client.post(f"/api/v1/webhooks/{webhook['id']}/rotate", headers=admin).json()
     join = client.post("/api/v1/keys", json={"name": "j", "kind": "join"}, headers=admin).json()
     enrolled = client.post(
         "/worker/v1/hello", json=HELLO, headers={"Authorization": f"Bearer {join['token']}"}
     ).json()["worker_key"]
     until(
-        lambda: client.get(f"/api/v1/webhooks/{hook['id']}/deliveries", headers=admin).json()[
+        lambda: client.get(f"/api/v1/webhooks/{webhook['id']}/deliveries", headers=admin).json()[
             "data"
         ][0]["tries"]
     )
-    return [made, hook["secret"], turned["secret"], join["token"], enrolled, "planted-in-a-path"]
+    return [made, webhook["secret"], turned["secret"], join["token"], enrolled, "planted-in-a-path"]
 
 
 def _logs(home: Path) -> dict[str, str]:

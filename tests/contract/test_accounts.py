@@ -11,23 +11,23 @@ from orchestrator.farm.books import months
 from orchestrator.farm.kernel.owned import named_session
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Account, Alert, Month
-from orchestrator.money.plans import Tier, Tiers, shipped
+from orchestrator.money.plans import Plan, Plans, shipped
 from orchestrator.states import AlertAction, EntryKind, JobState, PauseReason
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DAY_SECONDS = 86_400
 
 
-def tiers(**changes: object) -> Tiers:
+def plans(**changes: object) -> Plans:
     """Return one plan, `tight`, beside the shipped ones."""
     studio = shipped().named("studio")
-    tight: Tier = replace(studio, name="tight", **changes)  # type: ignore[arg-type]
-    return Tiers({**shipped().tiers, "tight": tight})
+    tight: Plan = replace(studio, name="tight", **changes)  # type: ignore[arg-type]
+    return Plans({**shipped().plans, "tight": tight})
 
 
 def on_plan(farm: Farm, **changes: object) -> Farm:
     """Put the home account on a plan of its own."""
-    farm = replace(farm, plans=tiers(**changes))
+    farm = replace(farm, plans=plans(**changes))
     accounts.set_plan(farm, account_id(farm), "tight")
     return farm
 
@@ -96,7 +96,7 @@ def test_accounts_without_a_plan_stand_in_nobodys_way(farm: Farm, clock: Clock) 
     mine = submit(farm)
     with farm.store.write() as tx:
         last = named_session(tx, account_id(farm), None, lock=True)
-        tx.save(last, replace(last, pass_us=10**9))
+        tx.save(last, replace(last, virtual_us=10**9))
     order = Hand(farm, clock).claim()
     assert order
     assert order.job_id == mine.id
@@ -110,7 +110,7 @@ def test_a_new_month_lets_a_job_go_on(farm: Farm, clock: Clock) -> None:
     paused = jobs.get(farm, None, job.id)
     assert (paused.state, paused.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     before = month_of(farm)
-    farm = replace(farm, plans=tiers(month_gpu_ms=10**9))
+    farm = replace(farm, plans=plans(month_gpu_ms=10**9))
     clock.advance(40 * DAY_SECONDS)
     assert reconcile.turn_month(farm)
     assert not reconcile.turn_month(farm)

@@ -13,7 +13,7 @@ from orchestrator.farm.jobs import waiting
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Alert, Delivery, Job
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -36,14 +36,14 @@ def listed(*given: tuple[int, str]) -> tuple[Alert, ...]:
 def on_plan(farm: Farm, *given: tuple[int, str], **changes: Any) -> Farm:
     """Put the home account on a plan with these alerts."""
     tight = replace(shipped().named("studio"), name="tight", alerts=listed(*given), **changes)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     accounts.set_plan(farm, account_id(farm), "tight")
     return farm
 
 
-def opened(farm: Farm, *, times: int = 4, wish: OnExhausted = OnExhausted.PAUSE) -> Job:
+def opened(farm: Farm, *, times: int = 4, intent: OnExhausted = OnExhausted.PAUSE) -> Job:
     """Return a job in a session `s` of so many times its quote."""
-    asked = brief(seconds=8.0, on_exhausted=wish)
+    asked = brief(seconds=8.0, on_exhausted=intent)
     mine = account_id(farm)
     quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote
     budget = times * quote.p90_gpu_ms
@@ -69,11 +69,11 @@ def lines(farm: Farm, session_id: str) -> list[str]:
     return [entry.note for entry in entries if entry.kind is EntryKind.ALERT]
 
 
-@pytest.mark.parametrize("wish", list(OnExhausted))
-def test_pause_all_only_pauses(farm: Farm, clock: Clock, wish: OnExhausted) -> None:
+@pytest.mark.parametrize("intent", list(OnExhausted))
+def test_pause_all_only_pauses(farm: Farm, clock: Clock, intent: OnExhausted) -> None:
     """Whatever a job does without budget: braked it waits, whole, until spending is under it."""
     farm = on_plan(farm, (5, "notify"), (10, "pause_all"))
-    job, hand = opened(farm, wish=wish), Hand(farm, clock)
+    job, hand = opened(farm, intent=intent), Hand(farm, clock)
     dearly(hand)
     job = jobs.get(farm, None, job.id)
     assert (job.state, job.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
@@ -92,13 +92,13 @@ def test_pause_all_only_pauses(farm: Farm, clock: Clock, wish: OnExhausted) -> N
     assert check.violations(farm) == []
 
 
-@pytest.mark.parametrize("wish", list(OnExhausted))
+@pytest.mark.parametrize("intent", list(OnExhausted))
 def test_another_plan_lets_a_braked_job_go_on_whole(
-    farm: Farm, clock: Clock, wish: OnExhausted
+    farm: Farm, clock: Clock, intent: OnExhausted
 ) -> None:
     """Nothing was dropped meanwhile, neither units nor the latents of the one that was stopped."""
     farm = on_plan(farm, (1, "pause_all"), month_gpu_ms=40_000)
-    job, hand = opened(farm, wish=wish), Hand(farm, clock)
+    job, hand = opened(farm, intent=intent), Hand(farm, clock)
     plan = hand.claim()
     assert plan
     hand.done(plan, 5)
@@ -279,7 +279,9 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     assert submit(farm, session="s").state is JobState.QUEUED
     born = sessions.create(farm, account_id=mine, name="t", own_alerts=listed((1, "pause_new")))
     assert born.alerts == {"1": "pause_new"}
-    verbs = [deed.verb for deed in audit_log.listing(farm, kind="session.alerts").items]
+    verbs = [
+        audit_entry.verb for audit_entry in audit_log.listing(farm, kind="session.alerts").items
+    ]
     assert len(verbs) == 3
 
 

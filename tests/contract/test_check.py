@@ -103,8 +103,8 @@ def no_frames(by: Tamperer) -> str:
 
 
 def a_strangers_lease(by: Tamperer) -> str:
-    """A render unit accepts what the plan unit did."""
-    unit, plan = by.unit(), by.unit(UnitKind.PLAN)
+    """A render unit accepts what the parse unit did."""
+    unit, plan = by.unit(), by.unit(UnitKind.PARSE)
     by.set(unit, accepted_lease_id=plan.accepted_lease_id)
     return f"I5: unit {unit.id} accepted a lease that is another unit's"
 
@@ -125,7 +125,7 @@ def a_lapsed_lease(by: Tamperer) -> str:
 
 def no_lease_at_all(by: Tamperer) -> str:
     """A unit accepts a lease that there never was; what else is wrong is told all the same."""
-    unit, other = by.unit(), by.unit(UnitKind.PLAN)
+    unit, other = by.unit(), by.unit(UnitKind.PARSE)
     by.set(unit, accepted_lease_id="lea_none")
     by.set(other, fence=7)
     assert f"I5: the fence of unit {other.id} is not that of its newest lease" in found(by)

@@ -66,7 +66,7 @@ def test_a_forged_entry_is_broken_and_named(farm: Farm, clock: Clock, store: Sto
     assert all("farm freeze" in each.mend for each in findings)
 
 
-@pytest.mark.parametrize("table", ["entries", "deeds"])
+@pytest.mark.parametrize("table", ["entries", "audit_log"])
 def test_a_trigger_that_is_gone_is_broken(farm: Farm, store: Store, table: str) -> None:
     """Nothing was forged yet, but nothing would refuse it: broken."""
     drop(store, table=table)

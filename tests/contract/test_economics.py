@@ -13,7 +13,7 @@ from orchestrator.farm.books import economics, receipts
 from orchestrator.farm.books.economics import spans
 from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Json
-from orchestrator.money.plans import Tiers
+from orchestrator.money.plans import Plans
 from orchestrator.money.rates import RateCard, Rates
 from orchestrator.states import Cause, Outcome
 from tests.factories import START_MS, Clock, Hand, account_id, brief, submit
@@ -31,7 +31,7 @@ def priced(farm: Farm, *, price: int = 1000, cost: int = 3_600_000) -> Farm:
 def with_price(farm: Farm, plan: str, microusd: int | None) -> Farm:
     """Return the farm as it starts again with this price a month in its file of plans."""
     changed = replace(farm.plans.named(plan), price_month_microusd=microusd)
-    farm = replace(farm, plans=Tiers({**farm.plans.tiers, plan: changed}))
+    farm = replace(farm, plans=Plans({**farm.plans.plans, plan: changed}))
     reconcile.turn_plans(farm)
     return farm
 
@@ -285,7 +285,7 @@ def test_another_price_counts_from_then_on(farm: Farm, clock: Clock) -> None:
     farm = with_price(farm, "studio", 31 * 1000)
     clock.advance(2 * DAY)
     assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000
-    farm = replace(farm, plans=Tiers({"free": farm.plans.named("free")}))
+    farm = replace(farm, plans=Plans({"free": farm.plans.named("free")}))
     assert reconcile.turn_plans(farm)
     clock.advance(2 * DAY)
     assert books(farm)["total"]["revenue_microusd"] == 200 + 2_000

@@ -13,9 +13,9 @@ from orchestrator.wire import EncodeWork, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 
-def short_of_budget(farm: Farm, hand: Hand, wish: OnExhausted, *, units: int) -> Job:
+def short_of_budget(farm: Farm, hand: Hand, intent: OnExhausted, *, units: int) -> Job:
     """Return a job whose session is empty after its plan and so many render units."""
-    asked = brief(seconds=8.0, on_exhausted=wish)
+    asked = brief(seconds=8.0, on_exhausted=intent)
     estimate = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
     sessions.create(
         farm,
@@ -101,13 +101,13 @@ def test_a_job_may_be_cancelled_by_its_empty_budget(farm: Farm, clock: Clock) ->
     assert check.violations(farm) == []
 
 
-@pytest.mark.parametrize("wish", list(OnExhausted))
+@pytest.mark.parametrize("intent", list(OnExhausted))
 def test_with_enough_budget_all_three_are_the_same_video(
-    farm: Farm, clock: Clock, wish: OnExhausted
+    farm: Farm, clock: Clock, intent: OnExhausted
 ) -> None:
     """Every frame once, however they were cut into batches."""
     hand = Hand(farm, clock)
-    job = submit(farm, brief(seconds=8.0, on_exhausted=wish))
+    job = submit(farm, brief(seconds=8.0, on_exhausted=intent))
     hand.work_off()
     job = jobs.get(farm, None, job.id)
     assert (job.state, job.truncated) == (JobState.SUCCEEDED, False)

@@ -75,7 +75,7 @@ def test_the_noise_goes_on(farm: Farm, clock: Clock) -> None:
     hand = Hand(farm, clock)
     source = finished(farm, hand)
     longer = submit(farm, extension(source))
-    seeds = [shot["seed"] for job in (source, longer) for shot in job.plan["shots"]]
+    seeds = [shot["seed"] for job in (source, longer) for shot in job.render_plan["shots"]]
     assert len(set(seeds)) == 1
 
 

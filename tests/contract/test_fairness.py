@@ -10,7 +10,7 @@ from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Session, Unit
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.states import Cause, JobState, Outcome
 from orchestrator.wire import Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
@@ -21,12 +21,12 @@ BUDGET_MS = 10**6
 def weighted(farm: Farm, **plans: tuple[int, float]) -> tuple[Farm, list[str]]:
     """Return the farm with an account on a plan of each name, weight and floor."""
     studio = shipped().named("studio")
-    tiers = {
+    plans = {
         name: replace(studio, name=name, weight=weight, floor=floor, open_jobs=None)
         for name, (weight, floor) in plans.items()
     }
-    farm = replace(farm, plans=Tiers({**shipped().tiers, **tiers}))
-    return farm, [accounts.create(farm, name=plan, plan=plan).account.id for plan in tiers]
+    farm = replace(farm, plans=Plans({**shipped().plans, **plans}))
+    return farm, [accounts.create(farm, name=plan, plan=plan).account.id for plan in plans]
 
 
 def ask(farm: Farm, account: str, session: str, seconds: float = 2.0) -> Job:
@@ -62,7 +62,7 @@ def session_of(farm: Farm, order: Order) -> Session:
 
 def pass_of(farm: Farm, session: str) -> int:
     """Return a session's virtual time."""
-    return sessions.get(farm, None, session).pass_us
+    return sessions.get(farm, None, session).virtual_us
 
 
 def crowd(farm: Farm, owners: list[str], jobs_each: int = 6) -> list[Session]:
@@ -125,7 +125,7 @@ def test_who_waits_too_long_is_served(farm: Farm, clock: Clock, age_seconds: flo
     with farm.store.write() as tx:
         row = tx.get(Session, early.id)
         assert row
-        tx.save(row, replace(row, pass_us=10**12))
+        tx.save(row, replace(row, virtual_us=10**12))
     charged = serve(farm, Hand(farm, clock), 48, early=2_000, late=2_000)
     assert bool(charged["early"]) is (age_seconds == 60.0), charged
     assert charged["early"] <= 0.1 * charged.total()

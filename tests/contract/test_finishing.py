@@ -85,9 +85,9 @@ def test_finishing_twice_is_finishing_once(farm: Farm, clock: Clock) -> None:
     assert jobs.finish(farm, None, job.id) == done
     kinds = [view.unit.kind for view in jobs.units(farm, None, job.id)]
     assert kinds.count(UnitKind.ENCODE) == 1
-    assert [deed.verb for deed in audit_log.listing(farm, kind="job.finish").items] == [
-        "job.finish"
-    ]
+    assert [
+        audit_entry.verb for audit_entry in audit_log.listing(farm, kind="job.finish").items
+    ] == ["job.finish"]
 
 
 def test_only_a_paused_job_with_a_frame_can_be_finished(farm: Farm, clock: Clock) -> None:
@@ -159,11 +159,11 @@ def test_an_operators_finish_is_written_down(farm: Farm, clock: Clock) -> None:
         assert len(audit_log.listing(farm, kind="job.finish").items) == lines
 
 
-@pytest.mark.parametrize("wish", list(OnExhausted))
-def test_any_paused_job_can_be_finished(farm: Farm, clock: Clock, wish: OnExhausted) -> None:
+@pytest.mark.parametrize("intent", list(OnExhausted))
+def test_any_paused_job_can_be_finished(farm: Farm, clock: Clock, intent: OnExhausted) -> None:
     """Whatever it was to do when its budget runs out; with `finish` it shows the whole story."""
     hand = Hand(farm, clock)
-    job = submit(farm, brief(seconds=8.0, on_exhausted=wish))
+    job = submit(farm, brief(seconds=8.0, on_exhausted=intent))
     for _ in range(2):
         order = hand.claim()
         assert order
@@ -172,7 +172,9 @@ def test_any_paused_job_can_be_finished(farm: Farm, clock: Clock, wish: OnExhaus
     jobs.finish(farm, None, job.id)
     order = hand.claim()
     assert order and isinstance(order.work, EncodeWork)
-    assert {part.stride for part in order.work.segments} == {4 if wish is OnExhausted.FINISH else 1}
+    assert {part.stride for part in order.work.segments} == {
+        4 if intent is OnExhausted.FINISH else 1
+    }
     hand.done(order, 5)
     assert jobs.get(farm, None, job.id).truncated
     assert check.violations(farm) == []

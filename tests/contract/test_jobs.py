@@ -34,7 +34,7 @@ def test_watchers_are_told_every_state_in_order(farm: Farm, clock: Clock) -> Non
     job = submit(farm)
     Hand(farm, clock).work_off()
     told = [e.data["state"] for e in jobs.events(farm, (job.id,), after=0) if e.kind == "state"]
-    assert told == ["queued", "planning", "rendering", "encoding", "succeeded"]
+    assert told == ["queued", "parsing", "rendering", "encoding", "succeeded"]
 
 
 def test_the_receipt_adds_up(farm: Farm, clock: Clock) -> None:
@@ -45,7 +45,7 @@ def test_the_receipt_adds_up(farm: Farm, clock: Clock) -> None:
     settled = sum(e["gpu_ms"] for e in bill["entries"] if e["kind"] == "settle")
     assert bill["final"]
     assert bill["gpu_ms"] == settled == sum(line["gpu_ms"] for line in bill["lines"])
-    assert set(bill["by_stage"]) == {"plan", "render", "encode"}
+    assert set(bill["by_stage"]) == {"parse", "render", "encode"}
 
 
 def test_the_same_key_is_one_job_and_one_hold(farm: Farm) -> None:

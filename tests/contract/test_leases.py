@@ -282,7 +282,7 @@ def test_a_worker_is_given_only_what_it_serves(farm: Farm, clock: Clock) -> None
     """Kinds and models decide which queues a worker sees."""
     submit(farm)
     renderer = Hand(farm, clock, "gpu", kinds=(UnitKind.RENDER,))
-    planner = Hand(farm, clock, "cpu", kinds=(UnitKind.PLAN, UnitKind.ENCODE))
+    planner = Hand(farm, clock, "cpu", kinds=(UnitKind.PARSE, UnitKind.ENCODE))
     assert renderer.claim() is None
     planner.done(claimed(planner))
     assert planner.claim() is None
@@ -316,7 +316,7 @@ def test_idle_devices_are_rung_once_and_again_later(farm: Farm, clock: Clock) ->
     Hand(farm, clock)
     Hand(farm, clock, "poller", polls=True)
     first = reconcile.to_ring(farm)
-    assert [queue for queue, _ in first] == ["plan"]
+    assert [queue for queue, _ in first] == ["parse"]
     assert reconcile.to_ring(farm) == []
     clock.advance(farm.terms.ring_again_seconds + 1)
     assert reconcile.to_ring(farm) == first

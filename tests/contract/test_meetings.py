@@ -12,7 +12,7 @@ from orchestrator.farm.jobs import waiting
 from orchestrator.farm.leases import reconcile
 from orchestrator.farm.leases import worker_calls as farm_work
 from orchestrator.model import Alert, Job
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -54,7 +54,7 @@ def braked(farm: Farm, clock: Clock) -> tuple[Farm, Job, Hand]:
     """Return a job that an alert of the plan `tight` has paused."""
     alerts = (Alert(percent=20, action=AlertAction.PAUSE_ALL),)
     tight = replace(shipped().named("studio"), name="tight", alerts=alerts)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     mine = account_id(farm)
     accounts.set_plan(farm, mine, "tight")
     while reconcile.turn_plans(farm):
@@ -76,7 +76,7 @@ def test_other_alerts_in_the_file_let_braked_jobs_go_on(farm: Farm, clock: Clock
     milder = replace(
         farm.plans.named("tight"), alerts=(Alert(percent=20, action=AlertAction.NOTIFY),)
     )
-    farm = replace(farm, plans=Tiers({**farm.plans.tiers, "tight": milder}))
+    farm = replace(farm, plans=Plans({**farm.plans.plans, "tight": milder}))
     while reconcile.turn_plans(farm):
         pass
     assert jobs.get(farm, None, job.id).state is JobState.QUEUED
@@ -111,7 +111,7 @@ def test_a_video_that_is_paid_for_is_made_in_any_month(farm: Farm, clock: Clock)
     mine = account_id(farm)
     quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote
     tight = replace(shipped().named("studio"), name="tight", month_gpu_ms=2 * quote.p90_gpu_ms)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     accounts.set_plan(farm, mine, "tight")
     sessions.create(farm, account_id=mine, name="s", budget_gpu_ms=4 * quote.p90_gpu_ms)
     job, hand = submit(farm, asked, session="s"), Hand(farm, clock)
@@ -129,17 +129,17 @@ def test_a_video_that_is_paid_for_is_made_in_any_month(farm: Farm, clock: Clock)
     assert check.violations(farm) == []
 
 
-@pytest.mark.parametrize("wish", [OnExhausted.FINISH, OnExhausted.CANCEL])
+@pytest.mark.parametrize("intent", [OnExhausted.FINISH, OnExhausted.CANCEL])
 def test_a_job_at_its_own_cap_ends_as_it_wished_once_a_brake_is_off(
-    farm: Farm, clock: Clock, wish: OnExhausted
+    farm: Farm, clock: Clock, intent: OnExhausted
 ) -> None:
     """A brake had paused it before it found its max_gpu_seconds used up: it waits no more."""
     alerts = (Alert(percent=5, action=AlertAction.PAUSE_ALL),)
     tight = replace(shipped().named("studio"), name="tight", alerts=alerts)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     mine = account_id(farm)
     accounts.set_plan(farm, mine, "tight")
-    asked = brief(seconds=8.0, on_exhausted=wish)
+    asked = brief(seconds=8.0, on_exhausted=intent)
     likely = jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote.p50_gpu_ms
     own = sessions.create(farm, account_id=mine, name="capped", budget_gpu_ms=3 * likely)
     job, hand = submit(farm, replace(asked, max_gpu_ms=likely), session=own.id), Hand(farm, clock)
@@ -152,5 +152,5 @@ def test_a_job_at_its_own_cap_ends_as_it_wished_once_a_brake_is_off(
     hand.work_off(1)
     job = jobs.get(farm, None, job.id)
     ends = {OnExhausted.FINISH: JobState.SUCCEEDED, OnExhausted.CANCEL: JobState.CANCELLED}
-    assert (job.state, job.truncated) == (ends[wish], wish is OnExhausted.FINISH)
+    assert (job.state, job.truncated) == (ends[intent], intent is OnExhausted.FINISH)
     assert check.violations(farm) == []

@@ -11,7 +11,7 @@ from orchestrator.farm.jobs import waiting
 from orchestrator.farm.kernel.owned import named_session
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Month, Session
-from orchestrator.money.plans import Tier, Tiers, shipped
+from orchestrator.money.plans import Plan, Plans, shipped
 from orchestrator.states import Cause, EntryKind, JobState, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -19,8 +19,8 @@ from tests.factories import Clock, Hand, account_id, brief, submit
 def with_plan(farm: Farm, **changes: object) -> Farm:
     """Return the farm as it starts again with a file of plans that has one more, `own`."""
     studio = shipped().named("studio")
-    own: Tier = replace(studio, name="own", **changes)  # type: ignore[arg-type]
-    return replace(farm, plans=Tiers({**shipped().tiers, "own": own}))
+    own: Plan = replace(studio, name="own", **changes)  # type: ignore[arg-type]
+    return replace(farm, plans=Plans({**shipped().plans, "own": own}))
 
 
 def without_plan(farm: Farm) -> Farm:
@@ -138,11 +138,11 @@ def test_a_plan_that_the_file_has_no_more_runs_nothing(farm: Farm, clock: Clock)
     hand = Hand(gone, clock)
     assert hand.claim() is None
     assert why(gone, job) == "plan"
-    assert stored(gone).tier == ""
+    assert stored(gone).plan == ""
     with pytest.raises(PlanLimit) as refused:
         submit(gone)
     assert "'own'" in refused.value.message
-    assert month_of(gone).tier == ""
+    assert month_of(gone).plan == ""
     assert reconcile.turn_plans(gone)
     back = with_plan(farm)
     assert reconcile.turn_plans(back)
@@ -160,7 +160,7 @@ def test_accounts_whose_plan_is_gone_stand_in_nobodys_way(farm: Farm, clock: Clo
     mine = submit(farm)
     with farm.store.write() as tx:
         last = named_session(tx, account_id(farm), None, lock=True)
-        tx.save(last, replace(last, pass_us=10**9))
+        tx.save(last, replace(last, virtual_us=10**9))
     farm = without_plan(farm)
     assert reconcile.turn_plans(farm)
     order = Hand(farm, clock).claim()

@@ -13,14 +13,14 @@ from orchestrator.farm.books import calibration
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.leases import fleet, worker_calls
 from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
-from orchestrator.money.plans import Tiers
+from orchestrator.money.plans import Plans
 from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DEAR = 10
 
 
-def purse(farm: Farm, gpu_ms: int, name: str = "purse") -> Session:
+def spending(farm: Farm, gpu_ms: int, name: str = "small budget") -> Session:
     """Open a session with a budget."""
     return sessions.create(farm, account_id=account_id(farm), name=name, budget_gpu_ms=gpu_ms)
 
@@ -52,16 +52,16 @@ def test_fit_takes_the_best_that_fits(farm: Farm) -> None:
     """The job is the first alternative of its quote, says what gave, and holds within the rest."""
     asked = brief(seconds=8.0)
     whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
-    purse(farm, whole.quote.p90_gpu_ms * 2 // 3)
-    told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    spending(farm, whole.quote.p90_gpu_ms * 2 // 3)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id="small budget", brief=asked)
     assert not told.fits
     best = told.alternatives[0]
     fitting = jobs.estimate(
-        farm, account_id=account_id(farm), session_id="purse", brief=asked, fit=True
+        farm, account_id=account_id(farm), session_id="small budget", brief=asked, fit=True
     )
     assert (fitting.fitted, fitting.quote, fitting.fits) == (best.label, best.quote, True)
     job = jobs.submit(
-        farm, account_id=account_id(farm), session_id="purse", brief=asked, fit=True
+        farm, account_id=account_id(farm), session_id="small budget", brief=asked, fit=True
     ).job
     assert job.quote["fitted"] == best.label
     assert (job.steps, job.held_gpu_ms) == (best.brief.steps, best.quote.p90_gpu_ms)
@@ -85,10 +85,12 @@ def test_fit_stays_within_the_job_s_own_cap(farm: Farm) -> None:
 
 
 def test_where_nothing_fits_fit_is_refused_like_any_other(farm: Farm) -> None:
-    """A purse for nothing is over budget with or without `fit`; nothing is written."""
-    purse(farm, 1)
+    """A budget of nothing is over budget with or without `fit`; nothing is written."""
+    spending(farm, 1)
     with pytest.raises(BudgetExceeded) as refused:
-        jobs.submit(farm, account_id=account_id(farm), session_id="purse", brief=brief(), fit=True)
+        jobs.submit(
+            farm, account_id=account_id(farm), session_id="small budget", brief=brief(), fit=True
+        )
     assert refused.value.data["alternatives"] == ()
     assert jobs.listing(farm, None).items == ()
 
@@ -98,8 +100,8 @@ def test_a_cheaper_model_is_offered(farm: Farm) -> None:
     with_a_dear_model(farm)
     asked = brief(model="grand", seconds=8.0)
     whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
-    purse(farm, whole.quote.p90_gpu_ms // 5)
-    told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    spending(farm, whole.quote.p90_gpu_ms // 5)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id="small budget", brief=asked)
     labels = [each.label for each in told.alternatives]
     assert labels[0] == "the model fake instead of grand"
     assert told.alternatives[0].brief.seconds == asked.seconds
@@ -107,7 +109,7 @@ def test_a_cheaper_model_is_offered(farm: Farm) -> None:
     back = jobs.estimate(
         farm,
         account_id=account_id(farm),
-        session_id="purse",
+        session_id="small budget",
         brief=brief(seconds=600.0),
     )
     assert not any("grand" in each.label for each in back.alternatives)
@@ -116,8 +118,8 @@ def test_a_cheaper_model_is_offered(farm: Farm) -> None:
 def offered(farm: Farm, asked: Brief) -> list[Alternative]:
     """Return what is offered where there is a little less than the wish needs."""
     whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
-    purse(farm, whole.quote.p90_gpu_ms - 1)
-    told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    spending(farm, whole.quote.p90_gpu_ms - 1)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id="small budget", brief=asked)
     costs = [each.quote.p50_gpu_ms for each in told.alternatives]
     assert costs == sorted(set(costs), reverse=True)
     return list(told.alternatives)
@@ -157,20 +159,22 @@ def test_variants_keep_to_the_plan(farm: Farm) -> None:
     """A cheaper model that the account's plan lacks is not offered, nor taken to fit."""
     with_a_dear_model(farm)
     studio = farm.plans.named("studio")
-    narrow = Tiers({**farm.plans.tiers, "studio": replace(studio, models=("grand",))})
+    narrow = Plans({**farm.plans.plans, "studio": replace(studio, models=("grand",))})
     farm = replace(farm, plans=narrow)
     asked = brief(model="grand", seconds=8.0, steps=4)
     with pytest.raises(PlanLimit):
         submit(farm, brief(model="fake"))
-    purse(farm, 20_000)
-    offered = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    spending(farm, 20_000)
+    offered = jobs.estimate(
+        farm, account_id=account_id(farm), session_id="small budget", brief=asked
+    )
     assert not any("fake" in each.label for each in offered.alternatives)
 
 
 def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
     """Where the plan allows fewer steps than were asked for, `fit` takes as many as it allows."""
     studio = farm.plans.named("studio")
-    farm = replace(farm, plans=Tiers({**farm.plans.tiers, "studio": replace(studio, steps=3)}))
+    farm = replace(farm, plans=Plans({**farm.plans.plans, "studio": replace(studio, steps=3)}))
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
     ).job
@@ -180,7 +184,7 @@ def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
 def with_plan(farm: Farm, **changes: Any) -> Farm:
     """Return the farm with other limits in the account's plan."""
     studio = farm.plans.named("studio")
-    return replace(farm, plans=Tiers({**farm.plans.tiers, "studio": replace(studio, **changes)}))
+    return replace(farm, plans=Plans({**farm.plans.plans, "studio": replace(studio, **changes)}))
 
 
 def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
@@ -204,8 +208,8 @@ def test_the_least_that_has_to_give_is_offered_first(farm: Farm) -> None:
     smaller = jobs.estimate(
         farm, account_id=mine, session_id=None, brief=replace(asked, upscale=2)
     ).quote
-    purse(farm, smaller.p90_gpu_ms)
-    told = jobs.estimate(farm, account_id=mine, session_id="purse", brief=asked)
+    spending(farm, smaller.p90_gpu_ms)
+    told = jobs.estimate(farm, account_id=mine, session_id="small budget", brief=asked)
     assert told.alternatives[0].label == "painted at 32x32 and scaled up"
     assert "frames a second" in told.alternatives[1].label
 
@@ -236,10 +240,10 @@ def test_a_quote_says_that_too_many_jobs_are_open(farm: Farm) -> None:
 
 def test_nothing_is_offered_that_would_be_refused_too(farm: Farm, clock: Clock) -> None:
     """A closed session and a budget stopped by an alert take no job, however small."""
-    closed = purse(farm, 50)
+    closed = spending(farm, 50)
     sessions.close(farm, None, closed.id)
     asked = brief()
-    told = jobs.estimate(farm, account_id=account_id(farm), session_id="purse", brief=asked)
+    told = jobs.estimate(farm, account_id=account_id(farm), session_id="small budget", brief=asked)
     assert told.refusal and "closed" in told.refusal.message
     assert told.alternatives == ()
     submit(farm)
@@ -268,7 +272,7 @@ def test_a_month_that_is_too_small_is_not_waited_for(farm: Farm) -> None:
 def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> None:
     """Holds that come back are named as a way out only where they would suffice."""
     first = submit(farm)
-    small = purse(farm, first.held_gpu_ms + 10)
+    small = spending(farm, first.held_gpu_ms + 10)
     held = submit(farm, session=small.id)
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, brief(seconds=20.0), session=small.id)
@@ -296,7 +300,7 @@ def test_a_top_up_that_the_month_would_refuse_says_so(farm: Farm) -> None:
     farm = with_plan(farm, month_gpu_ms=2 * needed - 1)
     accounts.set_plan(farm, account_id(farm), "free")
     accounts.set_plan(farm, account_id(farm), "studio")
-    small = purse(farm, 10)
+    small = spending(farm, 10)
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, session=small.id)
     assert "farm session topup" in refused.value.next

@@ -63,7 +63,7 @@ def test_an_entry_cannot_be_changed(store: Store, farm: Farm, change: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("table", "fresh"), [("entries", "number"), ("entries", "id"), ("deeds", "at_ms")]
+    ("table", "fresh"), [("entries", "number"), ("entries", "id"), ("audit_log", "at_ms")]
 )
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_row_cannot_be_replaced(

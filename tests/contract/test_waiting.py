@@ -11,7 +11,7 @@ from orchestrator.farm.jobs import waiting
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Job
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.states import JobState, UnitKind
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -51,7 +51,7 @@ def test_a_queued_job_says_what_is_in_its_way(farm: Farm, clock: Clock) -> None:
 def test_a_model_that_no_worker_serves_is_named(farm: Farm, clock: Clock) -> None:
     """A job whose next unit nobody there can do says which queue is not served."""
     job = submit(farm)
-    planner = Hand(farm, clock, kinds=(UnitKind.PLAN,), models=())
+    planner = Hand(farm, clock, kinds=(UnitKind.PARSE,), models=())
     planner.work_off()
     waits = why(farm, job)
     assert waits and waits.code == "worker" and "render.fake" in waits.what
@@ -148,7 +148,7 @@ def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
     """Where the plan allows no larger session, the refusal says so instead."""
     studio = shipped().named("studio")
     tight = replace(studio, name="tight", session_gpu_ms=5, most_session_gpu_ms=5)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     accounts.set_plan(farm, account_id(farm), "tight")
     small = sessions.create(farm, account_id=account_id(farm), name="s", budget_gpu_ms=5)
     with pytest.raises(BudgetExceeded) as refused:
@@ -161,7 +161,7 @@ def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None
     first = submit(farm)
     studio = shipped().named("studio")
     tight = replace(studio, name="tight", month_gpu_ms=first.held_gpu_ms + 1)
-    farm = replace(farm, plans=Tiers({**shipped().tiers, "tight": tight}))
+    farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     accounts.set_plan(farm, account_id(farm), "tight")
     sessions.create(farm, account_id=account_id(farm), name="other", budget_gpu_ms=10**6)
     with pytest.raises(BudgetExceeded, match="month") as refused:

@@ -18,7 +18,7 @@ from orchestrator.farm import Farm, Idempotency, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Alert, Brief, Job
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.states import AlertAction, JobState, OnExhausted
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
@@ -61,7 +61,7 @@ class Simulation(Workforce):
         farm = make_farm(
             self.store, self.clock, make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}"
         )
-        self.farm: Farm = replace(farm, plans=self.tiers())
+        self.farm: Farm = replace(farm, plans=self.plans())
         self.rogues = [
             Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]), silent=n == 1)
             for n in range(workers)
@@ -84,7 +84,7 @@ class Simulation(Workforce):
         self.frozen = False
         self.checked = -1
 
-    def tiers(self) -> Tiers:
+    def plans(self) -> Plans:
         """Return the shipped plans and a tight one, whose alerts may stop things."""
         tight = replace(
             shipped().named("studio"),
@@ -92,7 +92,7 @@ class Simulation(Workforce):
             month_gpu_ms=self.random.randrange(2_000, 40_000),
             alerts=(Alert(50), Alert(100, self.random.choice(list(AlertAction)))),
         )
-        return Tiers({**shipped().tiers, "tight": tight})
+        return Plans({**shipped().plans, "tight": tight})
 
     def run(self, events: int) -> Tally:
         """Let `events` things happen, then stop all faults and let the farm finish."""
@@ -145,7 +145,7 @@ class Simulation(Workforce):
         """Return what could happen now, each act with its weight."""
         acts: dict[Callable[[], None], int] = {
             self.submit: 3,
-            self.wish: 1,
+            self.intent: 1,
             self.top_up: 2,
             self.warn: 1,
             self.lower: 1,
@@ -194,7 +194,7 @@ class Simulation(Workforce):
         """A late message arrives."""
         self.network.deliver()
 
-    def wish(self) -> None:
+    def intent(self) -> None:
         """An owner pauses, resumes, finishes early or cancels something."""
         page = jobs.listing(self.farm, None)
         if page.items:

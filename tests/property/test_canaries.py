@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs import exhaustion
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import (
     charges,
     checkpoints,
@@ -95,7 +95,7 @@ def open_leases_are_forgotten(patch: Patch) -> None:
 
 def a_hold_is_never_released(patch: Patch) -> None:
     """An ended job keeps what it held."""
-    patch.setattr(Case, "release", lambda self, *, keep_gpu_ms=0: None)
+    patch.setattr(LoadedJob, "release", lambda self, *, keep_gpu_ms=0: None)
 
 
 def a_settlement_writes_no_entry(patch: Patch) -> None:
@@ -171,9 +171,9 @@ def a_lost_worker_is_paid(patch: Patch) -> None:
     def paid(farm: Any, tx: Any, lease: Lease, now_ms: int, *, lapsed: bool) -> None:
         amount = min(lease.used_gpu_ms, lease.gpu_ms_limit)
         if lapsed and amount:
-            case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
-            case.settle(lease, amount)
-            case.close()
+            loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms)
+            loaded.settle(lease, amount)
+            loaded.close()
             lease = tx.save(lease, replace(lease, settled_gpu_ms=amount))
         real(farm, tx, lease, now_ms, lapsed=lapsed)
 
@@ -190,10 +190,12 @@ def nobody_looks_for_lapsed_leases(patch: Patch) -> None:
 def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:
     """The frames that a stopped unit did not finish are never rendered."""
 
-    def forgetful(case: Case, unit: Any, lease: Lease, worker: Any, kept: int, *_: Any) -> None:
+    def forgetful(
+        loaded: LoadedJob, unit: Any, lease: Lease, worker: Any, kept: int, *_: Any
+    ) -> None:
         smaller = replace(unit, frames=kept)
-        case.tx.save(unit, smaller)
-        results._done(case, smaller, lease, worker, None)
+        loaded.tx.save(unit, smaller)
+        results._done(loaded, smaller, lease, worker, None)
 
     patch.setattr(results, "_split", forgetful)
 
@@ -202,17 +204,19 @@ def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
     """The new unit begins again at the first frame."""
     real = results._split
 
-    def doubled(case: Case, unit: Any, lease: Lease, worker: Any, kept: int, *more: Any) -> None:
-        real(case, unit, lease, worker, kept, *more)
-        rest = next(u for u in case.units() if u.first_frame == unit.indices[kept])
-        case.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
+    def doubled(
+        loaded: LoadedJob, unit: Any, lease: Lease, worker: Any, kept: int, *more: Any
+    ) -> None:
+        real(loaded, unit, lease, worker, kept, *more)
+        rest = next(u for u in loaded.units() if u.first_frame == unit.indices[kept])
+        loaded.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
 
     patch.setattr(results, "_split", doubled)
 
 
 def wishes_are_not_granted(patch: Patch) -> None:
     """A job that was told to stop neither runs nor ends."""
-    patch.setattr(Case, "grant_wish", lambda self: None)
+    patch.setattr(LoadedJob, "grant_wish", lambda self: None)
 
 
 def a_month_forgets_what_was_settled(patch: Patch) -> None:
@@ -242,7 +246,7 @@ def lost_steps_are_charged_again(patch: Patch) -> None:
 
 def a_cut_off_job_gets_no_video(patch: Patch) -> None:
     """The budget runs out, rendering ends, and nobody assembles what is there."""
-    patch.setattr(exhaustion, "assemble", lambda case: None)
+    patch.setattr(exhaustion, "assemble", lambda loaded: None)
 
 
 def a_device_is_paid_for_two_leases_at_once(patch: Patch) -> None:
@@ -252,7 +256,7 @@ def a_device_is_paid_for_two_leases_at_once(patch: Patch) -> None:
 
 def a_refund_gives_nothing_back(patch: Patch) -> None:
     """A job that the farm could not do keeps its charges."""
-    patch.setattr(Case, "refund", lambda self: None)
+    patch.setattr(LoadedJob, "refund", lambda self: None)
 
 
 def _settled_without(patch: Patch, **facts: Any) -> None:
@@ -306,12 +310,12 @@ def a_unit_accepts_anothers_lease(patch: Patch) -> None:
     """A unit points at a lease of which its frames are not."""
     real = results._done
 
-    def mixed(case: Case, unit: Any, lease: Lease, *more: Any) -> None:
-        real(case, unit, lease, *more)
-        done = [each for each in case.units(state=UnitState.DONE) if each.id != unit.id]
+    def mixed(loaded: LoadedJob, unit: Any, lease: Lease, *more: Any) -> None:
+        real(loaded, unit, lease, *more)
+        done = [each for each in loaded.units(state=UnitState.DONE) if each.id != unit.id]
         if done:
-            own = next(each for each in case.units(state=UnitState.DONE) if each.id == unit.id)
-            case.tx.save(own, replace(own, accepted_lease_id=done[0].accepted_lease_id))
+            own = next(each for each in loaded.units(state=UnitState.DONE) if each.id == unit.id)
+            loaded.tx.save(own, replace(own, accepted_lease_id=done[0].accepted_lease_id))
 
     patch.setattr(results, "_done", mixed)
 

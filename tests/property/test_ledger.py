@@ -37,7 +37,7 @@ def job(name: str, cap: int | None) -> Job:
         month_id="m",
         state=JobState.RENDERING,
         brief={},
-        plan={},
+        render_plan={},
         quote={},
         model="m",
         width=2,
@@ -57,7 +57,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
-        self.month = Month(id="m", account_id="a", tier="t")
+        self.month = Month(id="m", account_id="a", plan="t")
         self.jobs: dict[str, Job] = {}
         self.entries: list[Entry] = []
         self.leases: list[tuple[str, int]] = []
@@ -134,7 +134,7 @@ class LedgerMachine(RuleBasedStateMachine):
             open_gpu_ms=sum(ms for owner, ms in self.leases if owner == name),
             reserve_gpu_ms=reserve,
             p90_gpu_ms=p90,
-            floor_gpu_ms=floor,
+            minimum_gpu_ms=floor,
             margin=1.5,
         )
         if limit.extend_gpu_ms:

@@ -27,7 +27,7 @@ HAPPEN = {
     "message": "arrives lost unanswered doubled late",
     "told": "the_truth too_much 0",
     "verdict": "go pause cancel gone",
-    "wish": "pause resume finish cancel",
+    "intent": "pause resume finish cancel",
     "crashed": "at_work",
     "froze": "at_work",
     "refused": "a_stale_report a_zombie",

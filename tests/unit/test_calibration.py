@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.catalog import FAKE, CostPrior
-from orchestrator.model import FrameBatch, JobSample, Plan, Sample, Size
+from orchestrator.model import FrameBatch, JobSample, RenderPlan, Sample, Size
 from orchestrator.money import pricing, rates
 from orchestrator.states import UnitKind
 
@@ -16,9 +16,9 @@ PRIOR = CostPrior(ms_per_frame_step_megapixel=1000.0, decode_ms_per_frame=2.0, s
 CARD = replace(FAKE, id="noisy", priors={"cpu": PRIOR})
 
 
-def plan_of(units: int, steps: int) -> Plan:
+def plan_of(units: int, steps: int) -> RenderPlan:
     """Return a plan with so many equal render units."""
-    return Plan(
+    return RenderPlan(
         model=CARD.id,
         model_version="1",
         native=Size(width=256, height=256),
@@ -56,7 +56,7 @@ class NoisyFarm:
         whole = math.exp(self.random.gauss(0, self.per_job))
         spent = 0
         for kind, batches in (
-            (UnitKind.PLAN, (None,)),
+            (UnitKind.PARSE, (None,)),
             (UnitKind.RENDER, plan.batches),
             (UnitKind.ENCODE, (None,)),
         ):
@@ -83,7 +83,7 @@ class NoisyFarm:
         )
         return self.jobs[-1]
 
-    def sample(self, kind: UnitKind, plan: Plan, gpu_ms: int) -> Sample:
+    def sample(self, kind: UnitKind, plan: RenderPlan, gpu_ms: int) -> Sample:
         """Return the receipt of one unit."""
         return Sample(
             id=f"smp_{len(self.samples):06}",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from orchestrator.model import Brief, Origin, Plan
+from orchestrator.model import Brief, Origin, RenderPlan
 from orchestrator.money import pricing
 from orchestrator.planning import planner, variants
 from orchestrator.planning.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
@@ -11,7 +11,7 @@ from tests.unit.test_planner import plan
 from tests.unit.words import LAYOUT
 
 
-def after(source: Plan, text: str) -> Plan:
+def after(source: RenderPlan, text: str) -> RenderPlan:
     """Return the plan of two more seconds behind a video."""
     lead = Origin(
         job_id="job_1", how="extension", frames=source.frames_total, last=source.shots[-1]

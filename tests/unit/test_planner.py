@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, Cast, Plan, Scene, SceneText, Screenplay, Size
+from orchestrator.model import Brief, Cast, RenderPlan, Scene, SceneText, Screenplay, Size
 from orchestrator.planning import planner, variants
 from orchestrator.planning.motion import PATHS, layout
 from orchestrator.prompting import parser
@@ -18,7 +18,9 @@ from orchestrator.states import OnExhausted
 from tests.unit.words import LAYOUT, VOCABULARY
 
 
-def plan(text: str = "a dog", card: ModelCard = FAKE, *, seed: int = 7, **asked: object) -> Plan:
+def plan(
+    text: str = "a dog", card: ModelCard = FAKE, *, seed: int = 7, **asked: object
+) -> RenderPlan:
     """Return the plan of a prompt, with fields of the request."""
     brief = Brief(prompt=text, **asked)  # type: ignore[arg-type]
     return planner.plan(brief, parse(text, card), card, seed=seed)

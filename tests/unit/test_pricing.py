@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
-from orchestrator.model import Brief, JobSample, Plan, Sample
+from orchestrator.model import Brief, JobSample, RenderPlan, Sample
 from orchestrator.money import pricing, rates
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
@@ -18,7 +18,7 @@ RATES = rates.shipped().cards[0]
 CARD: ModelCard = replace(FAKE, id="priced", priors={"cpu": PRIOR})
 
 
-def plan(**asked: object) -> Plan:
+def plan(**asked: object) -> RenderPlan:
     """Return a plan of the card's model."""
     brief = Brief(prompt="a dog", **asked)  # type: ignore[arg-type]
     screenplay = parser.parse("a dog", vocabulary=CARD.vocabulary)
@@ -186,13 +186,13 @@ def test_a_quote_is_the_sum_of_its_units(gpu_ms: list[int], seconds: float, step
     made = plan(seconds=seconds, steps=steps)
     quote = pricing.quote(made, costs)
     units = [pricing.unit_cost(costs, UnitKind.RENDER, made, batch) for batch in made.batches]
-    units += [pricing.unit_cost(costs, kind, made) for kind in (UnitKind.PLAN, UnitKind.ENCODE)]
+    units += [pricing.unit_cost(costs, kind, made) for kind in (UnitKind.PARSE, UnitKind.ENCODE)]
     assert quote.p50_gpu_ms == sum(unit.p50_gpu_ms for unit in units)
     assert quote.p90_gpu_ms == sum(unit.p90_gpu_ms for unit in units)
-    assert [stage.stage for stage in quote.stages] == ["plan", "render", "encode"]
+    assert [stage.stage for stage in quote.stages] == ["parse", "render", "encode"]
     for unit in units:
         assert 1 <= unit.p50_gpu_ms <= unit.p90_gpu_ms
-        assert 1 <= unit.floor_gpu_ms <= unit.p90_gpu_ms
+        assert 1 <= unit.minimum_gpu_ms <= unit.p90_gpu_ms
 
 
 @given(ms=st.floats(0.01, 1e5), steps=st.integers(1, 50))
@@ -202,7 +202,7 @@ def test_a_floor_lets_the_meter_take_its_steps(ms: float, steps: int) -> None:
     costs = pricing.CostModel.fit([], card, RATES)
     made = plan(steps=steps)
     step, decode = pricing.step_prior(costs, made)
-    floor = pricing.unit_cost(costs, UnitKind.RENDER, made, made.batches[0]).floor_gpu_ms
+    floor = pricing.unit_cost(costs, UnitKind.RENDER, made, made.batches[0]).minimum_gpu_ms
     assert floor >= min(steps, 2) * (step - 1) + decode - 1
     assert floor >= step + decode
 

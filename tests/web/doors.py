@@ -208,10 +208,10 @@ def _of_ids() -> Iterator[tuple[str, Door]]:
     yield "webhook_url of a job", Door(_json(f"{API}/jobs", cat, "webhook_url"), _public)
     for field in ("model", "input_reference", "characters", "user", "size", "seconds"):
         yield f"{field} of a video", Door(_json("/v1/videos", cat, field), nothing, 200)
-    hook, url = f"{API}/webhooks", {"url": "https://hooks.example.com/"}
-    yield "a webhook's URL", Door(_json(hook, {}, "url"), _public, 201)
-    yield "a webhook's event", Door(_json(hook, url, "events", list), nothing)
-    yield "a webhook's description", Door(_json(hook, url, "description"), nothing)
+    webhook, url = f"{API}/webhooks", {"url": "https://hooks.example.com/"}
+    yield "a webhook's URL", Door(_json(webhook, {}, "url"), _public, 201)
+    yield "a webhook's event", Door(_json(webhook, url, "events", list), nothing)
+    yield "a webhook's description", Door(_json(webhook, url, "description"), nothing)
     yield "a video to edit", Door(_json("/v1/videos/edits", cat, "video"), nothing)
     yield "a plan", Door(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
     owner = _json(f"{API}/keys", {"name": "x"}, "account_id", by="admin")

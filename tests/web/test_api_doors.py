@@ -102,10 +102,10 @@ def test_the_farm_shows_models_workers_queues_and_usage(
     assert api.get("/api/v1/models").get_json()["data"][0]["id"] == "fake"
     assert "path" not in api.get("/api/v1/models/fake").get_json()
     queues = {q["queue"]: q for q in api.get("/api/v1/queues").get_json()["data"]}
-    assert queues["plan"]["ready"] == 1
+    assert queues["parse"]["ready"] == 1
     Hand(house, clock).work_off(gpu_ms=10)
     rows = api.get("/api/v1/usage?by=stage").get_json()["data"]
-    assert {row["key"] for row in rows} == {"plan", "render", "encode"}
+    assert {row["key"] for row in rows} == {"parse", "render", "encode"}
     assert all(row["gpu_seconds"] > 0 for row in rows)
     assert api.get("/api/v1/workers").get_json()["data"][0]["name"] == "hand"
 
@@ -151,7 +151,7 @@ def test_a_worker_enrols_once_and_gets_a_key_of_its_own(app: Flask, house: Farm)
         device="cpu",
         device_class="cpu",
         memory_mb=1,
-        kinds=("plan",),
+        kinds=("parse",),
         models=(),
         fingerprint="f",
     ).model_dump(mode="json")

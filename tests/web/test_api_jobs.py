@@ -119,7 +119,7 @@ def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
     """A quote has the figures of the job it would be, and leaves no trace."""
     quote = api.post("/api/v1/quotes", json={"prompt": "a rocket rises", "seconds": 2}).get_json()
     assert quote["fits"] is True
-    assert [line["stage"] for line in quote["stages"]] == ["plan", "render", "encode"]
+    assert [line["stage"] for line in quote["stages"]] == ["parse", "render", "encode"]
     assert jobs.listing(house, None).items == ()
     job = submit(api, seconds=2)
     assert job["quote"]["gpu_seconds_p90"] == quote["gpu_seconds_p90"]

@@ -60,7 +60,7 @@ def test_a_receipt_as_csv_is_its_lines(api: FlaskClient, done: str) -> None:
 def test_usage_as_csv_has_its_key_in_the_header(api: FlaskClient, done: str) -> None:
     """The first column is called what was asked for."""
     told = rows(api, "/api/v1/usage?by=stage&format=csv")
-    assert {row["stage"] for row in told} == {"plan", "render", "encode"}
+    assert {row["stage"] for row in told} == {"parse", "render", "encode"}
 
 
 def test_a_plan_says_what_it_costs_and_marks(api: FlaskClient) -> None:

@@ -16,12 +16,12 @@ def test_a_secret_is_shown_when_it_is_made_and_never_again(api: FlaskClient) -> 
     """Creating and rotating answer with a secret; looking does not."""
     made = api.post(WEBHOOKS, json={"url": URL})
     assert made.status_code == 201
-    hook = made.get_json()
-    assert hook["secret"].startswith("whsec_")
-    rotated = api.post(f"{WEBHOOKS}/{hook['id']}/rotate").get_json()
-    assert rotated["secret"] != hook["secret"]
+    webhook = made.get_json()
+    assert webhook["secret"].startswith("whsec_")
+    rotated = api.post(f"{WEBHOOKS}/{webhook['id']}/rotate").get_json()
+    assert rotated["secret"] != webhook["secret"]
     assert rotated["old_secret_until"]
-    for path in (WEBHOOKS, f"{WEBHOOKS}/{hook['id']}", f"{WEBHOOKS}/{hook['id']}/deliveries"):
+    for path in (WEBHOOKS, f"{WEBHOOKS}/{webhook['id']}", f"{WEBHOOKS}/{webhook['id']}/deliveries"):
         assert "whsec_" not in api.get(path).text
 
 
@@ -58,16 +58,16 @@ def test_a_webhook_that_cannot_be_is_a_422(api: FlaskClient, body: object) -> No
 
 def test_the_log_shows_what_was_sent_and_sends_it_again(api: FlaskClient, house: Farm) -> None:
     """Each delivery has its body and its tries; a replay makes it pending again."""
-    hook = api.post(WEBHOOKS, json={"url": URL, "events": ["job.queued"]}).get_json()
+    webhook = api.post(WEBHOOKS, json={"url": URL, "events": ["job.queued"]}).get_json()
     submit(house)
-    path = f"{WEBHOOKS}/{hook['id']}/deliveries"
+    path = f"{WEBHOOKS}/{webhook['id']}/deliveries"
     (sent,) = api.get(path).get_json()["data"]
     webhook_queue.tried(house, sent["id"], status=200, error="", milliseconds=3)
     (sent,) = api.get(path).get_json()["data"]
     assert (sent["state"], sent["tries"][0]["status"]) == ("delivered", 200)
     again = api.post(f"{path}/{sent['id']}/replay")
     assert (again.status_code, again.get_json()["state"]) == (202, "pending")
-    assert api.post(f"{WEBHOOKS}/{hook['id']}/test").get_json()["type"] == "webhook.test"
+    assert api.post(f"{WEBHOOKS}/{webhook['id']}/test").get_json()["type"] == "webhook.test"
     assert len(api.get(path).get_json()["data"]) == 2
     assert api.post(f"{path}/msg_none/replay").status_code == 404
 

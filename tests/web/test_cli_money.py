@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 from orchestrator import cli
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import accounts, keys
-from orchestrator.money.plans import Tiers
+from orchestrator.money.plans import Plans
 from orchestrator.settings import settings
 from orchestrator.states import KeyKind, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -167,7 +167,7 @@ def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
 def test_an_account_whose_plan_is_gone_says_so(run: Run, house: Farm) -> None:
     """Lists name the plan that the farm offers no more; of one account, that nothing may run."""
     own = replace(house.plans.named("studio"), name="own")
-    before = replace(house, plans=Tiers({**house.plans.tiers, "own": own}))
+    before = replace(house, plans=Plans({**house.plans.plans, "own": own}))
     assert "may_run" in run("account", "show", "--json")[1]
     accounts.set_plan(before, account_id(house), "own")
     assert "own (offered no more)" in run("account", "ls")[1]

@@ -39,8 +39,8 @@ READ = (
     "GET /api/v1/usage",
     "GET /api/v1/usage/calibration",
     "GET /api/v1/webhooks",
-    "GET /api/v1/webhooks/{hook_id}",
-    "GET /api/v1/webhooks/{hook_id}/deliveries",
+    "GET /api/v1/webhooks/{webhook_id}",
+    "GET /api/v1/webhooks/{webhook_id}/deliveries",
     "GET /api/v1/workers",
     "GET /v1/files/{file_id}",
     "GET /v1/models",
@@ -54,7 +54,7 @@ READ = (
 
 SUBMIT = (
     "DELETE /api/v1/jobs/{job_id}",
-    "DELETE /api/v1/webhooks/{hook_id}",
+    "DELETE /api/v1/webhooks/{webhook_id}",
     "DELETE /v1/videos/{video_id}",
     "POST /api/v1/jobs",
     "POST /api/v1/jobs/{job_id}/{verb}",
@@ -65,10 +65,10 @@ SUBMIT = (
     "PUT /api/v1/sessions/{session_id}/alerts",
     "PUT /api/v1/sessions/{session_id}/limit",
     "POST /api/v1/webhooks",
-    "POST /api/v1/webhooks/{hook_id}/deliveries/{delivery_id}/replay",
-    "POST /api/v1/webhooks/{hook_id}/enable",
-    "POST /api/v1/webhooks/{hook_id}/rotate",
-    "POST /api/v1/webhooks/{hook_id}/test",
+    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
+    "POST /api/v1/webhooks/{webhook_id}/enable",
+    "POST /api/v1/webhooks/{webhook_id}/rotate",
+    "POST /api/v1/webhooks/{webhook_id}/test",
     "POST /v1/files",
     "POST /v1/videos",
     "POST /v1/videos/characters",
@@ -156,7 +156,7 @@ OWNED = (
     "{video_id}",
     "{session_id}",
     "{key_id}",
-    "{hook_id}",
+    "{webhook_id}",
     "{file_id}",
     "{character_id}",
 )
@@ -223,7 +223,7 @@ def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[
     hand = Hand(house, clock)
     hand.work_off()
     file = api.post("/v1/files", data={"file": (_file(), "a.png"), "purpose": "vision"}).get_json()
-    hook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
+    webhook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
     mine, _ = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="mine")
     caller()  # other keys beside it
     return {
@@ -232,7 +232,7 @@ def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[
         "account_id": account_id(house),
         "session_id": job.session_id,
         "key_id": mine.id,
-        "hook_id": hook["id"],
+        "webhook_id": webhook["id"],
         "delivery_id": "dlv_none",
         "file_id": file["id"],
         "person_id": "per_none",
@@ -357,7 +357,7 @@ def test_another_tenants_lists_hold_nothing_of_mine(
 ) -> None:
     """No list shows a thing of another account."""
     text = other.get(call.split(" ")[1]).text
-    for name in ("job_id", "session_id", "key_id", "hook_id", "file_id"):
+    for name in ("job_id", "session_id", "key_id", "webhook_id", "file_id"):
         assert things[name] not in text, (call, name)
 
 

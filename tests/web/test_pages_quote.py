@@ -13,7 +13,7 @@ from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 from tests.web.conftest import signed_in
 from tests.web.test_pages import send
-from tests.web.test_pages_purse import said
+from tests.web.test_pages_budget import said
 from web.pages.words import exact, price
 
 FORM = {"prompt": "a rocket rises", "seconds": "2"}

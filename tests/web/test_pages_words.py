@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.states import JobState, PauseReason, Wish
+from orchestrator.states import Intent, JobState, PauseReason
 from web.pages import words
 
 
@@ -82,15 +82,15 @@ def test_frames_count_from_one() -> None:
 def test_every_state_has_a_word_and_a_wish_goes_first() -> None:
     """A job that is about to pause says so while it still renders."""
     assert all(words.state(state, None, None) for state in JobState)
-    assert words.state(JobState.RENDERING, Wish.PAUSE, None) == "Pausing"
+    assert words.state(JobState.RENDERING, Intent.PAUSE, None) == "Pausing"
     assert words.state(JobState.SUCCEEDED, None, None, truncated=True) == "Cut off"
     assert words.tone(JobState.SUCCEEDED, truncated=True) == "warn"
-    assert words.state(JobState.CANCELLED, Wish.CANCEL, None) == "Cancelled"
+    assert words.state(JobState.CANCELLED, Intent.CANCEL, None) == "Cancelled"
     assert words.state(JobState.PAUSED, None, PauseReason.BUDGET) == "Paused: budget used up"
 
 
 def test_a_receipt_line_says_what_it_was_for() -> None:
     """Lines of frames name them; an attempt that kept none names where it began."""
-    assert words.line_label({"kind": "plan"}) == "Reading the prompt"
+    assert words.line_label({"kind": "parse"}) == "Reading the prompt"
     assert words.line_label({"kind": "render", "first_frame": 8, "frames": 8}) == "Frames 9–16"
     assert words.line_label({"kind": "render", "first_frame": 8, "frames": 0}) == "Frames from 9"

@@ -65,7 +65,7 @@ class Reporter:
             "fence": order.fence,
             "outcome": "done",
             "receipt": truth | lies,
-            "plan": self.hand.plan(order) if order.work.kind is UnitKind.PLAN else None,
+            "render_plan": self.hand.plan(order) if order.work.kind is UnitKind.PARSE else None,
             "claim_next": False,
         }
         return self.http.post("/worker/v1/complete", json=report)

@@ -21,7 +21,7 @@ SECONDS = os.environ.get("SCHEMATHESIS_SECONDS", "60")  # noqa: TID251 - of this
 SEED = os.environ.get("SCHEMATHESIS_SEED", "20261123")  # noqa: TID251
 """One search, always the same; others are for whoever looks for more."""
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+WEBHOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 OFTEN = 0.7
 """How often a call is about something that is there."""
 
@@ -38,7 +38,7 @@ def test_no_request_breaks_the_farm(
     own, token = keys.create(farm, account_id=account_id(farm), kind=kind, name="schemathesis")
     config = tmp_path / "schemathesis.toml"
     config.write_text(
-        f'hooks = "{HOOKS}"\n{CONFIG.read_text(encoding="utf-8")}\n'
+        f'hooks = "{WEBHOOKS}"\n{CONFIG.read_text(encoding="utf-8")}\n'
         + _known(_furnished(farm, tmp_path / "home", url, token)),
         encoding="utf-8",
     )
@@ -83,8 +83,8 @@ def _furnished(farm: Farm, home: Path, url: str, token: str) -> dict[str, str]:
     spare, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="spare")
     person = people.add(farm, account_id=owner, name="ada", password="correct horse battery")
     api = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
-    hook = api.post("/webhooks", json={"url": "https://hooks.example.com/a"}).json()
-    sent = api.post(f"/webhooks/{hook['id']}/test").json()
+    webhook = api.post("/webhooks", json={"url": "https://hooks.example.com/a"}).json()
+    sent = api.post(f"/webhooks/{webhook['id']}/test").json()
     link = api.post(f"/jobs/{done.id}/links", json={}).json()
     api.close()
     return {
@@ -93,7 +93,7 @@ def _furnished(farm: Farm, home: Path, url: str, token: str) -> dict[str, str]:
         "account_id": owner,
         "key_id": spare.id,
         "person_id": person.id,
-        "hook_id": hook["id"],
+        "webhook_id": webhook["id"],
         "delivery_id": sent["id"],
         "token": link["url"].rpartition("/")[2],
         "model_id": "fake",
@@ -104,6 +104,6 @@ def _furnished(farm: Farm, home: Path, url: str, token: str) -> dict[str, str]:
         "body.extends": done.id,
         "body.plan": "free",
         "body.account_id": owner,
-        "body.url": hook["url"],
-        "body.webhook_url": hook["url"],
+        "body.url": webhook["url"],
+        "body.webhook_url": webhook["url"],
     }

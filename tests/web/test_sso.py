@@ -74,7 +74,7 @@ def test_somebody_who_was_invited_signs_in(build: Build, house: Farm) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/videos")
     assert is_in(browser)
     assert people.get(house, ada.id).subject
-    verbs = [deed.verb for deed in audit_log.listing(house).items[:2]]
+    verbs = [audit_entry.verb for audit_entry in audit_log.listing(house).items[:2]]
     assert verbs == ["person.sign_in", "person.bind"]
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
+from tests.unit.test_destination import EVIL_URLS, ODD_URLS
 
 from orchestrator.farm import Farm, jobs, webhook_queue
 from orchestrator.states import DeliveryState
@@ -15,7 +16,6 @@ from orchestrator.webhooks.safe_http import Door, Refused
 from orchestrator.webhooks.sender import Courier
 from tests.factories import Clock, account_id, submit
 from tests.receiver import Receiver, receiving
-from tests.unit.test_destination import EVIL_URLS, ODD_URLS
 
 URLS = EVIL_URLS + ODD_URLS
 MORE_ADDRESSES = [
@@ -73,7 +73,7 @@ def test_no_evil_url_is_registered(api: FlaskClient, house: Farm) -> None:
         assert video.status_code == 400, (url, video.text)
     assert jobs.listing(house, None).items == ()
     with house.store.read() as tx:
-        assert tx.find(webhook_queue.Hook) == []
+        assert tx.find(webhook_queue.Webhook) == []
 
 
 def test_no_evil_url_is_called(receiver: Receiver) -> None:
@@ -110,18 +110,18 @@ def test_a_webhook_that_is_moved_inside_is_not_called(
     courier = Courier(house, door, leads=lambda: True, stopped=threading.Event())
     port = receiver.url.rpartition(":")[2]
     owner, url = account_id(house), f"http://hooks.example.com:{port}/"
-    hook = webhook_queue.create(house, account_id=owner, url=url, kinds=("job.queued",))
+    webhook = webhook_queue.create(house, account_id=owner, url=url, kinds=("job.queued",))
     for _ in range(3):
         submit(house)
         clock.advance(1)
         for sender in courier.look():
             sender.join(30)
     assert len(receiver.got) == 1
-    states = [sent.state for sent in webhook_queue.deliveries(house, None, hook.id).items]
+    states = [sent.state for sent in webhook_queue.deliveries(house, None, webhook.id).items]
     assert states.count(DeliveryState.DELIVERED) == 1
     errors = [
         note["error"]
-        for sent in webhook_queue.deliveries(house, None, hook.id).items
+        for sent in webhook_queue.deliveries(house, None, webhook.id).items
         for note in sent.tries
         if note["error"]
     ]

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import accounts
-from orchestrator.money.plans import Tiers, shipped
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.store import open_store
 from orchestrator.wire import RenderWork
 from tests.factories import Clock, Hand, account_id, make_farm
@@ -23,7 +23,7 @@ def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     """A farm whose plan free has the model of these tests, too."""
     store = open_store(sqlite_url)
     free = replace(shipped().named("free"), models=("*",))
-    yield replace(make_farm(store, clock), plans=Tiers({**shipped().tiers, "free": free}))
+    yield replace(make_farm(store, clock), plans=Plans({**shipped().plans, "free": free}))
     store.close()
 
 

@@ -42,7 +42,7 @@ class FakeFarm:
             epoch=1,
             heartbeat_seconds=self.heartbeat_seconds,
             lease_seconds=self.lease_seconds,
-            queues=("plan", "encode", "render.fake"),
+            queues=("parse", "encode", "render.fake"),
         )
 
     def __call__(self, environ, start_response):  # type: ignore[no-untyped-def]

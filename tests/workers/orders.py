@@ -7,12 +7,12 @@ from typing import Any
 from orchestrator.model import Brief
 from orchestrator.planning import planner
 from orchestrator.states import UnitKind
-from orchestrator.wire import EncodeWork, FrameSpec, Order, PlanWork, RenderWork, SegmentRef
+from orchestrator.wire import EncodeWork, FrameSpec, Order, ParseWork, RenderWork, SegmentRef
 
 _numbers = count(1)
 
 
-def order(work: PlanWork | RenderWork | EncodeWork, **facts: int) -> Order:
+def order(work: ParseWork | RenderWork | EncodeWork, **facts: int) -> Order:
     """Return an order with a lease of its own."""
     number = next(_numbers)
     ids = {"lease_id": f"l{number}", "unit_id": f"u{number}", "job_id": "j1"}
@@ -44,9 +44,9 @@ def render_order(frames: int = 8, *, prompt: str = "a dog", steps: int = 2, **fa
 
 
 def plan_order(prompt: str = "a rocket rises", **brief: Any) -> Order:
-    """Return a plan unit of the fake model."""
+    """Return a parse unit of the fake model."""
     asked = Brief(prompt=prompt, model="fake", **brief)
-    return order(PlanWork(kind=UnitKind.PLAN, brief=planner.brief_json(asked), seed=11))
+    return order(ParseWork(kind=UnitKind.PARSE, brief=planner.brief_json(asked), seed=11))
 
 
 def encode_order(parts: dict[str, bytes], frames: int, **facts: object) -> Order:

@@ -123,10 +123,10 @@ def test_every_distinct_prompt_is_encoded_once(folder: Path) -> None:
     frames = shot(12, negative_prompt="rain") + shot(12, prompt=" a   dog ", negative_prompt="rain")
     frames += shot(12, prompt="a cat", negative_prompt="rain")
     paint(engine, work(shot(1, prompt="")))  # the empty prompt is warm
-    hook = engine._pipe.text_encoder.register_forward_hook(lambda *call: calls.append(call))
+    webhook = engine._pipe.text_encoder.register_forward_hook(lambda *call: calls.append(call))
     paint(engine, work(frames))
     paint(engine, work(frames))
-    hook.remove()
+    webhook.remove()
     assert len(calls) == 3
 
 

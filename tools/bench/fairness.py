@@ -33,7 +33,7 @@ from orchestrator.money.plans import shipped
 from orchestrator.scheduling.scheduler import AGE, AGE_SHARE, QUANTUM_MS
 from tools.bench.fairsim import Guest, Sim, guest
 
-TIERS = shipped().tiers
+PLANS = shipped().plans
 SCENARIOS = {
     "weights": {"free": 700, "creator": 200, "studio": 70, "unlimited": 30},
     "floor": {"free": 500, "studio": 500},
@@ -74,12 +74,12 @@ def scenario(
             visits = name != "floor" and n % VISITORS == VISITORS - 1
             factor = chance.uniform(1 - off_quote, 1 + off_quote)
             unit_ms = chance.randint(*UNIT_MS)
-            guests.append(guest(plan, TIERS[plan].weight, unit_ms, factor=factor, visits=visits))
+            guests.append(guest(plan, PLANS[plan].weight, unit_ms, factor=factor, visits=visits))
     chance.shuffle(guests)
     if name == "debt":
         late = next(each for each in guests if each.plan == "studio" and not each.visits)
         late.indebted(DEBT_US)
-    shares = {tier.name: tier.floor for tier in TIERS.values() if tier.floor and off != "floor"}
+    shares = {plan.name: plan.floor for plan in PLANS.values() if plan.floor and off != "floor"}
     if off != "age":
         shares[AGE] = AGE_SHARE
     return Sim(guests, devices, shares, AGE_MS, chance, corrects=off != "correction")
@@ -116,7 +116,7 @@ def report(sim: Sim) -> list[str]:
 
 def entitled(stay: list[Guest]) -> dict[int, float]:
     """Return each session's share: by weight, but a plan has at least its floor."""
-    floors = {plan: TIERS[plan].floor for plan in {each.plan for each in stay}}
+    floors = {plan: PLANS[plan].floor for plan in {each.plan for each in stay}}
     weights: defaultdict[str, int] = defaultdict(int)
     for each in stay:
         weights[each.plan] += each.weight
@@ -163,9 +163,9 @@ def bound_ms(sim: Sim, one: Guest) -> float:
         return aged
     weight = sum(each.weight for each in sim.guests)
     every = sum(each.longest_ms for each in sim.guests)
-    floors = sum(TIERS[plan].floor for plan in {each.plan for each in sim.guests})
+    floors = sum(PLANS[plan].floor for plan in {each.plan for each in sim.guests})
     turn = after(weight * one.longest_ms / one.weight + every, 1 - floors - AGE_SHARE)
-    floor = TIERS[one.plan].floor
+    floor = PLANS[one.plan].floor
     if not floor:
         return turn
     own = [each.longest_ms for each in sim.guests if each.plan == one.plan]

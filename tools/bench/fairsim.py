@@ -48,9 +48,9 @@ class Guest:
         """It has a unit that nobody was granted yet."""
         return not self.visits or self.left > 0
 
-    def indebted(self, pass_us: int) -> None:
+    def indebted(self, virtual_us: int) -> None:
         """Begin with this pass."""
-        self.session, self.is_late = replace(self.session, pass_us=pass_us), True
+        self.session, self.is_late = replace(self.session, virtual_us=virtual_us), True
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def guest(
 ) -> Guest:
     """Return a session whose quotes are its units times a factor."""
     session = Session(
-        id="ses", account_id="acc", name="n", limit_gpu_ms=0, created_at_ms=0, tier=plan
+        id="ses", account_id="acc", name="n", limit_gpu_ms=0, created_at_ms=0, plan=plan
     )
     quoted = max(1, round(unit_ms * factor))
     return Guest(plan, weight, unit_ms, quoted_ms=quoted, session=session, visits=visits)
@@ -125,8 +125,8 @@ class Sim:
 
     def _arrive(self, n: int, now_ms: int) -> None:
         one = self.guests[n]
-        joined = scheduler.join_pass(one.session, self._virtual_us)
-        one.session = replace(one.session, pass_us=joined, waits_from_ms=now_ms)
+        joined = scheduler.join_at(one.session, self._virtual_us)
+        one.session = replace(one.session, virtual_us=joined, waits_from_ms=now_ms)
         one.left = VISIT_UNITS
         self._note(n)
 
@@ -135,11 +135,11 @@ class Sim:
         n, own.lane = self._next(own, now_ms)
         one = self.guests[n]
         if own.lane is Lane.WEIGHT:
-            self._virtual_us = one.session.pass_us
+            self._virtual_us = one.session.virtual_us
         self.grants[own.lane] += 1
         self._waited(one, now_ms)
-        moved = scheduler.advance(one.session.pass_us, one.quoted_ms, weight=one.weight)
-        one.session = replace(one.session, pass_us=moved, waits_from_ms=now_ms)
+        moved = scheduler.advance(one.session.virtual_us, one.quoted_ms, weight=one.weight)
+        one.session = replace(one.session, virtual_us=moved, waits_from_ms=now_ms)
         one.left -= one.visits
         one.running += 1
         self._note(n)
@@ -152,13 +152,13 @@ class Sim:
         if n < 0:
             return
         one, took = self.guests[n], own.took_ms
-        own.owed = scheduler.owed_after(own.owed, self.shares, took, tier=one.plan, lane=own.lane)
+        own.owed = scheduler.owed_after(own.owed, self.shares, took, plan=one.plan, lane=own.lane)
         one.used_ms += took
         one.running -= 1
-        moved = one.session.pass_us
+        moved = one.session.virtual_us
         if self.corrects:
             moved = scheduler.corrected(moved, one.quoted_ms, took, weight=one.weight)
-        one.session = replace(one.session, pass_us=moved, waits_from_ms=now_ms)
+        one.session = replace(one.session, virtual_us=moved, waits_from_ms=now_ms)
         self._note(n)
         if one.visits and not one.left and not one.running:
             back = now_ms + self.chance.randrange(2 * AWAY_MS)
@@ -185,8 +185,8 @@ class Sim:
     def _note(self, n: int) -> None:
         one = self.guests[n]
         if one.waits:
-            heapq.heappush(self._by_pass, (one.session.pass_us, n))
-            heapq.heappush(self._of_plan[one.plan], (one.session.pass_us, n))
+            heapq.heappush(self._by_pass, (one.session.virtual_us, n))
+            heapq.heappush(self._of_plan[one.plan], (one.session.virtual_us, n))
             heapq.heappush(self._by_wait, (one.session.waits_from_ms, n))
 
     def _first(self, heap: list[Entry], key: Callable[[Session], int]) -> int | None:
@@ -200,7 +200,7 @@ class Sim:
 
 
 def _pass_of(session: Session) -> int:
-    return session.pass_us
+    return session.virtual_us
 
 
 def _wait_of(session: Session) -> int:

@@ -91,7 +91,7 @@ def _fill(farm: Farm, count: int, units: int) -> Job:
         session, unit = tx.get(Session, job.session_id), tx.find(Unit, job_id=job.id)[0]
         assert session
         for n in range(count):
-            own = replace(session, id=f"ses_{n}", name=f"{n}", pass_us=n, waits_from_ms=n)
+            own = replace(session, id=f"ses_{n}", name=f"{n}", virtual_us=n, waits_from_ms=n)
             mine = replace(job, id=f"job_{n}", session_id=own.id)
             queue = "render.last" if n == count - 1 else "render.fake"
             part = replace(unit, session_id=own.id, job_id=mine.id, queue=queue)

@@ -111,7 +111,7 @@ def by_hand(engine: Any, work: RenderWork, writer: SegmentWriter) -> None:
 
 
 def _frames(card: catalog.ModelCard, seed: int) -> tuple[FrameSpec, ...]:
-    """Return the longest shot of the model, as its plan unit would make it."""
+    """Return the longest shot of the model, as its parse unit would make it."""
     screenplay = parser.parse(PROMPT, vocabulary=card.vocabulary)
     plan = planner.plan(Brief(prompt=PROMPT, seconds=card.max_seconds), screenplay, card, seed=seed)
     return tuple(

@@ -47,7 +47,7 @@ from orchestrator.wire import (
     CompleteRequest,
     HelloRequest,
     Order,
-    PlanWork,
+    ParseWork,
     Receipt,
     RenderWork,
 )
@@ -120,7 +120,7 @@ class Reporter:
                 Artifact(name=name, sha256=DIGEST, bytes=len(CONTENT))
                 for name in (SEGMENT, MASTER, STRIP)
             )
-        elif isinstance(order.work, PlanWork):
+        elif isinstance(order.work, ParseWork):
             plan = self._plan(order.work)
         request = CompleteRequest(
             lease_id=order.lease_id,
@@ -133,12 +133,12 @@ class Reporter:
                 frame_sha256=(DIGEST,) * frames,
                 artifacts=files,
             ),
-            plan=plan,
+            render_plan=plan,
         )
         answer = self.http.post("/complete", content=request.model_dump_json())
         return CompleteAnswer.model_validate_json(answer.raise_for_status().content)
 
-    def _plan(self, asked: PlanWork) -> dict[str, object]:
+    def _plan(self, asked: ParseWork) -> dict[str, object]:
         brief = planner.brief_from_json(asked.brief)
         card = self.farm.catalog.card(brief.model)
         parsed = parser.parse(brief.prompt, vocabulary=card.vocabulary)
@@ -242,7 +242,7 @@ def _enrolled(farm: Farm, number: int) -> str:
             device="cpu",
             device_class="cpu",
             memory_mb=1,
-            kinds=(UnitKind.PLAN, UnitKind.RENDER),
+            kinds=(UnitKind.PARSE, UnitKind.RENDER),
             models=("fake",),
             polls=True,
             fingerprint="bench",

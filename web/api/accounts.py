@@ -7,7 +7,7 @@ from orchestrator.farm.accounts import accounts
 from orchestrator.farm.accounts.accounts import Standing
 from orchestrator.farm.books import alerts
 from orchestrator.model import Json
-from orchestrator.money.plans import Tier
+from orchestrator.money.plans import Plan
 from web.api import views
 from web.api.bodies import AccountBody, AccountPath, AlertsBody, PageQuery, PlanBody, alerts_of
 from web.api.described import REFUSALS
@@ -30,7 +30,7 @@ bp.before_request(clients)
 @bp.get("/plans", responses={200: Listed})
 def plans() -> Response:
     """List the plans an account can have."""
-    return jsonify(data=[_tier(tier) for tier in farm().plans.tiers.values()])
+    return jsonify(data=[_plan(plan) for plan in farm().plans.plans.values()])
 
 
 @bp.get("/account", responses={200: AccountView})
@@ -90,7 +90,7 @@ def _account(row: Standing) -> Json:
         "object": "account",
         "name": row.account.name,
         "plan": row.account.plan or None,
-        "may_run": bool(month.tier),
+        "may_run": bool(month.plan),
         "month": {
             "name": month.id.rpartition(".")[2],
             "limit_gpu_seconds": views.seconds(month.limit_gpu_ms),
@@ -104,7 +104,7 @@ def _account(row: Standing) -> Json:
     }
 
 
-def _tier(row: Tier) -> Json:
+def _plan(row: Plan) -> Json:
     """Return a plan that an account can have; without a price it is paid by the GPU-second."""
     price = row.price_month_microusd
     return {

@@ -134,7 +134,7 @@ class JobBody(Body):
         return cls.model_validate(fields, strict=False, context=FORM)
 
 
-class HookBody(Body):
+class WebhookBody(Body):
     """A new webhook."""
 
     url: str = Field(min_length=1, max_length=MAX_URL_CHARS)
@@ -199,7 +199,7 @@ class FilePath(JobPath):
     name: Literal["video", "poster", "sheet"]
 
 
-class WishPath(JobPath):
+class IntentPath(JobPath):
     """What to do with which job."""
 
     verb: Literal["pause", "resume", "finish", "cancel"]
@@ -217,13 +217,13 @@ class FreezeBody(Body):
     frozen: bool
 
 
-class HookPath(BaseModel):
+class WebhookPath(BaseModel):
     """Which webhook."""
 
-    hook_id: str
+    webhook_id: str
 
 
-class DeliveryPath(HookPath):
+class DeliveryPath(WebhookPath):
     """Which message to which webhook."""
 
     delivery_id: str
@@ -257,7 +257,7 @@ class JobsQuery(PageQuery):
     session_id: str | None = Field(None, max_length=100)
 
 
-class DeedsQuery(PageQuery):
+class AuditQuery(PageQuery):
     """Which deeds."""
 
     verb: str | None = Field(None, max_length=40)

@@ -1,6 +1,6 @@
 """Who may do something, and who did: keys, people and deeds as JSON."""
 
-from orchestrator.model import Deed, Json, Key, Person
+from orchestrator.model import AuditEntry, Json, Key, Person
 from orchestrator.states import SCOPES
 from web.api.views import problem_data, when
 
@@ -36,7 +36,7 @@ def person(row: Person) -> Json:
     }
 
 
-def deed(row: Deed) -> Json:
+def audit_entry(row: AuditEntry) -> Json:
     """Return a line of the audit log."""
     return {
         "id": row.id,

@@ -20,10 +20,10 @@ from web.api.bodies import (
     MAX_ID,
     EventsQuery,
     FilePath,
+    IntentPath,
     JobBody,
     JobPath,
     JobsQuery,
-    WishPath,
     brief_of,
     job_body,
 )
@@ -88,7 +88,7 @@ def submit() -> Response:
     promise = idempotency()
     submission = intake.submit(brief_of(body, keep_files=True), body, promise)
     job = submission.job
-    answer = _shown(job, webhook_secret=submission.hook_secret)
+    answer = _shown(job, webhook_secret=submission.webhook_secret)
     answer.status_code = 202
     answer.headers["Location"] = f"{views.BASE}/jobs/{job.id}"
     return answer
@@ -130,7 +130,7 @@ def delete(path: JobPath) -> tuple[str, int]:
 
 
 @bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>", responses={200: JobView})
-def wish(path: WishPath) -> Response:
+def intent(path: IntentPath) -> Response:
     """Pause, resume, finish or cancel a job; what runs stops at the next denoising step.
 
     A paused job is finished with the frames that it has: they become its video, which says that

@@ -12,8 +12,8 @@ from orchestrator.model import Json
 from orchestrator.states import KeyKind
 from web.api import csv_answers, holders, views
 from web.api.bodies import (
+    AuditQuery,
     CalibrationQuery,
-    DeedsQuery,
     EconomicsQuery,
     FreezeBody,
     KeyBody,
@@ -105,10 +105,10 @@ def show_checks() -> Response:
 
 
 @bp.get("/audit", responses={200: Listed})
-def audit(query: DeedsQuery) -> Response:
+def audit(query: AuditQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
     page = off_hub(audit_log.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
-    return jsonify(views.listed(page, holders.deed))
+    return jsonify(views.listed(page, holders.audit_entry))
 
 
 @bp.get("/rates", responses={200: Listed})

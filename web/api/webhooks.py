@@ -4,14 +4,14 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import webhook_queue
-from orchestrator.model import Delivery, Hook, Json
+from orchestrator.model import Delivery, Json, Webhook
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import (
     DeliveryPath,
-    HookBody,
-    HookPath,
     PageQuery,
+    WebhookBody,
+    WebhookPath,
     webhook_url,
 )
 from web.api.described import REFUSALS
@@ -32,7 +32,7 @@ bp.before_request(clients)
 
 
 @bp.post("", responses={201: WebhookView})
-def create(body: HookBody) -> tuple[Json, int]:
+def create(body: WebhookBody) -> tuple[Json, int]:
     """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
     made = off_hub(
         webhook_queue.create,
@@ -55,60 +55,62 @@ def listing(query: PageQuery) -> Response:
     return jsonify(views.listed(page, _view))
 
 
-@bp.get("/<hook_id>", responses={200: WebhookView})
-def show(path: HookPath) -> Response:
+@bp.get("/<webhook_id>", responses={200: WebhookView})
+def show(path: WebhookPath) -> Response:
     """Show an endpoint."""
-    return jsonify(_view(off_hub(webhook_queue.get, farm(), account_scope(), path.hook_id)))
+    return jsonify(_view(off_hub(webhook_queue.get, farm(), account_scope(), path.webhook_id)))
 
 
-@bp.delete("/<hook_id>", responses={204: None})
-def delete(path: HookPath) -> tuple[str, int]:
+@bp.delete("/<webhook_id>", responses={204: None})
+def delete(path: WebhookPath) -> tuple[str, int]:
     """Send nothing more to an endpoint."""
-    off_hub(webhook_queue.delete, farm(), account_scope(), path.hook_id)
+    off_hub(webhook_queue.delete, farm(), account_scope(), path.webhook_id)
     return "", 204
 
 
-@bp.post("/<hook_id>/rotate", responses={200: WebhookView})
-def rotate(path: HookPath) -> Response:
+@bp.post("/<webhook_id>/rotate", responses={200: WebhookView})
+def rotate(path: WebhookPath) -> Response:
     """Give an endpoint a new secret, shown this once; the old one signs beside it for a day."""
-    rotated = off_hub(webhook_queue.rotate, farm(), account_scope(), path.hook_id)
+    rotated = off_hub(webhook_queue.rotate, farm(), account_scope(), path.webhook_id)
     return jsonify(_view(rotated) | {"secret": rotated.secret})
 
 
-@bp.post("/<hook_id>/enable", responses={200: WebhookView})
-def enable(path: HookPath) -> Response:
+@bp.post("/<webhook_id>/enable", responses={200: WebhookView})
+def enable(path: WebhookPath) -> Response:
     """Send to an endpoint again that had answered 410."""
-    return jsonify(_view(off_hub(webhook_queue.enable, farm(), account_scope(), path.hook_id)))
+    return jsonify(_view(off_hub(webhook_queue.enable, farm(), account_scope(), path.webhook_id)))
 
 
-@bp.post("/<hook_id>/test", responses={202: DeliveryView})
-def test(path: HookPath) -> tuple[Json, int]:
+@bp.post("/<webhook_id>/test", responses={202: DeliveryView})
+def test(path: WebhookPath) -> tuple[Json, int]:
     """Send an endpoint a message of the kind `webhook.test`."""
-    return _sent(off_hub(webhook_queue.test, farm(), account_scope(), path.hook_id)), 202
+    return _sent(off_hub(webhook_queue.test, farm(), account_scope(), path.webhook_id)), 202
 
 
-@bp.get("/<hook_id>/deliveries", responses={200: Listed})
-def deliveries(path: HookPath, query: PageQuery) -> Response:
+@bp.get("/<webhook_id>/deliveries", responses={200: Listed})
+def deliveries(path: WebhookPath, query: PageQuery) -> Response:
     """List what an endpoint was sent and every try, newest first."""
     page = off_hub(
         webhook_queue.deliveries,
         farm(),
         account_scope(),
-        path.hook_id,
+        path.webhook_id,
         limit=query.limit,
         after=query.after,
     )
     return jsonify(views.listed(page, _sent))
 
 
-@bp.post("/<hook_id>/deliveries/<delivery_id>/replay", responses={202: DeliveryView})
+@bp.post("/<webhook_id>/deliveries/<delivery_id>/replay", responses={202: DeliveryView})
 def replay(path: DeliveryPath) -> tuple[Json, int]:
     """Send a message again, under the same id."""
-    again = off_hub(webhook_queue.replay, farm(), account_scope(), path.hook_id, path.delivery_id)
+    again = off_hub(
+        webhook_queue.replay, farm(), account_scope(), path.webhook_id, path.delivery_id
+    )
     return _sent(again), 202
 
 
-def _view(row: Hook) -> Json:
+def _view(row: Webhook) -> Json:
     return {
         "id": row.id,
         "object": "webhook",
@@ -128,7 +130,7 @@ def _sent(row: Delivery) -> Json:
     return {
         "id": row.id,
         "object": "delivery",
-        "webhook_id": row.hook_id,
+        "webhook_id": row.webhook_id,
         "type": row.kind,
         "state": row.state.value,
         "body": row.body,

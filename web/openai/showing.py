@@ -9,7 +9,7 @@ from web.api import views
 
 STATUS: Final = {
     JobState.QUEUED: "queued",
-    JobState.PLANNING: "in_progress",
+    JobState.PARSING: "in_progress",
     JobState.RENDERING: "in_progress",
     JobState.ENCODING: "in_progress",
     JobState.SUCCEEDED: "completed",

@@ -194,7 +194,7 @@ def _beside(source: Job) -> Json:
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
     made = intake.submit(brief, body, promise())
-    return _shown(made.job, {"webhook_secret": made.hook_secret} if made.hook_secret else {})
+    return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
 
 
 def _shown(job: Job, beside: Json | None = None) -> Response:

@@ -12,9 +12,9 @@ bp = Blueprint("pages", __name__)
 
 
 @bp.app_context_processor
-def _no_purse() -> dict[str, object]:
+def _no_budget() -> dict[str, object]:
     """Pages that know no session show none in the header."""
-    return {"purse": None}
+    return {"budget": None}
 
 
 for _name, _function in {**words.FILTERS, "choice": forms.choice}.items():

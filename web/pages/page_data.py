@@ -16,7 +16,7 @@ from orchestrator.money import ledger
 from orchestrator.states import PauseReason, UnitState
 from web.context import farm
 from web.pages import words
-from web.pages.spending import Purse
+from web.pages.budget import Budget
 from web.pages.views import Tile, job_bar, job_view, reel
 
 RECENT: int = 24
@@ -45,7 +45,7 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     return {
         **paying,
         "back_here": url_for("pages.job", job_id=job_id),
-        "top_up_gpu_ms": _missing(found, paying["purse"], units),
+        "top_up_gpu_ms": _missing(found, paying["budget"], units),
         "waiting": waits.what if waits else "",
         "waits_for": waits.code if waits else "",
         "event_id": event_id,
@@ -69,7 +69,7 @@ def recent(account_id: str) -> dict[str, Any]:
     }
 
 
-def purse(account_id: str, name: str | None) -> dict[str, Any]:
+def budget(account_id: str, name: str | None) -> dict[str, Any]:
     """Return the sessions of an account and the one that pays. Blocking: SQL."""
     house = farm()
     chosen = sessions.find(house, account_id, name)
@@ -81,40 +81,40 @@ def purse(account_id: str, name: str | None) -> dict[str, Any]:
 
 def is_prepaid(house: Farm, plan: str) -> bool:
     """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
-    tier = house.plans.get(plan)
-    return tier is not None and tier.price_month_microusd is not None
+    account_plan = house.plans.get(plan)
+    return account_plan is not None and account_plan.price_month_microusd is not None
 
 
 def _paying(house: Farm, session: Session) -> dict[str, Any]:
     """Return what a page says of the session that pays, and the key of one top-up of it."""
     month = accounts.look(house, session.account_id).month
     return {
-        "purse": Purse(
+        "budget": Budget(
             session=session,
             month=month,
-            tier=house.plans.get(month.tier),
-            is_prepaid=is_prepaid(house, month.tier),
+            plan=house.plans.get(month.plan),
+            is_prepaid=is_prepaid(house, month.plan),
         ),
         "top_up_key": new_id("ask", house.clock()),
     }
 
 
-def _missing(job: Job, purse: Purse, units: Sequence[UnitView]) -> int:
+def _missing(job: Job, budget: Budget, units: Sequence[UnitView]) -> int:
     """Return what a top-up must bring so that a job paused for budget likely ends; else 0."""
     if job.pause_reason is not PauseReason.BUDGET:
         return 0
-    if ledger.binding_limit(purse.session, job, purse.month) != "session":
+    if ledger.binding_limit(budget.session, job, budget.month) != "session":
         return 0
     left = [view.unit for view in units if view.unit.state in (UnitState.READY, UnitState.LEASED)]
-    lacking = shortage.for_rest(purse.session, job, purse.month, left).data
+    lacking = shortage.for_rest(budget.session, job, budget.month, left).data
     lacks = int(lacking["rest_gpu_ms"] - lacking["available_gpu_ms"])
-    return max(0, lacks + ledger.pending_gpu_ms(purse.session))
+    return max(0, lacks + ledger.pending_gpu_ms(budget.session))
 
 
 def _card(job: Job, now_ms: int) -> dict[str, Any]:
     return {
         "job": job,
-        "label": words.state(job.state, job.wish, job.pause_reason, truncated=job.truncated),
+        "label": words.state(job.state, job.intent, job.pause_reason, truncated=job.truncated),
         "tone": words.tone(job.state, truncated=job.truncated),
         "ago": words.ago(job.created_at_ms, now_ms),
         "tile": None if job.artifacts or not job.frames_done else _first_frames(job),

@@ -127,24 +127,24 @@ def _upload(name: str) -> Upload | None:
 
 def _priced(form: Form) -> dict[str, Any]:
     """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
-    purse = off_hub(page_data.purse, me(), None)
+    paying = off_hub(page_data.budget, me(), None)
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
     if form.is_blank:
-        return empty | purse
+        return empty | paying
     form, asked = forms.brief(form)
     if asked is None:
-        return empty | purse | {"form": form, "fault": _faults(form)}
+        return empty | paying | {"form": form, "fault": _faults(form)}
     try:
-        purse = off_hub(page_data.purse, me(), form["session"] or None)
+        paying = off_hub(page_data.budget, me(), form["session"] or None)
         estimate = off_hub(
             jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
         )
     except (BadRequest, NotFound, PlanLimit) as error:
-        return empty | purse | {"fault": {"what": error.message, "next": error.next}}
+        return empty | paying | {"fault": {"what": error.message, "next": error.next}}
     p90, cap = estimate.quote.p90_gpu_ms, asked.max_gpu_ms
     hold = p90 if cap is None or not estimate.fits else min(p90, cap)
     why_not = _refusal(estimate.refusal) if estimate.refusal else None
-    return empty | purse | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
+    return empty | paying | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
 
 
 def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = None) -> Answer:

@@ -42,12 +42,12 @@ def top_up() -> Response:
         off_hub(sessions.top_up, farm(), me(), session_id, given, promise)
     except FarmError as error:
         trouble = {"what": error.message, "next": error.next}
-        shown = off_hub(page_data.purse, me(), session_id or None)
+        shown = off_hub(page_data.budget, me(), session_id or None)
         shown |= {"not_topped_up": trouble, "typed_amount": typed[:MOST_CHARS]}
         return _answer(shown, back, alone=alone, status=STATUS.get(error.code, 500))
     if not alone:
         return redirect(back, 303)
-    shown = off_hub(page_data.purse, me(), session_id) | {"topped_up_gpu_ms": given}
+    shown = off_hub(page_data.budget, me(), session_id) | {"topped_up_gpu_ms": given}
     answer = _answer(shown, back, alone=True)
     answer.headers["HX-Trigger"] = "topped-up"
     return answer

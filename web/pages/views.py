@@ -5,15 +5,15 @@ from typing import Final, Literal
 
 from orchestrator.farm.jobs import UnitView, shortage
 from orchestrator.farm.jobs.waiting import Waiting
-from orchestrator.model import Job, Json, Month, Plan, Session
+from orchestrator.model import Job, Json, Month, RenderPlan, Session
 from orchestrator.planning.plan_json import own_plan
-from orchestrator.states import JobState, PauseReason, UnitKind, UnitState, Wish
+from orchestrator.states import Intent, JobState, PauseReason, UnitKind, UnitState
 from orchestrator.wire import STRIP
 from web.pages import words
 
 STAGES: Final = (
     (JobState.QUEUED, "Queued"),
-    (JobState.PLANNING, "Planning"),
+    (JobState.PARSING, "Reading"),
     (JobState.RENDERING, "Rendering"),
     (JobState.ENCODING, "Encoding"),
     (JobState.SUCCEEDED, "Done"),
@@ -71,7 +71,7 @@ class JobView:
 
     job: Job
     prompt: str
-    plan: Plan
+    plan: RenderPlan
     label: str
     tone: str
     stages: tuple[Stage, ...]
@@ -125,13 +125,13 @@ def job_view(
     tiles = reel(job, units)
     done = tuple(tile for tile in tiles if tile.strip)
     frames_done = min(job.frames_total, max(job.frames_done, sum(tile.frames for tile in done)))
-    open_to = not job.state.is_terminal and job.wish is not Wish.CANCEL
-    pausing = job.state is JobState.PAUSED or job.wish is Wish.PAUSE
+    open_to = not job.state.is_terminal and job.intent is not Intent.CANCEL
+    pausing = job.state is JobState.PAUSED or job.intent is Intent.PAUSE
     return JobView(
         job=job,
         prompt=job.brief["prompt"],
-        plan=own_plan(job.plan),
-        label=words.state(job.state, job.wish, job.pause_reason, truncated=job.truncated),
+        plan=own_plan(job.render_plan),
+        label=words.state(job.state, job.intent, job.pause_reason, truncated=job.truncated),
         tone=words.tone(job.state, truncated=job.truncated),
         stages=_stages(job),
         tiles=tiles,
@@ -153,7 +153,7 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
     """Return the batches of a job in frame order; before its plan is done, those it was quoted."""
     renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
     if not renders:
-        plan = own_plan(job.plan)
+        plan = own_plan(job.render_plan)
         return tuple(
             Tile(
                 unit_id=f"batch-{batch.first_frame}",
@@ -209,7 +209,7 @@ def _reached(job: Job, order: list[JobState]) -> int:
     """How far a paused or ended job had come."""
     if job.frames_done >= job.frames_total:
         return order.index(JobState.ENCODING)
-    return order.index(JobState.RENDERING if job.planned else JobState.QUEUED)
+    return order.index(JobState.RENDERING if job.parsed else JobState.QUEUED)
 
 
 def _shows(view: UnitView) -> bool:
@@ -253,14 +253,14 @@ def _percent(job: Job, frames_done: int) -> int:
     """Frames are nearly all of the work: 2 % for the plan, 5 % for the encoding."""
     if job.state is JobState.SUCCEEDED:
         return 100
-    planned = 2 if job.planned else 0
+    planned = 2 if job.parsed else 0
     return planned + int(93 * frames_done / max(job.frames_total, 1))
 
 
 def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
     if waits and waits.code != "device" and job.state is not JobState.PAUSED:
         return waits.what
-    if job.state not in (JobState.RENDERING, JobState.ENCODING) or job.wish is not None:
+    if job.state not in (JobState.RENDERING, JobState.ENCODING) or job.intent is not None:
         return ""
     if job.state is JobState.ENCODING:
         return "a few seconds left"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from orchestrator.states import JobState, PauseReason, UnitKind, Wish
+from orchestrator.states import Intent, JobState, PauseReason, UnitKind
 
 KILO: Final = 1024
 
@@ -88,7 +88,7 @@ def frames(first: int, count: int, stride: int = 1) -> str:
 def line_label(line: Mapping[str, Any]) -> str:
     """Return what a line of a receipt was for."""
     if line["kind"] != UnitKind.RENDER:
-        return "Reading the prompt" if line["kind"] == UnitKind.PLAN else "Encoding the video"
+        return "Reading the prompt" if line["kind"] == UnitKind.PARSE else "Encoding the video"
     if not line["frames"]:
         return f"Frames from {line['first_frame'] + 1}"
     return f"Frames {frames(line['first_frame'], line['frames'], line.get('stride', 1))}"
@@ -126,7 +126,7 @@ def iso(at_ms: int) -> str:
 
 STATE: Final = {
     JobState.QUEUED: "Queued",
-    JobState.PLANNING: "Planning",
+    JobState.PARSING: "Reading the prompt",
     JobState.RENDERING: "Rendering",
     JobState.ENCODING: "Encoding",
     JobState.SUCCEEDED: "Done",
@@ -140,7 +140,7 @@ TONE: Final = {
     JobState.CANCELLED: "",
     JobState.FAILED: "danger",
 }
-WISH: Final = {Wish.PAUSE: "Pausing", Wish.CANCEL: "Cancelling"}
+WISH: Final = {Intent.PAUSE: "Pausing", Intent.CANCEL: "Cancelling"}
 PAUSE: Final = {
     PauseReason.BUDGET: "Paused: budget used up",
     PauseReason.USER: "Paused",
@@ -150,7 +150,7 @@ PAUSE: Final = {
 
 def state(
     job_state: JobState,
-    wish: Wish | None,
+    intent: Intent | None,
     reason: PauseReason | None,
     *,
     truncated: bool = False,
@@ -158,8 +158,8 @@ def state(
     """Return where a job stands, in a word or three."""
     if job_state is JobState.SUCCEEDED and truncated:
         return "Cut off"
-    if wish is not None and not job_state.is_terminal:
-        return WISH[wish]
+    if intent is not None and not job_state.is_terminal:
+        return WISH[intent]
     if job_state is JobState.PAUSED and reason is not None:
         return PAUSE[reason]
     return STATE[job_state]

@@ -75,7 +75,7 @@ def create(
     """
     if not name.strip():
         raise BadRequest("An account needs a name.")
-    tier = farm.plans.named(plan)
+    account_plan = farm.plans.named(plan)
     now = farm.clock()
     with farm.store.write() as tx:
         if by is not None:
@@ -89,7 +89,7 @@ def create(
         tx.add(account)
         plan_history.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
-        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, tier.session_gpu_ms)
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, account_plan.session_gpu_ms)
         if by is not None:
             remember(tx, by, idempotency, account.id, now)
         audit_log.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
@@ -172,14 +172,14 @@ def _bring_under(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> 
     A month that is over and holds nothing stays as it was.
     """
     plan_history.note(farm, tx, account, now_ms)
-    tier = farm.plans.get(account.plan)
-    under = months.under(months.seen(farm, tx, account.id, now_ms), tier)
+    account_plan = farm.plans.get(account.plan)
+    under = months.under(months.seen(farm, tx, account.id, now_ms), account_plan)
     for session in tx.find(Session, account_id=account.id, state=SessionState.OPEN, lock=True):
         session_limits.within(farm, tx, session, under, now_ms)
     current = months.current(farm, tx, account.id, now_ms)
     for month in tx.find(Month, account_id=account.id, lock=True):
         if month.id == current.id or month.held_gpu_ms:
-            tx.save(month, months.under(month, tier))
+            tx.save(month, months.under(month, account_plan))
 
 
 def _known(tx: Transaction, account_id: str, *, lock: bool = False) -> Account:

@@ -46,10 +46,10 @@ def create(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return own_session(tx, account_id, earlier)
-        tier = months.tier_of(farm, tx, months.seen(farm, tx, account_id, now))
+        plan = months.plan_of(farm, tx, months.seen(farm, tx, account_id, now))
         if budget_gpu_ms is None:
-            budget_gpu_ms = tier.session_gpu_ms
-        tier.check_session(budget_gpu_ms)
+            budget_gpu_ms = plan.session_gpu_ms
+        plan.check_session(budget_gpu_ms)
         if tx.find(Session, account_id=account_id, name=name):
             raise Conflict(
                 f"There is a session named {name!r} already.",
@@ -144,7 +144,7 @@ def top_up(
         aim = session.limit_gpu_ms - pending + gpu_ms
         _check_amount(aim, zero=False)
         month = months.seen(farm, tx, session.account_id, now)
-        months.tier_of(farm, tx, month).check_session(aim)
+        months.plan_of(farm, tx, month).check_session(aim)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
         )

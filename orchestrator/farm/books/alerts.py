@@ -33,8 +33,8 @@ def of(farm: Farm, budget: Session | Month, month: Month) -> tuple[Alert, ...]:
     """Return the alerts of a budget, ascending: its own, or those of the plan of its month."""
     if budget.alerts is not None:
         return monthly.alerts(budget.alerts)
-    tier = farm.plans.get(month.tier)
-    return tier.alerts if tier else ()
+    plan = farm.plans.get(month.plan)
+    return plan.alerts if plan else ()
 
 
 def checked(alerts: Sequence[Alert] | None) -> Json | None:
@@ -165,7 +165,7 @@ def check(
         if brake is None:
             continue
         whose = (
-            "its own alerts stop" if budget.alerts is not None else f"the plan {month.tier} stops"
+            "its own alerts stop" if budget.alerts is not None else f"the plan {month.plan} stops"
         )
         what = "new jobs" if brake.action is AlertAction.PAUSE_NEW else "all jobs"
         spent = budget.spent_gpu_ms + rest_gpu_ms

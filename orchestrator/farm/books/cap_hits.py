@@ -33,13 +33,13 @@ def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Far
 
     @wraps(verb)
     def counting(farm: Farm, /, *args: P.args, **asked: P.kwargs) -> T:
-        wish: dict[str, Any] = asked
+        intent: dict[str, Any] = asked
         try:
             return verb(farm, *args, **asked)
         except (BudgetExceeded, PlanLimit):
-            model = farm.catalog.card(wish["brief"].model).id
+            model = farm.catalog.card(intent["brief"].model).id
             with farm.store.write() as tx:
-                hit(tx, wish["account_id"], model, REFUSED, farm.clock())
+                hit(tx, intent["account_id"], model, REFUSED, farm.clock())
             raise
 
     return counting

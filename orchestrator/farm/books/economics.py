@@ -16,7 +16,7 @@ from typing import Final
 from orchestrator.farm.books import cap_hits, plan_history, shifts
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Json, Tenure
+from orchestrator.model import Account, Json, PlanPeriod
 from orchestrator.money.rates import RateCard
 from orchestrator.states import EntryKind
 
@@ -178,24 +178,24 @@ def _used(
 
 
 def _paid(
-    held: Sequence[tuple[Tenure, int]], span: Span, used: Sequence[tuple[dict[str, str], Sums]]
+    held: Sequence[tuple[PlanPeriod, int]], span: Span, used: Sequence[tuple[dict[str, str], Sums]]
 ) -> Iterator[tuple[dict[str, str], Sums]]:
     """Yield what each account's plan brings in this time, shared out over the models it used."""
     work: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for place, sums in used:
         work[place["user"], place["plan"]][place["model"]] += sums.gpu_ms + sums.lost_gpu_ms
-    for tenure, until_ms in held:
-        there_ms = max(0, min(span.until_ms, until_ms) - max(span.from_ms, tenure.from_ms))
-        left = (tenure.price_microusd or 0) * there_ms // span.month_ms
+    for period, until_ms in held:
+        there_ms = max(0, min(span.until_ms, until_ms) - max(span.from_ms, period.from_ms))
+        left = (period.price_microusd or 0) * there_ms // span.month_ms
         if not left:
             continue
-        models = +work[tenure.account_id, tenure.plan] or Counter({UNUSED: 1})
+        models = +work[period.account_id, period.plan] or Counter({UNUSED: 1})
         whole = models.total()
         for model, gpu_ms in sorted(models.items()):
             part = left * gpu_ms // whole
             left, whole = left - part, whole - gpu_ms  # the last one takes what rounding left
-            row = {"plan": tenure.plan, "account_id": tenure.account_id, "model": model}
-            yield _place(row, span), Sums(users={tenure.account_id}, revenue_microusd=part)
+            row = {"plan": period.plan, "account_id": period.account_id, "model": model}
+            yield _place(row, span), Sums(users={period.account_id}, revenue_microusd=part)
 
 
 def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:

@@ -12,7 +12,7 @@ from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Month
 from orchestrator.money import monthly
-from orchestrator.money.plans import Tier
+from orchestrator.money.plans import Plan
 
 
 def name_of(now_ms: int) -> str:
@@ -37,40 +37,40 @@ def seen(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
 
 def renewed(farm: Farm, tx: Transaction, month: Month) -> Month:
     """Return a month as the file of plans has its plan now: another cap, or no such plan."""
-    tier = farm.plans.get(month.tier)
-    if tier and tier.month_gpu_ms == month.cap_gpu_ms:
+    plan = farm.plans.get(month.plan)
+    if plan and plan.month_gpu_ms == month.cap_gpu_ms:
         return month  # the daily case asks for nothing more
     return under(month, farm.plans.get(_account(tx, month.account_id).plan))
 
 
-def under(month: Month, tier: Tier | None) -> Month:
+def under(month: Month, plan: Plan | None) -> Month:
     """Return a month under a plan, None for none, with the alerts that still hold.
 
     What it holds and spent already stays its limit where the cap is less.
     """
-    if tier is None:
-        return replace(monthly.capped(month, 0), tier="")
-    capped = monthly.capped(month, tier.month_gpu_ms)
-    own = tier.alerts if month.alerts is None else monthly.alerts(month.alerts)
+    if plan is None:
+        return replace(monthly.capped(month, 0), plan="")
+    capped = monthly.capped(month, plan.month_gpu_ms)
+    own = plan.alerts if month.alerts is None else monthly.alerts(month.alerts)
     reached = max((alert.percent for alert in monthly.crossed(own, capped)), default=0)
     alerted = min(month.alerted_percent, reached)
-    return replace(capped, tier=tier.name, alerted_percent=alerted)
+    return replace(capped, plan=plan.name, alerted_percent=alerted)
 
 
-def tier_of(farm: Farm, tx: Transaction, month: Month) -> Tier:
+def plan_of(farm: Farm, tx: Transaction, month: Month) -> Plan:
     """Return the plan that a month is under.
 
     Raises:
         PlanLimit: the account has none, so nothing may run.
     """
-    tier = farm.plans.get(month.tier)
-    if tier is None:
+    plan = farm.plans.get(month.plan)
+    if plan is None:
         raise PlanLimit(
             no_plan(_account(tx, month.account_id)),
             next="Have the operator give it one: `farm account set-plan`.",
             limit="plan",
         )
-    return tier
+    return plan
 
 
 def no_plan(account: Account) -> str:
@@ -82,7 +82,7 @@ def no_plan(account: Account) -> str:
 
 def _beginning(farm: Farm, tx: Transaction, account_id: str, now_ms: int) -> Month:
     account, own_id = _account(tx, account_id), _id(account_id, now_ms)
-    begun = Month(id=own_id, account_id=account_id, tier="", alerts=account.alerts)
+    begun = Month(id=own_id, account_id=account_id, plan="", alerts=account.alerts)
     return under(begun, farm.plans.get(account.plan))
 
 

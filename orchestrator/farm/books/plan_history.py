@@ -5,19 +5,21 @@ from itertools import pairwise
 
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Tenure
+from orchestrator.model import Account, PlanPeriod
 
 
 def note(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
     """Write down the plan of an account that is locked or new, if it or its price has changed."""
-    newest = tx.find(Tenure, account_id=account.id, order="-number", limit=1)
-    tier = farm.plans.get(account.plan)
-    plan, price = (tier.name, tier.price_month_microusd) if tier else ("", None)
+    newest = tx.find(PlanPeriod, account_id=account.id, order="-number", limit=1)
+    account_plan = farm.plans.get(account.plan)
+    plan, price = (
+        (account_plan.name, account_plan.price_month_microusd) if account_plan else ("", None)
+    )
     if newest and (newest[0].plan, newest[0].price_microusd) == (plan, price):
         return
     number = newest[0].number + 1 if newest else 1
     tx.add(
-        Tenure(
+        PlanPeriod(
             id=f"{account.id}.{number}",
             account_id=account.id,
             number=number,
@@ -30,13 +32,13 @@ def note(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> None:
 
 def plan_of(tx: Transaction, account_id: str) -> str:
     """Return the plan that an account was last written down with."""
-    newest = tx.find(Tenure, account_id=account_id, order="-number", limit=1)
+    newest = tx.find(PlanPeriod, account_id=account_id, order="-number", limit=1)
     return newest[0].plan if newest else ""
 
 
-def spells(tx: Transaction, until_ms: int) -> Iterator[tuple[Tenure, int]]:
+def spells(tx: Transaction, until_ms: int) -> Iterator[tuple[PlanPeriod, int]]:
     """Yield every tenure with its end: where the account's next one begins, or `until_ms`."""
-    for tenure, later in pairwise((*tx.find(Tenure, order="account_id,number"), None)):
-        assert tenure
-        same = later is not None and later.account_id == tenure.account_id
-        yield tenure, later.from_ms if later and same else until_ms
+    for period, later in pairwise((*tx.find(PlanPeriod, order="account_id,number"), None)):
+        assert period
+        same = later is not None and later.account_id == period.account_id
+        yield period, later.from_ms if later and same else until_ms

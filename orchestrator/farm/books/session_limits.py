@@ -8,7 +8,7 @@ from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Month, Session
 from orchestrator.money import ledger
-from orchestrator.money.plans import Tier
+from orchestrator.money.plans import Plan
 from orchestrator.states import SessionState
 
 
@@ -24,25 +24,25 @@ def check_open(session: Session) -> None:
 
 def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:
     """Lower an open session, which is locked, to the most that the plan of its month gives."""
-    most = _too_much(session, farm.plans.get(month.tier))
+    most = _too_much(session, farm.plans.get(month.plan))
     if most is None:
         return session
     asked = replace(session, target_gpu_ms=most)
     return sink(farm, tx, session, asked, month, now_ms)
 
 
-def seen_within(session: Session, tier: Tier | None) -> Session:
+def seen_within(session: Session, plan: Plan | None) -> Session:
     """Return a session as `within` would leave it; nothing is written."""
-    most = _too_much(session, tier)
+    most = _too_much(session, plan)
     if most is None:
         return session
     used = session.held_gpu_ms + session.spent_gpu_ms
     return replace(session, target_gpu_ms=most, limit_gpu_ms=max(most, used))
 
 
-def _too_much(session: Session, tier: Tier | None) -> int | None:
+def _too_much(session: Session, plan: Plan | None) -> int | None:
     """Return the plan's most where an open session is to have more than that."""
-    most = tier.most_session_gpu_ms if tier else None
+    most = plan.most_session_gpu_ms if plan else None
     aim = session.limit_gpu_ms - ledger.pending_gpu_ms(session)
     return None if most is None or session.state is not SessionState.OPEN or aim <= most else most
 

@@ -13,17 +13,17 @@ from orchestrator.farm.kernel import Farm
 def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
-        seen = look(tx)
-        reported = [*reports.faults(seen, tx.receipts())]
+        snapshot = look(tx)
+        reported = [*reports.faults(snapshot, tx.receipts())]
         open_doors = [f"I6: the trigger {name} is gone or off" for name in tx.missing_triggers()]
     return [
         *open_doors,
-        *balances.faults(seen),
-        *balances.months(seen),
-        *seen.faults,
-        *leases.faults(seen),
-        *leases.devices(seen),
+        *balances.faults(snapshot),
+        *balances.months(snapshot),
+        *snapshot.faults,
+        *leases.faults(snapshot),
+        *leases.devices(snapshot),
         *reported,
-        *work.faults(seen),
-        *money.faults(farm.rates, seen.till, seen.jobs.values(), seen.leases.values()),
+        *work.faults(snapshot),
+        *money.faults(farm.rates, snapshot.till, snapshot.jobs.values(), snapshot.leases.values()),
     ]

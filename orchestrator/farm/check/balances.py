@@ -4,36 +4,36 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.farm.check.snapshot import Seen
+from orchestrator.farm.check.snapshot import Snapshot
 from orchestrator.states import UNIT_FAILED, JobState
 
 
-def faults(seen: Seen) -> Iterator[str]:
+def faults(snapshot: Snapshot) -> Iterator[str]:
     """Add up what was given, held, spent, lost and refunded."""
-    if seen.sums["issued"] != -sum(session.limit_gpu_ms for session in seen.sessions):
+    if snapshot.sums["issued"] != -sum(session.limit_gpu_ms for session in snapshot.sessions):
         yield "I2: the sessions' limits are not what their entries say that they were given"
-    if seen.sums["farm_loss"] != sum(lease.lost_gpu_ms for lease in seen.leases.values()):
+    if snapshot.sums["farm_loss"] != sum(lease.lost_gpu_ms for lease in snapshot.leases.values()):
         yield "I2: the farm lost something else than its leases say"
-    for session in seen.sessions:
+    for session in snapshot.sessions:
         if session.held_gpu_ms + session.spent_gpu_ms > session.limit_gpu_ms:
             yield f"I1: session {session.id} holds and spent more than its limit"
-        if seen.sums[f"available:{session.id}"] != session.available_gpu_ms:
+        if snapshot.sums[f"available:{session.id}"] != session.available_gpu_ms:
             yield f"I2: what session {session.id} has available is not what its entries say"
-        if seen.sums[f"spent:{session.id}"] != session.spent_gpu_ms:
+        if snapshot.sums[f"spent:{session.id}"] != session.spent_gpu_ms:
             yield f"I2: what session {session.id} spent is not what its entries say"
     held: Counter[str] = Counter()
-    for job in seen.jobs.values():
+    for job in snapshot.jobs.values():
         held[job.session_id] += job.held_gpu_ms
-        yield from _job(seen, job)
-    for session in seen.sessions:
+        yield from _job(snapshot, job)
+    for session in snapshot.sessions:
         if held[session.id] != session.held_gpu_ms:
             yield f"I2: session {session.id} holds something else than its jobs together"
 
 
-def _job(seen: Seen, job: Any) -> Iterator[str]:
-    if seen.of_job[job.id] != job.spent_gpu_ms:
+def _job(snapshot: Snapshot, job: Any) -> Iterator[str]:
+    if snapshot.of_job[job.id] != job.spent_gpu_ms:
         yield f"I2: job {job.id} was charged something else than its entries say"
-    if seen.sums[f"held:{job.id}"] != job.held_gpu_ms:
+    if snapshot.sums[f"held:{job.id}"] != job.held_gpu_ms:
         yield f"I2: what job {job.id} holds is not what its entries say"
     if job.state.is_terminal and job.held_gpu_ms:
         yield f"I7: job {job.id} is {job.state} and still holds budget"
@@ -45,12 +45,12 @@ def _job(seen: Seen, job: Any) -> Iterator[str]:
         yield f"I2: job {job.id} was refunded, although the farm did not fail it"
 
 
-def months(seen: Seen) -> Iterator[str]:
+def months(snapshot: Snapshot) -> Iterator[str]:
     """I12: an account's month holds and spent what its jobs' entries say, within its limit."""
     held: Counter[str] = Counter()
-    for job in seen.jobs.values():
+    for job in snapshot.jobs.values():
         held[job.month_id] += job.held_gpu_ms
-    for month in seen.months:
+    for month in snapshot.months:
         used = month.held_gpu_ms + month.spent_gpu_ms
         if month.limit_gpu_ms is not None and used > month.limit_gpu_ms:
             yield f"I12: month {month.id} holds and spent more than its limit"
@@ -58,5 +58,5 @@ def months(seen: Seen) -> Iterator[str]:
             yield f"I12: month {month.id} has a limit that is neither its cap nor what it used"
         if month.held_gpu_ms != held[month.id]:
             yield f"I12: month {month.id} holds something else than its jobs together"
-        if month.spent_gpu_ms != seen.of_month[month.id]:
+        if month.spent_gpu_ms != snapshot.of_month[month.id]:
             yield f"I12: month {month.id} spent something else than its entries say"

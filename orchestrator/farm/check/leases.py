@@ -4,15 +4,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.farm.check.snapshot import Seen
+from orchestrator.farm.check.snapshot import Snapshot
 from orchestrator.states import LeaseState
 
 
-def faults(seen: Seen) -> Iterator[str]:
+def faults(snapshot: Snapshot) -> Iterator[str]:
     """Hold each lease against its entries and its limit, and the open ones against the holds."""
     open_per_job: Counter[str] = Counter()
-    for lease in seen.leases.values():
-        yield from _money(seen, lease)
+    for lease in snapshot.leases.values():
+        yield from _money(snapshot, lease)
         if lease.settled_gpu_ms > lease.gpu_ms_limit:
             yield f"I4: lease {lease.id} was charged more than its limit"
         if lease.settled_gpu_ms > _end(lease) - lease.granted_at_ms:
@@ -23,32 +23,32 @@ def faults(seen: Seen) -> Iterator[str]:
             yield f"I11: lease {lease.id} is {lease.state} and was charged"
         if lease.state is LeaseState.OPEN:
             open_per_job[lease.job_id] += lease.gpu_ms_limit
-            if seen.jobs[lease.job_id].state.is_terminal:
+            if snapshot.jobs[lease.job_id].state.is_terminal:
                 yield f"I7: lease {lease.id} is open and its job has ended"
-    for job in seen.jobs.values():
+    for job in snapshot.jobs.values():
         if open_per_job[job.id] > job.held_gpu_ms:
             yield f"I4: the open leases of job {job.id} may cost more than it holds"
 
 
-def _money(seen: Seen, lease: Any) -> Iterator[str]:
-    if seen.times[lease.id] > 1:
-        yield f"I3: lease {lease.id} was settled {seen.times[lease.id]} times"
-    if seen.settled[lease.id] != lease.settled_gpu_ms:
+def _money(snapshot: Snapshot, lease: Any) -> Iterator[str]:
+    if snapshot.times[lease.id] > 1:
+        yield f"I3: lease {lease.id} was settled {snapshot.times[lease.id]} times"
+    if snapshot.settled[lease.id] != lease.settled_gpu_ms:
         yield f"I2: lease {lease.id} was settled for something else than its entry says"
-    if seen.lost[lease.id] != lease.lost_gpu_ms:
+    if snapshot.lost[lease.id] != lease.lost_gpu_ms:
         yield f"I2: lease {lease.id} lost something else than its entries say"
-    if seen.refunded[lease.id] not in (0, lease.settled_gpu_ms):
+    if snapshot.refunded[lease.id] not in (0, lease.settled_gpu_ms):
         yield f"I3: lease {lease.id} was refunded something else than it was settled for"
 
 
-def devices(seen: Seen) -> Iterator[str]:
+def devices(snapshot: Snapshot) -> Iterator[str]:
     """I9: what each worker's leases were charged are times that do not overlap.
 
     In the order in which they ended, each charge is put where it fits first: after its grant and
     after the charge before it. One that would have to end later than its lease did is too much.
     """
     by_worker: defaultdict[str, list[Any]] = defaultdict(list)
-    for lease in seen.leases.values():
+    for lease in snapshot.leases.values():
         if lease.settled_gpu_ms:
             by_worker[lease.worker_id].append(lease)
     for worker_id, leases in by_worker.items():

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from orchestrator.farm.check.snapshot import File, Seen
+from orchestrator.farm.check.snapshot import File, Snapshot
 from orchestrator.money import hash_chain
-from orchestrator.states import Cause, JobState, LeaseState, Outcome, UnitKind, Wish
+from orchestrator.states import Cause, Intent, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.wire import FILES_OF
 
 _HEX: Final = frozenset("0123456789abcdef")
@@ -28,11 +28,11 @@ class Reported:
     step: int
 
 
-def faults(seen: Seen, receipts: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+def faults(snapshot: Snapshot, receipts: Iterable[tuple[str, str | None]]) -> Iterator[str]:
     """Hold each lease's receipt, as the JSON it is stored as, against lease and entries."""
     for lease_id, text in receipts:
-        lease = seen.leases[lease_id]
-        if seen.digests.get(lease_id) not in (None, _digest(lease, text)):
+        lease = snapshot.leases[lease_id]
+        if snapshot.digests.get(lease_id) not in (None, _digest(lease, text)):
             yield f"I6: lease {lease_id} and its receipt are not what its entries digested"
         if text is None:
             if lease.state is LeaseState.COMPLETED:
@@ -47,8 +47,8 @@ def faults(seen: Seen, receipts: Iterable[tuple[str, str | None]]) -> Iterator[s
         if kept and not FILES_OF[lease.kind] <= said.files.keys():
             yield f"I10: the receipt of lease {lease_id} lacks files of its {lease.kind}"
         if lease.kind is UnitKind.ENCODE:
-            seen.films[lease_id] = said.files
-        if lease.settled_gpu_ms and (why := _free(seen.jobs[lease.job_id], lease, said)):
+            snapshot.films[lease_id] = said.files
+        if lease.settled_gpu_ms and (why := _free(snapshot.jobs[lease.job_id], lease, said)):
             yield f"I11: lease {lease_id} {why} and was charged"
 
 
@@ -81,7 +81,7 @@ def _free(job: Any, lease: Any, said: Reported) -> str:
     if lease.outcome is Outcome.FAILED and said.cause != Cause.REQUEST:
         return f"failed by the fault of the {said.cause or 'farm'}"
     kept = lease.frames_done or said.step
-    cancelled = job.wish is Wish.CANCEL or job.state in (JobState.CANCELLED, JobState.FAILED)
+    cancelled = job.intent is Intent.CANCEL or job.state in (JobState.CANCELLED, JobState.FAILED)
     if lease.outcome is Outcome.STOPPED and not kept and not cancelled:
         return "stopped with nothing to keep"
     return ""

@@ -19,7 +19,7 @@ File = tuple[str, int]
 
 
 @dataclass(slots=True)
-class Seen:
+class Snapshot:
     """The rows, and sums over the entries: by ledger account, job, month and lease."""
 
     sessions: Sequence[Session]
@@ -46,10 +46,10 @@ class Seen:
     """What is wrong with the entries themselves."""
 
 
-def look(tx: Transaction) -> Seen:
+def look(tx: Transaction) -> Snapshot:
     """Read everything but the receipts, which are large and looked at one by one."""
     jobs = tx.look(
-        *(Job, "id", "session_id", "month_id", "state", "wish", "error", "held_gpu_ms"),
+        *(Job, "id", "session_id", "month_id", "state", "intent", "error", "held_gpu_ms"),
         *("spent_gpu_ms", "refunded_gpu_ms", "frames_done", "frames_total", "truncated"),
         *("artifacts", "deleted_at_ms"),
     )
@@ -59,7 +59,7 @@ def look(tx: Transaction) -> Seen:
         *("gpu_ms_limit", "settled_gpu_ms", "lost_gpu_ms", "frames_done", "granted_at_ms"),
         "resolved_at_ms",
     )
-    seen = Seen(
+    snapshot = Snapshot(
         sessions=tx.find(Session),
         months=tx.find(Month),
         jobs={job.id: job for job in jobs},
@@ -69,16 +69,16 @@ def look(tx: Transaction) -> Seen:
         ),
         leases={lease.id: lease for lease in leases},
     )
-    for at in range(0, len(seen.sessions), _AT_ONCE):
-        some = seen.sessions[at : at + _AT_ONCE]
+    for at in range(0, len(snapshot.sessions), _AT_ONCE):
+        some = snapshot.sessions[at : at + _AT_ONCE]
         entries: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in tx.find(Entry, session_id=tuple(session.id for session in some)):
             entries[entry.session_id].append(entry)
         for session in some:
             for entry in entries[session.id]:
-                _add(seen, entry)
-            seen.faults += _chain(session, entries[session.id])
-    return seen
+                _add(snapshot, entry)
+            snapshot.faults += _chain(session, entries[session.id])
+    return snapshot
 
 
 def _chain(session: Session, entries: Sequence[Entry]) -> Iterator[str]:
@@ -88,23 +88,25 @@ def _chain(session: Session, entries: Sequence[Entry]) -> Iterator[str]:
         yield f"I6: the chain of session {session.id} breaks at {which}: {fault.why}"
 
 
-def _add(seen: Seen, entry: Entry) -> None:
-    seen.till.add(entry)
-    seen.sums[entry.credit] += entry.gpu_ms
-    seen.sums[entry.debit] -= entry.gpu_ms
+def _add(snapshot: Snapshot, entry: Entry) -> None:
+    snapshot.till.add(entry)
+    snapshot.sums[entry.credit] += entry.gpu_ms
+    snapshot.sums[entry.debit] -= entry.gpu_ms
     if entry.lease_id is None:
         return
-    if seen.digests.setdefault(entry.lease_id, entry.receipt_sha256) != entry.receipt_sha256:
-        seen.faults.append(f"I6: the entries of lease {entry.lease_id} say several things of it")
+    if snapshot.digests.setdefault(entry.lease_id, entry.receipt_sha256) != entry.receipt_sha256:
+        snapshot.faults.append(
+            f"I6: the entries of lease {entry.lease_id} say several things of it"
+        )
     if entry.kind is EntryKind.LOSS:
-        seen.lost[entry.lease_id] += entry.gpu_ms
+        snapshot.lost[entry.lease_id] += entry.gpu_ms
         return
     charged = entry.gpu_ms
     if entry.kind is EntryKind.SETTLE:
-        seen.settled[entry.lease_id] += charged
-        seen.times[entry.lease_id] += 1
+        snapshot.settled[entry.lease_id] += charged
+        snapshot.times[entry.lease_id] += 1
     else:
-        seen.refunded[entry.lease_id] += charged
+        snapshot.refunded[entry.lease_id] += charged
         charged = -charged
-    seen.of_job[entry.job_id] += charged
-    seen.of_month[entry.month_id] += charged
+    snapshot.of_job[entry.job_id] += charged
+    snapshot.of_month[entry.month_id] += charged

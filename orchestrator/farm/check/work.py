@@ -4,20 +4,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.farm.check.snapshot import Seen
+from orchestrator.farm.check.snapshot import Snapshot
 from orchestrator.model import indices
 from orchestrator.states import RUNNABLE, JobState, LeaseState, Outcome, UnitKind, UnitState
 
 
-def faults(seen: Seen) -> Iterator[str]:
+def faults(snapshot: Snapshot) -> Iterator[str]:
     """Hold units against their leases, and jobs against their units."""
     newest: Counter[str] = Counter()
     open_per_unit: Counter[str] = Counter()
-    for lease in seen.leases.values():
+    for lease in snapshot.leases.values():
         newest[lease.unit_id] = max(newest[lease.unit_id], lease.fence)
         open_per_unit[lease.unit_id] += lease.state is LeaseState.OPEN
     by_job: defaultdict[str, list[Any]] = defaultdict(list)
-    for unit in seen.units:
+    for unit in snapshot.units:
         by_job[unit.job_id].append(unit)
         if open_per_unit[unit.id] > 1:
             yield f"I5: unit {unit.id} is leased {open_per_unit[unit.id]} times at once"
@@ -26,18 +26,18 @@ def faults(seen: Seen) -> Iterator[str]:
         if unit.fence != newest[unit.id]:
             yield f"I5: the fence of unit {unit.id} is not that of its newest lease"
         if unit.state is UnitState.DONE:
-            lease = seen.leases.get(unit.accepted_lease_id)
+            lease = snapshot.leases.get(unit.accepted_lease_id)
             if lease is not None and lease.fence != newest[unit.id]:
                 yield f"I5: unit {unit.id} was granted again after its result was accepted"
             if why := _unfit(unit, lease):
                 yield f"I5: unit {unit.id} accepted a lease that {why}"
             elif unit.kind is UnitKind.RENDER and lease.frames_done != unit.frames:
                 yield f"I10: unit {unit.id} has other frames than the lease that it accepted"
-    for job in seen.jobs.values():
+    for job in snapshot.jobs.values():
         yield from _life(job, by_job[job.id])
         yield from _frames(job, by_job[job.id])
         if job.state is JobState.SUCCEEDED and job.deleted_at_ms is None:
-            yield from _film(seen, job, by_job[job.id])
+            yield from _film(snapshot, job, by_job[job.id])
 
 
 def _unfit(unit: Any, lease: Any) -> str:
@@ -72,10 +72,10 @@ def _frames(job: Any, units: Sequence[Any]) -> Iterator[str]:
         yield f"I10: job {job.id} has all its frames and says that it was cut off"
 
 
-def _film(seen: Seen, job: Any, units: Sequence[Any]) -> Iterator[str]:
+def _film(snapshot: Snapshot, job: Any, units: Sequence[Any]) -> Iterator[str]:
     """A video's files are those that its encode unit's accepted lease reported."""
     accepted = [
-        seen.films.get(unit.accepted_lease_id, {})
+        snapshot.films.get(unit.accepted_lease_id, {})
         for unit in units
         if unit.kind is UnitKind.ENCODE and unit.state is UnitState.DONE
     ]

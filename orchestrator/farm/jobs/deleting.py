@@ -2,7 +2,7 @@
 
 from orchestrator.errors import Conflict
 from orchestrator.farm.jobs import extensions
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.ports import Transaction
@@ -22,15 +22,15 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         if not job.state.is_terminal:
             raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
         extensions.check_unneeded(tx, job)
-        case = Case(farm, tx, job_id, job.session_id, farm.clock())
+        loaded = LoadedJob(farm, tx, job_id, job.session_id, farm.clock())
         keys = [file["key"] for file in job.artifacts.values()]
         for lease in tx.find(Lease, job_id=job_id):
             files = lease.receipt["artifacts"] if lease.receipt else []
             keys += [lease.key(file["name"]) for file in files]
         if job.image and not _others_use(tx, job):
             keys.append(job.image)
-        case.change(deleted_at_ms=farm.clock(), artifacts={})
-        case.close()
+        loaded.change(deleted_at_ms=farm.clock(), artifacts={})
+        loaded.close()
         tx.forget_job(job_id)
         audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(dict.fromkeys(keys))

@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.model import Unit
 from orchestrator.states import JobEvent, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import ENCODE_QUEUE
 
 
-def exhausted(case: Case, unit: Unit) -> None:
+def exhausted(loaded: LoadedJob, unit: Unit) -> None:
     """Do what the job asked for; `unit` found no budget and no lease of the job is open."""
-    match case.job.on_exhausted:
+    match loaded.job.on_exhausted:
         case OnExhausted.CANCEL:
-            case.end(
+            loaded.end(
                 JobEvent.CANCEL,
                 error={
                     "code": "budget_exceeded",
@@ -21,36 +21,36 @@ def exhausted(case: Case, unit: Unit) -> None:
                     "`on_exhausted: pause` would have waited.",
                 },
             )
-        case OnExhausted.FINISH if case.job.frames_done and unit.kind is UnitKind.RENDER:
-            finish(case)
+        case OnExhausted.FINISH if loaded.job.frames_done and unit.kind is UnitKind.RENDER:
+            finish(loaded)
         case _:
-            case.pause(PauseReason.BUDGET)
+            loaded.pause(PauseReason.BUDGET)
 
 
-def assemble(case: Case) -> None:
+def assemble(loaded: LoadedJob) -> None:
     """Make the unit that joins the finished frames into the video."""
-    reserve = case.job.encode_reserve_gpu_ms
-    case.tx.add(
+    reserve = loaded.job.encode_reserve_gpu_ms
+    loaded.tx.add(
         Unit(
-            id=case.farm.new_id("unt", case.now_ms),
-            job_id=case.job.id,
-            session_id=case.session.id,
+            id=loaded.farm.new_id("unt", loaded.now_ms),
+            job_id=loaded.job.id,
+            session_id=loaded.session.id,
             kind=UnitKind.ENCODE,
             queue=ENCODE_QUEUE,
             p50_gpu_ms=reserve,
             p90_gpu_ms=reserve,
-            floor_gpu_ms=max(1, reserve // 4),
-            created_at_ms=case.now_ms,
+            minimum_gpu_ms=max(1, reserve // 4),
+            created_at_ms=loaded.now_ms,
         )
     )
-    if case.job.wish is None:
-        case.step(JobEvent.ENCODE, pause_reason=None)
+    if loaded.job.intent is None:
+        loaded.step(JobEvent.ENCODE, pause_reason=None)
 
 
-def finish(case: Case) -> None:
+def finish(loaded: LoadedJob) -> None:
     """Render no more, and make a video of what there is out of the encode reserve."""
-    for rest in case.units(state=UnitState.READY):
-        case.tx.save(rest, replace(rest, state=UnitState.DROPPED))
-    case.release(keep_gpu_ms=case.job.encode_reserve_gpu_ms)
-    case.change(truncated=True)
-    assemble(case)
+    for rest in loaded.units(state=UnitState.READY):
+        loaded.tx.save(rest, replace(rest, state=UnitState.DROPPED))
+    loaded.release(keep_gpu_ms=loaded.job.encode_reserve_gpu_ms)
+    loaded.change(truncated=True)
+    assemble(loaded)

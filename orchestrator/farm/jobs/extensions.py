@@ -10,7 +10,7 @@ from typing import Final
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Job, Origin, Plan
+from orchestrator.model import Brief, Job, Origin, RenderPlan
 from orchestrator.planning import planner
 from orchestrator.states import JobState
 from orchestrator.wire import SegmentRef
@@ -27,7 +27,7 @@ def video_frames(job: Job) -> int:
 
 def origin(source: Job) -> Origin:
     """Return what an extension of a finished job goes on from."""
-    last = planner.own_plan(source.plan).shots[-1]
+    last = planner.own_plan(source.render_plan).shots[-1]
     last = replace(last, frames=last.frames * source.interpolate)  # of the video, as `frames` is
     return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
 
@@ -46,7 +46,7 @@ def find_video(farm: Farm, account_id: str, sha256: str) -> Job | None:
     return next((job for job in newest if job.artifacts["video"]["sha256"] == sha256), None)
 
 
-def check(tx: Transaction, account_id: str, brief: Brief, plan: Plan) -> None:
+def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> None:
     """Refuse an extension that cannot be joined; its source stays until the transaction ends.
 
     Raises:

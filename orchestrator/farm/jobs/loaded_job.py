@@ -9,21 +9,21 @@ from orchestrator.farm.books import cap_hits
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, JobSample, Json, Lease, Plan, Unit
+from orchestrator.model import Job, JobSample, Json, Lease, RenderPlan, Unit
 from orchestrator.planning import planner
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
     UNIT_FAILED,
+    Intent,
     JobEvent,
     LeaseState,
     PauseReason,
     UnitState,
-    Wish,
     step,
 )
 
 
-class Case(JobBooks):
+class LoadedJob(JobBooks):
     """One job with its books: how it lives, and what its watchers are told."""
 
     def __init__(
@@ -33,9 +33,9 @@ class Case(JobBooks):
         self._told: list[tuple[str, Json]] = []
 
     @cached_property
-    def plan(self) -> Plan:
+    def render_plan(self) -> RenderPlan:
         """The plan that was quoted; its batches are one run."""
-        return planner.own_plan(self.job.plan)
+        return planner.own_plan(self.job.render_plan)
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
@@ -77,11 +77,11 @@ class Case(JobBooks):
         """
         session, own = self.session, self.job.id
         if not self.tx.is_at_work(session.id, but=own):
-            now = self.tx.current_pass(but=own, model=self.job.model)
+            now = self.tx.current_virtual_us(but=own, model=self.job.model)
             self.session = replace(
                 session,
-                pass_us=scheduler.join_pass(session, now),
-                tier=self.month.tier,
+                virtual_us=scheduler.join_at(session, now),
+                plan=self.month.plan,
                 waits_from_ms=self.now_ms,
             )
 
@@ -109,7 +109,7 @@ class Case(JobBooks):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
         self.step(
             event,
-            wish=None,
+            intent=None,
             pause_reason=None,
             error=error or self.job.error,
             finished_at_ms=self.now_ms,
@@ -120,8 +120,8 @@ class Case(JobBooks):
 
         Until then it wishes to be cancelled; `error` says which of the two it will be.
         """
-        self.change(error=self.job.error or error, wish=Wish.CANCEL)
-        self.grant_wish()
+        self.change(error=self.job.error or error, intent=Intent.CANCEL)
+        self.carry_out()
 
     def pause(self, reason: PauseReason) -> None:
         """Pause: finished frames and the encode reserve are kept, the rest is released."""
@@ -129,13 +129,13 @@ class Case(JobBooks):
             cap_hits.hit(self.tx, self.job.account_id, self.job.model, cap_hits.PAUSED, self.now_ms)
         keep = self.job.encode_reserve_gpu_ms if self.job.frames_done else 0
         self.release(keep_gpu_ms=keep)
-        self.step(JobEvent.PAUSE, wish=None, pause_reason=reason)
+        self.step(JobEvent.PAUSE, intent=None, pause_reason=reason)
 
-    def grant_wish(self) -> None:
+    def carry_out(self) -> None:
         """Do what the owner wishes, once no lease is open."""
-        if self.job.wish is None or self.open_leases():
+        if self.job.intent is None or self.open_leases():
             return
-        if self.job.wish is Wish.PAUSE:
+        if self.job.intent is Intent.PAUSE:
             self.pause(PauseReason.USER)
         elif self.job.error:
             self.end(JobEvent.FAIL)
@@ -143,17 +143,17 @@ class Case(JobBooks):
             self.end(JobEvent.CANCEL)
 
 
-def _against_quote(case: Case, spent_gpu_ms: int) -> JobSample:
+def _against_quote(loaded: LoadedJob, spent_gpu_ms: int) -> JobSample:
     """Return the job beside what was quoted for it, for the quotes to come."""
-    quote = case.job.quote
+    quote = loaded.job.quote
     return JobSample(
-        id=case.farm.new_id("jsm", case.now_ms),
-        job_id=case.job.id,
-        model=case.job.model,
+        id=loaded.farm.new_id("jsm", loaded.now_ms),
+        job_id=loaded.job.id,
+        model=loaded.job.model,
         device_class=quote["device_class"],
         p50_gpu_ms=quote["p50_gpu_ms"],
         p90_gpu_ms=quote["p90_gpu_ms"],
         spent_gpu_ms=spent_gpu_ms,
         measured=quote["measured"],
-        at_ms=case.now_ms,
+        at_ms=loaded.now_ms,
     )

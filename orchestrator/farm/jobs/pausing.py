@@ -3,7 +3,7 @@
 from orchestrator.errors import BudgetExceeded, Conflict
 from orchestrator.farm.books import alerts, months
 from orchestrator.farm.jobs import exhaustion, shortage
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job
@@ -18,44 +18,44 @@ from orchestrator.states import (
 )
 
 
-def resume(case: Case) -> None:
+def resume(loaded: LoadedJob) -> None:
     """Hold what the rest of a paused job needs, or as much as there is, and queue it.
 
     Raises:
         BudgetExceeded: not even its next unit fits; says what holds it, and the way out.
         Conflict: the job is not paused.
     """
-    if case.job.state is not JobState.PAUSED:
-        raise Conflict(f"Only a paused job can be resumed; this one is {case.job.state}.")
+    if loaded.job.state is not JobState.PAUSED:
+        raise Conflict(f"Only a paused job can be resumed; this one is {loaded.job.state}.")
     try:
-        _resume(case)
+        _resume(loaded)
     except BudgetExceeded as refused:
-        session, job = case.session, case.job
-        month = months.current(case.farm, case.tx, job.account_id, case.now_ms)
+        session, job = loaded.session, loaded.job
+        month = months.current(loaded.farm, loaded.tx, job.account_id, loaded.now_ms)
         if job.month_id == month.id:
-            month = case.month  # as it has become here; else it could not take over the hold
-        raise shortage.explained(case.farm, case.tx, refused, job, session, month) from None
+            month = loaded.month  # as it has become here; else it could not take over the hold
+        raise shortage.explained(loaded.farm, loaded.tx, refused, job, session, month) from None
 
 
-def _resume(case: Case) -> None:
+def _resume(loaded: LoadedJob) -> None:
     """Resume a paused job, or raise the bare refusal: many are tried where few are told why."""
-    month = months.current(case.farm, case.tx, case.job.account_id, case.now_ms)
-    units = case.units(state=(UnitState.READY, UnitState.LEASED))
-    case.carry(month)
-    alerts.check_rest(case.farm, case.session, month, case.job, units)
-    room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-    least = ledger.least_gpu_ms(case.job, units)
-    if least - case.job.held_gpu_ms > room:
-        raise shortage.for_rest(case.session, case.job, case.month, units)
-    case.join()
+    month = months.current(loaded.farm, loaded.tx, loaded.job.account_id, loaded.now_ms)
+    units = loaded.units(state=(UnitState.READY, UnitState.LEASED))
+    loaded.carry(month)
+    alerts.check_rest(loaded.farm, loaded.session, month, loaded.job, units)
+    room = ledger.extendable_gpu_ms(loaded.session, loaded.job, loaded.month)
+    least = ledger.least_gpu_ms(loaded.job, units)
+    if least - loaded.job.held_gpu_ms > room:
+        raise shortage.for_rest(loaded.session, loaded.job, loaded.month, units)
+    loaded.join()
     # A unit that was stopped in vain has a floor above its p90.
-    need = max(least, ledger.rest_gpu_ms(case.job, units)) - case.job.held_gpu_ms
+    need = max(least, ledger.rest_gpu_ms(loaded.job, units)) - loaded.job.held_gpu_ms
     if need > 0 and room:
-        case.hold(min(need, room))
-    case.step(JobEvent.RESUME, pause_reason=None)
+        loaded.hold(min(need, room))
+    loaded.step(JobEvent.RESUME, pause_reason=None)
 
 
-def finish(case: Case) -> bool:
+def finish(loaded: LoadedJob) -> bool:
     """End a paused job with its finished frames: its reserve, held since, makes the video.
 
     The hold stays in the month in which it is. Doing it again changes nothing, and returns False.
@@ -64,7 +64,7 @@ def finish(case: Case) -> bool:
         Conflict: the job is not paused, or has no finished frame.
         BudgetExceeded: all its frames are there, and the video needs more than there is.
     """
-    job = case.job
+    job = loaded.job
     ended = job.state in (JobState.CANCELLED, JobState.FAILED)
     if job.truncated and job.state is not JobState.PAUSED and not ended:
         return False
@@ -81,29 +81,29 @@ def finish(case: Case) -> bool:
             next=f"Let it go on with `farm jobs resume {job.id}`, or end it with "
             f"`farm jobs cancel {job.id}`.",
         )
-    if encode := case.units(kind=UnitKind.ENCODE, state=UnitState.READY):
+    if encode := loaded.units(kind=UnitKind.ENCODE, state=UnitState.READY):
         if job.held_gpu_ms < ledger.least_gpu_ms(job, encode):
-            resume(case)
+            resume(loaded)
         else:  # it was on its way to its video, which is paid for
-            case.join()
-            case.step(JobEvent.ENCODE, pause_reason=None)
+            loaded.join()
+            loaded.step(JobEvent.ENCODE, pause_reason=None)
     else:
-        case.join()
-        exhaustion.finish(case)
+        loaded.join()
+        exhaustion.finish(loaded)
     return True
 
 
-def _ends_short(case: Case) -> bool:
+def _ends_short(loaded: LoadedJob) -> bool:
     """Do what a job asked for at its own cap, if an alert had paused it before; tell whether so."""
-    rest = case.units(kind=UnitKind.RENDER, state=UnitState.READY)
-    wants = case.job.on_exhausted
-    limit = ledger.binding_limit(case.session, case.job, case.month)
+    rest = loaded.units(kind=UnitKind.RENDER, state=UnitState.READY)
+    wants = loaded.job.on_exhausted
+    limit = ledger.binding_limit(loaded.session, loaded.job, loaded.month)
     if not rest or wants is OnExhausted.PAUSE or limit != "max_gpu_seconds":
         return False
-    if wants is OnExhausted.FINISH and not case.job.frames_done:
+    if wants is OnExhausted.FINISH and not loaded.job.frames_done:
         return False
-    case.join()
-    exhaustion.exhausted(case, rest[0])
+    loaded.join()
+    exhaustion.exhausted(loaded, rest[0])
     return True
 
 
@@ -113,10 +113,10 @@ def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int)
         Job, session_id=session_id, state=JobState.PAUSED, pause_reason=PauseReason.BUDGET
     )
     for job in waiting:
-        case = Case(farm, tx, job.id, job.session_id, now_ms)
+        loaded = LoadedJob(farm, tx, job.id, job.session_id, now_ms)
         try:
-            _resume(case)
+            _resume(loaded)
         except BudgetExceeded as refused:
-            if "alert_percent" in refused.data or not _ends_short(case):
+            if "alert_percent" in refused.data or not _ends_short(loaded):
                 continue
-        case.close()
+        loaded.close()

@@ -9,7 +9,7 @@ from typing import Final
 
 from orchestrator.errors import PolicyRefused, Unavailable
 from orchestrator.farm.jobs.admission import FRAMES
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.model import Job, Json, Lease, Ruling
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
@@ -41,28 +41,28 @@ def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
         Unavailable: the policy failed where it must not, and is to be asked again.
     """
     with farm.store.write() as tx:
-        case = Case(farm, tx, lease.job_id, lease.session_id, farm.clock())
-        before = case.job.rulings.get(FRAMES, {"tries": 0})
+        loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, farm.clock())
+        before = loaded.job.rulings.get(FRAMES, {"tries": 0})
         kept = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
-        case.change(rulings=case.job.rulings | {FRAMES: kept})
-        case.close()
+        loaded.change(rulings=loaded.job.rulings | {FRAMES: kept})
+        loaded.close()
     if ruling.error and not ruling.allowed and kept["tries"] < TRIES:
         raise Unavailable("The frames could not be judged yet.", next="Complete it again.")
 
 
-def publishes(case: Case, lease: Lease) -> bool:
+def publishes(loaded: LoadedJob, lease: Lease) -> bool:
     """Tell whether a finished video may be published; end its job if not.
 
     What was rendered is charged as it is: the device did the work.
     """
-    if not case.farm.terms.judges_frames:
+    if not loaded.farm.terms.judges_frames:
         return True
-    ruling = case.job.rulings.get(FRAMES)
+    ruling = loaded.job.rulings.get(FRAMES)
     assert ruling and ruling["lease_id"] == lease.id, "web judges before it completes"
     if ruling["allowed"]:
         return True
-    case.change(wish=None)
-    case.end(JobEvent.FAIL, error=_error(ruling))
+    loaded.change(intent=None)
+    loaded.end(JobEvent.FAIL, error=_error(ruling))
     return False
 
 

@@ -11,9 +11,9 @@ from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Json, Month, Plan, Quote, Session
+from orchestrator.model import Brief, Json, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
-from orchestrator.money.plans import Tier
+from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
 from orchestrator.planning.variants import Change
 from orchestrator.prompting import parser
@@ -37,15 +37,15 @@ class Offer:
     brief: Brief
     card: ModelCard
     costs: pricing.CostModel
-    plan: Plan
+    render_plan: RenderPlan
     quote: Quote
-    tier: Tier | None = None
+    account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
     fitted: str | None = None
     """What gave so that it fits, in words; None: it is what was asked."""
 
 
-def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> Plan:
+def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> RenderPlan:
     """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
     parser.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
     screenplay = parser.parse(
@@ -61,7 +61,7 @@ def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) ->
     return plan
 
 
-def _check_size(farm: Farm, plan: Plan) -> None:
+def _check_size(farm: Farm, plan: RenderPlan) -> None:
     """Refuse a job that would keep a device for longer than the operator wants of any one."""
     pixels = plan.native.width * plan.native.height
     work = plan.frames_total * pixels * plan.steps / 1_000_000
@@ -75,7 +75,7 @@ def _check_size(farm: Farm, plan: Plan) -> None:
 
 
 def offer(
-    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, tier: Tier | None
+    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, account_plan: Plan | None
 ) -> Offer:
     """Plan and price a brief.
 
@@ -86,7 +86,14 @@ def offer(
     costs = cost_model(farm, tx, card)
     plan = make_plan(farm, brief, card, seed=seed)
     quote = pricing.quote(plan, costs)
-    return Offer(brief=brief, card=card, costs=costs, plan=plan, quote=quote, tier=tier)
+    return Offer(
+        brief=brief,
+        card=card,
+        costs=costs,
+        render_plan=plan,
+        quote=quote,
+        account_plan=account_plan,
+    )
 
 
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
@@ -148,22 +155,22 @@ def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:
         if not _allowed(found) or not (least is None or _saves(found.quote, least)):
             continue
         least = found.quote if found.card.id == asked.card.id else least
-        words = variants.label(asked.plan, found.plan, found.quote.profile)
+        words = variants.label(asked.render_plan, found.render_plan, found.quote.profile)
         yield replace(found, fitted=words)
 
 
 def _own(farm: Farm, asked: Offer) -> Iterator[tuple[Change, Offer]]:
     """Yield variants on the same model: each change alone, then beside what gave before."""
-    whole = variants.written_out(asked.brief, asked.plan)
-    if asked.tier and not _allowed(asked):
-        whole = variants.within(whole, asked.tier)
+    whole = variants.written_out(asked.brief, asked.render_plan)
+    if asked.account_plan and not _allowed(asked):
+        whole = variants.within(whole, asked.account_plan)
         try:
             asked = _again(farm, asked, whole)
         except BadRequest:
             return  # the plan allows no such video at all
         yield Change.STEPS, asked
     gave, least = whole, asked.quote
-    for give in variants.gives(asked.plan, asked.card):
+    for give in variants.gives(asked.render_plan, asked.card):
         both = give.of(gave)
         for brief in dict.fromkeys((give.of(whole), both)):
             found = _again(farm, asked, brief)
@@ -182,7 +189,9 @@ def _others(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Change,
     """Yield the same wish to other models, where it can be met for less."""
     for brief in variants.other_models(asked.brief, asked.card, farm.catalog.cards.values()):
         try:
-            found = offer(farm, tx, brief, seed=asked.plan.seed, tier=asked.tier)
+            found = offer(
+                farm, tx, brief, seed=asked.render_plan.seed, account_plan=asked.account_plan
+            )
         except BadRequest:
             continue  # that model cannot do it
         if found.quote.price_microusd < asked.quote.price_microusd:
@@ -192,8 +201,8 @@ def _others(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[tuple[Change,
 def _allowed(asked: Offer) -> bool:
     """Tell whether the account's plan allows such a video; how many at once is not its matter."""
     try:
-        if asked.tier:
-            asked.tier.check(asked.plan, open_jobs=0)
+        if asked.account_plan:
+            asked.account_plan.check(asked.render_plan, open_jobs=0)
     except PlanLimit:
         return False
     return True
@@ -201,6 +210,6 @@ def _allowed(asked: Offer) -> bool:
 
 def _again(farm: Farm, asked: Offer, brief: Brief) -> Offer:
     """Plan and price a variant on the same model, with the same costs."""
-    plan = make_plan(farm, brief, asked.card, seed=asked.plan.seed)
+    plan = make_plan(farm, brief, asked.card, seed=asked.render_plan.seed)
     quote = pricing.quote(plan, asked.costs)
-    return replace(asked, brief=brief, plan=plan, quote=quote)
+    return replace(asked, brief=brief, render_plan=plan, quote=quote)

@@ -9,7 +9,7 @@ from orchestrator.farm.jobs import quoting
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, Json, Lease, Month, Plan, Session, Unit
+from orchestrator.model import Job, Json, Lease, Month, RenderPlan, Session, Unit
 from orchestrator.money import ledger
 from orchestrator.money.plans import OPEN_JOBS
 from orchestrator.states import JobState, LeaseState
@@ -77,7 +77,7 @@ def explained(
     return BudgetExceeded(refused.message, next=way_out, **{**refused.data, **facts, **more})
 
 
-def check_plan(farm: Farm, tx: Transaction, month: Month, plan: Plan) -> None:
+def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> None:
     """Refuse what the account's plan does not allow.
 
     Raises:
@@ -85,7 +85,7 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: Plan) -> None:
     """
     count = tx.open_jobs(month.account_id)
     try:
-        months.tier_of(farm, tx, month).check(plan, open_jobs=count)
+        months.plan_of(farm, tx, month).check(plan, open_jobs=count)
     except PlanLimit as refused:
         if refused.data.get("limit") != OPEN_JOBS:
             raise
@@ -190,12 +190,12 @@ def _way_out(
 
 def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int) -> str:
     paused = job.state is JobState.PAUSED
-    tier = farm.plans.get(month.tier)
-    most = tier.most_session_gpu_ms if tier else None
+    plan = farm.plans.get(month.plan)
+    most = plan.most_session_gpu_ms if plan else None
     gain = missing_gpu_ms - ledger.pending_gpu_ms(session)
-    if tier and most is not None and session.limit_gpu_ms + gain > most:
+    if plan and most is not None and session.limit_gpu_ms + gain > most:
         return (
-            f"The plan {tier.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
+            f"The plan {plan.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
             f"{_other_plan(month)}"
             + (
                 "."

@@ -8,7 +8,7 @@ from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
 from orchestrator.farm.jobs import extensions, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm, Promise
 from orchestrator.farm.kernel.idempotency import answered, remember
@@ -19,8 +19,8 @@ from orchestrator.model import (
     FrameBatch,
     Job,
     Month,
-    Plan,
     Quote,
+    RenderPlan,
     Ruling,
     Session,
     Unit,
@@ -29,14 +29,14 @@ from orchestrator.money import ledger, monthly, pricing
 from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import JobState, UnitKind, UnitState
-from orchestrator.wire import PLAN_QUEUE
+from orchestrator.wire import PARSE_QUEUE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What a job would be and cost; nothing was written."""
 
-    plan: Plan
+    render_plan: RenderPlan
     quote: Quote
     session: Session
     available_gpu_ms: int
@@ -61,7 +61,7 @@ class Submission:
 
     job: Job
     created: bool
-    hook_secret: str | None = None
+    webhook_secret: str | None = None
     """Of the endpoint that its `webhook_url` made: shown with its first job alone."""
 
 
@@ -77,9 +77,9 @@ def estimate(
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
-        session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.tier))
-        tier = months.tier_of(farm, tx, month)
-        asked = quoting.offer(farm, tx, brief, seed=seed, tier=tier)
+        session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
+        account_plan = months.plan_of(farm, tx, month)
+        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
@@ -88,14 +88,14 @@ def estimate(
         helps = shortage.may_shrink(refusal)
         others = quoting.alternatives(farm, tx, asked, session, room) if helps else ()
     return Estimate(
-        plan=asked.plan,
+        render_plan=asked.render_plan,
         quote=asked.quote,
         session=session,
         available_gpu_ms=available,
         refusal=refusal,
         alternatives=others,
         fitted=asked.fitted,
-        watermark=tier.mark,
+        watermark=account_plan.mark,
     )
 
 
@@ -131,38 +131,38 @@ def submit(
         check_open(session)
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
-        tier = farm.plans.get(month.tier)
+        account_plan = farm.plans.get(month.plan)
         session = within(farm, tx, session, month, now)
-        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), tier=tier)
+        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), account_plan=account_plan)
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
-        extensions.check(tx, account_id, asked.brief, asked.plan)
+        extensions.check(tx, account_id, asked.brief, asked.render_plan)
         try:
-            shortage.check_plan(farm, tx, month, asked.plan)
+            shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
             room = quoting.room_for(quoting.available(session, month), brief)
             raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
-            hook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
-            job, secret = replace(job, hook_id=hook.id), hook.secret if new else None
+            webhook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
+            job, secret = replace(job, webhook_id=webhook.id), webhook.secret if new else None
         tx.add(job)
-        case = Case(farm, tx, job_id, session.id, now)
-        case.join()
+        loaded = LoadedJob(farm, tx, job_id, session.id, now)
+        loaded.join()
         try:
             alerts.check(farm, session, month, when=alerts.NEW_JOBS)
             amount = ledger.hold_for(asked.quote, asked.brief)
-            case.hold(amount, first=True)
+            loaded.hold(amount, first=True)
         except BudgetExceeded as refused:
-            room = ledger.extendable_gpu_ms(case.session, case.job, case.month)
-            told = shortage.explained(farm, tx, refused, case.job, case.session, case.month)
+            room = ledger.extendable_gpu_ms(loaded.session, loaded.job, loaded.month)
+            told = shortage.explained(farm, tx, refused, loaded.job, loaded.session, loaded.month)
             raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
-        tx.add(_plan_unit(case, asked))
+        tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
-        case.tell("state", state=job.state.value, pause_reason=None, error=None)
-        return Submission(job=case.close(), created=True, hook_secret=secret)
+        loaded.tell("state", state=job.state.value, pause_reason=None, error=None)
+        return Submission(job=loaded.close(), created=True, webhook_secret=secret)
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _refusal(
     now_ms = farm.clock()
     job = _new_job("", session, month, asked, now_ms)
     try:
-        shortage.check_plan(farm, tx, month, asked.plan)
+        shortage.check_plan(farm, tx, month, asked.render_plan)
         alerts.check(farm, session, month, when=alerts.NEW_JOBS)
         amount = ledger.hold_for(asked.quote, asked.brief)
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
@@ -194,7 +194,7 @@ def _refusal(
 
 
 def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: int) -> Job:
-    plan, quote = asked.plan, asked.quote
+    plan, quote = asked.render_plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
     return Job(
         id=job_id,
@@ -203,7 +203,7 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         month_id=month.id,
         state=JobState.QUEUED,
         brief=planner.brief_json(asked.brief),
-        plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
+        render_plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
         quote=quoting.quote_json(quote)
         | {
             "plan_sha256": digest_of(plan),
@@ -211,7 +211,7 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
             "measured": asked.costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
             "device_class": asked.costs.device_class,
             "fitted": asked.fitted,
-            "watermark": asked.tier.mark if asked.tier else None,
+            "watermark": asked.account_plan.mark if asked.account_plan else None,
         },
         image=asked.brief.image,
         model=plan.model,
@@ -227,22 +227,22 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
     )
 
 
-def _one_run(plan: Plan) -> tuple[FrameBatch, ...]:
+def _one_run(plan: RenderPlan) -> tuple[FrameBatch, ...]:
     # A row that grew with the number of batches would be read with each of them.
     return (FrameBatch(first_frame=0, frames=plan.frames_total),)
 
 
-def _plan_unit(case: Case, asked: Offer) -> Unit:
-    cost = pricing.unit_cost(asked.costs, UnitKind.PLAN, asked.plan, None)
+def _plan_unit(loaded: LoadedJob, asked: Offer) -> Unit:
+    cost = pricing.unit_cost(asked.costs, UnitKind.PARSE, asked.render_plan, None)
     return Unit(
-        id=case.farm.new_id("unt", case.now_ms),
-        job_id=case.job.id,
-        session_id=case.session.id,
-        kind=UnitKind.PLAN,
+        id=loaded.farm.new_id("unt", loaded.now_ms),
+        job_id=loaded.job.id,
+        session_id=loaded.session.id,
+        kind=UnitKind.PARSE,
         state=UnitState.READY,
-        queue=PLAN_QUEUE,
+        queue=PARSE_QUEUE,
         p50_gpu_ms=cost.p50_gpu_ms,
         p90_gpu_ms=cost.p90_gpu_ms,
-        floor_gpu_ms=cost.floor_gpu_ms,
-        created_at_ms=case.now_ms,
+        minimum_gpu_ms=cost.minimum_gpu_ms,
+        created_at_ms=loaded.now_ms,
     )

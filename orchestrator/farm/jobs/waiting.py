@@ -13,7 +13,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Job, Lease, Session, Unit, Worker
 from orchestrator.money import ledger
 from orchestrator.scheduling import positions, scheduler
-from orchestrator.scheduling.positions import InLine, Line, Party
+from orchestrator.scheduling.positions import JobInLine, Line, SessionInLine
 from orchestrator.states import JobState, LeaseState, PauseReason, UnitState, WorkerState
 from orchestrator.wire import render_queue
 
@@ -45,7 +45,7 @@ _FROZEN: Final = Waiting(
 
 def reason(farm: Farm, job: Job) -> Waiting | None:
     """Return why a job waits; None while it runs, is about to stop, or has ended."""
-    if job.state.is_terminal or job.wish is not None:
+    if job.state.is_terminal or job.intent is not None:
         return None
     with farm.store.read() as tx:
         session = tx.get(Session, job.session_id)
@@ -96,7 +96,7 @@ def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
 
 def queued(farm: Farm, jobs: Sequence[Job]) -> dict[str, Waiting]:
     """Return what the queued ones of a list wait for in line, by job, from one look at it."""
-    waiting = [job for job in jobs if job.state is JobState.QUEUED and job.wish is None]
+    waiting = [job for job in jobs if job.state is JobState.QUEUED and job.intent is None]
     if not waiting:
         return {}
     with farm.store.read() as tx:
@@ -172,22 +172,22 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
     for worker in tx.find(Worker, state=WorkerState.ACTIVE):
         for queue in scheduler.queues_of(worker.kinds, worker.models):
             serving[queue].add(worker.id)
-    jobs: defaultdict[str, list[InLine]] = defaultdict(list)
+    jobs: defaultdict[str, list[JobInLine]] = defaultdict(list)
     sessions: dict[str, tuple[int, str]] = {}
     for row in tx.jobs_in_line():
         work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["p90_gpu_ms"])
-        jobs[row["session_id"]].append(InLine(row["job_id"], row["model"], work_ms))
-        sessions[row["session_id"]] = (row["pass_us"], row["tier"])
-    parties: list[Party] = []
-    for session_id, (pass_us, name) in sessions.items():
-        tier = farm.plans.get(name)
+        jobs[row["session_id"]].append(JobInLine(row["job_id"], row["model"], work_ms))
+        sessions[row["session_id"]] = (row["virtual_us"], row["plan"])
+    parties: list[SessionInLine] = []
+    for session_id, (virtual_us, name) in sessions.items():
+        plan = farm.plans.get(name)
         parties.append(
-            Party(
+            SessionInLine(
                 session_id=session_id,
-                pass_us=pass_us,
-                weight=tier.weight if tier else 1,
-                tier=name,
-                floor=tier.floor if tier else 0.0,
+                virtual_us=virtual_us,
+                weight=plan.weight if plan else 1,
+                plan=name,
+                floor=plan.floor if plan else 0.0,
                 jobs=tuple(jobs[session_id]),
             )
         )

@@ -12,9 +12,9 @@ from orchestrator.catalog import Catalog
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.kernel.ports import Store
 from orchestrator.money import plans
-from orchestrator.money.plans import Tiers
+from orchestrator.money.plans import Plans
 from orchestrator.money.rates import Rates, shipped
-from orchestrator.scheduling.positions import Board
+from orchestrator.scheduling.positions import PositionCache
 
 T = TypeVar("T")
 
@@ -91,10 +91,10 @@ class Farm:
     """Milliseconds since 1970."""
     terms: Terms = field(default_factory=Terms)
     rates: Rates = field(default_factory=shipped)
-    plans: Tiers = field(default_factory=plans.shipped)
+    plans: Plans = field(default_factory=plans.shipped)
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
-    board: Board = field(default_factory=Board, compare=False, repr=False)
+    board: PositionCache = field(default_factory=PositionCache, compare=False, repr=False)
     """What waiting jobs were told last; every process looks for itself."""
     actor: Actor = Actor()
     """On whose behalf the verbs are called; a front end replaces it for each request."""

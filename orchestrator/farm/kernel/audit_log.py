@@ -5,7 +5,7 @@ from typing import Any
 from orchestrator.farm.kernel import Farm, Page
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Deed
+from orchestrator.model import AuditEntry
 
 
 def note(
@@ -14,7 +14,7 @@ def note(
     """Write down that the farm's actor did this: `verb` as `key.create`, to what, whose."""
     now = farm.clock()
     tx.add(
-        Deed(
+        AuditEntry(
             id=farm.new_id("ded", now),
             at_ms=now,
             verb=verb,
@@ -40,8 +40,8 @@ def of_operator(
 
 def listing(
     farm: Farm, *, limit: int = 50, after: str | None = None, kind: str | None = None
-) -> Page[Deed]:
+) -> Page[AuditEntry]:
     """Return deeds, newest first; `kind`: with that verb alone."""
     equal: dict[str, Any] = {} if kind is None else {"verb": kind}
     with farm.store.read() as tx:
-        return page(tx, Deed, limit, after, **equal)
+        return page(tx, AuditEntry, limit, after, **equal)

@@ -67,13 +67,13 @@ class Transaction(Protocol):
     def is_at_work(self, session_id: str, *, but: str) -> bool:
         """Tell whether a session has a job that may run, beside this one."""
 
-    def current_pass(self, *, but: str, model: str) -> int:
+    def current_virtual_us(self, *, but: str, model: str) -> int:
         """Return the virtual time at which somebody without work beside this job joins."""
 
     def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
         """Return sessions with a grantable unit, lowest pass first."""
 
-    def sessions_of_tier(self, tier: str, queues: Sequence[str], limit: int) -> list[Session]:
+    def sessions_of_plan(self, plan: str, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those of one plan, lowest pass first."""
 
     def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:

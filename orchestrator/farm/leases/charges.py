@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.model import Job, Lease, Sample, Unit, Worker
 from orchestrator.money import ledger, pricing
-from orchestrator.states import Cause, Outcome, UnitKind, Wish
+from orchestrator.states import Cause, Intent, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
 
 
@@ -53,7 +53,7 @@ def _due(job: Job, request: CompleteRequest) -> int:
     receipt = request.receipt
     if request.outcome is Outcome.FAILED and request.cause is not Cause.REQUEST:
         return 0
-    kept = receipt.frames_done or receipt.checkpoint_step or job.wish is Wish.CANCEL
+    kept = receipt.frames_done or receipt.checkpoint_step or job.intent is Intent.CANCEL
     if request.outcome is Outcome.STOPPED and not kept:
         return 0
     return receipt.gpu_ms
@@ -80,7 +80,7 @@ def _bounded(told: Iterable[tuple[int, str]], seen_gpu_ms: int) -> Iterator[tupl
             yield lost, why
 
 
-def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
+def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
     """Remember what a done unit cost, for the next quotes: at most the time the farm saw.
 
     One report of a thousand seconds after one would else make everybody's next job too dear.
@@ -88,19 +88,19 @@ def sample(case: Case, unit: Unit, lease: Lease, worker: Worker) -> None:
     receipt = lease.receipt or {}
     seen_ms = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
     gpu_ms = min(receipt.get("gpu_ms", 0), seen_ms)
-    work = pricing.work_of(unit.kind, case.plan, unit.frames)
+    work = pricing.work_of(unit.kind, loaded.render_plan, unit.frames)
     whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
     if whole and work > 0 and gpu_ms > 0:
-        case.tx.add(
+        loaded.tx.add(
             Sample(
-                id=case.farm.new_id("smp", case.now_ms),
-                model=case.job.model,
+                id=loaded.farm.new_id("smp", loaded.now_ms),
+                model=loaded.job.model,
                 device_class=worker.device_class,
                 kind=unit.kind,
                 gpu_ms=gpu_ms,
                 work=work,
-                steps=case.job.steps if unit.kind is UnitKind.RENDER else 0,
+                steps=loaded.job.steps if unit.kind is UnitKind.RENDER else 0,
                 load_gpu_ms=receipt.get("load_gpu_ms", 0),
-                at_ms=case.now_ms,
+                at_ms=loaded.now_ms,
             )
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, Session, Unit, Worker
@@ -33,7 +33,7 @@ def in_turn(
             before = now_ms - farm.terms.age_ms
             lane, found = Lane.AGE, tx.sessions_waiting(before, queues, SESSIONS)
         else:
-            lane, found = Lane.FLOOR, tx.sessions_of_tier(name, queues, SESSIONS)
+            lane, found = Lane.FLOOR, tx.sessions_of_plan(name, queues, SESSIONS)
         yield from ((lane, session, queues) for session in found)
     heads = tx.sessions_with_work(queues, SESSIONS)
     if heads and _may_stay(farm, worker, heads[0], now_ms):
@@ -44,47 +44,47 @@ def in_turn(
     yield from ((Lane.WEIGHT, session, queues) for session in heads)
 
 
-def granted(case: Case, unit: Unit) -> None:
+def granted(loaded: LoadedJob, unit: Unit) -> None:
     """Move the session's pass by what the unit is expected to take."""
-    session = replace(case.session, tier=case.month.tier, waits_from_ms=case.now_ms)
-    weight = _weight(case.farm, session)
-    moved = scheduler.advance(session.pass_us, unit.p50_gpu_ms, weight=weight)
-    case.session = replace(session, pass_us=moved)
+    session = replace(loaded.session, plan=loaded.month.plan, waits_from_ms=loaded.now_ms)
+    weight = _weight(loaded.farm, session)
+    moved = scheduler.advance(session.virtual_us, unit.p50_gpu_ms, weight=weight)
+    loaded.session = replace(session, virtual_us=moved)
 
 
-def settled(case: Case, unit: Unit, lease: Lease) -> None:
+def settled(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
     """Exchange what a unit was expected to take for what it was charged."""
-    _correct(case, unit, lease.settled_gpu_ms)
-    case.session = replace(case.session, waits_from_ms=case.now_ms)
+    _correct(loaded, unit, lease.settled_gpu_ms)
+    loaded.session = replace(loaded.session, waits_from_ms=loaded.now_ms)
 
 
-def given_back(case: Case, unit: Unit) -> None:
+def given_back(loaded: LoadedJob, unit: Unit) -> None:
     """Take back what the grant of a unit moved: nothing was charged."""
-    _correct(case, unit, 0)
+    _correct(loaded, unit, 0)
 
 
-def worked(case: Case, worker: Worker, lease: Lease) -> Worker:
+def worked(loaded: LoadedJob, worker: Worker, lease: Lease) -> Worker:
     """Return the worker with what its device owes, and which model it holds, after a lease."""
-    tiers = case.farm.plans.tiers.values()
-    shares = {tier.name: tier.floor for tier in tiers if tier.floor}
+    plans = loaded.farm.plans.plans.values()
+    shares = {plan.name: plan.floor for plan in plans if plan.floor}
     owed = scheduler.owed_after(
         worker.owed,
         shares | {scheduler.AGE: scheduler.AGE_SHARE},
         lease.settled_gpu_ms,
-        tier=case.session.tier,
+        plan=loaded.session.plan,
         lane=lease.lane,
     )
-    warm = render_queue(case.job.model) if lease.kind is UnitKind.RENDER else worker.warm
+    warm = render_queue(loaded.job.model) if lease.kind is UnitKind.RENDER else worker.warm
     since = worker.warm_from_ms if warm == worker.warm else lease.granted_at_ms
     return replace(worker, owed=owed, warm=warm, warm_from_ms=since)
 
 
-def _correct(case: Case, unit: Unit, settled_ms: int) -> None:
-    session = case.session
+def _correct(loaded: LoadedJob, unit: Unit, settled_ms: int) -> None:
+    session = loaded.session
     moved = scheduler.corrected(
-        session.pass_us, unit.p50_gpu_ms, settled_ms, weight=_weight(case.farm, session)
+        session.virtual_us, unit.p50_gpu_ms, settled_ms, weight=_weight(loaded.farm, session)
     )
-    case.session = replace(session, pass_us=moved)
+    loaded.session = replace(session, virtual_us=moved)
 
 
 def _may_stay(farm: Farm, worker: Worker, head: Session, now_ms: int) -> bool:
@@ -96,5 +96,5 @@ def _may_stay(farm: Farm, worker: Worker, head: Session, now_ms: int) -> bool:
 
 
 def _weight(farm: Farm, session: Session) -> int:
-    tier = farm.plans.get(session.tier)
-    return tier.weight if tier else 1
+    plan = farm.plans.get(session.plan)
+    return plan.weight if plan else 1

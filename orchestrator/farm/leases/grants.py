@@ -6,7 +6,7 @@ from dataclasses import replace
 from orchestrator.errors import Conflict
 from orchestrator.farm.books import alerts
 from orchestrator.farm.jobs.exhaustion import exhausted
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import checkpoints, fair_share
@@ -31,7 +31,7 @@ UNITS = 32
 """Units looked at per session."""
 
 _EVENTS = {
-    UnitKind.PLAN: JobEvent.PLAN,
+    UnitKind.PARSE: JobEvent.PARSE,
     UnitKind.RENDER: JobEvent.RENDER,
     UnitKind.ENCODE: JobEvent.ENCODE,
 }
@@ -78,19 +78,19 @@ def grant(
     for lane, unit in waiting_for(farm, tx, worker, hint, now_ms):
         if unit.job_id in broke:
             continue
-        case = Case(farm, tx, unit.job_id, unit.session_id, now_ms)
+        loaded = LoadedJob(farm, tx, unit.job_id, unit.session_id, now_ms)
         fresh = tx.get(Unit, unit.id, lock=True)
-        if fresh is None or fresh.state is not UnitState.READY or not _may_run(case):
-            case.close()  # a month whose plan is gone says so from now on
+        if fresh is None or fresh.state is not UnitState.READY or not _may_run(loaded):
+            loaded.close()  # a month whose plan is gone says so from now on
             continue
-        lease = _lease(case, fresh, worker, lane)
+        lease = _lease(loaded, fresh, worker, lane)
         if lease is None:
             broke.add(unit.job_id)
-            alerts.look(case)  # what it gave back may have let a limit sink
-            case.close()
+            alerts.look(loaded)  # what it gave back may have let a limit sink
+            loaded.close()
             continue
-        case.close()
-        return (order(case, checkpoints.begun(fresh, worker), lease),)
+        loaded.close()
+        return (order(loaded, checkpoints.begun(fresh, worker), lease),)
     return ()
 
 
@@ -108,36 +108,36 @@ def redeliver(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> tuple
     assert unit, "rows are never deleted"
     if lease.sequence:
         return ()
-    return (order(Case(farm, tx, lease.job_id, lease.session_id, now_ms), unit, lease),)
+    return (order(LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms), unit, lease),)
 
 
-def _may_run(case: Case) -> bool:
-    return case.job.state in RUNNABLE and case.job.wish is None and bool(case.month.tier)
+def _may_run(loaded: LoadedJob) -> bool:
+    return loaded.job.state in RUNNABLE and loaded.job.intent is None and bool(loaded.month.plan)
 
 
-def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
+def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
     """Write a lease within the budget; None when the unit has to wait or its job was paused."""
-    open_leases = case.open_leases()
-    reserve = 0 if unit.kind is UnitKind.ENCODE else case.job.encode_reserve_gpu_ms
+    open_leases = loaded.open_leases()
+    reserve = 0 if unit.kind is UnitKind.ENCODE else loaded.job.encode_reserve_gpu_ms
     limit = ledger.lease_limit(
-        case.session,
-        case.job,
-        case.month,
+        loaded.session,
+        loaded.job,
+        loaded.month,
         open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,
-        floor_gpu_ms=_floor(case, unit, shared=bool(open_leases)),
-        margin=_margin(case),
+        minimum_gpu_ms=_floor(loaded, unit, shared=bool(open_leases)),
+        margin=_margin(loaded),
     )
-    braked = unit.kind is not UnitKind.ENCODE and alerts.is_braked(case)
+    braked = unit.kind is not UnitKind.ENCODE and alerts.is_braked(loaded)
     if not limit.gpu_ms or braked:
         if not open_leases:  # nothing will come back by itself
-            case.pause(PauseReason.BUDGET) if braked else exhausted(case, unit)
+            loaded.pause(PauseReason.BUDGET) if braked else exhausted(loaded, unit)
         return None
     if limit.extend_gpu_ms:
-        case.hold(limit.extend_gpu_ms)
+        loaded.hold(limit.extend_gpu_ms)
     lease = Lease(
-        id=case.farm.new_id("lea", case.now_ms),
+        id=loaded.farm.new_id("lea", loaded.now_ms),
         unit_id=unit.id,
         job_id=unit.job_id,
         session_id=unit.session_id,
@@ -147,43 +147,43 @@ def _lease(case: Case, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
         device_class=worker.device_class,
         kind=unit.kind,
         lane=lane,
-        pass_us=case.session.pass_us,
+        virtual_us=loaded.session.virtual_us,
         fence=unit.fence + 1,
-        epoch=case.tx.fact("epoch"),
+        epoch=loaded.tx.fact("epoch"),
         gpu_ms_limit=limit.gpu_ms,
-        granted_at_ms=case.now_ms,
-        expires_at_ms=case.now_ms + case.farm.terms.lease_ms,
+        granted_at_ms=loaded.now_ms,
+        expires_at_ms=loaded.now_ms + loaded.farm.terms.lease_ms,
     )
     try:
         begun = checkpoints.begun(unit, worker)
-        case.tx.save(unit, replace(begun, state=UnitState.LEASED, fence=lease.fence))
+        loaded.tx.save(unit, replace(begun, state=UnitState.LEASED, fence=lease.fence))
     except Conflict:
         return None
-    case.tx.add(lease)
-    fair_share.granted(case, unit)
-    case.step(_EVENTS[unit.kind], started_at_ms=case.job.started_at_ms or case.now_ms)
-    case.tell("usage", **usage(case))
+    loaded.tx.add(lease)
+    fair_share.granted(loaded, unit)
+    loaded.step(_EVENTS[unit.kind], started_at_ms=loaded.job.started_at_ms or loaded.now_ms)
+    loaded.tell("usage", **usage(loaded))
     return lease
 
 
-def _floor(case: Case, unit: Unit, *, shared: bool) -> int:
+def _floor(loaded: LoadedJob, unit: Unit, *, shared: bool) -> int:
     """Return the least that is worth a lease: a few steps for the last of a hold.
 
     While others have a part of it (`shared`) their slack comes back, and a job that is to end
     with its finished frames has no use for steps: a whole micro-batch.
     """
-    wait = shared or case.job.on_exhausted is OnExhausted.FINISH
+    wait = shared or loaded.job.on_exhausted is OnExhausted.FINISH
     if not wait or unit.kind is not UnitKind.RENDER:
-        return unit.floor_gpu_ms
-    micro_batches = -(-unit.frames // case.plan.micro_batch)
-    return max(unit.floor_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
+        return unit.minimum_gpu_ms
+    micro_batches = -(-unit.frames // loaded.render_plan.micro_batch)
+    return max(unit.minimum_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
 
 
-def _margin(case: Case) -> float:
-    terms = case.farm.terms
-    return terms.lease_margin if case.job.quote["measured"] else terms.lease_margin_unmeasured
+def _margin(loaded: LoadedJob) -> float:
+    terms = loaded.farm.terms
+    return terms.lease_margin if loaded.job.quote["measured"] else terms.lease_margin_unmeasured
 
 
-def usage(case: Case) -> dict[str, int]:
+def usage(loaded: LoadedJob) -> dict[str, int]:
     """What the watchers of a job are told of its money."""
-    return {"gpu_ms": case.job.spent_gpu_ms, "held_gpu_ms": case.job.held_gpu_ms}
+    return {"gpu_ms": loaded.job.spent_gpu_ms, "held_gpu_ms": loaded.job.held_gpu_ms}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import fair_share, fleet
 from orchestrator.model import Lease, Worker
 from orchestrator.states import Cause, Outcome, WorkerState
@@ -19,16 +19,16 @@ SILENT_BEATS: Final = 2
 """Heartbeats that may be missing at the end before a worker counts as busy until its report."""
 
 
-def judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) -> None:
+def judge(loaded: LoadedJob, lease: Lease, worker: Worker, request: CompleteRequest) -> None:
     """Remember a worker's failures over several sessions, and its flags.
 
     Its next success forgets the failures; flags stay until an operator admits it again. Whoever
     failed for no fault of the request has no full report to give, and is paid nothing.
     """
-    judged = fair_share.worked(case, worker, lease)
+    judged = fair_share.worked(loaded, worker, lease)
     judged = replace(judged, metered_to_ms=_metered_to(lease, worker))
     if request.outcome is not Outcome.FAILED or request.cause is Cause.REQUEST:
-        judged = _weighed(judged, unexplained_ms(case, lease, request))
+        judged = _weighed(judged, unexplained_ms(loaded, lease, request))
     if request.outcome is not Outcome.FAILED:
         judged = replace(judged, blamed=())
     elif request.cause is Cause.WORKER:  # neither a request nor our own bug is its fault
@@ -36,9 +36,9 @@ def judge(case: Case, lease: Lease, worker: Worker, request: CompleteRequest) ->
         judged = replace(judged, blamed=blamed)
     if max(len(judged.blamed), judged.flags) >= QUARANTINE_AFTER:
         judged = replace(judged, state=WorkerState.QUARANTINED)
-    case.tx.save(worker, judged)
+    loaded.tx.save(worker, judged)
     if judged.state is not worker.state:
-        fleet.tell_trouble(case.farm, case.tx, judged, case.now_ms)
+        fleet.tell_trouble(loaded.farm, loaded.tx, judged, loaded.now_ms)
 
 
 def seen_ms(lease: Lease, worker: Worker, now_ms: int) -> int:
@@ -46,18 +46,18 @@ def seen_ms(lease: Lease, worker: Worker, now_ms: int) -> int:
     return max(0, now_ms - max(lease.granted_at_ms, worker.metered_to_ms))
 
 
-def unexplained_ms(case: Case, lease: Lease, request: CompleteRequest) -> int:
+def unexplained_ms(loaded: LoadedJob, lease: Lease, request: CompleteRequest) -> int:
     """Return what a report leaves on no line of it, beyond 5 % of its lease's busy time.
 
     A worker is busy from its grant to its last heartbeat, or until now where it was silent since.
     Every second of it was some stage's on the device, or the host's: files fetched, written and
     sent, a process started. Negative where it explains more.
     """
-    receipt, terms = request.receipt, case.farm.terms
+    receipt, terms = request.receipt, loaded.farm.terms
     heard_at_ms = lease.expires_at_ms - terms.lease_ms
-    silent_ms = case.now_ms - heard_at_ms
+    silent_ms = loaded.now_ms - heard_at_ms
     is_silent = silent_ms > SILENT_BEATS * 1000 * terms.heartbeat_seconds
-    busy = (case.now_ms if is_silent else heard_at_ms) - lease.granted_at_ms
+    busy = (loaded.now_ms if is_silent else heard_at_ms) - lease.granted_at_ms
     told = receipt.gpu_ms + receipt.wasted_gpu_ms + receipt.load_gpu_ms
     told += sum(receipt.host_ms.values())
     return round((1 - UNEXPLAINED_SHARE) * busy) - told

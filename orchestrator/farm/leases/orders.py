@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from orchestrator.farm.jobs import extensions
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import checkpoints
 from orchestrator.model import Job, Lease, Unit
 from orchestrator.planning import planner
@@ -14,22 +14,22 @@ from orchestrator.wire import (
     EncodeWork,
     FrameSpec,
     Order,
-    PlanWork,
+    ParseWork,
     RenderWork,
     SegmentRef,
 )
 
 
-def order(table: Case, unit: Unit, lease: Lease) -> Order:
+def order(loaded: LoadedJob, unit: Unit, lease: Lease) -> Order:
     """Return everything a worker needs to do this unit under this lease."""
-    work: PlanWork | RenderWork | EncodeWork
+    work: ParseWork | RenderWork | EncodeWork
     match unit.kind:
-        case UnitKind.PLAN:
-            work = PlanWork(brief=table.job.brief, seed=table.job.seed)
+        case UnitKind.PARSE:
+            work = ParseWork(brief=loaded.job.brief, seed=loaded.job.seed)
         case UnitKind.RENDER:
-            work = _render(table, unit)
+            work = _render(loaded, unit)
         case UnitKind.ENCODE:
-            work = _encode(table)
+            work = _encode(loaded)
     return Order(
         lease_id=lease.id,
         unit_id=unit.id,
@@ -38,14 +38,14 @@ def order(table: Case, unit: Unit, lease: Lease) -> Order:
         epoch=lease.epoch,
         # What was paid for steps that have to be done again may be used for them.
         gpu_ms_limit=lease.gpu_ms_limit + unit.prepaid_gpu_ms,
-        expires_in_ms=max(0, lease.expires_at_ms - table.now_ms),
+        expires_in_ms=max(0, lease.expires_at_ms - loaded.now_ms),
         work=work,
     )
 
 
-def _render(table: Case, unit: Unit) -> RenderWork:
-    job, plan = table.job, table.plan
-    card = table.farm.catalog.card(job.model)
+def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
+    job, plan = loaded.job, loaded.render_plan
+    card = loaded.farm.catalog.card(job.model)
     step_ms, decode_ms = job.quote["step_prior"]
     frames = planner.frames(plan, unit.first_frame, unit.frames, card, unit.stride)
     return RenderWork(
@@ -69,11 +69,11 @@ def _render(table: Case, unit: Unit) -> RenderWork:
     )
 
 
-def _encode(case: Case) -> EncodeWork:
-    job = case.job
-    done = case.units(kind=UnitKind.RENDER, state=UnitState.DONE)
-    leases = {lease.id: lease for lease in case.tx.find(Lease, job_id=job.id)}
-    lead = extensions.lead(case.tx, job)
+def _encode(loaded: LoadedJob) -> EncodeWork:
+    job = loaded.job
+    done = loaded.units(kind=UnitKind.RENDER, state=UnitState.DONE)
+    leases = {lease.id: lease for lease in loaded.tx.find(Lease, job_id=job.id)}
+    lead = extensions.lead(loaded.tx, job)
     before, every = lead.frames if lead else 0, job.interpolate
     own = tuple(
         _segment(unit, leases[unit.accepted_lease_id or ""], before, every) for unit in done
@@ -89,7 +89,7 @@ def _encode(case: Case) -> EncodeWork:
         title=str(job.brief["prompt"])[:200],
         segments=segments,
         interpolate=every,
-        cuts=tuple(before + every * shot.first_frame for shot in case.plan.shots),
+        cuts=tuple(before + every * shot.first_frame for shot in loaded.render_plan.shots),
         watermark=_watermark(job),
     )
 

@@ -72,12 +72,12 @@ def turn_plans(farm: Farm, most: int = ACCOUNTS) -> bool:
     """
     rules = {
         name: [
-            tier.month_gpu_ms,
-            tier.most_session_gpu_ms,
-            tier.price_month_microusd,
-            [[alert.percent, alert.action.value] for alert in tier.alerts],
+            plan.month_gpu_ms,
+            plan.most_session_gpu_ms,
+            plan.price_month_microusd,
+            [[alert.percent, alert.action.value] for alert in plan.alerts],
         ]
-        for name, tier in farm.plans.tiers.items()
+        for name, plan in farm.plans.plans.items()
     }
     with farm.store.read() as tx:
         fact = tx.fact("plans")

@@ -8,12 +8,12 @@ from orchestrator.farm.books import alerts
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.jobs import policy
 from orchestrator.farm.jobs.exhaustion import assemble
-from orchestrator.farm.jobs.loaded_job import Case
+from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import charges, checkpoints, fair_share, grants
 from orchestrator.farm.leases.judging import judge, seen_ms
-from orchestrator.model import Json, Lease, Plan, Unit, Worker
+from orchestrator.model import Json, Lease, RenderPlan, Unit, Worker
 from orchestrator.money import pricing
 from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
@@ -81,7 +81,7 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
     `lapsed`: its worker was lost, which counts as an attempt, and all the time for which the farm
     waited is lost with it; else it handed the unit back, and what it told of is.
     """
-    case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
+    loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms)
     worker = tx.get(Worker, lease.worker_id)
     assert worker, "its lease names it"
     seen_gpu_ms = seen_ms(lease, worker, min(now_ms, lease.expires_at_ms + farm.terms.grace_ms))
@@ -96,12 +96,12 @@ def give_back(farm: Farm, tx: Transaction, lease: Lease, now_ms: int, *, lapsed:
         ),
     )
     note = "worker lost" if lapsed else "handed back"
-    case.lose(lease, lost_gpu_ms, note)
+    loaded.lose(lease, lost_gpu_ms, note)
     unit = _unit(tx, lease)
-    fair_share.given_back(case, unit)
+    fair_share.given_back(loaded, unit)
     if unit.state is UnitState.LEASED:
-        _try_again(case, unit, lease, count=lapsed, why="the worker was lost")
-    _close(case)
+        _try_again(loaded, unit, lease, count=lapsed, why="the worker was lost")
+    _close(loaded)
 
 
 def _reported(
@@ -126,14 +126,14 @@ def _resolve(
     request: CompleteRequest,
     now_ms: int,
 ) -> Lease:
-    case = Case(farm, tx, lease.job_id, lease.session_id, now_ms)
+    loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms)
     unit = _unit(tx, lease)
     receipt = request.receipt
     measured = receipt.gpu_ms + receipt.wasted_gpu_ms
     charge = charges.charge(
-        case.job, unit, lease, request, seen_gpu_ms=seen_ms(lease, worker, now_ms)
+        loaded.job, unit, lease, request, seen_gpu_ms=seen_ms(lease, worker, now_ms)
     )
-    plan = _checked(case, unit, request)
+    plan = _checked(loaded, unit, request)
     lease = tx.save(
         lease,
         replace(
@@ -149,34 +149,34 @@ def _resolve(
             resolved_at_ms=now_ms,
         ),
     )
-    case.settle(lease, charge.settled_gpu_ms)
-    fair_share.settled(case, unit, lease)
+    loaded.settle(lease, charge.settled_gpu_ms)
+    fair_share.settled(loaded, unit, lease)
     for gpu_ms, why in charge.losses:
-        case.lose(lease, gpu_ms, why)
+        loaded.lose(lease, gpu_ms, why)
     if unit.state is UnitState.LEASED:
         owed = unit.prepaid_gpu_ms - charge.credit_gpu_ms
         unit = tx.save(unit, replace(unit, prepaid_gpu_ms=owed))
         point = checkpoints.reached(unit, lease, receipt, charge.paid_gpu_ms)
-        _apply(case, unit, lease, worker, request, plan, point)
-    judge(case, lease, worker, request)
-    case.tell("usage", **grants.usage(case))
-    _close(case)
+        _apply(loaded, unit, lease, worker, request, plan, point)
+    judge(loaded, lease, worker, request)
+    loaded.tell("usage", **grants.usage(loaded))
+    _close(loaded)
     return lease
 
 
-def _close(case: Case) -> None:
+def _close(loaded: LoadedJob) -> None:
     """Do what the owner wishes, and give or take back alerts for what is spent in the end.
 
     What a refund gave back may let other jobs of the account go on.
     """
-    case.grant_wish()
-    alerts.look(case)
-    if case.close().refunded_gpu_ms:
-        facts.ask_again(case.tx, case.job.id)
+    loaded.carry_out()
+    alerts.look(loaded)
+    if loaded.close().refunded_gpu_ms:
+        facts.ask_again(loaded.tx, loaded.job.id)
 
 
-def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
-    """Refuse a result that is not what its outcome says; return the plan of a plan unit."""
+def _checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPlan | None:
+    """Refuse a result that is not what its outcome says; return the plan of a parse unit."""
     receipt = request.receipt
     if (digests := len(receipt.frame_sha256)) != receipt.frames_done:
         raise BadRequest(
@@ -198,10 +198,10 @@ def _checked(case: Case, unit: Unit, request: CompleteRequest) -> Plan | None:
     missing = _wanted(unit, request) - {file.name for file in receipt.artifacts}
     if missing:
         raise BadRequest(f"The result lacks {', '.join(sorted(missing))}.")
-    if unit.kind is not UnitKind.PLAN or request.outcome is not Outcome.DONE:
+    if unit.kind is not UnitKind.PARSE or request.outcome is not Outcome.DONE:
         return None
-    plan = planner.plan_from_json(request.plan or {})
-    if digest_of(plan) != case.job.quote["plan_sha256"]:
+    plan = planner.plan_from_json(request.render_plan or {})
+    if digest_of(plan) != loaded.job.quote["plan_sha256"]:
         raise BadRequest(
             "The plan is not the one that was quoted.",
             next="Install the same version of Framefarm and its models on worker and farm.",
@@ -222,12 +222,12 @@ def _wanted(unit: Unit, request: CompleteRequest) -> frozenset[str]:
 
 
 def _apply(
-    case: Case,
+    loaded: LoadedJob,
     unit: Unit,
     lease: Lease,
     worker: Worker,
     request: CompleteRequest,
-    plan: Plan | None,
+    plan: RenderPlan | None,
     point: Json | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
@@ -235,29 +235,29 @@ def _apply(
     if request.message == LIMIT and lease.gpu_ms_limit >= unit.p90_gpu_ms:
         # It was given what it should need and more: this device is slower than that.
         slower = replace(unit, p50_gpu_ms=2 * unit.p50_gpu_ms, p90_gpu_ms=2 * unit.p90_gpu_ms)
-        unit = case.tx.save(unit, slower)
+        unit = loaded.tx.save(unit, slower)
     match request.outcome:
         case Outcome.FAILED:
-            _failed(case, unit, lease, request)
+            _failed(loaded, unit, lease, request)
         case Outcome.STOPPED if kept and kept < unit.frames:
-            _split(case, unit, lease, worker, kept, point)
+            _split(loaded, unit, lease, worker, kept, point)
         case Outcome.STOPPED if not kept:
-            floor = unit.floor_gpu_ms
+            floor = unit.minimum_gpu_ms
             if request.message == LIMIT and not request.receipt.checkpoint_step:
                 floor = max(floor, 2 * lease.gpu_ms_limit)  # it was too low to keep anything
-            ready = replace(unit, state=UnitState.READY, floor_gpu_ms=floor, checkpoint=point)
-            case.tx.save(unit, replace(ready, rung_at_ms=None))
+            ready = replace(unit, state=UnitState.READY, minimum_gpu_ms=floor, checkpoint=point)
+            loaded.tx.save(unit, replace(ready, rung_at_ms=None))
         case _:
-            _done(case, unit, lease, worker, plan)
+            _done(loaded, unit, lease, worker, plan)
 
 
-def _failed(table: Case, unit: Unit, lease: Lease, request: CompleteRequest) -> None:
+def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteRequest) -> None:
     message = request.message or "The worker gave no reason."
     # Should it have failed because of where it went on, it starts again.
-    unit = table.tx.save(unit, checkpoints.forgotten(unit))
+    unit = loaded.tx.save(unit, checkpoints.forgotten(unit))
     if request.cause is Cause.REQUEST:
-        _try_again(table, unit, lease, count=False, why=message)
-        table.fail(
+        _try_again(loaded, unit, lease, count=False, why=message)
+        loaded.fail(
             {
                 "code": "request_failed",
                 "message": message,
@@ -265,12 +265,12 @@ def _failed(table: Case, unit: Unit, lease: Lease, request: CompleteRequest) -> 
             }
         )
     else:
-        _try_again(table, unit, lease, count=True, why=message)
+        _try_again(loaded, unit, lease, count=True, why=message)
 
 
-def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -> None:
+def _try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: str) -> None:
     attempts = unit.attempts + count
-    case.tx.save(
+    loaded.tx.save(
         unit,
         replace(
             unit,
@@ -280,8 +280,8 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
             rung_at_ms=None,
         ),
     )
-    if attempts >= case.farm.terms.max_attempts:
-        case.fail(
+    if attempts >= loaded.farm.terms.max_attempts:
+        loaded.fail(
             {
                 "code": UNIT_FAILED,
                 "message": f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
@@ -293,15 +293,15 @@ def _try_again(case: Case, unit: Unit, lease: Lease, *, count: bool, why: str) -
 
 
 def _split(
-    case: Case, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Json | None
+    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Json | None
 ) -> None:
     """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
     rest = unit.frames - kept
     share = rest / unit.frames
-    case.tx.add(
+    loaded.tx.add(
         replace(
             unit,
-            id=case.farm.new_id("unt", case.now_ms),
+            id=loaded.farm.new_id("unt", loaded.now_ms),
             state=UnitState.READY,
             first_frame=unit.indices[kept],
             frames=rest,
@@ -313,32 +313,34 @@ def _split(
             rung_at_ms=None,
         )
     )
-    smaller = case.tx.save(unit, replace(unit, frames=kept, prepaid_gpu_ms=0))
-    _done(case, smaller, lease, worker, None)
+    smaller = loaded.tx.save(unit, replace(unit, frames=kept, prepaid_gpu_ms=0))
+    _done(loaded, smaller, lease, worker, None)
 
 
-def _done(case: Case, unit: Unit, lease: Lease, worker: Worker, plan: Plan | None) -> None:
+def _done(
+    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, plan: RenderPlan | None
+) -> None:
     done = replace(unit, state=UnitState.DONE, accepted_lease_id=lease.id, checkpoint=None)
-    case.tx.save(unit, done)
-    charges.sample(case, unit, lease, worker)
-    if unit.kind is UnitKind.PLAN:
-        assert plan, "a done plan unit was checked to bring one"
-        _planned(case, plan)
+    loaded.tx.save(unit, done)
+    charges.sample(loaded, unit, lease, worker)
+    if unit.kind is UnitKind.PARSE:
+        assert plan, "a done parse unit was checked to bring one"
+        _planned(loaded, plan)
     elif unit.kind is UnitKind.RENDER:
-        _rendered(case, unit, lease)
+        _rendered(loaded, unit, lease)
     else:
-        _encoded(case, lease)
+        _encoded(loaded, lease)
 
 
-def _planned(case: Case, plan: Plan) -> None:
-    costs = cost_model(case.farm, case.tx, case.farm.catalog.card(plan.model))
+def _planned(loaded: LoadedJob, plan: RenderPlan) -> None:
+    costs = cost_model(loaded.farm, loaded.tx, loaded.farm.catalog.card(plan.model))
     for batch in plan.batches:
         cost = pricing.unit_cost(costs, UnitKind.RENDER, plan, batch)
-        case.tx.add(
+        loaded.tx.add(
             Unit(
-                id=case.farm.new_id("unt", case.now_ms),
-                job_id=case.job.id,
-                session_id=case.session.id,
+                id=loaded.farm.new_id("unt", loaded.now_ms),
+                job_id=loaded.job.id,
+                session_id=loaded.session.id,
                 kind=UnitKind.RENDER,
                 queue=render_queue(plan.model),
                 first_frame=batch.first_frame,
@@ -346,16 +348,16 @@ def _planned(case: Case, plan: Plan) -> None:
                 stride=batch.stride,
                 p50_gpu_ms=cost.p50_gpu_ms,
                 p90_gpu_ms=cost.p90_gpu_ms,
-                floor_gpu_ms=cost.floor_gpu_ms,
-                created_at_ms=case.now_ms,
+                minimum_gpu_ms=cost.minimum_gpu_ms,
+                created_at_ms=loaded.now_ms,
             )
         )
-    case.step(JobEvent.RENDER, planned=True)
+    loaded.step(JobEvent.RENDER, parsed=True)
 
 
-def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
-    case.change(frames_done=case.job.frames_done + unit.frames)
-    case.tell(
+def _rendered(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
+    loaded.change(frames_done=loaded.job.frames_done + unit.frames)
+    loaded.tell(
         "frame",
         first_frame=unit.first_frame,
         frames=unit.frames,
@@ -363,17 +365,17 @@ def _rendered(case: Case, unit: Unit, lease: Lease) -> None:
         unit_id=unit.id,
         strip=lease.key(STRIP),
     )
-    case.tell(
+    loaded.tell(
         "progress",
-        frames_done=case.job.frames_done,
-        frames_total=case.job.frames_total,
+        frames_done=loaded.job.frames_done,
+        frames_total=loaded.job.frames_total,
         stage=UnitKind.RENDER.value,
     )
-    if case.job.frames_done == case.job.frames_total:
-        assemble(case)
+    if loaded.job.frames_done == loaded.job.frames_total:
+        assemble(loaded)
 
 
-def _encoded(case: Case, lease: Lease) -> None:
+def _encoded(loaded: LoadedJob, lease: Lease) -> None:
     assert lease.receipt, "it was just written"
     names = {VIDEO: "video", POSTER: "poster", SHEET: "sheet"}
     files: Json = {
@@ -385,9 +387,9 @@ def _encoded(case: Case, lease: Lease) -> None:
         for file in lease.receipt["artifacts"]
         if file["name"] in names
     }
-    if policy.publishes(case, lease):
-        case.change(artifacts=files, wish=None)
-        case.end(JobEvent.FINISH)
+    if policy.publishes(loaded, lease):
+        loaded.change(artifacts=files, intent=None)
+        loaded.end(JobEvent.FINISH)
 
 
 def _unit(tx: Transaction, lease: Lease) -> Unit:

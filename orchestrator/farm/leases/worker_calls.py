@@ -16,7 +16,7 @@ from orchestrator.farm.leases import grants
 from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
 from orchestrator.scheduling import scheduler
-from orchestrator.states import KeyKind, LeaseState, UnitState, Verdict, Wish, WorkerState
+from orchestrator.states import Intent, KeyKind, LeaseState, UnitState, Verdict, WorkerState
 from orchestrator.wire import (
     FILES,
     PROTOCOL,
@@ -245,9 +245,9 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
 def _verdict(tx: Transaction, lease: Lease, *, over: bool) -> Verdict:
     job = tx.get(Job, lease.job_id)
     assert job, "rows are never deleted"
-    wished = {Wish.PAUSE: Verdict.PAUSE, Wish.CANCEL: Verdict.CANCEL}
-    if job.wish:
-        return wished[job.wish]
+    wished = {Intent.PAUSE: Verdict.PAUSE, Intent.CANCEL: Verdict.CANCEL}
+    if job.intent:
+        return wished[job.intent]
     return Verdict.PAUSE if over else Verdict.GO
 
 

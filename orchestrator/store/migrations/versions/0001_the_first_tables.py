@@ -38,7 +38,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('model', sa.String(length=100), nullable=False),
     sa.Column('device_class', sa.String(length=50), nullable=False),
-    sa.Column('kind', sa.Enum('plan', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('kind', sa.Enum('parse', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('work', sa.Float(), nullable=False),
     sa.Column('steps', sa.Integer(), nullable=False),
@@ -113,7 +113,7 @@ def upgrade() -> None:
     op.create_table('months',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
-    sa.Column('tier', sa.String(length=40), nullable=False),
+    sa.Column('plan', sa.String(length=40), nullable=False),
     sa.Column('cap_gpu_ms', sa.BigInteger(), nullable=True),
     sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=True),
     sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
@@ -127,16 +127,16 @@ def upgrade() -> None:
     with op.batch_alter_table('months', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_months_account_id'), ['account_id'], unique=False)
 
-    op.create_table('tenures',
+    op.create_table('plan_periods',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
     sa.Column('number', sa.Integer(), nullable=False),
     sa.Column('plan', sa.String(length=40), nullable=False),
     sa.Column('price_microusd', sa.BigInteger(), nullable=True),
     sa.Column('from_ms', sa.BigInteger(), nullable=False),
-    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_tenures_account_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_tenures')),
-    sa.UniqueConstraint('account_id', 'number', name=op.f('uq_tenures_account_id_number'))
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_plan_periods_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_plan_periods')),
+    sa.UniqueConstraint('account_id', 'number', name=op.f('uq_plan_periods_account_id_number'))
     )
     op.create_table('sessions',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -149,8 +149,8 @@ def upgrade() -> None:
     sa.Column('target_gpu_ms', sa.BigInteger(), nullable=True),
     sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('alerted_percent', sa.Integer(), nullable=False),
-    sa.Column('pass_us', sa.BigInteger(), nullable=False),
-    sa.Column('tier', sa.String(length=40), nullable=False),
+    sa.Column('virtual_us', sa.BigInteger(), nullable=False),
+    sa.Column('plan', sa.String(length=40), nullable=False),
     sa.Column('waits_from_ms', sa.BigInteger(), nullable=False),
     sa.Column('entries', sa.Integer(), nullable=False),
     sa.Column('head_sha256', sa.String(length=64), nullable=False),
@@ -161,8 +161,8 @@ def upgrade() -> None:
     sa.UniqueConstraint('account_id', 'name', name=op.f('uq_sessions_account_id_name'))
     )
     with op.batch_alter_table('sessions', schema=None) as batch_op:
-        batch_op.create_index('ix_sessions_busy', ['pass_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
-        batch_op.create_index('ix_sessions_floor', ['tier', 'pass_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+        batch_op.create_index('ix_sessions_busy', ['virtual_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+        batch_op.create_index('ix_sessions_floor', ['plan', 'virtual_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
         batch_op.create_index('ix_sessions_waits', ['waits_from_ms'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
     op.create_table('jobs',
@@ -170,12 +170,12 @@ def upgrade() -> None:
     sa.Column('account_id', sa.String(length=64), nullable=False),
     sa.Column('session_id', sa.String(length=64), nullable=False),
     sa.Column('month_id', sa.String(length=64), nullable=False),
-    sa.Column('state', sa.Enum('queued', 'planning', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
-    sa.Column('wish', sa.Enum('pause', 'cancel', name='wish', native_enum=False, create_constraint=True, length=20), nullable=True),
+    sa.Column('state', sa.Enum('queued', 'parsing', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('intent', sa.Enum('pause', 'cancel', name='intent', native_enum=False, create_constraint=True, length=20), nullable=True),
     sa.Column('pause_reason', sa.Enum('budget', 'user', 'approval', name='pause_reason', native_enum=False, create_constraint=True, length=20), nullable=True),
     sa.Column('brief', sa.JSON(none_as_null=True), nullable=False),
-    sa.Column('plan', sa.JSON(none_as_null=True), nullable=False),
-    sa.Column('planned', sa.Boolean(), nullable=False),
+    sa.Column('render_plan', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('parsed', sa.Boolean(), nullable=False),
     sa.Column('quote', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('image', sa.String(length=200), nullable=True),
     sa.Column('model', sa.String(length=100), nullable=False),
@@ -199,7 +199,7 @@ def upgrade() -> None:
     sa.Column('started_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('finished_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('deleted_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('hook_id', sa.String(length=64), nullable=True),
+    sa.Column('webhook_id', sa.String(length=64), nullable=True),
     sa.Column('rulings', sa.JSON(none_as_null=True), nullable=False),
     sa.CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name=op.f('ck_jobs_paused')),
     sa.CheckConstraint("held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name=op.f('ck_jobs_terminal')),
@@ -272,7 +272,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('job_id', sa.String(length=64), nullable=False),
     sa.Column('session_id', sa.String(length=64), nullable=False),
-    sa.Column('kind', sa.Enum('plan', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('kind', sa.Enum('parse', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('state', sa.Enum('ready', 'leased', 'done', 'dropped', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('queue', sa.String(length=120), nullable=False),
     sa.Column('first_frame', sa.Integer(), nullable=False),
@@ -280,7 +280,7 @@ def upgrade() -> None:
     sa.Column('stride', sa.Integer(), nullable=False),
     sa.Column('p50_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('p90_gpu_ms', sa.BigInteger(), nullable=False),
-    sa.Column('floor_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('minimum_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('fence', sa.Integer(), nullable=False),
     sa.Column('attempts', sa.Integer(), nullable=False),
     sa.Column('last_worker_id', sa.String(length=64), nullable=True),
@@ -308,9 +308,9 @@ def upgrade() -> None:
     sa.Column('worker_name', sa.String(length=100), nullable=False),
     sa.Column('device', sa.String(length=50), nullable=False),
     sa.Column('device_class', sa.String(length=50), nullable=False),
-    sa.Column('kind', sa.Enum('plan', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('kind', sa.Enum('parse', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('lane', sa.Enum('weight', 'floor', 'age', name='lane', native_enum=False, create_constraint=True, length=20), nullable=False),
-    sa.Column('pass_us', sa.BigInteger(), nullable=False),
+    sa.Column('virtual_us', sa.BigInteger(), nullable=False),
     sa.Column('fence', sa.Integer(), nullable=False),
     sa.Column('epoch', sa.Integer(), nullable=False),
     sa.Column('state', sa.Enum('open', 'completed', 'released', 'lapsed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
@@ -402,7 +402,7 @@ def upgrade() -> None:
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_reference_images_account_id_kind_id'), ['account_id', 'kind', 'id'], unique=False)
 
-    op.create_table('hooks',
+    op.create_table('webhooks',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
     sa.Column('url', sa.String(length=2048), nullable=False),
@@ -415,15 +415,15 @@ def upgrade() -> None:
     sa.Column('old_secret', sa.String(length=200), nullable=True),
     sa.Column('old_until_ms', sa.BigInteger(), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
-    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_hooks_account_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_hooks'))
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_webhooks_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_webhooks'))
     )
-    with op.batch_alter_table('hooks', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_hooks_account_id_for_jobs_state'), ['account_id', 'for_jobs', 'state'], unique=False)
+    with op.batch_alter_table('webhooks', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_webhooks_account_id_for_jobs_state'), ['account_id', 'for_jobs', 'state'], unique=False)
 
     op.create_table('deliveries',
     sa.Column('id', sa.String(length=64), nullable=False),
-    sa.Column('hook_id', sa.String(length=64), nullable=False),
+    sa.Column('webhook_id', sa.String(length=64), nullable=False),
     sa.Column('kind', sa.String(length=40), nullable=False),
     sa.Column('body', sa.Text(), nullable=False),
     sa.Column('state', sa.Enum('pending', 'delivered', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
@@ -433,14 +433,14 @@ def upgrade() -> None:
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.Column('ended_at_ms', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("(state = 'pending') = (ended_at_ms IS NULL)", name=op.f('ck_deliveries_ended')),
-    sa.ForeignKeyConstraint(['hook_id'], ['hooks.id'], name=op.f('fk_deliveries_hook_id')),
+    sa.ForeignKeyConstraint(['webhook_id'], ['webhooks.id'], name=op.f('fk_deliveries_webhook_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_deliveries'))
     )
     with op.batch_alter_table('deliveries', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_deliveries_hook_id_id'), ['hook_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_deliveries_webhook_id_id'), ['webhook_id', 'id'], unique=False)
         batch_op.create_index('ix_deliveries_due', ['next_at_ms'], unique=False, sqlite_where=sa.text("state = 'pending'"), postgresql_where=sa.text("state = 'pending'"))
 
-    op.create_table('deeds',
+    op.create_table('audit_log',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
     sa.Column('verb', sa.String(length=40), nullable=False),
@@ -449,7 +449,7 @@ def upgrade() -> None:
     sa.Column('key_id', sa.String(length=64), nullable=True),
     sa.Column('source', sa.String(length=100), nullable=False),
     sa.Column('data', sa.JSON(none_as_null=True), nullable=False),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_deeds'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_audit_log'))
     )
     # ### end Alembic commands ###
 
@@ -460,12 +460,12 @@ def upgrade() -> None:
                 "BEGIN SELECT RAISE(ABORT, 'ledger entries are never changed'); END"
             )
             op.execute(
-                f"CREATE TRIGGER deeds_no_{change.lower()} BEFORE {change} ON deeds "
-                "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
+                f"CREATE TRIGGER audit_log_no_{change.lower()} BEFORE {change} ON audit_log "
+                "BEGIN SELECT RAISE(ABORT, 'audit log entries are never changed'); END"
             )
             op.execute(
-                f"CREATE TRIGGER tenures_no_{change.lower()} BEFORE {change} ON tenures "
-                "BEGIN SELECT RAISE(ABORT, 'tenures are never changed'); END"
+                f"CREATE TRIGGER plan_periods_no_{change.lower()} BEFORE {change} ON plan_periods "
+                "BEGIN SELECT RAISE(ABORT, 'plan periods are never changed'); END"
             )
         # INSERT OR REPLACE deletes what it meets, and fires no trigger of deletion by itself.
         op.execute(
@@ -474,14 +474,14 @@ def upgrade() -> None:
             "BEGIN SELECT RAISE(ABORT, 'ledger entries are never changed'); END"
         )
         op.execute(
-            "CREATE TRIGGER deeds_no_replace BEFORE INSERT ON deeds "
-            "WHEN EXISTS (SELECT 1 FROM deeds WHERE id = NEW.id) "
-            "BEGIN SELECT RAISE(ABORT, 'deeds are never changed'); END"
+            "CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log "
+            "WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id) "
+            "BEGIN SELECT RAISE(ABORT, 'audit log entries are never changed'); END"
         )
         op.execute(
-            "CREATE TRIGGER tenures_no_replace BEFORE INSERT ON tenures WHEN EXISTS (SELECT 1 FROM "
-            "tenures WHERE id = NEW.id OR (account_id, number) = (NEW.account_id, NEW.number)) "
-            "BEGIN SELECT RAISE(ABORT, 'tenures are never changed'); END"
+            "CREATE TRIGGER plan_periods_no_replace BEFORE INSERT ON plan_periods WHEN EXISTS (SELECT 1 FROM "
+            "plan_periods WHERE id = NEW.id OR (account_id, number) = (NEW.account_id, NEW.number)) "
+            "BEGIN SELECT RAISE(ABORT, 'plan periods are never changed'); END"
         )
     else:
         op.execute(
@@ -493,20 +493,20 @@ def upgrade() -> None:
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_entry_change()"
         )
         op.execute(
-            "CREATE FUNCTION refuse_deed_change() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'deeds are never changed'; END $$"
+            "CREATE FUNCTION refuse_audit_log_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'audit log entries are never changed'; END $$"
         )
         op.execute(
-            "CREATE TRIGGER deeds_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON deeds "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_deed_change()"
+            "CREATE TRIGGER audit_log_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_log_change()"
         )
         op.execute(
-            "CREATE FUNCTION refuse_tenure_change() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'tenures are never changed'; END $$"
+            "CREATE FUNCTION refuse_plan_period_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'plan periods are never changed'; END $$"
         )
         op.execute(
-            "CREATE TRIGGER tenures_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON tenures "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_tenure_change()"
+            "CREATE TRIGGER plan_periods_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON plan_periods "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_plan_period_change()"
         )
 
 
@@ -522,16 +522,16 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_attempts_account_id_request_sha256'))
 
     op.drop_table('attempts')
-    op.drop_table('deeds')
+    op.drop_table('audit_log')
     with op.batch_alter_table('deliveries', schema=None) as batch_op:
         batch_op.drop_index('ix_deliveries_due', sqlite_where=sa.text("state = 'pending'"), postgresql_where=sa.text("state = 'pending'"))
-        batch_op.drop_index(batch_op.f('ix_deliveries_hook_id_id'))
+        batch_op.drop_index(batch_op.f('ix_deliveries_webhook_id_id'))
 
     op.drop_table('deliveries')
-    with op.batch_alter_table('hooks', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_hooks_account_id_for_jobs_state'))
+    with op.batch_alter_table('webhooks', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_webhooks_account_id_for_jobs_state'))
 
-    op.drop_table('hooks')
+    op.drop_table('webhooks')
     with op.batch_alter_table('entries', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_entries_session_id_id'))
         batch_op.drop_index(batch_op.f('ix_entries_month_id'))
@@ -590,6 +590,6 @@ def downgrade() -> None:
     op.drop_table('samples')
     op.drop_table('idempotency')
     op.drop_table('facts')
-    op.drop_table('tenures')
+    op.drop_table('plan_periods')
     op.drop_table('accounts')
     # ### end Alembic commands ###

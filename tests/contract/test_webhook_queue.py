@@ -9,14 +9,14 @@ from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import Farm, jobs, webhook_queue
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.leases import reconcile
-from orchestrator.model import Account, Delivery, Hook
-from orchestrator.states import Cause, DeliveryState, HookState, Outcome
+from orchestrator.model import Account, Delivery, Webhook
+from orchestrator.states import Cause, DeliveryState, Outcome, WebhookState
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 URL = "https://hooks.example.com/farm"
 
 
-def make(farm: Farm, *kinds: str, operator: bool = False) -> Hook:
+def make(farm: Farm, *kinds: str, operator: bool = False) -> Webhook:
     """Register an endpoint of the home account."""
     asked = kinds or ("*",)
     return webhook_queue.create(
@@ -24,9 +24,9 @@ def make(farm: Farm, *kinds: str, operator: bool = False) -> Hook:
     )
 
 
-def sent(farm: Farm, hook: Hook) -> list[Delivery]:
+def sent(farm: Farm, webhook: Webhook) -> list[Delivery]:
     """Return an endpoint's messages, oldest first."""
-    return list(reversed(webhook_queue.deliveries(farm, None, hook.id, limit=200).items))
+    return list(reversed(webhook_queue.deliveries(farm, None, webhook.id, limit=200).items))
 
 
 def fail(farm: Farm, message: Delivery, status: int | None = 500) -> Delivery:
@@ -38,12 +38,12 @@ def fail(farm: Farm, message: Delivery, status: int | None = 500) -> Delivery:
 
 def test_a_jobs_life_is_told_in_order(farm: Farm, clock: Clock) -> None:
     """Each state of a job is one message, with the job as it was then."""
-    hook = make(farm)
+    webhook = make(farm)
     job = submit(farm)
     Hand(farm, clock).work_off()
-    messages = sent(farm, hook)
+    messages = sent(farm, webhook)
     assert [m.kind for m in messages] == [
-        f"job.{state}" for state in ("queued", "planning", "rendering", "encoding", "succeeded")
+        f"job.{state}" for state in ("queued", "parsing", "rendering", "encoding", "succeeded")
     ]
     last = json.loads(messages[-1].body)
     assert (last["type"], last["data"]["id"]) == ("job.succeeded", job.id)
@@ -70,11 +70,11 @@ def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, cloc
 
 def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
     """A transaction that fails writes no message either."""
-    hook = make(farm)
+    webhook = make(farm)
     sessions.create(farm, account_id=account_id(farm), name="poor", budget_gpu_ms=1)
     with pytest.raises(BudgetExceeded):
         submit(farm, session="poor")
-    assert sent(farm, hook) == []
+    assert sent(farm, webhook) == []
 
 
 def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> None:
@@ -83,17 +83,17 @@ def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> Non
     first = jobs.submit(farm, **asked, webhook_url=URL)
     again = jobs.submit(farm, **asked, webhook_url=URL)
     plain = jobs.submit(farm, **asked)
-    assert first.hook_secret
-    assert again.hook_secret is None
-    assert first.job.hook_id == again.job.hook_id
-    assert first.job.hook_id
+    assert first.webhook_secret
+    assert again.webhook_secret is None
+    assert first.job.webhook_id == again.job.webhook_id
+    assert first.job.webhook_id
     Hand(farm, clock).work_off()
     told = [
         json.loads(m.body)["data"]["id"]
-        for m in sent(farm, webhook_queue.get(farm, None, first.job.hook_id))
+        for m in sent(farm, webhook_queue.get(farm, None, first.job.webhook_id))
     ]
     assert set(told) == {first.job.id, again.job.id}
-    assert plain.job.hook_id is None
+    assert plain.job.webhook_id is None
 
 
 def test_trouble_with_workers_is_told_to_operators(farm: Farm, clock: Clock) -> None:
@@ -115,25 +115,25 @@ def test_trouble_with_workers_is_told_to_operators(farm: Farm, clock: Clock) -> 
 
 def test_a_budget_that_is_used_up_is_told(farm: Farm, clock: Clock) -> None:
     """Each threshold that a budget passes is one message, in seconds, with its per cent."""
-    hook = make(farm, "budget.*")
+    webhook = make(farm, "budget.*")
     limit = submit(farm).held_gpu_ms + 1
     sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=limit)
     submit(farm, session="small")
     hand = Hand(farm, clock)
     while order := hand.claim():
         hand.done(order, gpu_ms=10**6, seconds=20)
-    told = [json.loads(m.body)["data"] for m in sent(farm, hook)]
+    told = [json.loads(m.body)["data"] for m in sent(farm, webhook)]
     assert told
-    assert {m.kind for m in sent(farm, hook)} == {"budget.threshold"}
+    assert {m.kind for m in sent(farm, webhook)} == {"budget.threshold"}
     assert [t["percent"] for t in told] == sorted({t["percent"] for t in told})
     assert told[-1]["limit_gpu_seconds"] == limit / 1000
 
 
 def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
     """A message that is never taken is tried ten times, over 75 hours give or take a tenth."""
-    hook = make(farm, "job.queued")
+    webhook = make(farm, "job.queued")
     submit(farm)
-    (message,) = sent(farm, hook)
+    (message,) = sent(farm, webhook)
     began, times = clock.now_ms, []
     while message.state is DeliveryState.PENDING:
         clock.now_ms = message.next_at_ms
@@ -158,31 +158,31 @@ def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
 
 def test_gone_disables_the_endpoint(farm: Farm) -> None:
     """A 410 ends the message, the endpoint and what was waiting, until it is enabled again."""
-    hook = make(farm, "job.queued")
+    webhook = make(farm, "job.queued")
     submit(farm)
     submit(farm)
-    first, second = sent(farm, hook)
+    first, second = sent(farm, webhook)
     assert fail(farm, first, 410).state is DeliveryState.FAILED
-    disabled = webhook_queue.get(farm, None, hook.id)
-    assert (disabled.state, bool(disabled.why)) == (HookState.DISABLED, True)
+    disabled = webhook_queue.get(farm, None, webhook.id)
+    assert (disabled.state, bool(disabled.why)) == (WebhookState.DISABLED, True)
     assert webhook_queue.due(farm, {}, 10) == []
     submit(farm)
-    assert len(sent(farm, hook)) == 2
+    assert len(sent(farm, webhook)) == 2
     with pytest.raises(Conflict):
-        webhook_queue.replay(farm, None, hook.id, second.id)
-    webhook_queue.enable(farm, None, hook.id)
-    webhook_queue.replay(farm, None, hook.id, second.id)
+        webhook_queue.replay(farm, None, webhook.id, second.id)
+    webhook_queue.enable(farm, None, webhook.id)
+    webhook_queue.replay(farm, None, webhook.id, second.id)
     assert [m.id for _, m in webhook_queue.due(farm, {}, 10)] == [second.id]
 
 
 def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
     """What was delivered is sent again as it was, and its log goes on."""
-    hook = make(farm, "job.queued")
+    webhook = make(farm, "job.queued")
     submit(farm)
-    (message,) = sent(farm, hook)
+    (message,) = sent(farm, webhook)
     done = fail(farm, message, 200)
     assert done.state is DeliveryState.DELIVERED
-    again = webhook_queue.replay(farm, None, hook.id, message.id)
+    again = webhook_queue.replay(farm, None, webhook.id, message.id)
     assert (again.id, again.body, again.state) == (message.id, message.body, "pending")
     assert [t["status"] for t in fail(farm, again, 204).tries] == [200, 204]
 
@@ -193,30 +193,30 @@ def test_a_slow_endpoint_keeps_only_itself_waiting(farm: Farm) -> None:
     for _ in range(3):
         submit(farm)
     found = webhook_queue.due(farm, {}, 10)
-    assert {hook.id: message.id for hook, message in found} == {
+    assert {webhook.id: message.id for webhook, message in found} == {
         slow.id: sent(farm, slow)[0].id,
         quick.id: sent(farm, quick)[0].id,
     }
-    assert [hook.id for hook, _ in webhook_queue.due(farm, {slow.id: slow.account_id}, 10)] == [
-        quick.id
-    ]
+    assert [
+        webhook.id for webhook, _ in webhook_queue.due(farm, {slow.id: slow.account_id}, 10)
+    ] == [quick.id]
 
 
 def test_two_secrets_sign_for_a_day_after_a_rotation(farm: Farm, clock: Clock) -> None:
     """A receiver has a day to learn the new secret."""
-    hook = make(farm)
-    rotated = webhook_queue.rotate(farm, None, hook.id)
-    assert webhook_queue.signing_secrets(rotated, clock()) == (rotated.secret, hook.secret)
+    webhook = make(farm)
+    rotated = webhook_queue.rotate(farm, None, webhook.id)
+    assert webhook_queue.signing_secrets(rotated, clock()) == (rotated.secret, webhook.secret)
     clock.advance(24 * 3600)
     assert webhook_queue.signing_secrets(rotated, clock()) == (rotated.secret,)
-    assert hook.secret not in repr(hook)
+    assert webhook.secret not in repr(webhook)
 
 
 def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
     """Nothing more is sent to it, and its secret is forgotten."""
-    hook = make(farm)
+    webhook = make(farm)
     submit(farm)
-    webhook_queue.delete(farm, None, hook.id)
+    webhook_queue.delete(farm, None, webhook.id)
     assert webhook_queue.due(farm, {}, 10) == []
     assert webhook_queue.listing(farm, None).items == ()
     for verb in (
@@ -227,9 +227,9 @@ def test_a_deleted_endpoint_is_gone(farm: Farm) -> None:
         webhook_queue.deliveries,
     ):
         with pytest.raises(NotFound):
-            verb(farm, None, hook.id)
+            verb(farm, None, webhook.id)
     with farm.store.read() as tx:
-        left = tx.get(Hook, hook.id)
+        left = tx.get(Webhook, webhook.id)
     assert left
     assert left.secret == ""
 
@@ -246,10 +246,10 @@ def test_an_account_has_so_many_endpoints(farm: Farm) -> None:
 
 def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
     """Ended messages leave the log after a month, Idempotency-Keys after a week; others stay."""
-    hook = make(farm, "job.queued")
+    webhook = make(farm, "job.queued")
     submit(farm, key="k")
     submit(farm)
-    first, second = sent(farm, hook)
+    first, second = sent(farm, webhook)
     fail(farm, first, 200)
     clock.advance(6.9 * 86_400)
     assert reconcile.forget(farm) == 0
@@ -258,8 +258,8 @@ def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
     assert submit(farm, key="k").id not in (first.id, second.id)
     clock.advance(31 * 86_400)
     assert reconcile.forget(farm) == 2
-    assert second.id in [m.id for m in sent(farm, hook)]
-    assert first.id not in [m.id for m in sent(farm, hook)]
+    assert second.id in [m.id for m in sent(farm, webhook)]
+    assert first.id not in [m.id for m in sent(farm, webhook)]
 
 
 def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clock) -> None:
@@ -271,11 +271,11 @@ def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clo
     clock.advance(3600)
     single = webhook_queue.create(farm, account_id="acc_other", url=URL)
     webhook_queue.test(farm, None, single.id)
-    found = [hook for hook, _ in webhook_queue.due(farm, {}, webhook_queue.SHARE + 1)]
+    found = [webhook for webhook, _ in webhook_queue.due(farm, {}, webhook_queue.SHARE + 1)]
     assert single in found
     assert len(found) == webhook_queue.SHARE + 1
     owner = account_id(farm)
-    busy = {hook.id: owner for hook in crowd[: webhook_queue.SHARE - 1]}
+    busy = {webhook.id: owner for webhook in crowd[: webhook_queue.SHARE - 1]}
     assert len(webhook_queue.due(farm, busy, 9)) == 2, "one more of the crowd's, and the single one"
     busy |= {crowd[-1].id: owner}
-    assert [hook for hook, _ in webhook_queue.due(farm, busy, 9)] == [single]
+    assert [webhook for webhook, _ in webhook_queue.due(farm, busy, 9)] == [single]

@@ -16,7 +16,7 @@ from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 from tests.web.conftest import signed_in
 from tests.web.test_pages import send
-from web.pages.spending import Purse
+from web.pages.budget import Budget
 
 FORM = {"prompt": "a rocket rises", "seconds": "2"}
 
@@ -112,13 +112,13 @@ def test_the_lesser_of_the_two_is_left(
     month: int | None, session: int, left: int, binds: bool
 ) -> None:
     """Where both have the same, it is the session that a top-up helps no more than the month."""
-    purse = Purse(
+    budget = Budget(
         session=Session(id="s", account_id="a", name="s", limit_gpu_ms=session, created_at_ms=0),
-        month=Month(id="a.2026-11", account_id="a", tier="x", limit_gpu_ms=month),
-        tier=None,
+        month=Month(id="a.2026-11", account_id="a", plan="x", limit_gpu_ms=month),
+        plan=None,
     )
-    assert (purse.available_gpu_ms, purse.month_binds) == (left, binds)
-    assert purse.month_name == "November 2026"
+    assert (budget.available_gpu_ms, budget.month_binds) == (left, binds)
+    assert budget.month_name == "November 2026"
 
 
 # --- topping up -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from orchestrator.money import plans
 
 def test_the_shipped_plans_are_four() -> None:
     """free, creator, studio and unlimited, each with the alerts of the documentation."""
-    shipped = plans.shipped().tiers
+    shipped = plans.shipped().plans
     assert list(shipped) == ["free", "creator", "studio", "unlimited"]
     for plan in shipped.values():
         assert [alert.percent for alert in plan.alerts] == [50, 75, 90, 95, 100]

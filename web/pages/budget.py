@@ -6,17 +6,17 @@ from datetime import date
 from orchestrator.farm.jobs import quoting
 from orchestrator.model import Month, Session
 from orchestrator.money import ledger
-from orchestrator.money.plans import Tier
+from orchestrator.money.plans import Plan
 from web.pages.views import Bar, budget_bar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Purse:
+class Budget:
     """A session that pays, under its account's month."""
 
     session: Session
     month: Month
-    tier: Tier | None
+    plan: Plan | None
     """The account's plan; None: it has none, and nothing may run."""
     is_prepaid: bool = False
     """The plan has a price a month, so what its videos use is included."""
@@ -44,13 +44,13 @@ class Purse:
     def limited_by(self) -> str:
         """Which of the two that is, in words."""
         if self.month_binds:
-            return f"{self.month_name}, {self.plan}"
+            return f"{self.month_name}, {self.plan_name}"
         return f"session {self.session.name}"
 
     @property
-    def plan(self) -> str:
+    def plan_name(self) -> str:
         """The plan's name, as pages say it."""
-        return f"plan {self.tier.name}" if self.tier else "no plan"
+        return f"plan {self.plan.name}" if self.plan else "no plan"
 
     @property
     def binding(self) -> Session | Month:
@@ -60,7 +60,7 @@ class Purse:
     @property
     def most_top_up_gpu_ms(self) -> int | None:
         """What the plan lets a top-up give at most; None: as much as one likes."""
-        most = self.tier.most_session_gpu_ms if self.tier else 0
+        most = self.plan.most_session_gpu_ms if self.plan else 0
         aim = self.session.limit_gpu_ms - ledger.pending_gpu_ms(self.session)
         return None if most is None else max(0, most - aim)
 
@@ -72,7 +72,7 @@ class Purse:
     @property
     def why_no_top_up(self) -> str:
         """What stands against a top-up, and the way out; empty: nothing does."""
-        if self.tier is None:
+        if self.plan is None:
             return "Without a plan nothing may run: ask the operator for one."
         if self.month_binds:
             return (
@@ -80,7 +80,9 @@ class Purse:
                 "or wait for the next month."
             )
         if self.most_top_up_gpu_ms == 0:
-            return f"This is all that {self.plan} allows a session: ask the operator for another."
+            return (
+                f"This is all that {self.plan_name} allows a session: ask the operator for another."
+            )
         return ""
 
     def bar(self, asked_gpu_ms: int = 0) -> Bar:

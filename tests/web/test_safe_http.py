@@ -12,7 +12,7 @@ from orchestrator.webhooks.addresses import Rules, networks
 from orchestrator.webhooks.safe_http import Door, Refused, Unreachable
 from tests.receiver import Received, Receiver, receiving
 
-CERTIFICATE = Path(__file__).with_name("hooks.test.pem")
+CERTIFICATE = Path(__file__).with_name("webhooks.test.pem")
 """Of the name hooks.test, self-signed for a hundred years, with its key: for this test alone."""
 HERE = Rules(http=True, networks=networks("127.0.0.1/32"))
 

@@ -1,4 +1,4 @@
-"""One plan unit: the words of a prompt into a plan of frames."""
+"""One parse unit: the words of a prompt into a plan of frames."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
 from orchestrator.states import Cause, Outcome
-from orchestrator.wire import PlanWork
+from orchestrator.wire import ParseWork
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 PARSE: Final = "parse"
 
 
-def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
+def parse(work: ParseWork, catalog: Catalog, meter: Meter) -> Result:
     """Plan the brief of `work`; the same brief, seed and card give the plan that was quoted.
 
     Never raises for an error of the brief: that is a failed result.
@@ -50,4 +50,4 @@ def plan(work: PlanWork, catalog: Catalog, meter: Meter) -> Result:
             message=f"{error} {error.next}" if isinstance(error, BadRequest) else repr(error),
             receipt=meter.receipt(Outcome.FAILED, cause),
         )
-    return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), plan=planned)
+    return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), render_plan=planned)

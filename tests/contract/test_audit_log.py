@@ -24,7 +24,7 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
     owner = account_id(farm)
     key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
     session = sessions.create(farm, account_id=owner, name="s", budget_gpu_ms=1000)
-    hook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/s3cret")
+    webhook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/s3cret")
     theirs = replace(farm, actor=Actor(key_id="key_a", source="192.0.2.7"))
     verbs: dict[str, tuple[str, Callable[[], object]]] = {
         "key.revoke": (key.id, lambda: keys.revoke(theirs, None, key.id)),
@@ -34,8 +34,8 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
         "worker.admit": (hand.id, lambda: fleet.admit(theirs, hand.id)),
         "farm.freeze": ("farm", lambda: fleet.freeze(theirs, frozen=True)),
         "farm.thaw": ("farm", lambda: fleet.freeze(theirs, frozen=False)),
-        "webhook.rotate": (hook.id, lambda: webhook_queue.rotate(theirs, None, hook.id)),
-        "webhook.delete": (hook.id, lambda: webhook_queue.delete(theirs, None, hook.id)),
+        "webhook.rotate": (webhook.id, lambda: webhook_queue.rotate(theirs, None, webhook.id)),
+        "webhook.delete": (webhook.id, lambda: webhook_queue.delete(theirs, None, webhook.id)),
     }
     for verb, (target, act) in verbs.items():
         clock.advance(1)
@@ -43,7 +43,7 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
         newest = audit_log.listing(farm, limit=1).items[0]
         assert (newest.verb, newest.target) == (verb, target)
         assert (newest.key_id, newest.source, newest.at_ms) == ("key_a", "192.0.2.7", clock())
-    made = {deed.verb for deed in audit_log.listing(farm, limit=200).items}
+    made = {audit_entry.verb for audit_entry in audit_log.listing(farm, limit=200).items}
     assert made >= {"key.create", "session.create", "webhook.create"}
     assert "s3cret" not in repr(audit_log.listing(farm, limit=200).items)
     (top_up,) = audit_log.listing(farm, kind="session.top_up").items
@@ -53,21 +53,25 @@ def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> 
 def test_what_an_operator_does_to_a_job_is_written_down(farm: Farm, clock: Clock) -> None:
     """Anybody's jobs and messages are an operator's to end; their owner leaves no line for it."""
     owner = account_id(farm)
-    hook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/")
+    webhook = webhook_queue.create(farm, account_id=owner, url="https://hooks.example.com/")
 
     def act(scope: str | None) -> list[str]:
-        before = {deed.id for deed in audit_log.listing(farm, limit=200).items}
+        before = {audit_entry.id for audit_entry in audit_log.listing(farm, limit=200).items}
         job = submit(farm)
         for verb in (jobs.pause, jobs.resume, jobs.cancel, deleting.delete):
             clock.advance(1)
             verb(farm, scope, job.id)
-        message = webhook_queue.test(farm, scope, hook.id)
+        message = webhook_queue.test(farm, scope, webhook.id)
         clock.advance(1)
-        webhook_queue.replay(farm, scope, hook.id, message.id)
-        made = [deed for deed in audit_log.listing(farm, limit=200).items if deed.id not in before]
-        assert {deed.target for deed in made} <= {job.id, hook.id, message.id}
-        assert {deed.account_id for deed in made} <= {owner}
-        return sorted(deed.verb for deed in made)
+        webhook_queue.replay(farm, scope, webhook.id, message.id)
+        made = [
+            audit_entry
+            for audit_entry in audit_log.listing(farm, limit=200).items
+            if audit_entry.id not in before
+        ]
+        assert {audit_entry.target for audit_entry in made} <= {job.id, webhook.id, message.id}
+        assert {audit_entry.account_id for audit_entry in made} <= {owner}
+        return sorted(audit_entry.verb for audit_entry in made)
 
     assert act(owner) == []
     assert act(None) == [

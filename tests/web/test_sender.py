@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from standardwebhooks import Webhook
+import standardwebhooks
 
 from orchestrator.farm import Farm, webhook_queue
-from orchestrator.model import Delivery, Hook
+from orchestrator.model import Delivery, Webhook
 from orchestrator.states import DeliveryState
 from orchestrator.store import open_store
 from orchestrator.webhooks.addresses import Rules, networks
@@ -49,7 +49,7 @@ def courier(real: Farm) -> Courier:
     return Courier(real, door, leads=lambda: True, stopped=threading.Event())
 
 
-def hook_of(farm: Farm, url: str, *kinds: str) -> Hook:
+def hook_of(farm: Farm, url: str, *kinds: str) -> Webhook:
     """Register an endpoint."""
     asked = kinds or ("job.queued",)
     return webhook_queue.create(farm, account_id=account_id(farm), url=url, kinds=asked)
@@ -61,9 +61,9 @@ def look(courier: Courier) -> None:
         sender.join(20)
 
 
-def only(farm: Farm, hook: Hook) -> Delivery:
+def only(farm: Farm, webhook: Webhook) -> Delivery:
     """Return the one message of an endpoint."""
-    (message,) = webhook_queue.deliveries(farm, None, hook.id).items
+    (message,) = webhook_queue.deliveries(farm, None, webhook.id).items
     return message
 
 
@@ -77,7 +77,7 @@ def test_a_message_verifies_with_the_old_and_the_new_secret(
     look(courier)
     (got,) = receiver.got
     for secret in (old.secret, new.secret):
-        payload = Webhook(secret).verify(got.body, got.headers)
+        payload = standardwebhooks.Webhook(secret).verify(got.body, got.headers)
         assert payload["data"]["id"] == job.id
     message = only(real, new)
     assert message.state is DeliveryState.DELIVERED
@@ -87,13 +87,13 @@ def test_a_message_verifies_with_the_old_and_the_new_secret(
 
 def test_every_try_is_logged(real: Farm, courier: Courier, receiver: Receiver) -> None:
     """A refused and a broken try are in the log, with what was said and how long it took."""
-    hook = hook_of(real, receiver.url)
+    webhook = hook_of(real, receiver.url)
     submit(real)
     receiver.says = lambda *_: 503
     look(courier)
-    (tried,) = only(real, hook).tries
+    (tried,) = only(real, webhook).tries
     assert (tried["status"], tried["error"]) == (503, "")
-    assert only(real, hook).next_at_ms > now_ms()
+    assert only(real, webhook).next_at_ms > now_ms()
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_an_address_that_is_refused_or_dead_is_a_failed_try(
     real: Farm, courier: Courier, url: str
 ) -> None:
     """The guard is asked at every try, whatever was checked when the URL was given."""
-    hook = hook_of(real, url)
+    webhook = hook_of(real, url)
     submit(real)
     look(courier)
-    (tried,) = only(real, hook).tries
+    (tried,) = only(real, webhook).tries
     assert tried["status"] is None
     assert tried["error"]
 
@@ -138,7 +138,7 @@ def test_a_killed_dispatcher_sends_again_under_the_same_id(
     real: Farm, receiver: Receiver, tmp_path: Path
 ) -> None:
     """kill -9 after the message arrived and before that was noted: it comes again, same id."""
-    hook = hook_of(real, receiver.url)
+    webhook = hook_of(real, receiver.url)
     running: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
@@ -168,9 +168,9 @@ def test_a_killed_dispatcher_sends_again_under_the_same_id(
     try:
         _until(lambda: len(receiver.got) == 1)
         assert running[0].wait(10) == -signal.SIGKILL
-        assert only(real, hook).tries == ()
+        assert only(real, webhook).tries == ()
         start()
-        _until(lambda: only(real, hook).state is DeliveryState.DELIVERED)
+        _until(lambda: only(real, webhook).state is DeliveryState.DELIVERED)
     finally:
         for process in running:
             process.terminate()
