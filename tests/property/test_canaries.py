@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.errors import BadRequest, StaleLease
+from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.jobs import exhaustion
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.leases import (
+from orchestrator.farm.leases import outcomes, reports, (
     charges,
     checkpoints,
     judging,
@@ -43,7 +44,7 @@ Patch = pytest.MonkeyPatch
 
 def _believe(patch: Patch, state: LeaseState) -> None:
     """Take a lease in this state for an open one, in the farm and in SQL's guard."""
-    real = results._reported
+    real = reports.reported
 
     def believed(farm: Any, tx: Any, worker_id: str, request: Any, now_ms: int) -> Lease:
         lease = tx.get(Lease, request.lease_id)
@@ -51,7 +52,7 @@ def _believe(patch: Patch, state: LeaseState) -> None:
             return replace(lease, state=LeaseState.OPEN)
         return real(farm, tx, worker_id, request, now_ms)
 
-    patch.setattr(results, "_reported", believed)
+    patch.setattr(reports, "reported", believed)
     patch.setattr(transaction, "_GUARDS", ("id",))
 
 
@@ -95,7 +96,7 @@ def open_leases_are_forgotten(patch: Patch) -> None:
 
 def a_hold_is_never_released(patch: Patch) -> None:
     """An ended job keeps what it held."""
-    patch.setattr(LoadedJob, "release", lambda self, *, keep_gpu_ms=0: None)
+    patch.setattr(JobBooks, "release", lambda self, *, keep_gpu_ms=0: None)
 
 
 def a_settlement_writes_no_entry(patch: Patch) -> None:
@@ -172,7 +173,7 @@ def a_lost_worker_is_paid(patch: Patch) -> None:
         amount = min(lease.used_gpu_ms, lease.gpu_ms_limit)
         if lapsed and amount:
             loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms)
-            loaded.settle(lease, amount)
+            loaded.books.settle(lease, amount)
             loaded.close()
             lease = tx.save(lease, replace(lease, settled_gpu_ms=amount))
         real(farm, tx, lease, now_ms, lapsed=lapsed)
@@ -195,14 +196,14 @@ def a_stopped_units_rest_is_forgotten(patch: Patch) -> None:
     ) -> None:
         smaller = replace(unit, frames=kept)
         loaded.tx.save(unit, smaller)
-        results._done(loaded, smaller, lease, worker, None)
+        outcomes._done(loaded, smaller, lease, worker, None)
 
-    patch.setattr(results, "_split", forgetful)
+    patch.setattr(outcomes, "_split", forgetful)
 
 
 def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
     """The new unit begins again at the first frame."""
-    real = results._split
+    real = outcomes._split
 
     def doubled(
         loaded: LoadedJob, unit: Any, lease: Lease, worker: Any, kept: int, *more: Any
@@ -211,12 +212,12 @@ def a_stopped_units_frames_are_kept_twice(patch: Patch) -> None:
         rest = next(u for u in loaded.units() if u.first_frame == unit.indices[kept])
         loaded.tx.save(rest, replace(rest, first_frame=unit.first_frame, frames=unit.frames))
 
-    patch.setattr(results, "_split", doubled)
+    patch.setattr(outcomes, "_split", doubled)
 
 
 def wishes_are_not_granted(patch: Patch) -> None:
     """A job that was told to stop neither runs nor ends."""
-    patch.setattr(LoadedJob, "grant_wish", lambda self: None)
+    patch.setattr(LoadedJob, "carry_out", lambda self: None)
 
 
 def a_month_forgets_what_was_settled(patch: Patch) -> None:
@@ -256,7 +257,7 @@ def a_device_is_paid_for_two_leases_at_once(patch: Patch) -> None:
 
 def a_refund_gives_nothing_back(patch: Patch) -> None:
     """A job that the farm could not do keeps its charges."""
-    patch.setattr(LoadedJob, "refund", lambda self: None)
+    patch.setattr(JobBooks, "refund", lambda self: None)
 
 
 def _settled_without(patch: Patch, **facts: Any) -> None:
@@ -308,7 +309,7 @@ def a_loss_is_believed(patch: Patch) -> None:
 
 def a_unit_accepts_anothers_lease(patch: Patch) -> None:
     """A unit points at a lease of which its frames are not."""
-    real = results._done
+    real = outcomes._done
 
     def mixed(loaded: LoadedJob, unit: Any, lease: Lease, *more: Any) -> None:
         real(loaded, unit, lease, *more)
@@ -317,7 +318,7 @@ def a_unit_accepts_anothers_lease(patch: Patch) -> None:
             own = next(each for each in loaded.units(state=UnitState.DONE) if each.id == unit.id)
             loaded.tx.save(own, replace(own, accepted_lease_id=done[0].accepted_lease_id))
 
-    patch.setattr(results, "_done", mixed)
+    patch.setattr(outcomes, "_done", mixed)
 
 
 CANARIES: tuple[Callable[[Patch], None], ...] = (

@@ -62,14 +62,14 @@ def checked(alerts: Sequence[Alert] | None) -> Json | None:
 # --- telling ------------------------------------------------------------------------------
 
 
-def look(case: JobBooks) -> None:
+def look(books: JobBooks) -> None:
     """Bring the alerts of a job's session and month up to what is spent of them now."""
-    month = case.month
-    session = looked(case.farm, case.tx, case.session, month, case.now_ms, job_id=case.job.id)
-    for alert in _new(case.farm, month, month):
-        session = _give(case.farm, case.tx, session, month, alert, case.now_ms, case.job.id)
-    case.session = session
-    case.turn(replace(month, alerted_percent=_reached(case.farm, month, month)))
+    month = books.month
+    session = looked(books.farm, books.tx, books.session, month, books.now_ms, job_id=books.job.id)
+    for alert in _new(books.farm, month, month):
+        session = _give(books.farm, books.tx, session, month, alert, books.now_ms, books.job.id)
+    books.session = session
+    books.turn(replace(month, alerted_percent=_reached(books.farm, month, month)))
 
 
 def looked(
@@ -190,10 +190,10 @@ def check_rest(farm: Farm, session: Session, month: Month, job: Job, units: list
         check(farm, session, month, when=ALL_JOBS, rest_gpu_ms=rest_gpu_ms)
 
 
-def is_braked(case: JobBooks) -> bool:
+def is_braked(books: JobBooks) -> bool:
     """Tell whether an alert stops painting for the job's budgets."""
     try:
-        check(case.farm, case.session, case.month, when=ALL_JOBS)
+        check(books.farm, books.session, books.month, when=ALL_JOBS)
     except BudgetExceeded:
         return True
     return False

@@ -39,7 +39,7 @@ def finish(farm: Farm, account_id: str | None, job_id: str) -> Job:
         job = own_job(tx, account_id, job_id)
         loaded = LoadedJob(farm, tx, job_id, job.session_id, farm.clock())
         if pausing.finish(loaded):
-            alerts.look(loaded)
+            alerts.look(loaded.books)
             audit_log.of_operator(farm, tx, account_id, "job.finish", job_id, job.account_id)
         return loaded.close()
 
@@ -56,6 +56,6 @@ def _intend(farm: Farm, account_id: str | None, job_id: str, intent: Intent) -> 
             )
         loaded.change(intent=intent)
         loaded.carry_out()
-        alerts.look(loaded)  # a limit that was to be lower may have sunk
+        alerts.look(loaded.books)  # a limit that was to be lower may have sunk
         audit_log.of_operator(farm, tx, account_id, f"job.{intent}", job_id, job.account_id)
         return loaded.close()

@@ -34,7 +34,7 @@ def assemble(loaded: LoadedJob) -> None:
         Unit(
             id=loaded.farm.new_id("unt", loaded.now_ms),
             job_id=loaded.job.id,
-            session_id=loaded.session.id,
+            session_id=loaded.books.session.id,
             kind=UnitKind.ENCODE,
             queue=ENCODE_QUEUE,
             p50_gpu_ms=reserve,
@@ -51,6 +51,6 @@ def finish(loaded: LoadedJob) -> None:
     """Render no more, and make a video of what there is out of the encode reserve."""
     for rest in loaded.units(state=UnitState.READY):
         loaded.tx.save(rest, replace(rest, state=UnitState.DROPPED))
-    loaded.release(keep_gpu_ms=loaded.job.encode_reserve_gpu_ms)
+    loaded.books.release(keep_gpu_ms=loaded.job.encode_reserve_gpu_ms)
     loaded.change(truncated=True)
     assemble(loaded)

@@ -1,4 +1,4 @@
-"""A job on the table: its session, its open leases and what one transaction does to them."""
+"""A job loaded into a transaction: its books, its open leases, and how it moves along its life."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -23,14 +23,20 @@ from orchestrator.states import (
 )
 
 
-class LoadedJob(JobBooks):
-    """One job with its books: how it lives, and what its watchers are told."""
+class LoadedJob:
+    """One job with its books, and what its watchers are to be told when the transaction ends."""
 
     def __init__(
         self, farm: Farm, tx: Transaction, job_id: str, session_id: str, now_ms: int
     ) -> None:
-        super().__init__(farm, tx, job_id, session_id, now_ms)
+        self.farm, self.tx, self.now_ms = farm, tx, now_ms
+        self.books = JobBooks(farm, tx, job_id, session_id, now_ms)
         self._told: list[tuple[str, Json]] = []
+
+    @property
+    def job(self) -> Job:
+        """The job as this transaction has changed it so far."""
+        return self.books.job
 
     @cached_property
     def render_plan(self) -> RenderPlan:
@@ -39,7 +45,7 @@ class LoadedJob(JobBooks):
 
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
-        self.write()
+        self.books.write()
         self.tx.tell(self.job.id, self._told, self.now_ms)
         for kind, data in self._told:
             if kind == "state":
@@ -51,13 +57,13 @@ class LoadedJob(JobBooks):
 
     def change(self, **changes: Any) -> None:
         """Change fields of the job."""
-        self.job = replace(self.job, **changes)
+        self.books.job = replace(self.job, **changes)
 
     def step(self, event: JobEvent, **changes: Any) -> None:
         """Move the job along its life and tell its watchers, if that changes its state."""
         state = step(self.job.state, event)
         moved = state is not self.job.state
-        self.job = replace(self.job, state=state, **changes)
+        self.books.job = replace(self.job, state=state, **changes)
         if moved:
             self.tell(
                 "state",
@@ -75,13 +81,13 @@ class LoadedJob(JobBooks):
 
         What paused jobs keep held is no work: their session would come back with its old pass.
         """
-        session, own = self.session, self.job.id
+        session, own = self.books.session, self.job.id
         if not self.tx.is_at_work(session.id, but=own):
             now = self.tx.current_virtual_us(but=own, model=self.job.model)
-            self.session = replace(
+            self.books.session = replace(
                 session,
                 virtual_us=scheduler.join_at(session, now),
-                plan=self.month.plan,
+                plan=self.books.month.plan,
                 waits_from_ms=self.now_ms,
             )
 
@@ -98,10 +104,10 @@ class LoadedJob(JobBooks):
 
         One that the farm could not finish costs nothing, whatever it was charged on its way.
         """
-        self.release()
+        self.books.release()
         spent = self.job.spent_gpu_ms
         if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
-            self.refund()
+            self.books.refund()
         whole = event is JobEvent.FINISH and not self.job.truncated  # else the quote was for more
         if whole or spent > self.job.quote["p90_gpu_ms"]:
             self.tx.add(_against_quote(self, spent))
@@ -128,7 +134,7 @@ class LoadedJob(JobBooks):
         if reason is PauseReason.BUDGET:
             cap_hits.hit(self.tx, self.job.account_id, self.job.model, cap_hits.PAUSED, self.now_ms)
         keep = self.job.encode_reserve_gpu_ms if self.job.frames_done else 0
-        self.release(keep_gpu_ms=keep)
+        self.books.release(keep_gpu_ms=keep)
         self.step(JobEvent.PAUSE, intent=None, pause_reason=reason)
 
     def carry_out(self) -> None:

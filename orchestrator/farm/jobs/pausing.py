@@ -30,10 +30,12 @@ def resume(loaded: LoadedJob) -> None:
     try:
         _resume(loaded)
     except BudgetExceeded as refused:
-        session, job = loaded.session, loaded.job
+        session, job = loaded.books.session, loaded.job
         month = months.current(loaded.farm, loaded.tx, job.account_id, loaded.now_ms)
         if job.month_id == month.id:
-            month = loaded.month  # as it has become here; else it could not take over the hold
+            month = (
+                loaded.books.month
+            )  # as it has become here; else it could not take over the hold
         raise shortage.explained(loaded.farm, loaded.tx, refused, job, session, month) from None
 
 
@@ -41,17 +43,17 @@ def _resume(loaded: LoadedJob) -> None:
     """Resume a paused job, or raise the bare refusal: many are tried where few are told why."""
     month = months.current(loaded.farm, loaded.tx, loaded.job.account_id, loaded.now_ms)
     units = loaded.units(state=(UnitState.READY, UnitState.LEASED))
-    loaded.carry(month)
-    alerts.check_rest(loaded.farm, loaded.session, month, loaded.job, units)
-    room = ledger.extendable_gpu_ms(loaded.session, loaded.job, loaded.month)
+    loaded.books.carry(month)
+    alerts.check_rest(loaded.farm, loaded.books.session, month, loaded.job, units)
+    room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
     least = ledger.least_gpu_ms(loaded.job, units)
     if least - loaded.job.held_gpu_ms > room:
-        raise shortage.for_rest(loaded.session, loaded.job, loaded.month, units)
+        raise shortage.for_rest(loaded.books.session, loaded.job, loaded.books.month, units)
     loaded.join()
     # A unit that was stopped in vain has a floor above its p90.
     need = max(least, ledger.rest_gpu_ms(loaded.job, units)) - loaded.job.held_gpu_ms
     if need > 0 and room:
-        loaded.hold(min(need, room))
+        loaded.books.hold(min(need, room))
     loaded.step(JobEvent.RESUME, pause_reason=None)
 
 
@@ -97,7 +99,7 @@ def _ends_short(loaded: LoadedJob) -> bool:
     """Do what a job asked for at its own cap, if an alert had paused it before; tell whether so."""
     rest = loaded.units(kind=UnitKind.RENDER, state=UnitState.READY)
     wants = loaded.job.on_exhausted
-    limit = ledger.binding_limit(loaded.session, loaded.job, loaded.month)
+    limit = ledger.binding_limit(loaded.books.session, loaded.job, loaded.books.month)
     if not rest or wants is OnExhausted.PAUSE or limit != "max_gpu_seconds":
         return False
     if wants is OnExhausted.FINISH and not loaded.job.frames_done:

@@ -154,10 +154,12 @@ def submit(
         try:
             alerts.check(farm, session, month, when=alerts.NEW_JOBS)
             amount = ledger.hold_for(asked.quote, asked.brief)
-            loaded.hold(amount, first=True)
+            loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
-            room = ledger.extendable_gpu_ms(loaded.session, loaded.job, loaded.month)
-            told = shortage.explained(farm, tx, refused, loaded.job, loaded.session, loaded.month)
+            room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
+            told = shortage.explained(
+                farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
+            )
             raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
@@ -237,7 +239,7 @@ def _plan_unit(loaded: LoadedJob, asked: Offer) -> Unit:
     return Unit(
         id=loaded.farm.new_id("unt", loaded.now_ms),
         job_id=loaded.job.id,
-        session_id=loaded.session.id,
+        session_id=loaded.books.session.id,
         kind=UnitKind.PARSE,
         state=UnitState.READY,
         queue=PARSE_QUEUE,

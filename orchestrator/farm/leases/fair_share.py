@@ -46,16 +46,18 @@ def in_turn(
 
 def granted(loaded: LoadedJob, unit: Unit) -> None:
     """Move the session's pass by what the unit is expected to take."""
-    session = replace(loaded.session, plan=loaded.month.plan, waits_from_ms=loaded.now_ms)
+    session = replace(
+        loaded.books.session, plan=loaded.books.month.plan, waits_from_ms=loaded.now_ms
+    )
     weight = _weight(loaded.farm, session)
     moved = scheduler.advance(session.virtual_us, unit.p50_gpu_ms, weight=weight)
-    loaded.session = replace(session, virtual_us=moved)
+    loaded.books.session = replace(session, virtual_us=moved)
 
 
 def settled(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
     """Exchange what a unit was expected to take for what it was charged."""
     _correct(loaded, unit, lease.settled_gpu_ms)
-    loaded.session = replace(loaded.session, waits_from_ms=loaded.now_ms)
+    loaded.books.session = replace(loaded.books.session, waits_from_ms=loaded.now_ms)
 
 
 def given_back(loaded: LoadedJob, unit: Unit) -> None:
@@ -71,7 +73,7 @@ def worked(loaded: LoadedJob, worker: Worker, lease: Lease) -> Worker:
         worker.owed,
         shares | {scheduler.AGE: scheduler.AGE_SHARE},
         lease.settled_gpu_ms,
-        plan=loaded.session.plan,
+        plan=loaded.books.session.plan,
         lane=lease.lane,
     )
     warm = render_queue(loaded.job.model) if lease.kind is UnitKind.RENDER else worker.warm
@@ -80,11 +82,11 @@ def worked(loaded: LoadedJob, worker: Worker, lease: Lease) -> Worker:
 
 
 def _correct(loaded: LoadedJob, unit: Unit, settled_ms: int) -> None:
-    session = loaded.session
+    session = loaded.books.session
     moved = scheduler.corrected(
         session.virtual_us, unit.p50_gpu_ms, settled_ms, weight=_weight(loaded.farm, session)
     )
-    loaded.session = replace(session, virtual_us=moved)
+    loaded.books.session = replace(session, virtual_us=moved)
 
 
 def _may_stay(farm: Farm, worker: Worker, head: Session, now_ms: int) -> bool:

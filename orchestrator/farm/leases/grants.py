@@ -86,7 +86,7 @@ def grant(
         lease = _lease(loaded, fresh, worker, lane)
         if lease is None:
             broke.add(unit.job_id)
-            alerts.look(loaded)  # what it gave back may have let a limit sink
+            alerts.look(loaded.books)  # what it gave back may have let a limit sink
             loaded.close()
             continue
         loaded.close()
@@ -112,7 +112,9 @@ def redeliver(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> tuple
 
 
 def _may_run(loaded: LoadedJob) -> bool:
-    return loaded.job.state in RUNNABLE and loaded.job.intent is None and bool(loaded.month.plan)
+    return (
+        loaded.job.state in RUNNABLE and loaded.job.intent is None and bool(loaded.books.month.plan)
+    )
 
 
 def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
@@ -120,22 +122,22 @@ def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease |
     open_leases = loaded.open_leases()
     reserve = 0 if unit.kind is UnitKind.ENCODE else loaded.job.encode_reserve_gpu_ms
     limit = ledger.lease_limit(
-        loaded.session,
+        loaded.books.session,
         loaded.job,
-        loaded.month,
+        loaded.books.month,
         open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,
         minimum_gpu_ms=_floor(loaded, unit, shared=bool(open_leases)),
         margin=_margin(loaded),
     )
-    braked = unit.kind is not UnitKind.ENCODE and alerts.is_braked(loaded)
+    braked = unit.kind is not UnitKind.ENCODE and alerts.is_braked(loaded.books)
     if not limit.gpu_ms or braked:
         if not open_leases:  # nothing will come back by itself
             loaded.pause(PauseReason.BUDGET) if braked else exhausted(loaded, unit)
         return None
     if limit.extend_gpu_ms:
-        loaded.hold(limit.extend_gpu_ms)
+        loaded.books.hold(limit.extend_gpu_ms)
     lease = Lease(
         id=loaded.farm.new_id("lea", loaded.now_ms),
         unit_id=unit.id,
@@ -147,7 +149,7 @@ def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease |
         device_class=worker.device_class,
         kind=unit.kind,
         lane=lane,
-        virtual_us=loaded.session.virtual_us,
+        virtual_us=loaded.books.session.virtual_us,
         fence=unit.fence + 1,
         epoch=loaded.tx.fact("epoch"),
         gpu_ms_limit=limit.gpu_ms,
