@@ -16,11 +16,13 @@ from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.jobs import exhaustion
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.leases import outcomes, reports, (
+from orchestrator.farm.leases import (
     charges,
     checkpoints,
     judging,
+    outcomes,
     reconcile,
+    reports,
     results,
     worker_calls,
 )
