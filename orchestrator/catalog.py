@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import BadRequest
 from orchestrator.model import Size, Vocabulary
+from orchestrator.remedies import Listing, LookAt, Say
 
 CARD: Final = "card.toml"
 VOCABULARY: Final = "vocabulary.toml"
@@ -130,7 +131,7 @@ class ModelCard:
         if profile not in self.profiles:
             raise BadRequest(
                 f"{self.id} has no profile {profile[:40]!r}.",
-                next=f"Take one of these: {', '.join(self.profiles) or 'none'}; or name the steps.",
+                Say(f"Take one of these: {', '.join(self.profiles) or 'none'}; or name the steps."),
             )
         return self.profiles[profile]
 
@@ -187,7 +188,9 @@ class Catalog:
         if not self.cards:
             raise BadRequest(
                 "This farm has no model.",
-                next="Put a model folder into FARM_MODELS_PATH; `farm doctor` checks it.",
+                LookAt(
+                    Listing.CHECKS, "Put a model folder into FARM_MODELS_PATH, and have it checked."
+                ),
             )
         return self.cards.get(DEFAULT_MODEL) or next(iter(self.cards.values()))
 
@@ -203,7 +206,7 @@ class Catalog:
             known = ", ".join(sorted(self.cards)) or "none"
             raise BadRequest(
                 f"There is no model {model_id[:60]!r}.",
-                next=f"Take one of these: {known} (`farm models ls`).",
+                LookAt(Listing.MODELS, f"Take one of these: {known}."),
                 models=sorted(self.cards),
             )
         return self.cards[model_id]
@@ -369,7 +372,7 @@ def _first_fault(error: ValidationError) -> str:
 def _unusable(file: Path, fault: str) -> BadRequest:
     return BadRequest(
         f"The model file {file} cannot be used: {fault}.",
-        next="Mend that line, or take the folder away; `farm doctor` checks all model files.",
+        LookAt(Listing.CHECKS, "Mend that line, or take the folder away; then have all checked."),
     )
 
 

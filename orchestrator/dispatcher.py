@@ -121,7 +121,7 @@ def main() -> None:
     logs.configure(config)
     broker_url = config.broker_url.get_secret_value()
     if not broker_url:
-        raise SystemExit("FARM_BROKER_URL is not set; `farm up` starts a broker of its own.")
+        raise SystemExit("FARM_BROKER_URL is not set.")
     dispatcher = Dispatcher(farm_from(config), celery_app(broker_url), config)
 
     def stop(*_: Any) -> None:

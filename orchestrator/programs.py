@@ -4,6 +4,7 @@ import shutil
 from functools import cache
 
 from orchestrator.errors import Unavailable
+from orchestrator.remedies import Say
 
 
 @cache
@@ -18,7 +19,7 @@ def ffmpeg(wanted: str = "") -> str:
             return found
         raise Unavailable(
             f"FARM_FFMPEG names {wanted}, which is not a program.",
-            next="Correct FARM_FFMPEG, or unset it to use the bundled ffmpeg.",
+            Say("Correct FARM_FFMPEG, or unset it to use the bundled ffmpeg."),
         )
     if found := shutil.which("ffmpeg"):
         return found
@@ -29,5 +30,5 @@ def ffmpeg(wanted: str = "") -> str:
     except RuntimeError:
         raise Unavailable(
             "There is no ffmpeg here.",
-            next="Install ffmpeg or `pip install imageio-ffmpeg`, or set FARM_FFMPEG.",
+            Say("Install ffmpeg or `pip install imageio-ffmpeg`, or set FARM_FFMPEG."),
         ) from None

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import fsspec
 from flask import Response, request, send_file
+from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest, DiskFull, NotFound
 from web import ranges
@@ -60,7 +61,7 @@ class Artifacts:
                     if size > max_bytes:
                         raise BadRequest(
                             f"The file is larger than {max_bytes >> 20} MB.",
-                            next="FARM_MAX_UPLOAD_MB bounds what a worker may send.",
+                            Say("FARM_MAX_UPLOAD_MB bounds what a worker may send."),
                         )
                     digest.update(piece)
                     file.write(piece)
@@ -96,7 +97,7 @@ class Artifacts:
             NotFound: there is no such input.
         """
         if not INPUT.fullmatch(key) or not self.exists(key):
-            raise NotFound("That file is not here any more.", next="Choose the file again.")
+            raise NotFound("That file is not here any more.", Say("Choose the file again."))
         content: bytes = self._fs.cat_file(self._place(key))
         return content
 

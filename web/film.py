@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Timer
 from typing import IO, Final
 
+from orchestrator.remedies import Say
+
 from orchestrator.errors import BadRequest, Unavailable
 from orchestrator.programs import ffmpeg
 
@@ -79,7 +81,7 @@ def portrait(upload: bytes, program: str = "") -> bytes:
     """
     refused = BadRequest(
         "The video is no MP4 or WebM by its content, or cannot be decoded.",
-        next="Send a short MP4 (H.264) or WebM.",
+        Say("Send a short MP4 (H.264) or WebM."),
         errors=[{"field": "video", "fault": "cannot be read"}],
     )
     container = _container(upload)
@@ -124,7 +126,7 @@ def _decoded(
     if not slots.acquire(timeout=WAIT_SECONDS):
         raise Unavailable(
             f"The farm is decoding {AT_ONCE} videos already.",
-            next="Wait a little and ask again.",
+            Say("Wait a little and ask again."),
         )
     try:
         yield from _output(argv, seconds)

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Final
 
+from orchestrator.remedies import Say
+
 from orchestrator.errors import BadRequest, Unavailable
 
 MAX_PIXELS: Final = 25_000_000
@@ -53,13 +55,13 @@ def clean(data: bytes) -> tuple[str, bytes]:
         except subprocess.TimeoutExpired:
             raise Unavailable(
                 "The reference image could not be decoded in time.",
-                next="Send a smaller one, or wait a little and send it again.",
+                Say("Send a smaller one, or wait a little and send it again."),
             ) from None
     if child.returncode:
         said = child.stderr.decode(errors="replace") if child.returncode == REFUSED else ""
         raise BadRequest(
             said or "The reference image cannot be decoded.",
-            next="Save it anew as PNG or JPEG; nothing was started or charged.",
+            Say("Save it anew as PNG or JPEG; nothing was started or charged."),
         )
     return check_picture(child.stdout), child.stdout
 
@@ -77,7 +79,7 @@ def check_picture(data: bytes) -> str:
     if not 0 < width * height <= MAX_PIXELS:
         raise BadRequest(
             f"The reference image has {width}x{height} pixels.",
-            next="Send one of at most 25 megapixels.",
+            Say("Send one of at most 25 megapixels."),
         )
     return ending
 
@@ -91,7 +93,7 @@ def _look(data: bytes) -> tuple[str, int, int]:
         return ".webp", *_webp_size(data)
     raise BadRequest(
         "The reference image is neither PNG, JPEG nor WebP by its content.",
-        next="Convert it to one of these; nothing was started or charged.",
+        Say("Convert it to one of these; nothing was started or charged."),
     )
 
 

@@ -17,6 +17,7 @@ import gevent
 import httpx
 import structlog
 from gevent.threadpool import ThreadPool
+from orchestrator.remedies import Say
 
 from orchestrator import safe_text
 from orchestrator.errors import FarmError
@@ -142,10 +143,10 @@ def _judge(where: str, seconds: float) -> Judge | None:
     except (ImportError, AttributeError, ValueError) as error:
         raise FarmError(
             f"The policy {where} cannot be imported: {error}.",
-            next="FARM_POLICY_PROMPT and FARM_POLICY_FRAMES take package.module:function or a URL.",
+            Say("FARM_POLICY_PROMPT and FARM_POLICY_FRAMES take package.module:function or a URL."),
         ) from None
     if not callable(found):
-        raise FarmError(f"The policy {where} is no function.", next="Name a function.")
+        raise FarmError(f"The policy {where} is no function.", Say("Name a function."))
     judge: Judge = found
     return judge
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
+from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
@@ -113,7 +114,7 @@ def download(key: str) -> Response:
 def _worker_id() -> str:
     worker_id = current_key().worker_id
     if worker_id is None:
-        raise NotAllowed("A join token opens hello alone.", next="Say hello and use your own key.")
+        raise NotAllowed("A join token opens hello alone.", Say("Say hello and use your own key."))
     return worker_id
 
 
@@ -125,11 +126,11 @@ def _check_files(worker_id: str, report: CompleteRequest) -> None:
     for file in report.receipt.artifacts:
         stored = artifacts().stored(artifact_key(unit_id, report.fence, file.name))
         if stored is None:
-            raise Unavailable(f"{file.name} has not arrived.", next="Upload it, then complete.")
+            raise Unavailable(f"{file.name} has not arrived.", Say("Upload it, then complete."))
         if stored != (file.sha256, file.bytes):
             raise BadRequest(
                 f"{file.name} is not the file that was uploaded: its SHA-256 or size is another.",
-                next="Report what was sent; nothing was charged, the lease is still open.",
+                Say("Report what was sent; nothing was charged, the lease is still open."),
             )
 
 

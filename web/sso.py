@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask, current_app
+from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import Unauthorized
@@ -109,7 +110,7 @@ def _asking(what: Any) -> Any:
         log.warning("sign-in at the provider failed", why=type(error).__name__)
         raise Unauthorized(
             "Signing in at the provider did not work.",
-            next="Begin again; if it stays so, an operator finds why in `farm logs web`.",
+            Say("Begin again; if it stays so, an operator finds why in `farm logs web`."),
         ) from None
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx
 import stamina
+from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import (
@@ -174,7 +175,7 @@ class Client:
             except ValidationError as error:
                 raise Unavailable(
                     f"The farm's answer to {name} makes no sense: {error.error_count()} faults.",
-                    next="Check that FARM_SERVER is a farm of the same version.",
+                    Say("Check that FARM_SERVER is a farm of the same version."),
                 ) from None
 
         return _patiently(send, within_seconds)
@@ -230,7 +231,7 @@ def _raise_for(response: httpx.Response) -> None:
     error = _ERRORS.get(str(problem.get("code")))
     if error is None:
         error = {404: NotFound, 409: StaleLease}.get(response.status_code, BadRequest)
-    raise error(said, next=str(problem.get("next", "")))
+    raise error(said, Say(str(problem.get("next", ""))))
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import psutil
 import pynvml
+from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest
 
@@ -74,7 +75,7 @@ def discover(name: str = "") -> Device:
             return gpu
     raise BadRequest(
         f"There is no device {name!r} here.",
-        next=f"Use one of: {', '.join(['cpu', *(gpu.name for gpu in gpus)])}.",
+        Say(f"Use one of: {', '.join(['cpu', *(gpu.name for gpu in gpus)])}."),
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from orchestrator.remedies import Say
 
 from orchestrator import catalog, logs
 from orchestrator.catalog import Catalog
@@ -61,7 +62,7 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
     if not (options.poll or config.broker_url.get_secret_value()):
         raise BadRequest(
             "FARM_BROKER_URL is not set.",
-            next="Set it, or start the worker with --poll, which needs no broker.",
+            Say("Set it, or start the worker with --poll, which needs no broker."),
         )
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,7 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
     if not config.server.startswith(("http://", "https://")):
         raise BadRequest(
             "FARM_SERVER is not an http:// or https:// URL.",
-            next="Set it to the farm's URL, as `farm status` shows it.",
+            Say("Set it to the farm's URL, as `farm status` shows it."),
         )
     kept = _kept_key(home, config.server)
     token = config.join_token.get_secret_value()
@@ -127,7 +128,7 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
     if not token:
         raise BadRequest(
             "This worker is not enrolled.",
-            next="Set FARM_JOIN_TOKEN (`farm keys create --kind join` makes one).",
+            Say("Set FARM_JOIN_TOKEN (`farm keys create --kind join` makes one)."),
         )
     terms = _hello(config.server, token, request)
     if not terms.worker_key:

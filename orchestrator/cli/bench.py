@@ -10,6 +10,7 @@ import rich_click as click
 from orchestrator.cli import output
 from orchestrator.cli.worker import ROOT
 from orchestrator.errors import NotFound
+from orchestrator.remedies import Say
 
 BENCHES = ROOT / "tools" / "bench"
 
@@ -32,7 +33,7 @@ def bench(name: str | None, args: tuple[str, ...], only_list: bool, as_json: boo
         return 0
     if name not in benches:
         known = ", ".join(benches) or "none; they come with a checkout"
-        raise NotFound(f"There is no bench {name[:60]!r}.", next=f"There are: {known}.")
+        raise NotFound(f"There is no bench {name[:60]!r}.", Say(f"There are: {known}."))
     done = subprocess.run(
         [sys.executable, "-m", f"tools.bench.{name}", *args], cwd=ROOT, check=False
     )

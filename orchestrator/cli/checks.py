@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from orchestrator.cli.client import config, local
+from orchestrator.cli.remedies import said
 from orchestrator.cli.worker import ROOT
 from orchestrator.errors import BadRequest, FarmError
 from orchestrator.settings import Settings
@@ -55,7 +56,7 @@ def examine(*, fix: bool) -> list[Finding]:
     try:
         settings = config()
     except BadRequest as error:
-        return [*findings, _broken("settings", error.message, error.next)]
+        return [*findings, _broken("settings", error.message, said(error.remedies[0]))]
     if fix:
         _mend(settings.home)
     return [
@@ -204,7 +205,7 @@ def _rates(settings: Settings) -> Finding:
     try:
         cards = rates.load(settings.rates or rates.SHIPPED)
     except BadRequest as error:
-        return _broken("rate card", error.message, error.next)
+        return _broken("rate card", error.message, said(error.remedies[0]))
     now = cards.at(round(time.time() * 1000))
     return _ok(
         "rate card",
@@ -234,7 +235,7 @@ def ledger_findings(settings: Settings) -> Iterator[Finding]:
         finally:
             farm.store.close()  # type: ignore[attr-defined]  # only owners close
     except FarmError as error:
-        yield _broken("ledger", f"{where}: {error.message}", error.next)
+        yield _broken("ledger", f"{where}: {error.message}", said(error.remedies[0]))
         return
     for fault in faults[:FAULTS_SHOWN]:
         yield _broken("ledger", fault, FORGED)
@@ -251,7 +252,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     try:
         found = catalog.load(*folders, fake=settings.fake_model)
     except BadRequest as error:
-        yield _broken("models", error.message, error.next)
+        yield _broken("models", error.message, said(error.remedies[0]))
         return
     if not found.cards:
         where = ", ".join(map(str, folders))

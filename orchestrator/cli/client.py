@@ -15,7 +15,9 @@ from urllib.parse import quote
 import rich_click as click
 
 from orchestrator.cli.output import EXIT_CODES, Problem, say
+from orchestrator.cli.remedies import told
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unavailable
+from orchestrator.remedies import Say, UseKey
 
 if TYPE_CHECKING:
     import httpx
@@ -33,7 +35,6 @@ RETRY_SECONDS: Final = 15.0
 WAIT_SECONDS: Final = 0.5
 PAGE: Final = 200
 BY_STATUS: Final = {401: "unauthorized", 403: "not_allowed", 404: "not_found", 503: "unavailable"}
-NO_KEY: Final = "Set FARM_API_KEY to a key of that farm; `farm keys create` there makes one."
 
 server = click.option("--server", metavar="URL", help="A farm elsewhere; FARM_SERVER does too.")
 
@@ -128,7 +129,7 @@ class Client:
                         file.write(piece)
             if sha256 and seen.hexdigest() != sha256:
                 raise Unavailable(
-                    "Other bytes came than the farm promised.", next="Fetch the file again."
+                    "Other bytes came than the farm promised.", Say("Fetch the file again.")
                 )
             part.replace(target)
         except httpx.TransportError as error:
@@ -146,7 +147,7 @@ class Client:
             logs = self.own.home / "logs"
             raise Unavailable(
                 f"The farm's {' and '.join(dead)} ended again and again.",
-                next=f"Read {logs / (dead[0] + '.log')}, or run `farm doctor`.",
+                Say(f"Read {logs / (dead[0] + '.log')}, or run `farm doctor`."),
             )
 
     def close(self) -> None:
@@ -162,7 +163,7 @@ class Client:
             return answer.json()
         except ValueError:
             raise Unavailable(
-                f"What answers at {self.url} is not a farm.", next="Check the URL of --server."
+                f"What answers at {self.url} is not a farm.", Say("Check the URL of --server.")
             ) from None
 
     def _send(self, method: str, path: str, **more: Any) -> "httpx.Response":
@@ -191,7 +192,7 @@ class Client:
         what = str(error) or type(error).__name__
         return Unavailable(
             f"The farm at {self.url} cannot be reached: {what}.",
-            next="Check the URL and that the farm runs: `farm status`, or start one: `farm up`.",
+            Say("Check the URL and that the farm runs: `farm status`, or start one: `farm up`."),
         )
 
 
@@ -223,11 +224,11 @@ def config() -> "Settings":
         name = "_".join(["FARM", *(str(part).upper() for part in first["loc"])])
         where = f"{name}: " if first["loc"] else ""
         raise BadRequest(
-            f"{where}{first['msg']}.", next="Correct or unset it; `farm doctor` checks them all."
+            f"{where}{first['msg']}.", Say("Correct or unset it; `farm doctor` checks them all.")
         ) from None
     except OSError as error:
         raise BadRequest(
-            f"{error.filename}: {error.strerror}.", next="Correct or unset the FARM_*_FILE name."
+            f"{error.filename}: {error.strerror}.", Say("Correct or unset the FARM_*_FILE name.")
         ) from None
 
 
@@ -267,7 +268,7 @@ def _find(url: str | None, *, may_embed: bool) -> Client | None:
     if named:
         if not named.startswith(("http://", "https://")):
             raise BadRequest(
-                f"{named} is not an http:// or https:// URL.", next="Correct --server."
+                f"{named} is not an http:// or https:// URL.", Say("Correct --server.")
             )
         key = settings.api_key.get_secret_value()
         if not key and here and here["url"] == named:
@@ -280,7 +281,7 @@ def _find(url: str | None, *, may_embed: bool) -> Client | None:
         return None
     raise Unavailable(
         f"No farm runs on {settings.home}.",
-        next="Start one with `farm up` (or `farm up --detach`), or name one with --server.",
+        Say("Start one with `farm up` (or `farm up --detach`), or name one with --server."),
     )
 
 
@@ -336,8 +337,8 @@ def _checked(answer: "httpx.Response") -> "httpx.Response":
         return answer
     facts: Mapping[str, Any] = {}
     with suppress(ValueError):
-        told = answer.json()
-        facts = told if isinstance(told, dict) else {}
+        sent = answer.json()
+        facts = sent if isinstance(sent, dict) else {}
     code = facts.get("code", "")
     if code not in EXIT_CODES and answer.status_code in BY_STATUS:
         code = BY_STATUS[answer.status_code]
@@ -346,11 +347,11 @@ def _checked(answer: "httpx.Response") -> "httpx.Response":
     data = {
         name: value
         for name, value in facts.items()
-        if name not in {"type", "title", "status", "detail", "code", "next"}
+        if name not in {"type", "title", "status", "detail", "code", "next", "also"}
     }
     raise Problem(
         code or "farm_error",
         facts.get("detail") or f"The farm answered {answer.status_code}.",
-        next=NO_KEY if code == "unauthorized" else facts.get("next") or NotFound.next,
+        *((UseKey(),) if code == "unauthorized" else told(facts) or NotFound.remedies),
         **data,
     )

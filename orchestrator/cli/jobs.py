@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from orchestrator.cli import output, progress
+from orchestrator.cli import output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import Json, connected, part, server
 from orchestrator.states import JobState
@@ -265,6 +265,8 @@ def _print(job: Json, *, as_json: bool) -> None:
         }
     )
     if (waits := job.get("waiting_for")) and job["state"] == "paused":
-        output.say(f"{waits['message']}\nNext: {waits['next']}")
+        output.say(waits["message"])
+        output.advise(remedies.told(waits))
     if error := job["error"]:
-        output.say(f"{error['message']}\nNext: {error['next']}")
+        output.say(error["message"])
+        output.advise(remedies.told(error))

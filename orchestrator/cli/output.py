@@ -12,7 +12,9 @@ from typing import Any, Final
 import rich_click as click
 
 from orchestrator import safe_text
+from orchestrator.cli import remedies
 from orchestrator.errors import FarmError
+from orchestrator.remedies import Remedy
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "bad_request": 2,
@@ -37,8 +39,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON documen
 class Problem(FarmError):
     """A refusal the farm sent."""
 
-    def __init__(self, code: str, message: str, *, next: str, **data: Any) -> None:
-        super().__init__(message, next=next, **data)
+    def __init__(self, code: str, message: str, *remedies: Remedy, **data: Any) -> None:
+        super().__init__(message, *remedies, **data)
         self.kind = code
 
 
@@ -70,8 +72,9 @@ def document(value: Any) -> None:
 def problem(error: FarmError, *, as_json: bool) -> None:
     """Say what went wrong and what to do next; with --json also as the document."""
     if as_json:
-        facts = {"code": code_of(error), "message": error.message, "next": error.next}
-        document({"error": {**_plain(error.data), **facts}})
+        facts = {"code": code_of(error), "message": error.message}
+        helping = remedies.as_json(error.remedies)
+        document({"error": {**_plain(error.data), **facts, **helping}})
     say(error.message)
     say_held(error.data)
     for other in error.data.get("alternatives") or ():
@@ -79,7 +82,13 @@ def problem(error: FarmError, *, as_json: bool) -> None:
             say(
                 f"  would fit: {other['label']} ({seconds(other['gpu_seconds_p90'])} GPU-s at most)"
             )
-    say(f"Next: {error.next}")
+    advise(error.remedies)
+
+
+def advise(helping: Iterable[Remedy]) -> None:
+    """Say what to do next, the best first."""
+    for number, remedy in enumerate(helping):
+        say(f"{'  or' if number else 'Next'}: {remedies.said(remedy)}")
 
 
 def say_held(refused: Mapping[str, Any]) -> None:

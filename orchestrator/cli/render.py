@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli import output, progress, words
+from orchestrator.cli import output, progress, remedies, words
 from orchestrator.cli.client import Client, Json, connected, part, server
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Rerun, Resume, Say
 from orchestrator.states import OnExhausted
 
 INTERRUPTED: Final = 130
@@ -172,7 +173,7 @@ def quote(server: str | None, as_json: bool, **intent: Any) -> int:
     if refused := told["why_not"]:
         output.say(refused["message"])
         output.say_held(refused)
-        output.say(f"Next: {refused['next']}")
+        output.advise(remedies.told(refused))
     return 0
 
 
@@ -217,7 +218,7 @@ def _request(intent: Json) -> dict[str, Any]:
     prompt = _text(typed or "", "prompt").strip()
     if not prompt and not intent["storyboard"]:
         raise BadRequest(
-            "There is no prompt.", next='Say what to render: farm render "a red ball rolls left".'
+            "There is no prompt.", Say('Say what to render: farm render "a red ball rolls left".')
         )
     body = {
         "prompt": prompt or None,
@@ -250,7 +251,7 @@ def _text(typed: str, what: str) -> str:
     except UnicodeEncodeError as error:
         raise BadRequest(
             f"The {what} is not text in UTF-8: character {error.start + 1} is something else.",
-            next="Write it in UTF-8; nothing was started or charged.",
+            Say("Write it in UTF-8; nothing was started or charged."),
         ) from None
     return typed
 
@@ -268,11 +269,11 @@ def checked_target(asked: Path) -> Path:
     """
     path = asked.absolute()
     if path.is_dir():
-        raise BadRequest(f"{path} is a folder.", next="Name a file: -o video.mp4.")
+        raise BadRequest(f"{path} is a folder.", Say("Name a file: -o video.mp4."))
     if not path.parent.is_dir():
         raise BadRequest(
             f"The folder {path.parent} does not exist.",
-            next=f"Make it first: mkdir -p {path.parent}",
+            Say(f"Make it first: mkdir -p {path.parent}"),
         )
     try:  # asking the permission bits is not enough: /proc and full quotas say yes
         with tempfile.TemporaryFile(dir=path.parent):
@@ -280,7 +281,7 @@ def checked_target(asked: Path) -> Path:
     except OSError as error:
         raise BadRequest(
             f"Nothing can be written into {path.parent}: {error.strerror}.",
-            next="Name a file in a folder of yours; nothing was started or charged.",
+            Say("Name a file in a folder of yours; nothing was started or charged."),
         ) from None
     return path
 
@@ -306,19 +307,12 @@ def ended(job: Json, *, as_json: bool) -> int:
         what = f"The job is paused ({reason}){why}"
         if waits and not error:
             what = f"The job is paused ({reason}): {waits['message']}"
-        step = (
-            error.get("next")
-            or waits.get("next")
-            or (
-                f"`farm session topup {job['session_id']} SECONDS`, "
-                f"then `farm jobs resume {job['id']}`."
-            )
-        )
+        helping = remedies.told(error) or remedies.told(waits) or (Resume(job["id"]),)
     else:
         what = f"The job {job['state'] if job['state'] != 'cancelled' else 'was cancelled'}{why}"
-        step = error.get("next") or f"Submit it again: `farm jobs rerun {job['id']}`."
+        helping = remedies.told(error) or (Rerun(job["id"]),)
     output.say(f"{what} {charged(job)}, {job['frames_done']} of {job['frames_total']} frames done.")
-    output.say(f"Next: {step}")
+    output.advise(helping)
     if as_json:
         output.document({**job, "output": None})
     spent_up = over_budget or error.get("code") == "budget_exceeded"

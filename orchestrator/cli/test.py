@@ -8,6 +8,7 @@ import rich_click as click
 
 from orchestrator.cli.worker import ROOT, become
 from orchestrator.errors import Conflict
+from orchestrator.remedies import Say
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -17,7 +18,7 @@ def test(args: tuple[str, ...]) -> None:
     if find_spec("pytest") is None or not (ROOT / "tests").is_dir():
         raise Conflict(
             "The tests are not here.",
-            next="Take a checkout and run `./farm test`; it installs them.",
+            Say("Take a checkout and run `./farm test`; it installs them."),
         )
     named = any(not arg.startswith("-") for arg in args)
     os.chdir(ROOT)

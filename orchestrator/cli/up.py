@@ -10,6 +10,7 @@ import rich_click as click
 from orchestrator.cli import output
 from orchestrator.cli.client import Client, config
 from orchestrator.errors import Conflict, NotFound, Unavailable
+from orchestrator.remedies import Say
 
 
 @click.command()
@@ -29,7 +30,7 @@ def up(host: str | None, port: int | None, workers: int, detach: bool, as_json: 
     if running := bootstrap.find_running(settings.home):
         raise Conflict(
             f"A farm runs on {settings.home} already: {running.url}",
-            next="Use it, stop it with `farm down`, or set FARM_HOME to another folder.",
+            Say("Use it, stop it with `farm down`, or set FARM_HOME to another folder."),
         )
     if detach:
         said = bootstrap.run_in_background(settings, workers=workers, host=host, port=port)
@@ -49,7 +50,7 @@ def up(host: str | None, port: int | None, workers: int, detach: bool, as_json: 
     if dead:
         raise Unavailable(
             f"{' and '.join(dead)} ended again and again, so the farm was stopped.",
-            next=f"Read {settings.home / 'logs' / (dead[0] + '.log')}, or run `farm doctor`.",
+            Say(f"Read {settings.home / 'logs' / (dead[0] + '.log')}, or run `farm doctor`."),
         )
     output.say("Stopped.")
     return 0
@@ -125,7 +126,7 @@ def logs(names: tuple[str, ...], lines: int, follow: bool) -> int:
             f"There is no log of {', '.join(sorted(unknown))}" if unknown else "There are no logs"
         )
         known = f"There are: {', '.join(files)}." if files else "Start a farm with `farm up`."
-        raise NotFound(f"{what} under {home / 'logs'}.", next=known)
+        raise NotFound(f"{what} under {home / 'logs'}.", Say(known))
     wanted = {name: files[name] for name in names or files}
     width = max(map(len, wanted))
     for name, file in wanted.items():

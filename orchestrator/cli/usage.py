@@ -169,5 +169,7 @@ def _calibrated(told: Json, _: str) -> None:
             f"{told['under_p90']} of the last {told['jobs']} jobs came in under their p90: "
             f"{told['under_p90_percent']:g} %, the goal is {least} to {most} %"
         )
-    if told["next"]:
-        output.say(f"Next: {told['next']}")
+    if told["note"]:
+        output.say(told["note"])
+    if not told["jobs"]:
+        output.say('Next: farm render "a red ball rolls right".')

@@ -16,12 +16,20 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.errors import BadRequest, Conflict, NotFound, remedies_of
 from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Delivery, Job, Json, Webhook
+from orchestrator.remedies import (
+    EnableWebhook,
+    Listing,
+    LookAt,
+    RegisterWebhook,
+    best_first,
+    to_json,
+)
 from orchestrator.states import DeliveryState, JobState, WebhookState
 
 EVENTS: Final = (
@@ -75,7 +83,7 @@ def create(
         if len(there) >= MOST_HOOKS:
             raise Conflict(
                 f"An account has at most {MOST_HOOKS} webhooks.",
-                next="Delete one with `farm webhooks delete`.",
+                LookAt(Listing.WEBHOOKS, "Delete one of those there are."),
             )
         webhook = _new(farm, account_id, url, now, kinds=kinds, operator=operator)
         tx.add(webhook)
@@ -95,7 +103,7 @@ def for_url(
     if len(there) >= MOST_JOB_HOOKS:
         raise Conflict(
             f"The jobs of this account named {MOST_JOB_HOOKS} different webhook URLs.",
-            next="Register one with `farm webhooks create`; every message names its job.",
+            RegisterWebhook(),
         )
     webhook = _new(farm, account_id, url, now_ms, kinds=("job.*",), for_jobs=True)
     tx.add(webhook)
@@ -158,7 +166,7 @@ def test(farm: Farm, account_id: str | None, webhook_id: str) -> Delivery:
     with farm.store.write() as tx:
         webhook = _own(tx, account_id, webhook_id, lock=True)
         if webhook.state is not WebhookState.ACTIVE:
-            raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
+            raise Conflict("The webhook is disabled.", EnableWebhook(webhook.id))
         message = _message(farm, webhook, "webhook.test", {"webhook_id": webhook.id}, now)
         tx.add(message)
         audit_log.of_operator(farm, tx, account_id, "webhook.test", webhook.id, webhook.account_id)
@@ -195,7 +203,7 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "object": "job",
         "state": state,
         "pause_reason": job.pause_reason,
-        "error": job.error,
+        "error": job.error and _told(job.error),
         "session_id": job.session_id,
         "model": job.model,
         "frames_total": job.frames_total,
@@ -304,10 +312,10 @@ def replay(farm: Farm, account_id: str | None, webhook_id: str, delivery_id: str
         if message is None or message.webhook_id != webhook.id:
             raise NotFound(
                 f"There is no delivery {delivery_id}.",
-                next="List them with `farm webhooks deliveries`.",
+                LookAt(Listing.DELIVERIES, "See what was sent.", webhook.id),
             )
         if webhook.state is not WebhookState.ACTIVE:
-            raise Conflict("The webhook is disabled.", next="Enable it: `farm webhooks enable`.")
+            raise Conflict("The webhook is disabled.", EnableWebhook(webhook.id))
         audit_log.of_operator(
             farm, tx, account_id, "webhook.replay", message.id, webhook.account_id
         )
@@ -336,7 +344,8 @@ def _own(
         or account_id not in (None, webhook.account_id)
     ):
         raise NotFound(
-            f"There is no webhook {webhook_id}.", next="List yours with `farm webhooks ls`."
+            f"There is no webhook {webhook_id}.",
+            LookAt(Listing.WEBHOOKS, "See the webhooks you have."),
         )
     return webhook
 
@@ -379,8 +388,16 @@ def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -
     )
 
 
+def _told(error: Json) -> Json:
+    """Return a job's error as its owner's programs read it."""
+    told = {name: error[name] for name in ("code", "message")}
+    return told | best_first([to_json(each) for each in remedies_of(error)])
+
+
 def _in_seconds(value: Any) -> Any:
     """Return data as the API shows it: every GPU-ms as GPU-seconds."""
+    if isinstance(value, list):
+        return [_in_seconds(each) for each in value]
     if not isinstance(value, dict):
         return value
     return {

@@ -6,12 +6,14 @@ entries move both, so that account month >= session >= job >= lease.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Final
 
 from orchestrator.errors import BudgetExceeded
 from orchestrator.model import Alert, Entry, Job, Json, Month, Session
 from orchestrator.money import hash_chain
 from orchestrator.money.ledger import Movement
+from orchestrator.remedies import AskForLess, ChangePlan, WaitForMonth
 from orchestrator.states import AlertAction, EntryKind
 
 _IN_MONTH: Final = {
@@ -38,8 +40,9 @@ def follow(month: Month, entry: Entry) -> Month:
         raise BudgetExceeded(
             f"The account's month has {room / 1000:.3f} GPU-seconds left, the job needs "
             f"{entry.gpu_ms / 1000:.3f}.",
-            next="Wait for the next month, ask for less, or have the operator change the plan "
-            "(`farm account set-plan`).",
+            WaitForMonth(next_month(month)),
+            AskForLess(),
+            ChangePlan(month.account_id),
             limit="month",
             needed_gpu_ms=entry.gpu_ms,
             available_gpu_ms=room,
@@ -50,6 +53,12 @@ def follow(month: Month, entry: Entry) -> Month:
         spent_gpu_ms=month.spent_gpu_ms + spent * entry.gpu_ms,
     )
     return capped(moved, moved.cap_gpu_ms) if held <= 0 else moved
+
+
+def next_month(month: Month) -> str:
+    """Return the day on which the account has a new month, as 2026-12-01."""
+    first = date.fromisoformat(f"{month.id.rpartition('.')[2]}-01")
+    return f"{(first + timedelta(days=32)).replace(day=1)}"
 
 
 def capped(month: Month, cap_gpu_ms: int | None) -> Month:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest, PlanLimit
 from orchestrator.model import Alert, RenderPlan
+from orchestrator.remedies import ChangePlan, EndAJob, Listing, LookAt, Say
 from orchestrator.states import AlertAction
 
 SHIPPED: Final = Path(__file__).with_name("plans.toml")
@@ -57,8 +58,8 @@ class Plan:
         """The watermark and the plan it is by, as a job keeps them from its submission on."""
         return {"text": self.watermark, "plan": self.name} if self.watermark else None
 
-    def check_session(self, limit_gpu_ms: int) -> None:
-        """Refuse a session's budget that is larger than this plan allows.
+    def check_session(self, limit_gpu_ms: int, *, account_id: str) -> None:
+        """Refuse a session's budget that is larger than this plan of the account allows.
 
         Raises:
             PlanLimit: it is.
@@ -68,6 +69,8 @@ class Plan:
             raise PlanLimit(
                 f"The plan {self.name} allows a session {most / 1000:g} GPU-seconds; this would "
                 f"make it {limit_gpu_ms / 1000:g}.",
+                Say("Give it less."),
+                ChangePlan(account_id),
                 limit="session_gpu_seconds",
                 allowed=most / 1000,
                 asked=limit_gpu_ms / 1000,
@@ -97,7 +100,7 @@ class Plan:
         if ANY not in self.models and plan.model not in self.models:
             raise PlanLimit(
                 f"The plan {self.name} does not include the model {plan.model}.",
-                next=f"Take one of: {', '.join(self.models) or 'none'}; or change the plan.",
+                Say(f"Take one of: {', '.join(self.models) or 'none'}."),
                 limit="models",
                 allowed=list(self.models),
                 asked=plan.model,
@@ -106,7 +109,7 @@ class Plan:
             raise PlanLimit(
                 f"The plan {self.name} allows {self.open_jobs} open jobs at once, and "
                 f"{open_jobs} have not ended.",
-                next="Wait for one to end or cancel it (`farm jobs ls`), or change the plan.",
+                EndAJob(),
                 limit=OPEN_JOBS,
                 allowed=self.open_jobs,
                 asked=open_jobs + 1,
@@ -133,7 +136,7 @@ class Plans:
         if found is None:
             raise BadRequest(
                 f"There is no plan {name[:60]!r}.",
-                next=f"There are: {', '.join(self.plans)} (`farm account plans`).",
+                LookAt(Listing.PLANS, f"There are: {', '.join(self.plans)}."),
             )
         return found
 
@@ -225,5 +228,5 @@ def _ms(seconds: int | None) -> int | None:
 def _unusable(file: Path, fault: Any) -> BadRequest:
     return BadRequest(
         f"The file of plans {file} cannot be used: {fault}.",
-        next="Mend that line, or unset FARM_PLANS to take the shipped ones.",
+        Say("Mend that line, or unset FARM_PLANS to take the shipped ones."),
     )

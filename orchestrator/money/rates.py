@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Say
 
 SHIPPED: Final = Path(__file__).with_name("rates.toml")
 OTHERWISE: Final = "otherwise"
@@ -133,5 +134,5 @@ def _complete(amounts: dict[str, int]) -> dict[str, int]:
 def _unusable(file: Path, fault: Any) -> BadRequest:
     return BadRequest(
         f"The rate card file {file} cannot be used: {fault}.",
-        next="Mend that line, or unset FARM_RATES to take the shipped one.",
+        Say("Mend that line, or unset FARM_RATES to take the shipped one."),
     )

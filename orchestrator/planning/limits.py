@@ -5,6 +5,7 @@ from typing import Final
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Size
+from orchestrator.remedies import Listing, LookAt, Say
 
 MAX_FPS: Final = 60
 MAX_INTERPOLATE: Final = 4
@@ -37,8 +38,7 @@ def _check_image(brief: Brief, card: ModelCard) -> None:
     if brief.image is not None and not card.takes_image:
         raise BadRequest(
             f"{card.id} takes no reference image.",
-            next="Leave the image out, or choose a model that takes one "
-            "(`takes_image` in GET /api/v1/models).",
+            LookAt(Listing.MODELS, "Leave the image out, or choose a model that takes one."),
         )
 
 
@@ -46,13 +46,13 @@ def _check_size(size: Size) -> None:
     if not (MIN_SIDE_PX <= size.width <= MAX_SIDE_PX and MIN_SIDE_PX <= size.height <= MAX_SIDE_PX):
         raise BadRequest(
             f"A video of {size} pixels cannot be made.",
-            next=f"Ask for sides from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, as in 1280x720.",
+            Say(f"Ask for sides from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, as in 1280x720."),
         )
     if size.width % 2 or size.height % 2:
         even = Size(width=size.width // 2 * 2, height=size.height // 2 * 2)
         raise BadRequest(
             f"The size {size} has an odd side, which H.264 video cannot have.",
-            next=f"Ask for {even}.",
+            Say(f"Ask for {even}."),
         )
 
 
@@ -60,7 +60,7 @@ def _check_fps(fps: int) -> None:
     if not 1 <= fps <= MAX_FPS:
         raise BadRequest(
             f"A video of {fps} frames per second cannot be made.",
-            next=f"Ask for 1 to {MAX_FPS} frames per second.",
+            Say(f"Ask for 1 to {MAX_FPS} frames per second."),
         )
 
 
@@ -70,11 +70,11 @@ def _check_interpolate(interpolate: int, fps: int) -> None:
     if not 1 <= interpolate <= MAX_INTERPOLATE:
         raise BadRequest(
             f"A farm cannot make {interpolate - 1} frames between two painted ones.",
-            next=f"Ask for `interpolate` from 1 (none) to {MAX_INTERPOLATE}.",
+            Say(f"Ask for `interpolate` from 1 (none) to {MAX_INTERPOLATE}."),
         )
     raise BadRequest(
         f"{fps} frames per second cannot be painted every {interpolate} frames.",
-        next=f"Ask for `interpolate` {', '.join(map(str, _painted_every(fps)))}, or another fps.",
+        Say(f"Ask for `interpolate` {', '.join(map(str, _painted_every(fps)))}, or another fps."),
     )
 
 
@@ -87,9 +87,11 @@ def _check_upscale(upscale: int, card: ModelCard) -> None:
     if not 1 <= upscale <= card.most_upscale:
         raise BadRequest(
             f"{card.id} cannot paint with sides {upscale} times shorter.",
-            next=f"Ask for `upscale` from 1 (none) to {card.most_upscale}."
-            if card.most_upscale > 1
-            else f"Leave `upscale` out: {card.id} paints at its own size alone.",
+            Say(
+                f"Ask for `upscale` from 1 (none) to {card.most_upscale}."
+                if card.most_upscale > 1
+                else f"Leave `upscale` out: {card.id} paints at its own size alone."
+            ),
         )
 
 
@@ -97,13 +99,15 @@ def _check_steps(steps: int, card: ModelCard) -> None:
     if not card.min_steps <= steps <= card.max_steps:
         raise BadRequest(
             f"{card.id} cannot take {steps} steps.",
-            next=f"Ask for {card.min_steps} to {card.max_steps} steps; "
-            f"{card.default_steps} is its default.",
+            Say(
+                f"Ask for {card.min_steps} to {card.max_steps} steps; "
+                f"{card.default_steps} is its default."
+            ),
         )
 
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed <= MAX_SEED:
         raise BadRequest(
-            f"The seed {seed} is out of range.", next=f"Take a seed from 0 to {MAX_SEED}."
+            f"The seed {seed} is out of range.", Say(f"Take a seed from 0 to {MAX_SEED}.")
         )

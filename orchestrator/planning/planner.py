@@ -35,6 +35,7 @@ from orchestrator.planning.plan_json import (
     plan_json,
 )
 from orchestrator.prompting.transformations import split_becoming
+from orchestrator.remedies import Say
 from orchestrator.states import OnExhausted
 
 __all__ = [
@@ -154,7 +155,7 @@ def _check_seconds(wishes: Sequence[float | None], card: ModelCard) -> None:
         if intent is not None and not (isfinite(intent) and 0 < intent <= card.max_seconds):
             raise BadRequest(
                 f"{card.id} cannot make a video of {intent:g} seconds.",
-                next=f"Ask for more than 0 and at most {card.max_seconds:g} seconds.",
+                Say(f"Ask for more than 0 and at most {card.max_seconds:g} seconds."),
             )
 
 
@@ -174,7 +175,7 @@ def _frame_counts(seconds: Sequence[float], fps: int, card: ModelCard) -> list[i
         raise BadRequest(
             f"This video has {total} frames ({total / fps:g} seconds at {fps} frames per second); "
             f"{card.id} makes at most {limit}.",
-            next=f"Ask for at most {limit / fps:g} seconds in all, or for fewer frames per second.",
+            Say(f"Ask for at most {limit / fps:g} seconds in all, or for fewer frames per second."),
         )
     return counts
 

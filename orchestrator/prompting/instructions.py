@@ -11,6 +11,7 @@ from typing import Final, Literal
 from orchestrator.errors import BadRequest
 from orchestrator.model import Size
 from orchestrator.prompting.defaults import NEGATIVE_ENDS
+from orchestrator.remedies import Say
 
 Camera = Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"]
 
@@ -235,7 +236,7 @@ def read_seconds(number: str, unit: str) -> float:
     if not 0 < seconds <= MAX_SECONDS:
         raise BadRequest(
             f"The prompt asks for a length of {number.strip()} {unit or 'seconds'}.",
-            next=f"Ask for more than 0 and at most {MAX_SECONDS:g} seconds.",
+            Say(f"Ask for more than 0 and at most {MAX_SECONDS:g} seconds."),
         )
     return round(seconds, 6)
 
@@ -304,6 +305,6 @@ def _within(number: str, noun: str, most: int, *, least: int) -> int:
     value = int(number.replace("−", "-"))
     if not least <= value <= most:
         raise BadRequest(
-            f"The prompt asks for {number} {noun}.", next=f"Ask for {least} to {most}."
+            f"The prompt asks for {number} {noun}.", Say(f"Ask for {least} to {most}.")
         )
     return value

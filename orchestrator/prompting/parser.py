@@ -15,6 +15,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.model import Scene, SceneText, Screenplay, Vocabulary
 from orchestrator.prompting.cast import Lexicon, Understanding, understand
 from orchestrator.prompting.instructions import Wishes, read_seconds, take, tidy
+from orchestrator.remedies import Say
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ def parse(
     if len(pieces) > MAX_SHOTS:
         raise BadRequest(
             f"The video would have {len(pieces)} shots.",
-            next=f"Ask for at most {MAX_SHOTS} shots, or make several videos.",
+            Say(f"Ask for at most {MAX_SHOTS} shots, or make several videos."),
         )
     taken = [take(piece.text) for piece in pieces]
     every = [title_wishes, *(wishes for _, wishes in taken)]
@@ -81,7 +82,7 @@ def parse(
     if not built:
         raise BadRequest(
             "The prompt has instructions, but nothing to show.",
-            next='Say what the video should show, as in "a dog runs on the beach, 3 seconds".',
+            Say('Say what the video should show, as in "a dog runs on the beach, 3 seconds".'),
         )
     notes = [note for _, found in built for note in found]
     return Screenplay(
@@ -102,14 +103,14 @@ def _checked(text: str, noun: str, max_chars: int) -> str:
     if not text.strip():
         raise BadRequest(
             f"{noun} is empty.",
-            next='Say what the video should show, as in "a dog runs on the beach".',
+            Say('Say what the video should show, as in "a dog runs on the beach".'),
         )
     check(text, noun, max_chars)
     clean = unicodedata.normalize("NFC", text)
     if not any(unicodedata.category(char)[0] in "LNS" for char in clean):
         raise BadRequest(
             f"{noun} has no words.",
-            next='Say what the video should show, as in "a dog runs on the beach".',
+            Say('Say what the video should show, as in "a dog runs on the beach".'),
         )
     return clean
 
@@ -122,12 +123,12 @@ def check(text: str, noun: str, max_chars: int) -> None:
     """
     if len(text) > max_chars:
         raise BadRequest(
-            f"{noun} has {len(text)} characters.", next=f"Shorten it to at most {max_chars}."
+            f"{noun} has {len(text)} characters.", Say(f"Shorten it to at most {max_chars}.")
         )
     if char := safe_text.no_text(text):
         raise BadRequest(
             f"{noun} is not text: it has the character U+{ord(char):04X}.",
-            next="Send plain text in UTF-8, without control characters.",
+            Say("Send plain text in UTF-8, without control characters."),
         )
 
 

@@ -19,6 +19,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from orchestrator import safe_text
 from orchestrator.errors import BadRequest
 from orchestrator.model import SceneText
+from orchestrator.remedies import Say
 
 MAX_BYTES: Final = 1_000_000
 MAX_SCENES: Final = 64
@@ -226,7 +227,7 @@ def _refuse_at(node: Any, name: str, fault: str) -> NoReturn:
 def _refuse(name: str, line: int, column: int, fault: str) -> NoReturn:
     raise BadRequest(
         f"The storyboard {name}, line {line}, column {column}: {fault}.",
-        next=NEXT,
+        Say(NEXT),
         line=line,
         column=column,
     )

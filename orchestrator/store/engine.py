@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from orchestrator.errors import BadRequest, Contended, Unavailable
+from orchestrator.remedies import Listing, LookAt, Say
 
 BUSY_MS = 10_000
 """How long a writer waits for another one before it gives up."""
@@ -78,7 +79,7 @@ def explained() -> Iterator[None]:
     except (DataError, UnicodeEncodeError) as error:  # a NUL, half a character, a number too long
         raise BadRequest(
             "Something in the request is neither text nor a number that the farm's database holds.",
-            next="Look for control characters and numbers without end; nothing was written.",
+            Say("Look for control characters and numbers without end; nothing was written."),
         ) from error
     except IntegrityError as error:
         if any(name in str(error.orig) for name in FIRST_COMES):
@@ -90,6 +91,9 @@ def explained() -> Iterator[None]:
         words = str(error.orig).strip().splitlines()
         raise Unavailable(
             f"The farm's database cannot be used now: {words[0] if words else 'no reason given'}.",
-            next="Nothing of this request was written. See to its disk or its server "
-            "(`farm doctor`), and send it again.",
+            LookAt(
+                Listing.CHECKS,
+                "Nothing of this request was written. See to its disk or its server, and send it "
+                "again.",
+            ),
         ) from error

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Say
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -166,6 +167,8 @@ def _address(host: str) -> Address | None:
 def _refused(why: str) -> BadRequest:
     return BadRequest(
         f"The webhook URL {why}.",
-        next="Give an https:// URL of a public host; the operator may allow others with "
-        "FARM_WEBHOOK_HTTP and FARM_WEBHOOK_NETWORKS.",
+        Say(
+            "Give an https:// URL of a public host; the operator may allow others with "
+            "FARM_WEBHOOK_HTTP and FARM_WEBHOOK_NETWORKS."
+        ),
     )

@@ -57,7 +57,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
-        self.month = Month(id="m", account_id="a", plan="t")
+        self.month = Month(id="a.2026-11", account_id="a", plan="t")
         self.jobs: dict[str, Job] = {}
         self.entries: list[Entry] = []
         self.leases: list[tuple[str, int]] = []

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from flask import Response
+from orchestrator.remedies import Say
 
 from orchestrator.errors import NotFound, PlanLimit
 from orchestrator.farm import jobs
@@ -30,15 +31,17 @@ def frames_zip(job: Job) -> Response:
         raise PlanLimit(
             f"The frames have no watermark, and this job was submitted under the plan "
             f"{mark['plan']}, whose pictures have one.",
-            next="Take the video; or change the plan and run the job again "
-            f"(`farm jobs rerun {job.id}`).",
+            Say(
+                "Take the video; or change the plan and run the job again "
+                f"(`farm jobs rerun {job.id}`)."
+            ),
             limit="watermark",
         )
     done = _masters(job)
     if not done:
         raise NotFound(
             f"The job is {job.state} and has no frame yet.",
-            next="Ask again when frames_done is more than 0.",
+            Say("Ask again when frames_done is more than 0."),
         )
     files, program = artifacts(), settings().ffmpeg
     if not all(_kept(key) for _, key in done):

@@ -4,6 +4,7 @@ import json
 from typing import Any, Literal, Self
 
 from flask import request
+from orchestrator.remedies import Say
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.errors import BadRequest
@@ -375,7 +376,7 @@ def _steps(body: JobBody) -> int | None:
     if body.steps is not None:
         raise BadRequest(
             "The request names both a profile and steps, which may differ.",
-            next="Name the profile or the steps.",
+            Say("Name the profile or the steps."),
         )
     return farm().catalog.card(body.model).steps_of(body.profile)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from orchestrator.remedies import Say
+
 from orchestrator.errors import Conflict
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import extensions
@@ -25,7 +27,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
-            next="Wait for it with `farm jobs watch`.",
+            Say("Wait for it with `farm jobs watch`."),
         )
     image = brief.image
     card = farm().catalog.card(source.model)

@@ -5,6 +5,7 @@ from zlib import crc32
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi import APIBlueprint
+from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
@@ -166,7 +167,7 @@ def finished_file(job: Job, name: str) -> Response:
     if name not in job.artifacts:
         raise NotFound(
             f"The job is {job.state} and has no {name} yet.",
-            next="Follow it with `farm jobs watch`; the files come with its success.",
+            Say("Follow it with `farm jobs watch`; the files come with its success."),
         )
     mimetype, ending = FILES[name]
     return artifacts().send(
@@ -194,7 +195,7 @@ def preview(path: JobPath) -> Response:
             return artifacts().send(key, mimetype="image/jpeg", max_age=0)
     raise NotFound(
         f"The job is {job.state} and has no frame yet.",
-        next="Ask again when frames_done is more than 0.",
+        Say("Ask again when frames_done is more than 0."),
     )
 
 

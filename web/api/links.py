@@ -9,6 +9,7 @@ from typing import Literal
 from flask import Response, current_app, request
 from flask_openapi import APIBlueprint
 from itsdangerous import BadSignature, URLSafeSerializer
+from orchestrator.remedies import Say
 from pydantic import BaseModel, Field
 
 from orchestrator.errors import NotFound
@@ -60,7 +61,7 @@ def create(path: JobPath, body: LinkBody) -> tuple[Json, int]:
 @bp.get("/files/<token>", responses=content(*KINDS))
 def fetch(path: LinkPath) -> Response:
     """Fetch the file that a signed link opens; ranges are answered, no key is asked for."""
-    gone = NotFound("This link is not valid or has ended.", next="Ask its owner for a new one.")
+    gone = NotFound("This link is not valid or has ended.", Say("Ask its owner for a new one."))
     try:
         job_id, name, until_ms = _signer().loads(path.token)
     except (BadSignature, ValueError, TypeError):

@@ -2,6 +2,7 @@
 
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
+from orchestrator.remedies import Say
 
 from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import keys
@@ -62,7 +63,7 @@ def model(path: ModelPath) -> Response:
     """Show a model: its limits, its words, its scores."""
     card = farm().catalog.cards.get(path.model_id)
     if card is None:
-        raise NotFound("There is no such model.", next="List them with `farm models ls`.")
+        raise NotFound("There is no such model.", Say("List them with `farm models ls`."))
     return jsonify(views.model(card))
 
 

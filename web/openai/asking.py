@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from flask import request
+from orchestrator.remedies import Say
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 
@@ -80,7 +81,7 @@ def video_id(asked: Json) -> str:
             raise BadRequest(
                 "Only a video that this farm made can be edited or extended, and this file is "
                 "none of your newest ones.",
-                next='Send its id (`video={"id": "job_…"}`), or its file as it was downloaded.',
+                Say('Send its id (`video={"id": "job_…"}`), or its file as it was downloaded.'),
                 errors=[{"field": "video", "fault": "not made here"}],
             )
         return made.id
@@ -140,7 +141,7 @@ def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:
     if len(found) > 1:
         raise BadRequest(
             "There are several reference pictures; a video starts from one.",
-            next="Send one input_reference or one character.",
+            Say("Send one input_reference or one character."),
             errors=[{"field": PICTURE_FIELD, "fault": "several"}],
         )
     return found[0] if found else None
@@ -160,7 +161,7 @@ def _referred(reference: Any, kept: Callable[[str, str], str]) -> Picture:
         return partial(kept, "file", file_id)
     raise BadRequest(
         f"{PICTURE_FIELD} is no file, no data URL and no file_id; this farm fetches no addresses.",
-        next="Send the picture itself: as a file, or as data:image/png;base64,….",
+        Say("Send the picture itself: as a file, or as data:image/png;base64,…."),
         errors=[{"field": PICTURE_FIELD, "fault": "cannot be read"}],
     )
 

@@ -1,6 +1,7 @@
 """The models there are, as `client.models` lists them."""
 
 from flask import Blueprint, Response, jsonify
+from orchestrator.remedies import Say
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import NotFound
@@ -24,7 +25,7 @@ def retrieve(model_id: str) -> Response:
     """Show a model."""
     card = farm().catalog.cards.get(model_id)
     if card is None:
-        raise NotFound("There is no such model.", next="List them: GET /v1/models.")
+        raise NotFound("There is no such model.", Say("List them: GET /v1/models."))
     return jsonify(_model(card))
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
+from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
@@ -119,7 +120,7 @@ def content(video_id: str) -> Response:
     if name not in job.artifacts:
         raise NotFound(
             f"The video is {showing.status(job)} and has no content yet.",
-            next="Poll it until its status is completed.",
+            Say("Poll it until its status is completed."),
         )
     key = job.artifacts[name]["key"]
     return artifacts().send(key, mimetype=mimetype, download_name=f"{job.id}.{ending}")
@@ -140,7 +141,7 @@ def _source(video_id: str) -> Job:
     if job.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {showing.status(job)}; only a completed one can be the source.",
-            next="Poll it until its status is completed.",
+            Say("Poll it until its status is completed."),
         )
     return job
 
@@ -152,7 +153,7 @@ def _stopped(job: Job) -> Job:
         if waited >= STOP_SECONDS:
             raise Conflict(
                 "The video is still being stopped.",
-                next="Delete it again in a few seconds.",
+                Say("Delete it again in a few seconds."),
                 again=True,
             )
         pause(LOOK_SECONDS)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from flask import render_template, request
 from flask_login import current_user, login_required
+from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import NotAllowed
@@ -116,8 +117,10 @@ def _asked() -> Asked:
     if not current_user.operates:
         raise NotAllowed(
             "The books of this farm are its operator's.",
-            next="Sign in by the link that `farm up` prints or with an admin key, or look at "
-            "/calibration, which is everybody's.",
+            Say(
+                "Sign in by the link that `farm up` prints or with an admin key, or look at "
+                "/calibration, which is everybody's."
+            ),
         )
     by, days = request.args.get("by", ""), request.args.get("days", USUAL_DAYS, type=int)
     return Asked(

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from flask import jsonify, redirect, render_template, request, url_for
 from flask_login import login_required
+from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
@@ -68,7 +69,7 @@ def file(job_id: str, name: str) -> Response:
     """Send a file of a finished job; ranges are answered, so that the player can seek."""
     found = off_hub(jobs.get, farm(), me(), job_id)
     if name not in found.artifacts:
-        raise NotFound(f"This job has no {name} yet.", next="Open its page to see how far it is.")
+        raise NotFound(f"This job has no {name} yet.", Say("Open its page to see how far it is."))
     mimetype, ending = FILES[name]
     return artifacts().send(
         found.artifacts[name]["key"],
@@ -86,7 +87,7 @@ def strip(job_id: str, unit_id: str) -> Response:
         if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
             key = view.lease.key(STRIP)
             return artifacts().send(key, mimetype="image/jpeg", max_age=DAY_SECONDS)
-    raise NotFound("There are no such frames.", next="Open the job's page to see which there are.")
+    raise NotFound("There are no such frames.", Say("Open the job's page to see which there are."))
 
 
 @bp.get("/jobs/<job_id>/receipt.json")

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from flask import abort, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required, login_user, logout_user
+from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import FarmError, NotAllowed, Unauthorized
@@ -112,7 +113,7 @@ def _visitor(form: Mapping[str, str]) -> Visitor:
     key = keys.resolve(farm(), token)
     if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
         raise Unauthorized(
-            "This key is for machines.", next="Use the sign-in link that `farm up` prints."
+            "This key is for machines.", Say("Use the sign-in link that `farm up` prints.")
         )
     return Visitor(key.account_id, by=by_key(key))
 

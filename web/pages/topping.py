@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flask import make_response, redirect, render_template, request
 from flask_login import login_required
+from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BadRequest, FarmError
@@ -62,7 +63,7 @@ def amount(text: str) -> int:
     if not AMOUNT.fullmatch(text.strip()):
         raise BadRequest(
             "The amount must be GPU-seconds, such as 60 or 4.5.",
-            next="Write a number without a thousands separator, with three decimal places at most.",
+            Say("Write a number without a thousands separator, with three decimal places at most."),
         )
     return gpu_ms(Decimal(text.strip().replace(",", ".")))
 

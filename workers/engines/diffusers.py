@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from orchestrator.remedies import Say
 from transformers.utils import logging as transformers_logging
 
 from orchestrator.catalog import ModelCard
@@ -88,7 +89,7 @@ class DiffusersEngine:
         if image is not None and not self.card.takes_image:
             raise BadRequest(
                 f"{self.card.id} takes no reference image.",
-                next="Leave the image out, or choose a model that takes one.",
+                Say("Leave the image out, or choose a model that takes one."),
             )
         start: torch.Tensor | None = None
         for first in range(0, len(frames), work.micro_batch):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from orchestrator.remedies import Say
 from PIL import Image, ImageOps
 
 from orchestrator.errors import BadRequest
@@ -30,13 +31,13 @@ def read(path: Path, width: int, height: int) -> torch.Tensor:
             if file.width * file.height > MAX_PIXELS:
                 raise BadRequest(
                     f"The reference image has {file.width}x{file.height} pixels.",
-                    next="Send one of at most 25 megapixels.",
+                    Say("Send one of at most 25 megapixels."),
                 )
             upright = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRequest(
             f"The reference image cannot be read: {type(error).__name__}.",
-            next="Send a PNG, JPEG or WebP that opens in an image viewer.",
+            Say("Send a PNG, JPEG or WebP that opens in an image viewer."),
         ) from error
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(fitted, dtype=np.float32))

@@ -13,6 +13,7 @@ from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Alert, Job, Month, Session
+from orchestrator.remedies import Listing, LookAt, Say
 from orchestrator.states import JobState, PauseReason, SessionState
 
 NO_PLAN = "none"
@@ -38,7 +39,10 @@ def first(farm: Farm) -> Account:
     with farm.store.read() as tx:
         accounts = tx.find(Account, limit=1)
     if not accounts:
-        raise NotFound("This farm has no account yet.", next="Start it once with `farm up`.")
+        raise NotFound(
+            "This farm has no account yet.",
+            Say("Start the farm once: that makes its first account."),
+        )
     return accounts[0]
 
 
@@ -186,6 +190,7 @@ def _known(tx: Transaction, account_id: str, *, lock: bool = False) -> Account:
     account = tx.get(Account, account_id, lock=lock)
     if account is None:
         raise NotFound(
-            f"There is no account {account_id[:80]!r}.", next="List them with `farm account ls`."
+            f"There is no account {account_id[:80]!r}.",
+            LookAt(Listing.ACCOUNTS, "See the accounts there are."),
         )
     return account

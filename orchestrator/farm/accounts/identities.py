@@ -7,6 +7,7 @@ from orchestrator.farm.accounts.people import plain_name
 from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Person
+from orchestrator.remedies import AddPerson, Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +53,12 @@ def _first_time(
     if not who.email_verified or "@" not in who.email:
         raise NotAllowed(
             "The provider has not verified your e-mail address.",
-            next="Verify it there, then sign in again.",
+            Say("Verify it there, then sign in again."),
         )
     name = plain_name(who.email)
     account = tx.find(Account, limit=1) if account_id is None else tx.find(Account, id=account_id)
     if not account:
-        raise NotFound("The account for new people is not there.", next="Set FARM_OIDC_ACCOUNT.")
+        raise NotFound("The account for new people is not there.", Say("Set FARM_OIDC_ACCOUNT."))
     tx.get(Account, account[0].id, lock=True)  # who comes twice at once waits here
     added = tx.find(Person, name=name, lock=True)
     if added and added[0].subject is None:
@@ -66,7 +67,7 @@ def _first_time(
     if added or name.rpartition("@")[2] not in domains:
         raise NotAllowed(
             "Nobody with this e-mail address may sign in here by the provider.",
-            next=f"Ask an operator for `farm people add {name} --sso`.",
+            AddPerson(name),
         )
     now = farm.clock()
     person = Person(

@@ -14,6 +14,7 @@ from orchestrator.farm.kernel import Farm, Idempotency, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Key
+from orchestrator.remedies import CreateKey, GetLink, Listing, LookAt, Say
 from orchestrator.settings import MAKE_ONE, is_guessable
 from orchestrator.states import KeyKind
 
@@ -92,7 +93,8 @@ def create_once(
     with farm.store.write() as tx:
         if tx.get(Account, account_id, lock=True) is None:  # an equal request waits here
             raise NotFound(
-                f"There is no account {account_id[:80]!r}.", next="List them: `farm account ls`."
+                f"There is no account {account_id[:80]!r}.",
+                LookAt(Listing.ACCOUNTS, "See the accounts there are."),
             )
         if earlier := answered(tx, account_id, idempotency):
             key = tx.get(Key, earlier)
@@ -110,7 +112,7 @@ def admit(farm: Farm, token: str, *, name: str) -> None:
         BadRequest: it can be guessed.
     """
     if is_guessable(token):
-        raise BadRequest(f"{name} can be guessed.", next=f"Instead, {MAKE_ONE}.")
+        raise BadRequest(f"{name} can be guessed.", Say(f"Instead, {MAKE_ONE}."))
     with farm.store.write() as tx:
         if not tx.find(Key, secret_sha256=digest(token)):
             now = farm.clock()
@@ -159,7 +161,7 @@ def redeem_signin(farm: Farm, token: str) -> Key:
         if not found or not _live(found[0], now) or found[0].used_at_ms is not None:
             raise Unauthorized(
                 "This sign-in link was used already or is too old.",
-                next="`farm up` prints a new one at every start.",
+                GetLink(),
             )
         link = tx.save(found[0], replace(found[0], used_at_ms=now))
         assert link.account_id, "a sign-in link names an account"
@@ -173,7 +175,9 @@ def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
         key = tx.get(Key, key_id, lock=True)
         own = key and key.account_id == account_id and key.kind in CLIENTS
         if key is None or (account_id is not None and not own):
-            raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
+            raise NotFound(
+                f"There is no key {key_id}.", LookAt(Listing.KEYS, "See the keys there are.")
+            )
         if key.revoked_at_ms is not None:
             return key
         return end(farm, tx, key)
@@ -195,11 +199,13 @@ def rotate(
         old = tx.get(Key, key_id, lock=True)
         own = old and old.account_id == account_id and old.kind in CLIENTS
         if old is None or (account_id is not None and not own):
-            raise NotFound(f"There is no key {key_id}.", next="List them with `farm keys ls`.")
+            raise NotFound(
+                f"There is no key {key_id}.", LookAt(Listing.KEYS, "See the keys there are.")
+            )
         if old.kind not in ROTATED or not _live(old, now):
-            raise Conflict("This key has ended or is used once.", next="Make a new one.")
+            raise Conflict("This key has ended or is used once.", CreateKey(old.kind.value))
         if old.successor_id:
-            raise Conflict("This key has a successor already.", next="Rotate that one.")
+            raise Conflict("This key has a successor already.", Say("Rotate that one."))
         for earlier in tx.find(Key, successor_id=old.id, revoked_at_ms=None):
             end(farm, tx, earlier)
         lifetime = old.expires_at_ms and (old.expires_at_ms - old.created_at_ms) / 1000

@@ -10,6 +10,7 @@ from orchestrator import safe_text
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
 from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.model import Account, Person
+from orchestrator.remedies import Listing, LookAt, Say
 
 MIN_PASSWORD_CHARS: Final = 12
 MAX_PASSWORD_CHARS: Final = 200
@@ -37,11 +38,12 @@ def add(farm: Farm, *, account_id: str, name: str, password: str | None) -> Pers
     with farm.store.write() as tx:
         if tx.get(Account, account_id) is None:
             raise NotFound(
-                f"There is no account {account_id[:80]!r}.", next="List them: `farm account ls`."
+                f"There is no account {account_id[:80]!r}.",
+                LookAt(Listing.ACCOUNTS, "See the accounts there are."),
             )
         if tx.find(Person, name=called):
             raise Conflict(
-                f"There is somebody called {called} already.", next="Choose another name."
+                f"There is somebody called {called} already.", Say("Choose another name.")
             )
         person = Person(
             id=farm.new_id("per", now),
@@ -68,7 +70,7 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
     if not _fits(known or NOBODY, password[:MAX_PASSWORD_CHARS]) or not known:
         raise Unauthorized(
             "This name and password do not go together.",
-            next="Try again, or ask an operator for a new password.",
+            Say("Try again, or ask an operator for a new password."),
         )
     with farm.store.write() as tx:
         audit_log.note(farm, tx, "person.sign_in", found[0].id, found[0].account_id)
@@ -80,7 +82,9 @@ def get(farm: Farm, person_id: str) -> Person:
     with farm.store.read() as tx:
         person = tx.get(Person, person_id)
     if person is None:
-        raise NotFound(f"There is no person {person_id}.", next="List them with `farm people ls`.")
+        raise NotFound(
+            f"There is no person {person_id}.", LookAt(Listing.PEOPLE, "See the people there are.")
+        )
     return person
 
 
@@ -130,7 +134,7 @@ def _hashed(password: str) -> str:
     if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
         raise BadRequest(
             f"A password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters.",
-            next="Take a sentence, or let a password manager make one.",
+            Say("Take a sentence, or let a password manager make one."),
         )
     return HASHER.hash(password)
 

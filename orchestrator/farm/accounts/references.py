@@ -5,6 +5,7 @@ from typing import Literal
 from orchestrator.errors import NotFound
 from orchestrator.farm.kernel import Farm
 from orchestrator.model import Reference
+from orchestrator.remedies import Say
 
 Kind = Literal["character", "file"]
 PREFIX: dict[Kind, str] = {"character": "char", "file": "file"}
@@ -41,5 +42,5 @@ def get(farm: Farm, account_id: str | None, kind: Kind, reference_id: str) -> Re
     with farm.store.read() as tx:
         found = tx.get(Reference, reference_id)
     if found is None or found.kind != kind or account_id not in (None, found.account_id):
-        raise NotFound(f"There is no such {kind}.", next=f"Create the {kind} first.")
+        raise NotFound(f"There is no such {kind}.", Say(f"Create the {kind} first."))
     return found

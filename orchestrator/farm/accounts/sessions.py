@@ -14,6 +14,7 @@ from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Alert, Entry, Json, Session
 from orchestrator.money import ledger
+from orchestrator.remedies import Say, TopUp
 from orchestrator.states import SessionState
 
 MAX_GPU_MS = 10**12
@@ -49,11 +50,12 @@ def create(
         plan = months.plan_of(farm, tx, months.seen(farm, tx, account_id, now))
         if budget_gpu_ms is None:
             budget_gpu_ms = plan.session_gpu_ms
-        plan.check_session(budget_gpu_ms)
-        if tx.find(Session, account_id=account_id, name=name):
+        plan.check_session(budget_gpu_ms, account_id=account_id)
+        if there := tx.find(Session, account_id=account_id, name=name):
             raise Conflict(
                 f"There is a session named {name!r} already.",
-                next="Choose another name, or top that one up with `farm session topup`.",
+                Say("Choose another name."),
+                TopUp(there[0].id, name),
             )
         session = open_session(farm, tx, account_id, name, budget_gpu_ms, own_alerts=kept)
         remember(tx, account_id, idempotency, session.id, now)
@@ -144,7 +146,8 @@ def top_up(
         aim = session.limit_gpu_ms - pending + gpu_ms
         _check_amount(aim, zero=False)
         month = months.seen(farm, tx, session.account_id, now)
-        months.plan_of(farm, tx, month).check_session(aim)
+        plan = months.plan_of(farm, tx, month)
+        plan.check_session(aim, account_id=session.account_id)
         movement = ledger.give(
             session, gpu_ms, entry_id=farm.new_id("ent", now), now_ms=now, top_up=True
         )
@@ -170,7 +173,7 @@ def lower(farm: Farm, account_id: str | None, session_id: str, limit_gpu_ms: int
         if limit_gpu_ms >= session.limit_gpu_ms:
             raise BadRequest(
                 f"The limit is {session.limit_gpu_ms / 1000:.3f} GPU-seconds; that is not lower.",
-                next="Raise it with `farm session topup`.",
+                TopUp(session.id, session.name),
             )
         audit_log.note(
             farm, tx, "session.lower", session.id, session.account_id, gpu_ms=limit_gpu_ms
@@ -245,5 +248,5 @@ def _check_amount(gpu_ms: int, *, zero: bool) -> None:
     if gpu_ms > MAX_GPU_MS or gpu_ms < 0 or (gpu_ms == 0 and not zero):
         raise BadRequest(
             f"A budget of {gpu_ms / 1000:.3f} GPU-seconds is not possible.",
-            next="Give more than 0 and at most 1,000,000,000 GPU-seconds.",
+            Say("Give more than 0 and at most 1,000,000,000 GPU-seconds."),
         )

@@ -15,6 +15,7 @@ from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Alert, Job, Json, Month, Session, Unit
 from orchestrator.money import ledger, monthly
+from orchestrator.remedies import Say
 from orchestrator.states import AlertAction, JobState, UnitKind
 
 EVENT: Final = "budget.threshold"
@@ -56,7 +57,7 @@ def checked(alerts: Sequence[Alert] | None) -> Json | None:
     else:
         return {str(alert.percent): alert.action.value for alert in alerts}
     actions = ", ".join(AlertAction)
-    raise BadRequest(fault, next=f"Write them as 50=notify 90=pause_new; actions: {actions}.")
+    raise BadRequest(fault, Say(f"Write them as 50=notify 90=pause_new; actions: {actions}."))
 
 
 # --- telling ------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def calibration(farm: Farm, newest: int = 200) -> Json:
             for key in sorted(groups)
             for model, device, basis in (key,)
         ],
-        "next": _next(len(samples)),
+        "note": _note(len(samples)),
     }
 
 
@@ -44,9 +44,9 @@ def _counted(samples: list[JobSample]) -> Json:
     }
 
 
-def _next(jobs: int) -> str | None:
+def _note(jobs: int) -> str | None:
     if not jobs:
-        return 'No job has ended yet: farm render "a red ball rolls right" makes the first.'
+        return "No job has ended yet: the first one begins to show how good the quotes are."
     if jobs < pricing.ENOUGH_JOBS:
         return (
             f"Quotes are still learning: until {pricing.ENOUGH_JOBS} jobs of a model have ended, a "

@@ -13,6 +13,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Month
 from orchestrator.money import monthly
 from orchestrator.money.plans import Plan
+from orchestrator.remedies import ChangePlan
 
 
 def name_of(now_ms: int) -> str:
@@ -67,7 +68,7 @@ def plan_of(farm: Farm, tx: Transaction, month: Month) -> Plan:
     if plan is None:
         raise PlanLimit(
             no_plan(_account(tx, month.account_id)),
-            next="Have the operator give it one: `farm account set-plan`.",
+            ChangePlan(month.account_id),
             limit="plan",
         )
     return plan

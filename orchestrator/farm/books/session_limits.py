@@ -9,6 +9,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Month, Session
 from orchestrator.money import ledger
 from orchestrator.money.plans import Plan
+from orchestrator.remedies import OpenSession
 from orchestrator.states import SessionState
 
 
@@ -19,7 +20,7 @@ def check_open(session: Session) -> None:
         Conflict: it is closed.
     """
     if session.state is not SessionState.OPEN:
-        raise Conflict(f"Session {session.name!r} is closed.", next="Open a new session.")
+        raise Conflict(f"Session {session.name!r} is closed.", OpenSession())
 
 
 def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:

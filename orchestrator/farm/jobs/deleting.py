@@ -7,6 +7,7 @@ from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, Lease, Reference
+from orchestrator.remedies import Cancel
 
 
 def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
@@ -20,7 +21,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
     with farm.store.write() as tx:
         job = own_job(tx, account_id, job_id)
         if not job.state.is_terminal:
-            raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
+            raise Conflict(f"The job is {job.state}.", Cancel(job.id))
         extensions.check_unneeded(tx, job)
         loaded = LoadedJob(farm, tx, job_id, job.session_id, farm.clock())
         keys = [file["key"] for file in job.artifacts.values()]

@@ -12,6 +12,7 @@ from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Brief, Job, Origin, RenderPlan
 from orchestrator.planning import planner
+from orchestrator.remedies import Rerun, Say
 from orchestrator.states import JobState
 from orchestrator.wire import SegmentRef
 
@@ -62,13 +63,13 @@ def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> N
     if source.truncated:
         raise BadRequest(
             "That video was cut off when its budget ran out; its frames have no even pace.",
-            next="Render it whole first: `farm jobs rerun`.",
+            Rerun(source.id),
         )
     alike = (plan.model, plan.output.width, plan.output.height, plan.fps)
     if alike != (source.model, source.width, source.height, source.fps):
         raise BadRequest(
             "An extension has the model, size and frame rate of the video it extends.",
-            next="Leave model, size and fps out.",
+            Say("Leave model, size and fps out."),
         )
 
 
@@ -97,5 +98,5 @@ def check_unneeded(tx: Transaction, job: Job) -> None:
         if made_from.get("how") == "extension" and made_from["job_id"] == job.id:
             raise Conflict(
                 f"The extension {other.id} still needs this video.",
-                next="Delete it when the extension has ended, or cancel that first.",
+                Say("Delete it when the extension has ended, or cancel that first."),
             )

@@ -8,6 +8,7 @@ from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job
 from orchestrator.money import ledger
+from orchestrator.remedies import Cancel, Pause, Rerun, Resume
 from orchestrator.states import (
     JobEvent,
     JobState,
@@ -73,15 +74,13 @@ def finish(loaded: LoadedJob) -> bool:
     if job.state is not JobState.PAUSED:
         raise Conflict(
             f"Only a paused job can be finished early; this one is {job.state}.",
-            next=f"Make its video again with `farm jobs rerun {job.id}`."
-            if job.state.is_terminal
-            else f"Pause it first: `farm jobs pause {job.id}`.",
+            Rerun(job.id) if job.state.is_terminal else Pause(job.id),
         )
     if not job.frames_done:
         raise Conflict(
             "It has no finished frame to make a video of.",
-            next=f"Let it go on with `farm jobs resume {job.id}`, or end it with "
-            f"`farm jobs cancel {job.id}`.",
+            Resume(job.id),
+            Cancel(job.id),
         )
     if encode := loaded.units(kind=UnitKind.ENCODE, state=UnitState.READY):
         if job.held_gpu_ms < ledger.least_gpu_ms(job, encode):

@@ -7,11 +7,12 @@ that asks (`web.policy`). Here a ruling is kept and obeyed.
 from dataclasses import asdict
 from typing import Final
 
-from orchestrator.errors import PolicyRefused, Unavailable
+from orchestrator.errors import PolicyRefused, Unavailable, kept
 from orchestrator.farm.jobs.admission import FRAMES
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.model import Job, Json, Lease, Ruling
+from orchestrator.remedies import Rerun, Say
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
 
@@ -43,11 +44,11 @@ def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
     with farm.store.write() as tx:
         loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, farm.clock())
         before = loaded.job.rulings.get(FRAMES, {"tries": 0})
-        kept = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
-        loaded.change(rulings=loaded.job.rulings | {FRAMES: kept})
+        told = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
+        loaded.change(rulings=loaded.job.rulings | {FRAMES: told})
         loaded.close()
-    if ruling.error and not ruling.allowed and kept["tries"] < TRIES:
-        raise Unavailable("The frames could not be judged yet.", next="Complete it again.")
+    if ruling.error and not ruling.allowed and told["tries"] < TRIES:
+        raise Unavailable("The frames could not be judged yet.", Say("Complete it again."))
 
 
 def publishes(loaded: LoadedJob, lease: Lease) -> bool:
@@ -62,16 +63,17 @@ def publishes(loaded: LoadedJob, lease: Lease) -> bool:
     if ruling["allowed"]:
         return True
     loaded.change(intent=None)
-    loaded.end(JobEvent.FAIL, error=_error(ruling))
+    loaded.end(JobEvent.FAIL, error=_error(loaded.job.id, ruling))
     return False
 
 
-def _error(ruling: Json) -> Json:
+def _error(job_id: str, ruling: Json) -> Json:
     if ruling["error"]:
-        return {
-            "code": "policy_unavailable",
-            "message": "The operator's policy could not judge the frames, so they are withheld.",
-            "next": "Ask the operator; `farm jobs rerun` makes the video again.",
-        }
+        return kept(
+            "policy_unavailable",
+            "The operator's policy could not judge the frames, so they are withheld.",
+            Say("Ask the operator, then make the video again."),
+            Rerun(job_id),
+        )
     refused = PolicyRefused(f"The operator's policy refused the frames: {ruling['reason']}")
-    return {"code": refused.code, "message": refused.message, "next": refused.next}
+    return kept(refused.code, refused.message, *refused.remedies)

@@ -17,6 +17,7 @@ from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
 from orchestrator.planning.variants import Change
 from orchestrator.prompting import parser
+from orchestrator.remedies import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def _check_size(farm: Farm, plan: RenderPlan) -> None:
         raise BadRequest(
             f"{plan.frames_total} frames of {plan.native} at {plan.steps} steps are "
             f"{math.ceil(work)} million pixel-steps; a job of this farm has at most {most}.",
-            next="Ask for fewer seconds, a smaller picture or fewer steps.",
+            Say("Ask for fewer seconds, a smaller picture or fewer steps."),
         )
 
 

@@ -1,6 +1,6 @@
 """What a refusal for want of budget says: which limit, what holds it until when, what helps."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
@@ -10,14 +10,30 @@ from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, Json, Lease, Month, RenderPlan, Session, Unit
-from orchestrator.money import ledger
+from orchestrator.money import ledger, monthly
 from orchestrator.money.plans import OPEN_JOBS
+from orchestrator.remedies import (
+    AskForLess,
+    Cancel,
+    ChangeAlerts,
+    ChangeMonthAlerts,
+    ChangePlan,
+    FinishEarly,
+    OpenSession,
+    RaiseLimit,
+    Remedy,
+    Say,
+    TakeAlternative,
+    TopUp,
+    WaitForHolders,
+    WaitForMonth,
+)
 from orchestrator.states import JobState, LeaseState
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
 _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
-R = TypeVar("R", BudgetExceeded, PlanLimit)
+R = TypeVar("R", bound=BudgetExceeded | PlanLimit)
 
 
 def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
@@ -55,16 +71,22 @@ def explained(
     missing = max(0, needed - room) + sinking
     stopped = "alert_percent" in refused.data
     rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room + sinking)
-    large = 0 if stopped else needed
-    way_out = _way_out(farm, job, session, month, limit, needed_gpu_ms=large, missing_gpu_ms=rest)
     holders = [] if stopped else _holders(tx, job, session, month, limit)
+    besides, remedies = _way_out(
+        farm,
+        job,
+        session,
+        month,
+        limit,
+        needed_gpu_ms=0 if stopped else needed,
+        missing_gpu_ms=rest,
+    )
     if stopped:  # no job is small enough for a budget that is stopped
-        way_out = way_out.replace(", or ask for less.", ".").replace(" ask for less,", "")
-        way_out += _or_other_alerts(session, month, limit)
+        remedies = [each for each in remedies if not isinstance(each, AskForLess)]
+        remedies.append(_other_alerts(session, month, limit))
     coming = sum(each["gpu_ms"] for each in holders if each["state"] != JobState.PAUSED)
     if limit in ("session", "month") and 0 < missing <= coming:
-        way_out += " Or wait: the jobs that hold it give back what they do not use."
-    way_out += or_finish(job)
+        remedies.append(WaitForHolders())
     budget = month if limit == "month" else session
     facts = {
         "limit": limit,
@@ -74,7 +96,12 @@ def explained(
         "missing_gpu_ms": missing,
         "held_by": holders,
     }
-    return BudgetExceeded(refused.message, next=way_out, **{**refused.data, **facts, **more})
+    return BudgetExceeded(
+        f"{refused.message} {besides}".strip(),
+        *remedies,
+        *early_finish(job),
+        **{**refused.data, **facts, **more},
+    )
 
 
 def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> None:
@@ -84,16 +111,17 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> N
         PlanLimit: names the limit; of open jobs, the oldest of those there are.
     """
     count = tx.open_jobs(month.account_id)
+    account_plan = months.plan_of(farm, tx, month)
     try:
-        months.plan_of(farm, tx, month).check(plan, open_jobs=count)
+        account_plan.check(plan, open_jobs=count)
     except PlanLimit as refused:
-        if refused.data.get("limit") != OPEN_JOBS:
-            raise
-        found = tx.find(Job, account_id=month.account_id, state=_OPEN, limit=HOLDERS)
-        there = [{"job_id": job.id, "state": job.state.value} for job in found]
-        raise PlanLimit(
-            refused.message, next=refused.next, **{**refused.data, "open_jobs": there}
-        ) from None
+        facts = refused.data
+        if facts["limit"] == OPEN_JOBS:
+            found = tx.find(Job, account_id=month.account_id, state=_OPEN, limit=HOLDERS)
+            there = [{"job_id": job.id, "state": job.state.value} for job in found]
+            facts = facts | {"open_jobs": there}
+        remedies = (*refused.remedies, ChangePlan(month.account_id))
+        raise PlanLimit(refused.message, *remedies, **facts) from None
 
 
 def may_shrink(refusal: BudgetExceeded | PlanLimit | None) -> bool:
@@ -111,8 +139,18 @@ def with_alternatives(
     others: tuple[Alternative, ...] = ()
     if may_shrink(refusal):
         others = quoting.alternatives(farm, tx, asked, session, room_gpu_ms)
-    facts = {**refusal.data, "alternatives": others}
-    return type(refusal)(refusal.message, next=refusal.next, **facts)
+    told = pointing_to(others, refusal)
+    told.data["alternatives"] = others
+    return told
+
+
+def pointing_to(others: tuple[Alternative, ...], refusal: R) -> R:
+    """Return a refusal that says to take one of the variants where it said to ask for less."""
+    remedies = (
+        TakeAlternative() if others and isinstance(each, AskForLess) else each
+        for each in refusal.remedies
+    )
+    return type(refusal)(refusal.message, *remedies, **refusal.data)
 
 
 def may_finish(job: Job) -> bool:
@@ -121,19 +159,15 @@ def may_finish(job: Job) -> bool:
     return job.state is JobState.PAUSED and some and not job.truncated
 
 
-def or_finish(job: Job) -> str:
-    """Return the other way out of a paused job with finished frames, after a space; or nothing."""
-    if not may_finish(job):
-        return ""
-    return (
-        f" Or make the video of its {job.frames_done} finished frames: `farm jobs finish {job.id}`."
-    )
+def early_finish(job: Job) -> tuple[Remedy, ...]:
+    """Return the other way out of a paused job with finished frames; or nothing."""
+    return (FinishEarly(job.id, job.frames_done),) if may_finish(job) else ()
 
 
-def _or_other_alerts(session: Session, month: Month, limit: str) -> str:
+def _other_alerts(session: Session, month: Month, limit: str) -> Remedy:
     if limit == "month":
-        return f" Or have the operator change its alerts: `farm account alerts {month.account_id}`."
-    return f" Or change its alerts: `farm session alerts {session.id}`."
+        return ChangeMonthAlerts(month.account_id)
+    return ChangeAlerts(session.id, session.name)
 
 
 def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
@@ -170,55 +204,41 @@ def _way_out(
     *,
     needed_gpu_ms: int,
     missing_gpu_ms: int,
-) -> str:
-    if limit == "session_closed":
-        return "Open a new session with `farm session create NAME`; a closed one gives no more."
-    if limit == "max_gpu_seconds":
-        return (
-            "Its own limit stays: cancel it and make a shorter variation, or one with a higher "
-            "max_gpu_seconds."
-            if job.state is JobState.PAUSED
-            else "Raise max_gpu_seconds, or take one of the alternatives; nothing was charged."
-        )
-    if limit == "month":
-        wait = f"Wait for the next month (from {_next_month(farm.clock())}), ask"
-        if month.limit_gpu_ms is not None and needed_gpu_ms > month.limit_gpu_ms:
-            wait = "A whole month of this plan has less than that: ask"
-        return f"{wait} for less, or have {_other_plan(month)}."
-    return _top_up(farm, job, session, month, missing_gpu_ms)
-
-
-def _top_up(farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int) -> str:
+) -> tuple[str, list[Remedy]]:
+    """Return what helps, the best first, and what else is to be known for it."""
     paused = job.state is JobState.PAUSED
+    less: list[Remedy] = [] if paused else [AskForLess()]
+    if limit == "session_closed":
+        return "A closed session gives no more.", [OpenSession()]
+    if limit == "max_gpu_seconds":
+        if paused:
+            shorter = Say(
+                "Its own limit stays: make a shorter variation, or one with a higher limit."
+            )
+            return "", [shorter, Cancel(job.id)]
+        return "", [RaiseLimit((job.cap_gpu_ms or 0) + missing_gpu_ms), *less]
+    if limit == "month":
+        another = ChangePlan(month.account_id)
+        if month.limit_gpu_ms is not None and needed_gpu_ms > month.limit_gpu_ms:
+            return "A whole month of this plan has less than that.", [*less, another]
+        return "", [WaitForMonth(monthly.next_month(month)), *less, another]
+    return _top_up(farm, job, session, month, missing_gpu_ms, less)
+
+
+def _top_up(
+    farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int, less: list[Remedy]
+) -> tuple[str, list[Remedy]]:
+    paused = job.state is JobState.PAUSED
+    another = ChangePlan(month.account_id)
+    top_up = TopUp(session.id, session.name, missing_gpu_ms, goes_on=paused)
     plan = farm.plans.get(month.plan)
     most = plan.most_session_gpu_ms if plan else None
     gain = missing_gpu_ms - ledger.pending_gpu_ms(session)
     if plan and most is not None and session.limit_gpu_ms + gain > most:
-        return (
-            f"The plan {plan.name} allows a session no more than {most / 1000:g} GPU-seconds: have "
-            f"{_other_plan(month)}"
-            + (
-                "."
-                if paused
-                else ", open another with `farm session create NAME`, or ask for less."
-            )
-        )
-    command = f"`farm session topup {session.id} {missing_gpu_ms / 1000:.3f}`"
+        besides = f"The plan {plan.name} allows a session no more than {most / 1000:g} GPU-seconds."
+        return besides, [another, *([] if paused else [OpenSession()]), *less]
     left = month.available_gpu_ms
     if left is not None and session.available_gpu_ms + gain > left:
-        return (
-            f"Top it up: {command}; and since the account's month has {left / 1000:.3f} left, have "
-            f"{_other_plan(month)}{'.' if paused else ', or ask for less.'}"
-        )
-    if paused:
-        return f"Top it up: {command} likely is enough for the rest, and it goes on by itself."
-    return f"Top it up: {command}, or ask for less."
-
-
-def _other_plan(month: Month) -> str:
-    return f"the operator change the plan (`farm account set-plan {month.account_id} PLAN`)"
-
-
-def _next_month(now_ms: int) -> str:
-    first = datetime.fromtimestamp(now_ms / 1000, UTC).replace(day=1)
-    return f"{(first + timedelta(days=32)).replace(day=1):%Y-%m-%d}"
+        besides = f"The account's month has {left / 1000:.3f} left: more takes another plan, too."
+        return besides, [replace(top_up, goes_on=False), another, *less]
+    return "", [top_up, *less]

@@ -87,6 +87,7 @@ def estimate(
         refusal = _refusal(farm, tx, session, month, asked)
         helps = shortage.may_shrink(refusal)
         others = quoting.alternatives(farm, tx, asked, session, room) if helps else ()
+        refusal = refusal and shortage.pointing_to(others, refusal)
     return Estimate(
         render_plan=asked.render_plan,
         quote=asked.quote,

@@ -12,6 +12,16 @@ from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Account, Job, Lease, Session, Unit, Worker
 from orchestrator.money import ledger
+from orchestrator.remedies import (
+    ChangePlan,
+    LiftFreeze,
+    Listing,
+    LookAt,
+    Remedy,
+    Resume,
+    StartWorker,
+    Watch,
+)
 from orchestrator.scheduling import positions, scheduler
 from orchestrator.scheduling.positions import JobInLine, Line, SessionInLine
 from orchestrator.states import JobState, LeaseState, PauseReason, UnitState, WorkerState
@@ -20,11 +30,11 @@ from orchestrator.wire import render_queue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What a job waits for, in a word and in a sentence, and what to do about it."""
+    """What a job waits for, in a word and in a sentence, and what helps."""
 
     code: str
     what: str
-    next: str
+    remedies: tuple[Remedy, ...]
     jobs_ahead: int | None = None
     """In line for a device; None where it does not stand in line."""
     eta_ms: int | None = None
@@ -39,7 +49,7 @@ _AT_ONCE_MS: Final = 1_000
 _FROZEN: Final = Waiting(
     code="frozen",
     what="The operator has stopped all spending on this farm.",
-    next="It goes on by itself when the operator lifts that: `farm freeze --off`.",
+    remedies=(LiftFreeze(),),
 )
 
 
@@ -58,10 +68,9 @@ def reason(farm: Farm, job: Job) -> Waiting | None:
 
 
 def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
-    again = f"`farm jobs resume {job.id}`"
+    again = (Resume(job.id), *shortage.early_finish(job))
     if job.pause_reason is not PauseReason.BUDGET:
-        go_on = f"Let it go on with {again}.{shortage.or_finish(job)}"
-        return Waiting(code="user", what="It was paused.", next=go_on)
+        return Waiting(code="user", what="It was paused.", remedies=again)
     if stopped := _without_plan(farm, tx, [job]).get(job.account_id):
         return stopped
     month = months.seen(farm, tx, job.account_id, farm.clock())
@@ -70,17 +79,17 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
         alerts.check_rest(farm, session, month, job, units)
     except BudgetExceeded as stop:
         braked = shortage.explained(farm, tx, stop, job, session, month)
-        return Waiting(code="budget", what=braked.message, next=braked.next)
+        return Waiting(code="budget", what=braked.message, remedies=braked.remedies)
     room = ledger.extendable_gpu_ms(session, job, month)
     if ledger.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
         return Waiting(
             code="budget",
             what="It was paused for want of budget, and there is enough again.",
-            next=f"Let it go on with {again}.{shortage.or_finish(job)}",
+            remedies=again,
         )
     lacking = shortage.for_rest(session, job, month, units)
     refused = shortage.explained(farm, tx, lacking, job, session, month)
-    return Waiting(code="budget", what=refused.message, next=refused.next)
+    return Waiting(code="budget", what=refused.message, remedies=refused.remedies)
 
 
 def _queued(farm: Farm, tx: Transaction, job: Job) -> Waiting | None:
@@ -117,7 +126,7 @@ def _without_plan(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> dict[str,
         account.id: Waiting(
             code="plan",
             what=months.no_plan(account),
-            next=f"Have the operator give it one: `farm account set-plan {account.id} PLAN`.",
+            remedies=(ChangePlan(account.id),),
         )
         for account in tx.find(Account, id=mine)
         if farm.plans.get(account.plan) is None
@@ -129,18 +138,18 @@ def _in_line(line: Line, job: Job, queue: str) -> Waiting:
         return Waiting(
             code="worker",
             what=f"No worker that is there serves {queue}.",
-            next="Have the operator start one: `farm worker run`; `farm worker ls` shows them.",
+            remedies=(StartWorker(), LookAt(Listing.WORKERS, "See the workers there are.")),
         )
-    again = f"It goes on by itself; follow it with `farm jobs watch {job.id}`."
+    follow = (Watch(job.id),)
     place = line.place(job.id, queue)
     if place is None:  # it has come since, with many others
-        return Waiting(code="device", what="It waits for a device.", next=again)
+        return Waiting(code="device", what="It waits for a device.", remedies=follow)
     ahead = f"{place.jobs_ahead} job{'s' if place.jobs_ahead != 1 else ''} ahead"
     return Waiting(
         code="device",
         what=f"It waits for a device: {ahead if place.jobs_ahead else 'it is next'}, "
         f"about {positions.about(place.wait_ms)}.",
-        next=again,
+        remedies=follow,
         jobs_ahead=place.jobs_ahead,
         eta_ms=place.wait_ms,
     )

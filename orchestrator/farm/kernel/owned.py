@@ -5,6 +5,7 @@ from orchestrator.errors import NotFound
 from orchestrator.farm.kernel import DEFAULT_SESSION
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Job, Session
+from orchestrator.remedies import Listing, LookAt, OpenSession
 
 
 def own_job(tx: Transaction, account_id: str | None, job_id: str) -> Job:
@@ -12,7 +13,7 @@ def own_job(tx: Transaction, account_id: str | None, job_id: str) -> Job:
     job = tx.get(Job, job_id)
     hidden = job is None or job.deleted_at_ms is not None
     if job is None or hidden or account_id not in (None, job.account_id):
-        raise NotFound(f"There is no job {job_id}.", next="List yours with `farm jobs ls`.")
+        raise NotFound(f"There is no job {job_id}.", LookAt(Listing.JOBS, "See the jobs you have."))
     return job
 
 
@@ -27,7 +28,8 @@ def own_session(
     session = tx.get(Session, session_id, lock=lock)
     if session is None or account_id not in (None, session.account_id):
         raise NotFound(
-            f"There is no session {session_id!r}.", next="List yours with `farm session ls`."
+            f"There is no session {session_id!r}.",
+            LookAt(Listing.SESSIONS, "See the sessions you have."),
         )
     return session
 
@@ -43,7 +45,8 @@ def named_session(
         if not named:
             raise NotFound(
                 f"There is no session {wanted!r}.",
-                next="List yours with `farm session ls`, or open one with `farm session create`.",
+                LookAt(Listing.SESSIONS, "See the sessions you have."),
+                OpenSession(),
             )
         session = named[0]
     return session

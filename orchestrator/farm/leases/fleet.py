@@ -7,6 +7,7 @@ from orchestrator.farm import webhook_queue
 from orchestrator.farm.kernel import Farm, audit_log, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Json, Lease, Worker
+from orchestrator.remedies import Listing, LookAt
 from orchestrator.scheduling import scheduler
 from orchestrator.states import LeaseState, UnitState, WorkerState
 
@@ -96,7 +97,10 @@ def _set_state(farm: Farm, worker_id: str, state: WorkerState) -> Worker:
     with farm.store.write() as tx:
         worker = tx.get(Worker, worker_id, lock=True)
         if worker is None:
-            raise NotFound(f"There is no worker {worker_id}.", next="See `farm worker ls`.")
+            raise NotFound(
+                f"There is no worker {worker_id}.",
+                LookAt(Listing.WORKERS, "See the workers there are."),
+            )
         admitted = state is WorkerState.ACTIVE
         clean = replace(worker, blamed=(), flags=0, unexplained_ms=0) if admitted else worker
         verb = "worker.admit" if state is WorkerState.ACTIVE else "worker.drain"

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from orchestrator.errors import kept
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.jobs import policy
 from orchestrator.farm.jobs.exhaustion import assemble
@@ -10,6 +11,7 @@ from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import charges, checkpoints
 from orchestrator.model import Json, Lease, RenderPlan, Unit, Worker
 from orchestrator.money import pricing
+from orchestrator.remedies import Listing, LookAt, Rerun, Say
 from orchestrator.states import (
     UNIT_FAILED,
     Cause,
@@ -39,7 +41,7 @@ def apply(
     point: Json | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
-    kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
+    frames = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
     if request.message == LIMIT and lease.gpu_ms_limit >= unit.p90_gpu_ms:
         # It was given what it should need and more: this device is slower than that.
         slower = replace(unit, p50_gpu_ms=2 * unit.p50_gpu_ms, p90_gpu_ms=2 * unit.p90_gpu_ms)
@@ -47,9 +49,9 @@ def apply(
     match request.outcome:
         case Outcome.FAILED:
             _failed(loaded, unit, lease, request)
-        case Outcome.STOPPED if kept and kept < unit.frames:
-            _split(loaded, unit, lease, worker, kept, point)
-        case Outcome.STOPPED if not kept:
+        case Outcome.STOPPED if frames and frames < unit.frames:
+            _split(loaded, unit, lease, worker, frames, point)
+        case Outcome.STOPPED if not frames:
             floor = unit.minimum_gpu_ms
             if request.message == LIMIT and not request.receipt.checkpoint_step:
                 floor = max(floor, 2 * lease.gpu_ms_limit)  # it was too low to keep anything
@@ -66,11 +68,11 @@ def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteReques
     if request.cause is Cause.REQUEST:
         try_again(loaded, unit, lease, count=False, why=message)
         loaded.fail(
-            {
-                "code": "request_failed",
-                "message": message,
-                "next": "Change the request as the message says; the GPU time used was charged.",
-            }
+            kept(
+                "request_failed",
+                message,
+                Say("Change the request as the message says; the GPU time used was charged."),
+            )
         )
     else:
         try_again(loaded, unit, lease, count=True, why=message)
@@ -90,13 +92,13 @@ def try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: 
     )
     if attempts >= loaded.farm.terms.max_attempts:
         loaded.fail(
-            {
-                "code": UNIT_FAILED,
-                "message": f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
-                "next": "Nothing is charged: what was charged before was given back. `farm worker "
-                "ls`, `farm doctor` and `farm logs` say more about the machines; mend what the "
-                "message names, then `farm jobs rerun` tries the whole job again.",
-            }
+            kept(
+                UNIT_FAILED,
+                f"The {unit.kind} unit failed {attempts} times, so nothing is charged, and what "
+                f"was charged before was given back. The last time: {why}",
+                Rerun(loaded.job.id),
+                LookAt(Listing.CHECKS, "Have the operator mend what the message names."),
+            )
         )
 
 

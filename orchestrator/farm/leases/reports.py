@@ -7,6 +7,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
 from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
+from orchestrator.remedies import Say
 from orchestrator.states import (
     LeaseState,
     Outcome,
@@ -39,7 +40,7 @@ def checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPl
     if (digests := len(receipt.frame_sha256)) != receipt.frames_done:
         raise BadRequest(
             f"The receipt has {digests} digests of {receipt.frames_done} frames.",
-            next="Send one for each kept frame; nothing was charged, the lease is still open.",
+            Say("Send one for each kept frame; nothing was charged, the lease is still open."),
         )
     if request.outcome is Outcome.FAILED:
         if request.cause is None:
@@ -62,7 +63,7 @@ def checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPl
     if digest_of(plan) != loaded.job.quote["plan_sha256"]:
         raise BadRequest(
             "The plan is not the one that was quoted.",
-            next="Install the same version of Framefarm and its models on worker and farm.",
+            Say("Install the same version of Framefarm and its models on worker and farm."),
         )
     return plan
 

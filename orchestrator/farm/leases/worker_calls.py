@@ -15,6 +15,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import grants
 from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
+from orchestrator.remedies import CreateKey, Say
 from orchestrator.scheduling import scheduler
 from orchestrator.states import Intent, KeyKind, LeaseState, UnitState, Verdict, WorkerState
 from orchestrator.wire import (
@@ -60,7 +61,7 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     if request.protocol != PROTOCOL:
         raise BadRequest(
             f"This farm speaks worker protocol {PROTOCOL}, the worker {request.protocol}.",
-            next="Install the same version of Framefarm on both.",
+            Say("Install the same version of Framefarm on both."),
         )
     now = farm.clock()
     token = None
@@ -69,7 +70,7 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
         if known is None and key.kind is not KeyKind.JOIN:
             raise NotAllowed(
                 "hello takes a join token or a worker's own key.",
-                next="Make a token with `farm keys create --kind join`.",
+                CreateKey("join"),
             )
         worker = _described(farm, known, request, now)
         if known:
@@ -138,7 +139,7 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
     """
     if name not in FILES:
         raise BadRequest(
-            "No unit has a file of that name.", next=f"It is one of {', '.join(FILES)}."
+            "No unit has a file of that name.", Say(f"It is one of {', '.join(FILES)}.")
         )
     with farm.store.read() as tx:
         lease = own_lease(tx, worker_id, lease_id, fence)
@@ -180,7 +181,7 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
                 unit = tx.get(Unit, parts[1])
                 if unit and unit.job_id == lease.job_id and unit.state is UnitState.DONE:
                     return
-    raise NotFound(f"No open lease of this worker names {key}.", next="Drop the work.")
+    raise NotFound(f"No open lease of this worker names {key}.", Say("Drop the work."))
 
 
 def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
@@ -254,7 +255,7 @@ def _verdict(tx: Transaction, lease: Lease, *, over: bool) -> Verdict:
 def _worker(tx: Transaction, worker_id: str) -> Worker:
     worker = tx.get(Worker, worker_id)
     if worker is None:
-        raise NotFound(f"There is no worker {worker_id}.", next="Say hello first.")
+        raise NotFound(f"There is no worker {worker_id}.", Say("Say hello first."))
     return worker
 
 

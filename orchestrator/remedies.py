@@ -1,0 +1,373 @@
+"""What helps against a refusal or a wait, typed, so that each interface says it in its own words.
+
+A remedy is a sentence that is true anywhere, and the data that acting on it takes. The command
+line makes a command of it, a page a button or a link, the API a call: `orchestrator.cli.remedies`,
+`web.pages.remedies`, `web.api.remedies`. None of their words are here.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Final, TypeAlias, get_args
+
+
+class Listing(StrEnum):
+    """What there is to look at before one goes on."""
+
+    JOBS = "jobs"
+    SESSIONS = "sessions"
+    ACCOUNTS = "accounts"
+    PLANS = "plans"
+    PEOPLE = "people"
+    KEYS = "keys"
+    WEBHOOKS = "webhooks"
+    DELIVERIES = "deliveries"
+    MODELS = "models"
+    WORKERS = "workers"
+    CHECKS = "checks"
+    """What the farm finds wrong with itself."""
+    LOGS = "logs"
+    """What the farm's processes wrote."""
+
+
+# --- of a budget --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """Give a session more."""
+
+    session_id: str
+    session: str
+    """Its name."""
+    gpu_ms: int | None = None
+    """How much more helps; None: any amount."""
+    goes_on: bool = False
+    """It is for the rest of a paused job, which then goes on by itself."""
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        by = "" if self.gpu_ms is None else f" by {seconds(self.gpu_ms)} GPU-seconds"
+        rest = "; that likely is enough, and the job goes on by itself" if self.goes_on else ""
+        return f"Top up session {self.session!r}{by}{rest}."
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLimit:
+    """Let a job use more than its own limit."""
+
+    gpu_ms: int
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        return f"Allow the job at least {seconds(self.gpu_ms)} GPU-seconds."
+
+
+@dataclass(frozen=True, slots=True)
+class AskForLess:
+    """Ask for a smaller video."""
+
+    text: ClassVar[str] = "Ask for less: a shorter or smaller video, or fewer steps."
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAlternative:
+    """Take one of the variants that the refusal names."""
+
+    text: ClassVar[str] = "Take one of the variants that would fit."
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Open a session."""
+
+    text: ClassVar[str] = "Open another session."
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForMonth:
+    """Wait until the account has a new month."""
+
+    from_date: str
+    """As 2026-12-01."""
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        return f"Wait for the next month, which begins on {self.from_date}."
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForHolders:
+    """Wait for the jobs that hold the budget."""
+
+    text: ClassVar[str] = "Wait: the jobs that hold it give back what they do not use."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    """Give an account another plan: the operator's to do."""
+
+    account_id: str
+    text: ClassVar[str] = "Have the operator give the account another plan."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAlerts:
+    """Give a session other alerts."""
+
+    session_id: str
+    session: str
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        return f"Change the alerts of session {self.session!r}."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMonthAlerts:
+    """Give an account's month other alerts: the operator's to do."""
+
+    account_id: str
+    text: ClassVar[str] = "Have the operator change the alerts of the account's month."
+
+
+# --- of a job -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let a paused job go on."""
+
+    job_id: str
+    text: ClassVar[str] = "Let it go on."
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Pause a job."""
+
+    job_id: str
+    text: ClassVar[str] = "Pause it first."
+
+
+@dataclass(frozen=True, slots=True)
+class FinishEarly:
+    """End a paused job with the frames it has."""
+
+    job_id: str
+    frames: int
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        several = f"{self.frames} finished frames"
+        return f"Make the video of its {'finished frame' if self.frames == 1 else several}."
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel a job."""
+
+    job_id: str
+    text: ClassVar[str] = "Cancel it."
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Ask for a job's video again."""
+
+    job_id: str
+    text: ClassVar[str] = "Make the video again; it costs anew."
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Follow a job, which goes on by itself."""
+
+    job_id: str
+    text: ClassVar[str] = "It goes on by itself."
+
+
+@dataclass(frozen=True, slots=True)
+class EndAJob:
+    """Make room among the open jobs."""
+
+    text: ClassVar[str] = "Wait for one of your jobs to end, or cancel one."
+
+
+# --- of the farm --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LiftFreeze:
+    """Let spending go on: the operator's to do."""
+
+    text: ClassVar[str] = "It goes on by itself when the operator lifts that."
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a worker: the operator's to do."""
+
+    text: ClassVar[str] = "It goes on by itself when the operator starts such a worker."
+
+
+@dataclass(frozen=True, slots=True)
+class UseKey:
+    """Come with a key."""
+
+    text: ClassVar[str] = "Come with a valid key."
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKey:
+    """Make a key."""
+
+    kind: str
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        return f"Make a new {self.kind} key."
+
+
+@dataclass(frozen=True, slots=True)
+class GetLink:
+    """Come by a new sign-in link."""
+
+    text: ClassVar[str] = "Ask the operator for a new sign-in link."
+
+
+@dataclass(frozen=True, slots=True)
+class AddPerson:
+    """Let somebody sign in by the provider: the operator's to do."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        """What helps."""
+        return f"Ask the operator to let {self.name} sign in by the provider."
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWebhook:
+    """Register a webhook for all jobs."""
+
+    text: ClassVar[str] = "Register one webhook for all jobs: every message names its job."
+
+
+@dataclass(frozen=True, slots=True)
+class EnableWebhook:
+    """Send to a webhook again."""
+
+    webhook_id: str
+    text: ClassVar[str] = "Enable the webhook."
+
+
+@dataclass(frozen=True, slots=True)
+class FreeRoom:
+    """Make room on the farm's disk."""
+
+    text: ClassVar[str] = (
+        "Delete videos that nobody needs, or have the operator give the farm a larger disk; "
+        "then send it again. Nothing is charged."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LookAt:
+    """Look at something, then go on."""
+
+    what: Listing
+    text: str
+    id: str = ""
+    """Of what it is about, where that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Advice in plain words: there is nothing to press for it."""
+
+    text: str
+
+
+AboutBudget: TypeAlias = (
+    TopUp
+    | RaiseLimit
+    | AskForLess
+    | TakeAlternative
+    | OpenSession
+    | WaitForMonth
+    | WaitForHolders
+    | ChangePlan
+    | ChangeAlerts
+    | ChangeMonthAlerts
+)
+AboutJob: TypeAlias = Resume | Pause | FinishEarly | Cancel | Rerun | Watch | EndAJob
+AboutFarm: TypeAlias = (
+    LiftFreeze
+    | StartWorker
+    | UseKey
+    | CreateKey
+    | GetLink
+    | AddPerson
+    | RegisterWebhook
+    | EnableWebhook
+    | FreeRoom
+    | LookAt
+    | Say
+)
+Remedy: TypeAlias = AboutBudget | AboutJob | AboutFarm
+
+
+def code_of(kind: type) -> str:
+    """Return the code of a kind of remedy, as `top_up`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=A)(?=J)", "_", kind.__name__).lower()
+
+
+KINDS: Final[Mapping[str, type[Any]]] = {code_of(kind): kind for kind in get_args(Remedy)}
+"""Every kind of remedy, by its code."""
+
+
+def seconds(gpu_ms: int) -> str:
+    """Return GPU-ms as the seconds somebody would type, `1.5`."""
+    return f"{gpu_ms / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def data_of(remedy: Remedy) -> dict[str, Any]:
+    """Return what acting on a remedy takes; its text is no part of it."""
+    facts = asdict(remedy)
+    facts.pop("text", None)
+    return facts
+
+
+def to_json(remedy: Remedy) -> dict[str, Any]:
+    """Return a remedy as it is kept and sent."""
+    return {"code": code_of(type(remedy)), "text": remedy.text, "data": data_of(remedy)}
+
+
+def from_json(told: Mapping[str, Any]) -> Remedy:
+    """Return a remedy that was kept or came over the wire; one that is unknown here is said."""
+    from pydantic import TypeAdapter, ValidationError
+
+    text, data = str(told.get("text", "")), told.get("data")
+    kind = KINDS.get(str(told.get("code")))
+    if kind is not None and isinstance(data, dict):
+        try:
+            read: Remedy = TypeAdapter(kind).validate_python({**data, "text": text})
+            return read
+        except ValidationError:
+            pass  # of a newer farm, or of none
+    return Say(text)
+
+
+def best_first(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return remedies as every interface for programs has them: `next`, and `also` if any."""
+    best, *others = told
+    return {"next": best, **({"also": others} if others else {})}
