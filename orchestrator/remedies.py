@@ -7,6 +7,7 @@ line makes a command of it, a page a button or a link, the API a call: `orchestr
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, TypeAlias, get_args
@@ -359,11 +360,9 @@ def from_json(told: Mapping[str, Any]) -> Remedy:
     text, data = str(told.get("text", "")), told.get("data")
     kind = KINDS.get(str(told.get("code")))
     if kind is not None and isinstance(data, dict):
-        try:
+        with suppress(ValidationError):  # of a newer farm, or of none
             read: Remedy = TypeAdapter(kind).validate_python({**data, "text": text})
             return read
-        except ValidationError:
-            pass  # of a newer farm, or of none
     return Say(text)
 
 

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import fsspec
 from flask import Response, request, send_file
-from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest, DiskFull, NotFound
+from orchestrator.remedies import Say
 from web import ranges
 
 PIECE_BYTES: Final = 1 << 20

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.errors import BadRequest, FarmError, Unauthorized
+from orchestrator.remedies import Listing, LookAt, Remedy, Say
+from web.api import remedies
 from web.api.views import problem_data
 from web.openai import refusals
 
@@ -34,11 +36,12 @@ STATUS: Final = {
     "disk_full": 507,
 }
 NEXT: Final = {
-    404: "Check the address; /openapi shows the calls there are.",
-    405: "Check the method; /openapi shows the calls there are.",
-    413: "Send less: FARM_MAX_BODY_MB bounds a request.",
-    429: "Wait a little and send it again.",
+    404: Say("Check the address; /openapi shows the calls there are."),
+    405: Say("Check the method; /openapi shows the calls there are."),
+    413: Say("Send less: FARM_MAX_BODY_MB bounds a request."),
+    429: Say("Wait a little and send it again."),
 }
+CHANGE_IT: Final = Say("Change the request and send it again; nothing was charged.")
 KEPT_HEADERS: Final = ("Allow", "Content-Range", "Retry-After")
 NAME_CHARS: Final = 40
 PAGES: Final = ("/api/", "/worker/", "/openapi", "/v1/", "/healthz", "/metrics")
@@ -52,14 +55,14 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _bug)
 
 
-def problem(status: int, code: str, detail: str, *, next_step: str, **data: Any) -> Response:
+def problem(status: int, code: str, detail: str, *helping: Remedy, **data: Any) -> Response:
     """Return a problem+json answer, or the error page to a browser that asked for a page."""
     title = code.replace("_", " ").capitalize()
     if request.path.startswith(refusals.PREFIX):
-        return refusals.refusal(status, code, detail, next_step=next_step, **data)
+        return refusals.refusal(status, code, detail, *helping, **data)
     if not request.path.startswith(PAGES):
         page = render_template(
-            "error.html", status=status, title=title, what=detail, next=next_step, charged=""
+            "error.html", status=status, title=title, what=detail, remedies=helping
         )
         return Response(page, status)
     body = {
@@ -68,7 +71,7 @@ def problem(status: int, code: str, detail: str, *, next_step: str, **data: Any)
         "status": status,
         "detail": detail,
         "code": code,
-        "next": next_step,
+        **remedies.shown(helping),
         **data,
     }
     answer = Response(json.dumps(body), status, mimetype="application/problem+json")
@@ -80,7 +83,7 @@ def problem(status: int, code: str, detail: str, *, next_step: str, **data: Any)
 def invalid(error: ValidationError) -> Response:
     """Return the answer to a body, query or path that does not fit its model: flask-openapi's."""
     refused = bad_request(error)
-    return problem(422, refused.code, refused.message, next_step=refused.next, **refused.data)
+    return problem(422, refused.code, refused.message, *refused.remedies, **refused.data)
 
 
 def bad_request(error: ValidationError) -> BadRequest:
@@ -104,7 +107,7 @@ def _known(part: int | str) -> str:
 def _farm_error(error: FarmError) -> Response:
     status = STATUS.get(error.code, 500)
     data = problem_data(error.data)
-    return problem(status, error.code, error.message, next_step=error.next, **data)
+    return problem(status, error.code, error.message, *error.remedies, **data)
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -112,8 +115,8 @@ def _http_error(error: HTTPException) -> Response:
     if status < 400 and error.response is not None:
         return error.get_response()  # type: ignore[return-value]
     code = error.name.lower().replace(" ", "_")
-    next_step = NEXT.get(status, "Change the request and send it again; nothing was charged.")
-    answer = problem(status, code, error.description or error.name, next_step=next_step)
+    helps = NEXT.get(status, CHANGE_IT)
+    answer = problem(status, code, error.description or error.name, helps)
     for name, value in error.get_headers():
         if name in KEPT_HEADERS:
             answer.headers[name] = value
@@ -130,5 +133,5 @@ def _bug(error: Exception) -> Response:
         500,
         "farm_error",
         "Something broke inside the farm; nothing was charged for this request.",
-        next_step="Look at `farm logs web`, and report it with the time of this request.",
+        LookAt(Listing.LOGS, "Report it to the operator, with the time of this request.", "web"),
     )

@@ -18,10 +18,9 @@ from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Timer
 from typing import IO, Final
 
-from orchestrator.remedies import Say
-
 from orchestrator.errors import BadRequest, Unavailable
 from orchestrator.programs import ffmpeg
+from orchestrator.remedies import Say
 
 MEMORY_BYTES: Final = 2 << 30
 CPU_SECONDS: Final = 120

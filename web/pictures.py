@@ -11,9 +11,8 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Final
 
-from orchestrator.remedies import Say
-
 from orchestrator.errors import BadRequest, Unavailable
+from orchestrator.remedies import Say
 
 MAX_PIXELS: Final = 25_000_000
 AT_ONCE: Final = 2

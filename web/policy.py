@@ -17,13 +17,13 @@ import gevent
 import httpx
 import structlog
 from gevent.threadpool import ThreadPool
-from orchestrator.remedies import Say
 
 from orchestrator import safe_text
 from orchestrator.errors import FarmError
 from orchestrator.farm.jobs import policy
 from orchestrator.model import Brief, Job, Json, Ruling
 from orchestrator.planning.planner import brief_json
+from orchestrator.remedies import Say
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
 from web.api.bodies import UNSTORED

@@ -5,12 +5,12 @@ from functools import partial
 from typing import TypeVar
 
 from flask import Blueprint, Response, jsonify, request
-from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
 from orchestrator.farm.leases import worker_calls
 from orchestrator.model import artifact_key
+from orchestrator.remedies import Say
 from orchestrator.states import Scope
 from orchestrator.wire import (
     PREFIX,

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask, current_app
-from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import Unauthorized
 from orchestrator.farm.accounts.identities import Identity
+from orchestrator.remedies import Listing, LookAt
 from orchestrator.settings import Settings
 
 log = structlog.get_logger()
@@ -110,7 +110,11 @@ def _asking(what: Any) -> Any:
         log.warning("sign-in at the provider failed", why=type(error).__name__)
         raise Unauthorized(
             "Signing in at the provider did not work.",
-            Say("Begin again; if it stays so, an operator finds why in `farm logs web`."),
+            LookAt(
+                Listing.LOGS,
+                "Begin again; if it stays so, an operator finds why in the logs.",
+                "web",
+            ),
         ) from None
 
 

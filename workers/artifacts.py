@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import Final
 
 from orchestrator.errors import FarmError, Unavailable
+from orchestrator.remedies import Listing, LookAt
 from orchestrator.wire import Artifact, Order
 from workers.client import Client
 
@@ -21,7 +22,9 @@ class Damaged(FarmError):
     """A file is not the one it should be."""
 
     code = "damaged"
-    next = "Nothing is charged; the unit is tried again. `farm doctor` checks the disk."
+    remedies = (
+        LookAt(Listing.CHECKS, "Nothing is charged; the unit is tried again. See to the disk."),
+    )
 
 
 class Artifacts:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from orchestrator.errors import FarmError
+from orchestrator.remedies import Say
 from orchestrator.wire import FrameSpec, RenderWork
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -38,7 +39,7 @@ class NotThisCheckpoint(FarmError):
     """A checkpoint does not belong to the work it came with."""
 
     code = "not_this_checkpoint"
-    next = "Nothing is charged; the unit starts again from its noise."
+    remedies = (Say("Nothing is charged; the unit starts again from its noise."),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

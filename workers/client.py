@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import httpx
 import stamina
-from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import (
@@ -28,6 +27,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
+from orchestrator.remedies import Say, from_json
 from orchestrator.wire import (
     PREFIX,
     ClaimAnswer,
@@ -62,7 +62,12 @@ class Refused(FarmError):
     """The farm does not take this worker."""
 
     code = "refused"
-    next = "Give the worker a new FARM_JOIN_TOKEN (`farm keys create --kind join`) and start again."
+    remedies = (
+        Say(
+            "Give the worker a new FARM_JOIN_TOKEN (`farm keys create --kind join`), and start it "
+            "again."
+        ),
+    )
 
 
 class TryAgain(Unavailable):
@@ -231,7 +236,8 @@ def _raise_for(response: httpx.Response) -> None:
     error = _ERRORS.get(str(problem.get("code")))
     if error is None:
         error = {404: NotFound, 409: StaleLease}.get(response.status_code, BadRequest)
-    raise error(said, Say(str(problem.get("next", ""))))
+    told = problem.get("next")
+    raise error(said, *([from_json(told)] if isinstance(told, dict) else []))
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import psutil
 import pynvml
-from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Say
 
 MIB: Final = 1024 * 1024
 LIBRARIES: Final = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "numpy")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from orchestrator.remedies import Say
 
 from orchestrator import catalog, logs
 from orchestrator.catalog import Catalog
 from orchestrator.errors import BadRequest, FarmError, Unavailable
+from orchestrator.remedies import Say
 from orchestrator.settings import Settings, settings
 from orchestrator.states import UnitKind
 from orchestrator.wire import HelloAnswer, HelloRequest
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _work(options, config)
     except FarmError as error:
-        print(f"{error.message} {error.next}", file=sys.stderr)
+        print(f"{error.message} {error.advice}", file=sys.stderr)
         return next((c for kind, c in EXIT_CODES.items() if isinstance(error, kind)), 1)
 
 

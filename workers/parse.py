@@ -47,7 +47,7 @@ def parse(work: ParseWork, catalog: Catalog, meter: Meter) -> Result:
         return Result(
             outcome=Outcome.FAILED,
             cause=cause,
-            message=f"{error} {error.next}" if isinstance(error, BadRequest) else repr(error),
+            message=f"{error} {error.advice}" if isinstance(error, BadRequest) else repr(error),
             receipt=meter.receipt(Outcome.FAILED, cause),
         )
     return Result(outcome=Outcome.DONE, receipt=meter.receipt(Outcome.DONE), render_plan=planned)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from orchestrator.errors import FarmError
 from orchestrator.model import Size
+from orchestrator.remedies import Listing, LookAt
 
 SHEET_FRAMES: Final = 16
 SHEET_TILE_WIDTH: Final = 240
@@ -26,7 +27,7 @@ class NotTheVideo(FarmError):
     """What FFmpeg wrote is not the video that was ordered."""
 
     code = "not_the_video"
-    next = "Nothing is charged; the unit is tried again. `farm logs` has the details."
+    remedies = (LookAt(Listing.LOGS, "Nothing is charged; the unit is tried again."),)
 
 
 def verify(video: Path, *, size: Size, fps: int, shown: Sequence[int]) -> None:

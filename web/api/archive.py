@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from flask import Response
-from orchestrator.remedies import Say
 
 from orchestrator.errors import NotFound, PlanLimit
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import UnitView
 from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job
+from orchestrator.remedies import ChangePlan, Rerun, Say
 from orchestrator.states import UnitKind
 from orchestrator.wire import MASTER
 from web import film
@@ -31,10 +31,9 @@ def frames_zip(job: Job) -> Response:
         raise PlanLimit(
             f"The frames have no watermark, and this job was submitted under the plan "
             f"{mark['plan']}, whose pictures have one.",
-            Say(
-                "Take the video; or change the plan and run the job again "
-                f"(`farm jobs rerun {job.id}`)."
-            ),
+            Say("Take the video, or run the job again under another plan."),
+            ChangePlan(job.account_id),
+            Rerun(job.id),
             limit="watermark",
         )
     done = _masters(job)

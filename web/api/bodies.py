@@ -4,12 +4,12 @@ import json
 from typing import Any, Literal, Self
 
 from flask import request
-from orchestrator.remedies import Say
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.errors import BadRequest
 from orchestrator.model import Alert, Brief, Json, SceneText, Size
 from orchestrator.prompting import storyboard
+from orchestrator.remedies import Say
 from orchestrator.safe_text import Label
 from orchestrator.states import AlertAction, JobState, OnExhausted
 from orchestrator.webhooks.addresses import MAX_URL_CHARS, parse

@@ -67,6 +67,24 @@ def _text(media_type: str) -> dict[str, Any]:
     return {media_type: {} if stream else {"schema": {"type": "string"}}}
 
 
+REMEDY: Final = {
+    "description": "What helps: a sentence, its data, and the call that does it, if one does.",
+    "type": "object",
+    "required": ["code", "text", "data", "call"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("code", "text")},
+        "data": {"type": "object"},
+        "call": {
+            "type": "object",
+            "nullable": True,
+            "required": ["method", "path"],
+            "properties": {
+                **{name: {"type": "string"} for name in ("method", "path")},
+                "body": {"type": "object", "nullable": True},
+            },
+        },
+    },
+}
 REFUSAL: Final = {
     "description": "RFC 9457: what happened, and what to do next.",
     "content": {
@@ -77,7 +95,9 @@ REFUSAL: Final = {
                 "properties": {
                     "status": {"type": "integer"},
                     **{name: {"type": "string"} for name in ("type", "title", "detail")},
-                    **{name: {"type": "string"} for name in ("code", "next")},
+                    "code": {"type": "string"},
+                    "next": REMEDY,
+                    "also": {"type": "array", "items": REMEDY},
                 },
             }
         }

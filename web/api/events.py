@@ -9,6 +9,7 @@ from flask import Response, stream_with_context
 from orchestrator.errors import NotFound
 from orchestrator.farm import jobs
 from orchestrator.model import Event, Job
+from web.api import views
 from web.context import farm
 from web.hub import off_hub, pause
 
@@ -35,7 +36,10 @@ def stream(job: Job, after: int, *, still: Callable[[], bool]) -> Response:
 
 def message(event: Event) -> str:
     """Return one event in the format of text/event-stream."""
-    data = json.dumps(event.data | {"at_ms": event.at_ms})
+    told = event.data | {"at_ms": event.at_ms}
+    if event.kind == "state":
+        told["error"] = views.error(event.data["error"])
+    data = json.dumps(told)
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from orchestrator.remedies import Say
-
 from orchestrator.errors import Conflict
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import extensions
 from orchestrator.model import Brief, Job, Size
+from orchestrator.remedies import Rerun, Watch
 from orchestrator.states import JobState
 from web import film, uploads
 from web.api import archive
@@ -27,7 +26,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
-            Say("Wait for it with `farm jobs watch`."),
+            Rerun(source.id) if source.state.is_terminal else Watch(source.id),
         )
     image = brief.image
     card = farm().catalog.card(source.model)

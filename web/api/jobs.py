@@ -5,7 +5,6 @@ from zlib import crc32
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi import APIBlueprint
-from orchestrator.remedies import Say
 from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
@@ -13,6 +12,7 @@ from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts, verification
 from orchestrator.farm.jobs import deleting, waiting
 from orchestrator.model import Job
+from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web import errors
@@ -167,7 +167,7 @@ def finished_file(job: Job, name: str) -> Response:
     if name not in job.artifacts:
         raise NotFound(
             f"The job is {job.state} and has no {name} yet.",
-            Say("Follow it with `farm jobs watch`; the files come with its success."),
+            Rerun(job.id) if job.state.is_terminal else Watch(job.id),
         )
     mimetype, ending = FILES[name]
     return artifacts().send(

@@ -9,12 +9,12 @@ from typing import Literal
 from flask import Response, current_app, request
 from flask_openapi import APIBlueprint
 from itsdangerous import BadSignature, URLSafeSerializer
-from orchestrator.remedies import Say
 from pydantic import BaseModel, Field
 
 from orchestrator.errors import NotFound
 from orchestrator.farm import jobs
 from orchestrator.model import Json
+from orchestrator.remedies import Say
 from orchestrator.states import Scope
 from web.api import views
 from web.api.bodies import Body, JobPath

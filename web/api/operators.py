@@ -2,7 +2,6 @@
 
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
-from orchestrator.remedies import Say
 
 from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import keys
@@ -10,6 +9,7 @@ from orchestrator.farm.books import calibration, economics
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Json
+from orchestrator.remedies import Listing, LookAt
 from orchestrator.states import KeyKind
 from web.api import csv_answers, holders, views
 from web.api.bodies import (
@@ -63,7 +63,9 @@ def model(path: ModelPath) -> Response:
     """Show a model: its limits, its words, its scores."""
     card = farm().catalog.cards.get(path.model_id)
     if card is None:
-        raise NotFound("There is no such model.", Say("List them with `farm models ls`."))
+        raise NotFound(
+            "There is no such model.", LookAt(Listing.MODELS, "See the models there are.")
+        )
     return jsonify(views.model(card))
 
 

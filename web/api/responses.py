@@ -185,7 +185,7 @@ class CalibrationView(View):
     under_p90_percent: float | None
     goal_percent: list[int]
     rows: list[dict[str, Any]]
-    next: str | None
+    note: str | None
 
 
 class EconomicsView(View):

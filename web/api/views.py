@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import FarmError
+from orchestrator.errors import FarmError, remedies_of
 from orchestrator.farm import Page
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.jobs.quoting import Alternative
@@ -14,6 +14,7 @@ from orchestrator.farm.leases.fleet import QueueDepth
 from orchestrator.model import Alert, Job, Json, Quote, Worker
 from orchestrator.money.rates import RateCard
 from orchestrator.planning import planner
+from web.api import remedies
 from web.api.briefs import request
 
 T = TypeVar("T")
@@ -96,12 +97,20 @@ def job(row: Job) -> Json:
         "truncated": row.truncated,
         "webhook_id": row.webhook_id,
         "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
-        "error": row.error,
+        "error": error(row.error),
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),
         "finished_at": when(row.finished_at_ms),
         "artifacts": files,
     }
+
+
+def error(kept: Json | None) -> Json | None:
+    """Return what a job failed of, and what helps."""
+    if kept is None:
+        return None
+    told = {name: kept[name] for name in ("code", "message")}
+    return told | remedies.shown(remedies_of(kept))
 
 
 def waiting(why: Waiting | None) -> Json | None:
@@ -111,7 +120,7 @@ def waiting(why: Waiting | None) -> Json | None:
     return {
         "code": why.code,
         "message": why.what,
-        "next": why.next,
+        **remedies.shown(why.remedies),
         "jobs_ahead": why.jobs_ahead,
         "eta_seconds": seconds(why.eta_ms),
     }
@@ -149,7 +158,7 @@ def why_not(refusal: FarmError) -> Json:
     """Return what a submission would be refused with."""
     return {
         "message": refusal.message,
-        "next": refusal.next,
+        **remedies.shown(refusal.remedies),
         **problem_data(refusal.data),
     }
 

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, Final
 
 from flask import request
-from orchestrator.remedies import Say
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs import extensions
 from orchestrator.model import Brief, Json
+from orchestrator.remedies import Say
 from web import errors, uploads
 from web.api.bodies import UNSTORED, JobBody, brief_of, read_json
 from web.auth import own_account

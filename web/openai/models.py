@@ -1,11 +1,11 @@
 """The models there are, as `client.models` lists them."""
 
 from flask import Blueprint, Response, jsonify
-from orchestrator.remedies import Say
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import NotFound
 from orchestrator.model import Json
+from orchestrator.remedies import Say
 from web.auth import clients, csrf
 from web.context import farm
 

@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from flask import Response
 
+from orchestrator.remedies import Remedy
+from web.api import remedies
+
 PREFIX: Final = "/v1/"
 INVALID: Final = 422
 """What the native API answers to a body it cannot read; the dialect says 400."""
@@ -22,19 +25,20 @@ TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def refusal(
-    status: int, code: str, detail: str, *, next_step: str, again: bool = False, **data: Any
+    status: int, code: str, detail: str, *helping: Remedy, again: bool = False, **data: Any
 ) -> Response:
     """Return an error in OpenAI's form; `again`: sending the same once more can help."""
     if status == INVALID and code != "idempotency_mismatch":
         status = 400
     kind = "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error")
+    told = remedies.shown(helping)
     faults = data.get("errors") or [{}]
     error = {
-        "message": f"{detail} {next_step}".strip(),
+        "message": f"{detail} {told['next']['text']}",
         "type": kind,
         "param": faults[0].get("field") or None,
         "code": code,
-        "next": next_step,
+        **told,
         **data,
     }
     answer = Response(json.dumps({"error": error}), status, mimetype="application/json")

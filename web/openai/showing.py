@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from orchestrator.errors import remedies_of
 from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job, Json
 from orchestrator.states import JobState, PauseReason
@@ -77,7 +78,7 @@ def timestamp(at_ms: int) -> int:
 
 def _error(job: Job) -> Json | None:
     if job.error:
-        message = f"{job.error['message']} {job.error.get('next', '')}".strip()
+        message = f"{job.error['message']} {remedies_of(job.error)[0].text}"
         return {"code": job.error["code"], "message": message}
     if job.state is JobState.CANCELLED:
         return {"code": "cancelled", "message": "The video was cancelled."}

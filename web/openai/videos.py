@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
-from orchestrator.remedies import Say
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.planning import planner
+from orchestrator.remedies import Say
 from orchestrator.states import JobState
 from web.api import intake
 from web.api.bodies import JobBody

@@ -6,7 +6,7 @@ shows in `views`; SQL runs off the hub. Every page works without JavaScript.
 
 from flask import Blueprint
 
-from web.pages import forms, words
+from web.pages import forms, remedies, words
 
 bp = Blueprint("pages", __name__)
 
@@ -17,6 +17,7 @@ def _no_budget() -> dict[str, object]:
     return {"budget": None}
 
 
+bp.add_app_template_filter(remedies.steps)
 for _name, _function in {**words.FILTERS, "choice": forms.choice}.items():
     bp.add_app_template_filter(_function, _name)
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from flask import render_template, request
 from flask_login import current_user, login_required
-from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import NotAllowed
 from orchestrator.farm.accounts import accounts
 from orchestrator.farm.books import calibration, economics
 from orchestrator.model import Json
+from orchestrator.remedies import Say
 from web.api import csv_answers, views
 from web.context import farm
 from web.hub import off_hub
@@ -117,10 +117,7 @@ def _asked() -> Asked:
     if not current_user.operates:
         raise NotAllowed(
             "The books of this farm are its operator's.",
-            Say(
-                "Sign in by the link that `farm up` prints or with an admin key, or look at "
-                "/calibration, which is everybody's."
-            ),
+            Say("Sign in by the operator's link or with an admin key."),
         )
     by, days = request.args.get("by", ""), request.args.get("days", USUAL_DAYS, type=int)
     return Asked(

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from flask import jsonify, redirect, render_template, request, url_for
 from flask_login import login_required
-from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts
+from orchestrator.remedies import Say
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web.api import views
@@ -108,6 +108,6 @@ def _trouble(verb: str, error: FarmError) -> dict[str, Any]:
         "title": f"It could not be {DONE[verb]}",
         "what": error.message,
         "charged": "Nothing was charged for trying.",
-        "next": error.next,
+        "remedies": error.remedies,
         "held": words.holders(error.data, farm().clock()),
     }

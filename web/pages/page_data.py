@@ -1,6 +1,5 @@
 """What the templates are given: gathered from the farm in one go, off the hub."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from flask import url_for
@@ -9,11 +8,9 @@ from flask_login import current_user
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import UnitView, shortage, waiting
+from orchestrator.farm.jobs import waiting
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.model import Job, Session
-from orchestrator.money import ledger
-from orchestrator.states import PauseReason, UnitState
 from web.context import farm
 from web.pages import words
 from web.pages.budget import Budget
@@ -45,7 +42,6 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     return {
         **paying,
         "back_here": url_for("pages.job", job_id=job_id),
-        "top_up_gpu_ms": _missing(found, paying["budget"], units),
         "waiting": waits.what if waits else "",
         "waits_for": waits.code if waits else "",
         "event_id": event_id,
@@ -97,18 +93,6 @@ def _paying(house: Farm, session: Session) -> dict[str, Any]:
         ),
         "top_up_key": new_id("ask", house.clock()),
     }
-
-
-def _missing(job: Job, budget: Budget, units: Sequence[UnitView]) -> int:
-    """Return what a top-up must bring so that a job paused for budget likely ends; else 0."""
-    if job.pause_reason is not PauseReason.BUDGET:
-        return 0
-    if ledger.binding_limit(budget.session, job, budget.month) != "session":
-        return 0
-    left = [view.unit for view in units if view.unit.state in (UnitState.READY, UnitState.LEASED)]
-    lacking = shortage.for_rest(budget.session, job, budget.month, left).data
-    lacks = int(lacking["rest_gpu_ms"] - lacking["available_gpu_ms"])
-    return max(0, lacks + ledger.pending_gpu_ms(budget.session))
 
 
 def _card(job: Job, now_ms: int) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 
 from flask import abort, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required, login_user, logout_user
-from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import FarmError, NotAllowed, Unauthorized
 from orchestrator.farm.accounts import identities, keys, people
+from orchestrator.remedies import GetLink
 from orchestrator.states import KeyKind
 from web import sso
 from web.auth import Visitor, by_key, by_link, by_person
@@ -112,9 +112,7 @@ def _visitor(form: Mapping[str, str]) -> Visitor:
         return Visitor(str(link.account_id), by=by_link(link))
     key = keys.resolve(farm(), token)
     if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
-        raise Unauthorized(
-            "This key is for machines.", Say("Use the sign-in link that `farm up` prints.")
-        )
+        raise Unauthorized("This key is for machines.", GetLink())
     return Visitor(key.account_id, by=by_key(key))
 
 
@@ -134,7 +132,11 @@ def own_path(url: str) -> str:
 
 
 def _door(error: FarmError | None, *, status: int) -> tuple[str, int]:
-    trouble = error and {"title": "Not signed in", "what": error.message, "next": error.next}
+    trouble = error and {
+        "title": "Not signed in",
+        "what": error.message,
+        "remedies": error.remedies,
+    }
     page = render_template(
         "sign_in.html",
         trouble=trouble,

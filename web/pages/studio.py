@@ -140,14 +140,14 @@ def _priced(form: Form) -> dict[str, Any]:
             jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
         )
     except (BadRequest, NotFound, PlanLimit) as error:
-        return empty | paying | {"fault": {"what": error.message, "next": error.next}}
+        return empty | paying | {"fault": {"what": error.message, "remedies": error.remedies}}
     p90, cap = estimate.quote.p90_gpu_ms, asked.max_gpu_ms
     hold = p90 if cap is None or not estimate.fits else min(p90, cap)
     why_not = _refusal(estimate.refusal) if estimate.refusal else None
     return empty | paying | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
 
 
-def _page(form: Form, *, status: int = 200, refusal: dict[str, str] | None = None) -> Answer:
+def _page(form: Form, *, status: int = 200, refusal: dict[str, Any] | None = None) -> Answer:
     house = farm()
     priced = _priced(form)
     form = priced["form"]
@@ -194,22 +194,20 @@ def _sizes(native: Size, output: Size) -> list[str]:
     return list(dict.fromkeys(str(size) for size in (output, native, twice, wide, tall)))
 
 
-def _faults(form: Form) -> dict[str, str]:
+def _faults(form: Form) -> dict[str, Any]:
     return {
         "title": "Something in the form needs a change",
         "what": " ".join(form.wrong.values()),
         "charged": "Nothing was started or charged.",
-        "next": "",
+        "remedies": (),
     }
 
 
 def _refusal(error: FarmError) -> dict[str, Any]:
-    missing = error.data.get("missing_gpu_ms", 0) if error.data.get("limit") == "session" else 0
     return {
         "title": "It was not started",
         "what": error.message,
         "charged": "Nothing was charged.",
-        "next": error.next,
+        "remedies": error.remedies,
         "held": words.holders(error.data, farm().clock()),
-        "top_up_gpu_ms": missing,
     }

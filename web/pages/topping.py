@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from flask import make_response, redirect, render_template, request
 from flask_login import login_required
-from orchestrator.remedies import Say
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import BadRequest, FarmError
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts import sessions
+from orchestrator.remedies import Say
 from web.api.amounts import gpu_ms
 from web.context import farm
 from web.errors import STATUS
@@ -42,7 +42,7 @@ def top_up() -> Response:
         promise = Idempotency(key=f"page {key} {digest}", body_sha256=digest)
         off_hub(sessions.top_up, farm(), me(), session_id, given, promise)
     except FarmError as error:
-        trouble = {"what": error.message, "next": error.next}
+        trouble = {"what": error.message, "remedies": error.remedies}
         shown = off_hub(page_data.budget, me(), session_id or None)
         shown |= {"not_topped_up": trouble, "typed_amount": typed[:MOST_CHARS]}
         return _answer(shown, back, alone=alone, status=STATUS.get(error.code, 500))

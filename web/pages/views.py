@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from orchestrator.errors import remedies_of
 from orchestrator.farm.jobs import UnitView, shortage
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.model import Job, Json, Month, RenderPlan, Session
 from orchestrator.planning.plan_json import own_plan
+from orchestrator.remedies import Remedy, Rerun, Resume, Say
 from orchestrator.states import Intent, JobState, PauseReason, UnitKind, UnitState
 from orchestrator.wire import STRIP
 from web.pages import words
@@ -56,13 +58,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What happened, what was charged, what to do next."""
+    """What happened, what was charged, what helps."""
 
     tone: Literal["warn", "danger", ""]
     title: str
     what: str
     charged: str
-    next: str
+    remedies: tuple[Remedy, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +283,7 @@ def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
             charged=f"{charged}; attempts that failed on the farm’s side cost you nothing."
             if job.spent_gpu_ms
             else "Nothing was charged.",
-            next=error.get("next", "Try it again, or change the prompt."),
+            remedies=remedies_of(job.error) if job.error else (Rerun(job.id),),
         )
     if job.truncated and job.state is JobState.SUCCEEDED:
         return Notice(
@@ -289,7 +291,7 @@ def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
             title="Cut off: it was made of what was finished",
             what=f"The video has {frames_done} of {job.frames_total} frames.",
             charged=f"{charged}.",
-            next="Make a variation with a larger budget for the whole video.",
+            remedies=(Say("Make a variation with a larger budget for the whole video."),),
         )
     if job.state is JobState.CANCELLED:
         return Notice(
@@ -297,7 +299,7 @@ def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
             title="Cancelled",
             what=f"It was stopped after {frames_done} of {job.frames_total} frames.",
             charged=f"{charged} for what had been rendered; the rest of the hold was given back.",
-            next="Make a variation to start over with the same words.",
+            remedies=(Say("Make a variation to start over with the same words."),),
         )
     if job.state is JobState.PAUSED:
         return _paused(job, frames_done, charged, waits)
@@ -313,12 +315,12 @@ def _paused(job: Job, frames_done: int, charged: str, waits: Waiting | None) -> 
             title="Paused: the budget is used up",
             what=f"{why} {kept}",
             charged=f"{charged} so far.",
-            next=waits.next if waits else "Top the session up and it goes on by itself.",
+            remedies=waits.remedies if waits else (Resume(job.id),),
         )
     return Notice(
         tone="warn",
         title=words.PAUSE.get(job.pause_reason, "Paused") if job.pause_reason else "Paused",
         what=kept,
         charged=f"{charged} so far.",
-        next="Resume it whenever you like.",
+        remedies=(Say("Resume it whenever you like."),),
     )

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
-from orchestrator.remedies import Say
 from transformers.utils import logging as transformers_logging
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Say
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.checkpoint import Checkpoint
 from workers.engines import Pixels, latents

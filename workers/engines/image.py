@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from orchestrator.remedies import Say
 from PIL import Image, ImageOps
 
 from orchestrator.errors import BadRequest
+from orchestrator.remedies import Say
 
 MAX_PIXELS: Final = 25_000_000
 

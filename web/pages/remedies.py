@@ -1,0 +1,183 @@
+"""What helps, as a page says it: a sentence, a button or a link."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, assert_never
+
+from flask import url_for
+
+from orchestrator.remedies import (
+    AboutBudget,
+    AboutFarm,
+    AboutJob,
+    AddPerson,
+    AskForLess,
+    Cancel,
+    ChangeAlerts,
+    ChangeMonthAlerts,
+    ChangePlan,
+    CreateKey,
+    EnableWebhook,
+    EndAJob,
+    FinishEarly,
+    FreeRoom,
+    GetLink,
+    LiftFreeze,
+    Listing,
+    LookAt,
+    OpenSession,
+    Pause,
+    RaiseLimit,
+    RegisterWebhook,
+    Remedy,
+    Rerun,
+    Resume,
+    Say,
+    StartWorker,
+    TakeAlternative,
+    TopUp,
+    UseKey,
+    WaitForHolders,
+    WaitForMonth,
+    Watch,
+    seconds,
+)
+from web.pages.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Somewhere to go."""
+
+    label: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """Something to press: a form of its own, or one that the page has."""
+
+    label: str
+    action: str = ""
+    """Where a form of its own is posted to."""
+    form: str = ""
+    """The page's form that it sends; empty: the one it stands in, if `action` is empty too."""
+    name: str = ""
+    value: str = ""
+
+
+Action: TypeAlias = Link | Button
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a page says of a remedy: words, something to press, or both."""
+
+    text: str = ""
+    action: Action | None = field(default=None)
+
+
+TEXTS_WITH_ACTION: Final = (RaiseLimit, Rerun, Cancel, LookAt, EndAJob, Watch)
+"""Whose button does not say all that their sentence does."""
+
+
+def steps(helping: Iterable[Remedy], budget: Budget | None = None) -> tuple[Step, ...]:
+    """Return what a page says, the best first; `budget`: of the session that the page tops up."""
+    return tuple(_step(each, budget) for each in helping)
+
+
+def action(remedy: Remedy, budget: Budget | None) -> Action | None:
+    """Return what to press; None where no page does it."""
+    if isinstance(remedy, AboutBudget):
+        return _of_budget(remedy, budget)
+    if isinstance(remedy, AboutJob):
+        return _of_job(remedy)
+    return _of_farm(remedy)
+
+
+def _step(remedy: Remedy, budget: Budget | None) -> Step:
+    pressed = action(remedy, budget)
+    if pressed is None or isinstance(remedy, TEXTS_WITH_ACTION):
+        return Step(text=remedy.text, action=pressed)
+    if isinstance(remedy, TopUp) and remedy.goes_on:
+        return Step(text="A top-up likely is enough, and it goes on by itself:", action=pressed)
+    return Step(action=pressed)
+
+
+def _of_budget(remedy: AboutBudget, budget: Budget | None) -> Action | None:
+    match remedy:
+        case TopUp(session_id, session, gpu_ms):
+            if gpu_ms is None or not _gives(budget, session_id, gpu_ms):
+                return None
+            typed = seconds(gpu_ms)
+            label = f"Top up session {session} by {typed} GPU-seconds"
+            return Button(label=label, form="top-up", name="exactly", value=typed)
+        case RaiseLimit(gpu_ms):
+            typed = seconds(gpu_ms)
+            allow = f"max_gpu_seconds={typed}"
+            return Button(label=f"Allow {typed} GPU-seconds", name="alternative", value=allow)
+        case (
+            AskForLess()
+            | TakeAlternative()
+            | OpenSession()
+            | WaitForMonth()
+            | WaitForHolders()
+            | ChangePlan()
+            | ChangeAlerts()
+            | ChangeMonthAlerts()
+        ):
+            return None
+    assert_never(remedy)
+
+
+def _gives(budget: Budget | None, session_id: str, gpu_ms: int) -> bool:
+    """Tell whether this page can give a session so much."""
+    if budget is None or budget.session.id != session_id or not budget.may_top_up:
+        return False
+    return gpu_ms <= (budget.most_top_up_gpu_ms or gpu_ms)
+
+
+def _of_job(remedy: AboutJob) -> Action:
+    match remedy:
+        case Resume(job_id):
+            return _act(job_id, "resume", "Let it go on")
+        case Pause(job_id):
+            return _act(job_id, "pause", "Pause it")
+        case FinishEarly(job_id, frames):
+            several = f"{frames} finished frame{'s' if frames != 1 else ''}"
+            return _act(job_id, "finish", f"Make the video of its {several}")
+        case Cancel(job_id):
+            return _act(job_id, "cancel", "Cancel it")
+        case Rerun(job_id):
+            return Link(label="Make it again", href=url_for("pages.home", like=job_id))
+        case Watch(job_id):
+            return Link(label="Follow it", href=url_for("pages.job", job_id=job_id))
+        case EndAJob():
+            return Link(label="Your videos", href=url_for("pages.home"))
+    assert_never(remedy)
+
+
+def _act(job_id: str, verb: str, label: str) -> Button:
+    return Button(label=label, action=url_for("pages.act", job_id=job_id, verb=verb))
+
+
+def _of_farm(remedy: AboutFarm) -> Action | None:
+    match remedy:
+        case UseKey():
+            return Link(label="Sign in", href=url_for("pages.door"))
+        case LookAt(Listing.JOBS):
+            return Link(label="Your videos", href=url_for("pages.home"))
+        case (
+            LookAt()
+            | LiftFreeze()
+            | StartWorker()
+            | CreateKey()
+            | GetLink()
+            | AddPerson()
+            | RegisterWebhook()
+            | EnableWebhook()
+            | FreeRoom()
+            | Say()
+        ):
+            return None
+    assert_never(remedy)
