@@ -108,7 +108,8 @@ def _costs_nothing(api: httpx.Client, job: dict[str, Any]) -> None:
     receipt = api.get(f"/jobs/{job['id']}/receipt").json()
     assert (job["usage"]["gpu_seconds"], receipt["gpu_seconds"]) == (0, 0)
     assert receipt["refunded_gpu_seconds"] > 0, "its plan and first batches had been charged"
-    assert "back" in job["error"]["next"]
+    assert "nothing is charged" in job["error"]["message"]
+    assert job["error"]["next"]["data"] == {"job_id": job["id"]}
     session = api.get("/sessions/default").json()
     assert (session["held_gpu_seconds"], session["spent_gpu_seconds"]) == (0, 0)
 

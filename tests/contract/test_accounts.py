@@ -12,6 +12,7 @@ from orchestrator.farm.kernel.owned import named_session
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Account, Alert, Month
 from orchestrator.money.plans import Plan, Plans, shipped
+from orchestrator.remedies import ChangePlan, WaitForMonth
 from orchestrator.states import AlertAction, EntryKind, JobState, PauseReason
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -217,7 +218,7 @@ def test_a_hold_that_a_new_month_cannot_take_over_names_the_month(farm: Farm, cl
     facts = refused.value.data
     assert (facts["limit"], facts["limit_gpu_ms"], facts["available_gpu_ms"]) == ("month", 1, 1)
     assert facts["needed_gpu_ms"] == jobs.get(farm, None, job.id).held_gpu_ms
-    assert "farm account set-plan" in refused.value.next
+    assert ChangePlan(account_id(farm)) in refused.value.remedies
     assert check.violations(farm) == []
 
 
@@ -232,7 +233,7 @@ def test_an_alert_can_stop_new_jobs_and_all_jobs(farm: Farm, clock: Clock) -> No
     with pytest.raises(BudgetExceeded, match="stops all jobs") as refused:
         submit(farm)
     assert refused.value.data["limit"] == "month"
-    assert "Wait for the next month" in refused.value.next
+    assert isinstance(refused.value.remedies[0], WaitForMonth)
     accounts.set_plan(farm, account_id(farm), "studio")
     Hand(farm, clock, "last").work_off()
     assert jobs.get(farm, None, waiting.id).state is JobState.SUCCEEDED

@@ -14,6 +14,7 @@ from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Alert, Delivery, Job
 from orchestrator.money.plans import Plans, shipped
+from orchestrator.remedies import AskForLess, ChangeAlerts, TopUp
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -83,7 +84,8 @@ def test_pause_all_only_pauses(farm: Farm, clock: Clock, intent: OnExhausted) ->
     with pytest.raises(BudgetExceeded, match="10 % of session 's' is spent") as refused:
         jobs.resume(farm, None, job.id)
     waits = waiting.reason(farm, job)
-    assert waits and (waits.what, waits.next) == (refused.value.message, refused.value.next)
+    assert waits and waits.what == refused.value.message
+    assert waits.remedies == refused.value.remedies
     sessions.top_up(farm, None, job.session_id, refused.value.data["missing_gpu_ms"])
     hand.work_off(5)
     job = jobs.get(farm, None, job.id)
@@ -214,7 +216,8 @@ def test_what_a_braked_budget_lacks_is_never_nothing(farm: Farm, clock: Clock) -
         tx.save(held, replace(held, spent_gpu_ms=500_000))
     with pytest.raises(BudgetExceeded, match="50 % of session 's' is spent") as refused:
         submit(farm, session="s")
-    assert f"farm session topup {session.id} 0.001" in refused.value.next
+    assert refused.value.remedies[0] == TopUp(session.id, "s", 1)
+    assert AskForLess() not in refused.value.remedies, "no job is small enough"
     assert refused.value.data["missing_gpu_ms"] == 1
     sessions.top_up(farm, None, session.id, 1)
     assert submit(farm, session="s").state is JobState.QUEUED
@@ -274,7 +277,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     with pytest.raises(BudgetExceeded, match="plan tight stops all jobs") as refused:
         sessions.set_alerts(farm, None, job.session_id, None)
         submit(farm, session="s")
-    assert f"farm session alerts {job.session_id}" in refused.value.next
+    assert ChangeAlerts(job.session_id, "s") in refused.value.remedies
     sessions.set_alerts(farm, None, job.session_id, ())
     assert submit(farm, session="s").state is JobState.QUEUED
     born = sessions.create(farm, account_id=mine, name="t", own_alerts=listed((1, "pause_new")))
@@ -381,5 +384,5 @@ def test_a_list_that_makes_no_sense_is_refused(
     ):
         with pytest.raises(BadRequest, match=said) as refused:
             refuse()
-        assert "50=notify" in refused.value.next
+        assert "50=notify" in refused.value.advice
     assert sessions.get(farm, None, session.id).alerts is None

@@ -10,6 +10,7 @@ from orchestrator.farm.accounts import sessions
 from orchestrator.farm.jobs import waiting
 from orchestrator.farm.kernel import audit_log
 from orchestrator.model import Delivery, Job
+from orchestrator.remedies import Cancel, FinishEarly, Pause, Rerun, Resume
 from orchestrator.states import JobState, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import EncodeWork, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -62,10 +63,10 @@ def test_a_job_stopped_by_its_own_cap_can_be_finished(farm: Farm, clock: Clock) 
     assert (job.state, job.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     assert job.frames_done
     waits = waiting.reason(farm, job)
-    assert waits and f"`farm jobs finish {job.id}`" in waits.next
+    assert waits and FinishEarly(job.id, job.frames_done) in waits.remedies
     with pytest.raises(BudgetExceeded, match="max_gpu_seconds") as refused:
         jobs.resume(farm, None, job.id)
-    assert f"`farm jobs finish {job.id}`" in refused.value.next
+    assert FinishEarly(job.id, job.frames_done) in refused.value.remedies
     jobs.finish(farm, None, job.id)
     hand.work_off(5)
     done = jobs.get(farm, None, job.id)
@@ -95,16 +96,16 @@ def test_only_a_paused_job_with_a_frame_can_be_finished(farm: Farm, clock: Clock
     job = submit(farm)
     with pytest.raises(Conflict, match="this one is queued") as refused:
         jobs.finish(farm, None, job.id)
-    assert f"farm jobs pause {job.id}" in refused.value.next
+    assert refused.value.remedies == (Pause(job.id),)
     jobs.pause(farm, None, job.id)
     with pytest.raises(Conflict, match="no finished frame") as refused:
         jobs.finish(farm, None, job.id)
-    assert f"farm jobs resume {job.id}" in refused.value.next
+    assert refused.value.remedies == (Resume(job.id), Cancel(job.id))
     assert jobs.get(farm, None, job.id).state is JobState.PAUSED
     jobs.cancel(farm, None, job.id)
     with pytest.raises(Conflict, match="this one is cancelled") as refused:
         jobs.finish(farm, None, job.id)
-    assert f"farm jobs rerun {job.id}" in refused.value.next
+    assert refused.value.remedies == (Rerun(job.id),)
 
 
 def test_a_job_with_all_its_frames_is_finished_whole(farm: Farm, clock: Clock) -> None:
@@ -143,7 +144,7 @@ def test_a_closed_session_still_makes_the_video(farm: Farm, clock: Clock) -> Non
     job = begun(farm, hand, units=1)
     sessions.close(farm, None, job.session_id)
     waits = waiting.reason(farm, jobs.get(farm, None, job.id))
-    assert waits and f"`farm jobs finish {job.id}`" in waits.next
+    assert waits and FinishEarly(job.id, job.frames_done) in waits.remedies
     jobs.finish(farm, None, job.id)
     hand.work_off(10**6)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED

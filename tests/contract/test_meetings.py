@@ -13,6 +13,7 @@ from orchestrator.farm.leases import reconcile
 from orchestrator.farm.leases import worker_calls as farm_work
 from orchestrator.model import Alert, Job
 from orchestrator.money.plans import Plans, shipped
+from orchestrator.remedies import ChangePlan
 from orchestrator.states import (
     AlertAction,
     Cause,
@@ -88,7 +89,7 @@ def test_a_paused_job_of_nobody_s_plan_waits_for_a_plan(farm: Farm, clock: Clock
     accounts.set_plan(farm, job.account_id, "none")
     why = waiting.reason(farm, jobs.get(farm, None, job.id))
     assert why and why.code == "plan"
-    assert "set-plan" in why.next
+    assert why.remedies == (ChangePlan(job.account_id),)
 
 
 def test_a_worker_of_another_class_leaves_the_past_as_it_was(farm: Farm, clock: Clock) -> None:

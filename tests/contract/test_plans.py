@@ -12,6 +12,7 @@ from orchestrator.farm.kernel.owned import named_session
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Month, Session
 from orchestrator.money.plans import Plan, Plans, shipped
+from orchestrator.remedies import ChangePlan, TopUp
 from orchestrator.states import Cause, EntryKind, JobState, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -195,7 +196,7 @@ def test_lists_say_that_an_account_has_no_plan(farm: Farm, clock: Clock) -> None
     accounts.set_plan(farm, guest.id, accounts.NO_PLAN)
     told = waiting.queued(farm, [mine, other])
     assert (told[mine.id].code, told[other.id].code) == ("device", "plan")
-    assert guest.id in told[other.id].next
+    assert told[other.id].remedies == (ChangePlan(guest.id),)
     assert told[other.id] == waiting.reason(farm, jobs.get(farm, None, other.id))
 
 
@@ -246,7 +247,7 @@ def test_a_lower_most_in_the_file_lowers_sessions_too(farm: Farm) -> None:
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm)
     assert refused.value.data["available_gpu_ms"] == quote.available_gpu_ms == 1
-    assert quote.refusal and quote.refusal.next == refused.value.next
+    assert quote.refusal and quote.refusal.remedies == refused.value.remedies
     assert check.violations(farm) == []
 
 
@@ -292,7 +293,7 @@ def test_a_refusal_of_a_sinking_session_names_what_helps(farm: Farm) -> None:
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm)
     missing = refused.value.data["missing_gpu_ms"]
-    assert f"{missing / 1000:.3f}" in refused.value.next
+    assert refused.value.remedies[0] == TopUp(session.id, session.name, missing)
     sessions.top_up(farm, None, session.id, missing)
     assert submit(farm).state is JobState.QUEUED
     assert check.violations(farm) == []

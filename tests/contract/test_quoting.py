@@ -14,6 +14,7 @@ from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.leases import fleet, worker_calls
 from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
 from orchestrator.money.plans import Plans
+from orchestrator.remedies import AskForLess, ChangePlan, TopUp, WaitForHolders
 from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -265,8 +266,8 @@ def test_a_month_that_is_too_small_is_not_waited_for(farm: Farm) -> None:
     accounts.set_plan(farm, account_id(farm), "studio")
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, brief(seconds=20.0))
-    assert "next month" not in refused.value.next
-    assert "farm account set-plan" in refused.value.next
+    assert "A whole month of this plan has less" in refused.value.message
+    assert refused.value.remedies == (AskForLess(), ChangePlan(account_id(farm)))
 
 
 def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> None:
@@ -277,10 +278,10 @@ def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> Non
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, brief(seconds=20.0), session=small.id)
     assert [each["job_id"] for each in refused.value.data["held_by"]] == [held.id]
-    assert "Or wait" not in refused.value.next
+    assert WaitForHolders() not in refused.value.remedies
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, session=small.id)
-    assert "Or wait" in refused.value.next
+    assert WaitForHolders() in refused.value.remedies
     jobs.cancel(farm, None, first.id)
     hand = Hand(farm, clock)
     while not jobs.get(farm, None, held.id).frames_done:
@@ -291,7 +292,7 @@ def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> Non
     assert jobs.get(farm, None, held.id).held_gpu_ms
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, brief(seconds=20.0), session=small.id)
-    assert "Or wait" not in refused.value.next
+    assert WaitForHolders() not in refused.value.remedies
 
 
 def test_a_top_up_that_the_month_would_refuse_says_so(farm: Farm) -> None:
@@ -303,8 +304,9 @@ def test_a_top_up_that_the_month_would_refuse_says_so(farm: Farm) -> None:
     small = spending(farm, 10)
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, session=small.id)
-    assert "farm session topup" in refused.value.next
-    assert "the account's month has" in refused.value.next
+    top_up, another, *_ = refused.value.remedies
+    assert isinstance(top_up, TopUp) and another == ChangePlan(account_id(farm))
+    assert "The account's month has" in refused.value.message
 
 
 def test_a_video_that_was_cut_off_says_nothing_of_its_quote(farm: Farm, clock: Clock) -> None:
@@ -351,10 +353,10 @@ def jobs_hand(farm: Farm) -> str:
 
 
 def test_an_empty_farm_says_how_to_get_figures(farm: Farm) -> None:
-    """Calibration without a job is no division by nothing, and names the next step."""
+    """Calibration without a job is no division by nothing, and says what brings figures."""
     told = calibration.calibration(farm)
     assert (told["jobs"], told["under_p90_percent"], told["rows"]) == (0, None, [])
-    assert "farm render" in told["next"]
+    assert "No job has ended yet" in told["note"]
 
 
 def test_ended_jobs_are_held_against_their_quotes(farm: Farm, clock: Clock) -> None:

@@ -12,6 +12,7 @@ from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Job
 from orchestrator.money.plans import Plans, shipped
+from orchestrator.remedies import ChangePlan, OpenSession, TopUp, WaitForMonth
 from orchestrator.states import JobState, UnitKind
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -123,7 +124,7 @@ def test_who_has_come_since_the_last_look_has_a_place(farm: Farm, clock: Clock) 
 
 
 def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> None:
-    """Which session, what holds how much of it until when, what is missing, which command."""
+    """Which session, what holds how much of it until when, what is missing, what helps."""
     quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief()).quote
     small = sessions.create(
         farm, account_id=account_id(farm), name="s", budget_gpu_ms=quote.p90_gpu_ms + 1
@@ -138,8 +139,7 @@ def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> 
     assert data["missing_gpu_ms"] == quote.p90_gpu_ms - 1
     [holder] = data["held_by"]
     assert holder["job_id"] == first.id and holder["lease_until_ms"] > clock()
-    topup = f"farm session topup {small.id} {data['missing_gpu_ms'] / 1000:.3f}"
-    assert topup in refused.value.next
+    assert refused.value.remedies[0] == TopUp(small.id, "s", data["missing_gpu_ms"])
     sessions.top_up(farm, None, small.id, data["missing_gpu_ms"])
     assert submit(farm, session=small.id).state is JobState.QUEUED
 
@@ -153,7 +153,8 @@ def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
     small = sessions.create(farm, account_id=account_id(farm), name="s", budget_gpu_ms=5)
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, session=small.id)
-    assert "The plan tight allows a session no more than 0.005" in refused.value.next
+    assert "The plan tight allows a session no more than 0.005" in refused.value.message
+    assert refused.value.remedies[:2] == (ChangePlan(account_id(farm)), OpenSession())
 
 
 def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None:
@@ -168,8 +169,8 @@ def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None
         submit(farm, session="other")
     assert refused.value.data["limit"] == "month"
     assert [each["job_id"] for each in refused.value.data["held_by"]] == [first.id]
-    assert "from 2027-02-01" in refused.value.next
-    assert "farm account set-plan" in refused.value.next
+    assert refused.value.remedies[0] == WaitForMonth("2027-02-01")
+    assert ChangePlan(account_id(farm)) in refused.value.remedies
 
 
 def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) -> None:
@@ -186,9 +187,9 @@ def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) ->
     assert waits and waits.code == "budget" and "more than session 's' has left" in waits.what
     with pytest.raises(BudgetExceeded) as refused:
         jobs.resume(farm, None, job.id)
-    assert (refused.value.message, refused.value.next) == (waits.what, waits.next)
+    assert (refused.value.message, refused.value.remedies) == (waits.what, waits.remedies)
     lacks = refused.value.data["missing_gpu_ms"]
     rest = refused.value.data["rest_gpu_ms"] - refused.value.data["available_gpu_ms"]
-    assert f"farm session topup {small.id} {rest / 1000:.3f}" in waits.next and rest > lacks
+    assert waits.remedies[0] == TopUp(small.id, "s", rest, goes_on=True) and rest > lacks
     sessions.top_up(farm, None, small.id, lacks)
     assert jobs.get(farm, None, job.id).state is not JobState.PAUSED

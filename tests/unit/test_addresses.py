@@ -183,7 +183,7 @@ def test_an_evil_url_is_refused(url: str) -> None:
     """No encoding, form or scheme gets the farm to call its own network."""
     with pytest.raises(BadRequest) as refused:
         parse(url, RULES)
-    assert refused.value.next
+    assert refused.value.advice
 
 
 @pytest.mark.parametrize(

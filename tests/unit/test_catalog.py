@@ -76,7 +76,7 @@ def test_an_unknown_model_is_told_the_known_ones(models: Path) -> None:
     with pytest.raises(BadRequest) as refused:
         catalog.load(models).card("sora")
     assert "'sora'" in refused.value.message
-    assert "little" in refused.value.next
+    assert "little" in refused.value.advice
 
 
 def test_a_farm_without_models_says_so(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from orchestrator import cli
 from orchestrator.cli import output, progress, render, usage
 from orchestrator.cli.checks import Finding, _model, _run, _variables
 from orchestrator.errors import BadRequest, BudgetExceeded, NotFound, Unavailable
+from orchestrator.remedies import Say
 
 JOB = {
     "id": "job_1",
@@ -122,9 +123,9 @@ def test_an_unreachable_farm_exits_with_six(run) -> None:
         (BudgetExceeded(), 3),
         (NotFound(), 4),
         (Unavailable(), 6),
-        (output.Problem("not_allowed", "No.", next="Ask."), 5),
-        (output.Problem("idempotency_mismatch", "No.", next="Ask."), 2),
-        (output.Problem("conflict", "No.", next="Wait."), 1),
+        (output.Problem("not_allowed", "No.", Say("Ask.")), 5),
+        (output.Problem("idempotency_mismatch", "No.", Say("Ask.")), 2),
+        (output.Problem("conflict", "No.", Say("Wait.")), 1),
     ],
 )
 def test_problems_have_exit_codes(error, code: int) -> None:

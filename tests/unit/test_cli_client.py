@@ -11,9 +11,20 @@ import pytest
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.output import Problem, exit_code
+from orchestrator.cli.remedies import said
 from orchestrator.errors import Unavailable
+from orchestrator.remedies import Say, TopUp, UseKey
 
 VIDEO = b"not really a video" * 1000
+
+
+NEXT = {
+    "code": "top_up",
+    "text": "Top up.",
+    "data": {"session_id": "ses_1", "session": "mine", "gpu_seconds": 2.5},
+    "call": None,
+}
+ALSO = {"code": "of_a_newer_farm", "text": "Or pray.", "data": {"how": "often"}, "call": None}
 
 
 class Farm(BaseHTTPRequestHandler):
@@ -36,13 +47,15 @@ class Farm(BaseHTTPRequestHandler):
         elif path == "/api/v1/page":
             self._send(200, b"<html>")
         else:
-            self._send(401, {"code": "unauthorized", "detail": "No key.", "next": "Send one."})
+            self._send(
+                401, {"code": "unauthorized", "detail": "No key.", "next": "of an older farm"}
+            )
 
     def do_POST(self) -> None:
         """Remember the promise, refuse for the budget."""
         type(self).promises.append(self.headers["Idempotency-Key"])
         self.rfile.read(int(self.headers["Content-Length"]))
-        told = {"code": "budget_exceeded", "detail": "Too dear.", "next": "Top up."}
+        told = {"code": "budget_exceeded", "detail": "Too dear.", "next": NEXT, "also": [ALSO]}
         self._send(402, told | {"needed_gpu_seconds": 2.5})
 
     def log_message(self, *_: object) -> None:
@@ -97,7 +110,7 @@ def test_a_refusal_keeps_its_code_and_data(client: Client) -> None:
     with pytest.raises(Problem) as refused:
         client.post("jobs", {"prompt": "x"}, promise="once")
     assert exit_code(refused.value) == 3
-    assert refused.value.next == "Top up."
+    assert refused.value.remedies == (TopUp("ses_1", "mine", 2500), Say("Or pray."))
     assert refused.value.data == {"needed_gpu_seconds": 2.5}
     assert Farm.promises[-1] == "once"
 
@@ -107,7 +120,8 @@ def test_a_refused_key_names_the_switch(client: Client) -> None:
     with pytest.raises(Problem) as refused:
         client.get("models")
     assert exit_code(refused.value) == 5
-    assert "FARM_API_KEY" in refused.value.next
+    assert refused.value.remedies == (UseKey(),)
+    assert "FARM_API_KEY" in said(refused.value.remedies[0])
 
 
 def test_what_is_no_farm_is_said(client: Client) -> None:

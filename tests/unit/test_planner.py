@@ -66,7 +66,7 @@ def test_wishes_beyond_the_limits_name_the_limits(asked: dict[str, object], next
     """What cannot be made is refused with what can."""
     with pytest.raises(BadRequest) as refused:
         plan(**asked)  # type: ignore[arg-type]
-    assert next_step in refused.value.next
+    assert next_step in refused.value.advice
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_rate_that_cannot_be_painted_is_refused(interpolate: int, words: str) 
     """Too far apart, or at no whole rate: the refusal names what can be had."""
     with pytest.raises(BadRequest, match=words) as refused:
         plan(fps=10, interpolate=interpolate)
-    assert "1" in refused.value.next
+    assert "1" in refused.value.advice
 
 
 def test_a_smaller_painting_is_shown_as_large() -> None:
@@ -372,6 +372,6 @@ def test_an_image_is_refused_before_anything_starts_by_a_model_that_takes_none(
     screenplay = parse(brief.prompt, card)
     with pytest.raises(BadRequest, match=f"{card.id} takes no reference image") as refused:
         planner.plan(brief, screenplay, card, seed=1)
-    assert "Leave the image out" in refused.value.next
+    assert "Leave the image out" in refused.value.advice
     taken = planner.plan(brief, screenplay, replace(card, image_strength=1.0), seed=1)
     assert any("image is the setting" in note for note in taken.notes) == card.uses_layout

@@ -47,4 +47,4 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, fault: 
     with pytest.raises(BadRequest, match=fault) as refused:
         plans.load(file)
     assert str(file) in refused.value.message
-    assert "FARM_PLANS" in refused.value.next
+    assert "FARM_PLANS" in refused.value.advice

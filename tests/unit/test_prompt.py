@@ -217,7 +217,7 @@ def test_absurd_prompts_are_refused_with_a_way_on(text: str, says: str) -> None:
     with pytest.raises(BadRequest) as refused:
         parse(text)
     assert says in refused.value.message
-    assert refused.value.next.strip()
+    assert refused.value.advice.strip()
 
 
 @pytest.mark.parametrize(

@@ -72,4 +72,4 @@ def test_a_file_that_cannot_be_used_says_why(
     with pytest.raises(BadRequest) as refused:
         rates.load(write(tmp_path, *cards))
     assert fault in refused.value.message
-    assert "FARM_RATES" in refused.value.next
+    assert "FARM_RATES" in refused.value.advice

@@ -74,13 +74,17 @@ def test_a_paused_job_is_finished_over_http(api: FlaskClient, house: Farm, clock
     path = f"/api/v1/jobs/{job.id}"
     refused = api.post(f"{path}/finish")
     assert refused.status_code == 409
-    assert f"farm jobs pause {job.id}" in refused.get_json()["next"]
+    assert refused.get_json()["next"]["call"] == {"method": "POST", "path": f"{path}/pause"}
     for _ in range(2):
         order = hand.claim()
         assert order
         hand.done(order, 10)
     api.post(f"{path}/pause")
-    assert f"farm jobs finish {job.id}" in api.get(path).get_json()["waiting_for"]["next"]
+    waits = api.get(path).get_json()["waiting_for"]
+    assert (waits["next"]["code"], [each["code"] for each in waits["also"]]) == (
+        "resume",
+        ["finish_early"],
+    )
     for _ in range(2):
         ending = api.post(f"{path}/finish")
         assert ending.status_code == 200

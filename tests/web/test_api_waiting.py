@@ -16,7 +16,7 @@ def test_a_job_shows_what_it_waits_for(api: FlaskClient, house: Farm, clock: Clo
     assert api.get(address, headers=known).status_code == 304
     fleet.freeze(house, frozen=True)
     told = api.get(address, headers=known).get_json()["waiting_for"]
-    assert told["code"] == "frozen" and "farm freeze --off" in told["next"]
+    assert (told["code"], told["next"]["code"]) == ("frozen", "lift_freeze")
     fleet.freeze(house, frozen=False)
     assert Hand(house, clock).claim()
     assert api.get(address).get_json()["waiting_for"] is None
@@ -36,7 +36,7 @@ def test_place_and_time_are_shown(api: FlaskClient, house: Farm, clock: Clock) -
 
 
 def test_a_refusal_over_http_names_the_holders(api: FlaskClient, house: Farm) -> None:
-    """A 402 says which limit, what holds it, in seconds, and the command that tops it up."""
+    """A 402 says which limit, what holds it, in seconds, and the call that tops it up."""
     body = {"name": "s", "budget_gpu_seconds": 0.001}
     session = api.post("/api/v1/sessions", json=body).get_json()["id"]
     asked = {"prompt": "a rocket rises", "session_id": session}
@@ -44,4 +44,7 @@ def test_a_refusal_over_http_names_the_holders(api: FlaskClient, house: Farm) ->
     told = answer.get_json()
     assert (answer.status_code, told["limit"], told["held_by"]) == (402, "session", [])
     assert told["missing_gpu_seconds"] == round(told["needed_gpu_seconds"] - 0.001, 3)
-    assert f"farm session topup {session}" in told["next"]
+    helps = told["next"]["call"]
+    assert helps["body"] == {"gpu_seconds": told["missing_gpu_seconds"]}
+    assert api.open(helps["path"], method=helps["method"], json=helps["body"]).status_code == 201
+    assert api.post("/api/v1/jobs", json=asked).status_code == 202

@@ -200,7 +200,7 @@ def test_a_video_with_something_wrong_in_it_ends_in_time(clip: bytes) -> None:
         try:
             assert film.portrait(bytes(spoilt)).startswith(b"\x89PNG")
         except BadRequest as refused:
-            assert refused.next
+            assert refused.advice
 
 
 def test_of_an_attachment_nothing_is_kept(tmp_path: Path) -> None:

@@ -93,13 +93,18 @@ def test_who_pays_by_the_gpu_second_sees_prices(
     assert "included in" not in page
 
 
-def test_commands_in_a_sentence_are_set_as_code(browser: FlaskClient, farm: Farm) -> None:
-    """What the farm says for the terminal reads as such; what people wrote stays text."""
+def test_code_in_a_sentence_is_set_as_code(browser: FlaskClient) -> None:
+    """What a sentence quotes reads as such; what people wrote stays text."""
     parts = browser.application.jinja_env.get_template("_parts.html").module
-    assert parts.coded("Do `farm <up>`, then wait.") == (
-        "Do <code>farm &lt;up&gt;</code>, then wait."
-    )
+    assert parts.coded("Set `a <b>`, then wait.") == "Set <code>a &lt;b&gt;</code>, then wait."
     assert parts.coded("a ` b") == "a ` b"
+
+
+def test_a_quote_that_does_not_fit_has_buttons(browser: FlaskClient, farm: Farm) -> None:
+    """The page tops its session up, by name and by what is missing; no id and no command."""
     sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=1_500)
     page = send(browser, "/quote", **FORM, session="small").text
-    assert "<code>farm session topup ses_" in page
+    assert re.search(r'form="top-up" name="exactly" value="[0-9.]+"', page)
+    assert "Top up session small by" in page
+    advice = page.partition("does-not-fit")[2].partition("These would fit")[0]
+    assert "ses_" not in advice and "farm " not in advice

@@ -87,7 +87,7 @@ def test_a_failed_job_says_what_was_charged_and_what_to_do(farm: Farm, hand: Han
     assert notice
     assert notice.what == "said by hand"
     assert notice.charged.startswith("0.010 GPU-seconds were charged")
-    assert notice.next
+    assert notice.remedies
 
 
 def test_a_paused_job_says_what_is_kept(farm: Farm) -> None:

@@ -46,7 +46,7 @@ def test_a_faster_profile_is_an_alternative_by_name(api: FlaskClient, house: Far
     told = api.post(QUOTES, json=BODY | {"session_id": "small"}).get_json()
     assert not told["fits"]
     assert told["why_not"]["limit"] == "session"
-    assert told["why_not"]["next"].startswith("Top it up")
+    assert told["why_not"]["next"]["code"] == "top_up"
     labels = [each["label"] for each in told["alternatives"]]
     assert "the profile fast: 2 steps instead of 8" in labels
 
@@ -55,7 +55,7 @@ def test_a_wrong_profile_is_refused(api: FlaskClient) -> None:
     """An unknown one is told the known ones; one beside steps could mean two things."""
     unknown = api.post(QUOTES, json=BODY | {"profile": "warp"})
     assert unknown.status_code == 422
-    assert "fast, best" in unknown.get_json()["next"]
+    assert "fast, best" in unknown.get_json()["next"]["text"]
     both = api.post(QUOTES, json=BODY | {"profile": "fast", "steps": 3})
     assert both.status_code == 422
     assert "both a profile and steps" in both.get_json()["detail"]

@@ -118,7 +118,7 @@ class FakeFarm:
 
 
 def _problem(status: int, code: str, title: str) -> Response:
-    body = f'{{"code": "{code}", "title": "{title}", "next": "Do something else."}}'
+    body = f'{{"code": "{code}", "title": "{title}", "next": {{}}}}'
     return Response(body, status=status, content_type="application/problem+json")
 
 

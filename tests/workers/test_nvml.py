@@ -108,7 +108,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     code = (
         "from orchestrator.errors import BadRequest\n"
         "try: devices.discover('cuda:5')\n"
-        "except BadRequest as error: print(json.dumps(error.next))"
+        "except BadRequest as error: print(json.dumps(error.advice))"
     )
     assert "cpu, cuda:0, cuda:1" in ask(driver(tmp_path), code)
 
