@@ -1,12 +1,15 @@
 """The house rules, held by a test: sizes, names, imports, types, dependencies."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from orchestrator.cli import COMMANDS
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -156,6 +159,41 @@ def test_everything_is_caught_only_at_the_boundaries() -> None:
         and not isinstance(node.body[-1], ast.Raise)  # tidies up and passes it on
     }
     assert found <= allowed, sorted(found - allowed)
+
+
+COMMAND = re.compile(rf"(?:`|<code>)(?:\./)?farm (?:{'|'.join(COMMANDS)})\b")
+NAMES_COMMANDS = {
+    "workers/entry.py": "the worker's own terminal: its operator reads it there",
+    "workers/client.py": "likewise, where it cannot enrol",
+    "web/templates/sign_in.html": "who has no link yet gets one on the machine alone",
+    "web/templates/books.html": "the operator's page: a worker is started on a machine alone",
+}
+"""Outside of the command line, where a command is named and why."""
+
+
+def spoken(path: Path) -> Iterator[str]:
+    """Yield what of a file may be shown to people: a template, or strings that document nothing."""
+    if path.suffix == ".html":
+        yield path.read_text()
+        return
+    tree = ast.parse(path.read_text())
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in documents:
+            yield str(node.value)
+
+
+def test_only_the_command_line_names_commands() -> None:
+    """Domain, API, pages and workers say what helps as remedies; each interface has its words."""
+    own = (ROOT / "orchestrator/cli", ROOT / "orchestrator/bootstrap")
+    files = [*sources("orchestrator", "web", "workers"), *(ROOT / "web/templates").glob("*.html")]
+    naming = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if not any(path.is_relative_to(folder) for folder in own)
+        and any(COMMAND.search(text) for text in spoken(path))
+    }
+    assert naming == set(NAMES_COMMANDS)
 
 
 @pytest.mark.parametrize("module", ["web.app", "orchestrator.cli", "orchestrator.dispatcher"])
