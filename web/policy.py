@@ -11,11 +11,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import gevent
 import httpx
 import structlog
+from flask import current_app
 from gevent.threadpool import ThreadPool
 
 from orchestrator import safe_text
@@ -25,8 +26,8 @@ from orchestrator.model import Brief, Job, Json, Ruling
 from orchestrator.planning.planner import brief_json
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
-from web.api.bodies import UNSTORED
-from web.context import artifacts, farm, policies
+from web.artifacts import UNSTORED
+from web.context import artifacts, farm
 from web.hub import off_hub
 
 log = structlog.get_logger()
@@ -82,6 +83,11 @@ class Policies:
                 return answer
         except gevent.Timeout:
             return None, f"no answer within {self.seconds:g} s"
+
+
+def policies() -> Policies:
+    """Return the operator's policies."""
+    return cast(Policies, current_app.extensions["policies"])
 
 
 def _sentence(said: object) -> str:

@@ -16,9 +16,10 @@ from orchestrator.farm import jobs
 from orchestrator.model import Json
 from orchestrator.states import Scope
 from web.api import views
-from web.api.bodies import Body, JobPath
+from web.api.bodies import Body
 from web.api.described import REFUSALS, content
 from web.api.jobs import KINDS, finished_file
+from web.api.parameters import JobPath
 from web.api.responses import SECURITY, View
 from web.auth import account_scope, needs
 from web.context import farm

@@ -11,10 +11,9 @@ from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
-from orchestrator.model import Alert, Job, Json, Quote, Worker
-from orchestrator.money.rates import RateCard
+from orchestrator.model import Alert, Brief, Job, Json, Quote, SceneText, Worker
 from orchestrator.planning import planner
-from web.api.briefs import request
+from orchestrator.states import OnExhausted
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -159,17 +158,30 @@ def alternative(other: Alternative) -> Json:
     return {
         "label": other.label,
         **_quoted(other.quote),
-        "request": {**request(other.brief), "session_id": other.session_id},
+        "request": {**brief(other.brief), "session_id": other.session_id},
         "files": ["image"] if other.brief.image else [],
     }
 
 
-def receipt(row: Json) -> Json:
-    """Return a receipt with every GPU-ms as seconds."""
-    return {name: value for name, value in in_seconds(row).items() if name != "price_microusd"} | {
-        "object": "receipt",
-        "price": price(row["price_microusd"]),
+def brief(row: Brief) -> Json:
+    """Return a brief as the body of a request that would ask for it."""
+    asked = {
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt or None,
+        "storyboard": [_scene(each) for each in row.scenes] or None,
+        "model": row.model,
+        "seconds": row.seconds,
+        "fps": row.fps,
+        "size": str(row.size) if row.size else None,
+        "steps": row.steps,
+        "interpolate": None if row.interpolate == 1 else row.interpolate,
+        "upscale": None if row.upscale == 1 else row.upscale,
+        "seed": row.seed,
+        "max_gpu_seconds": None if row.max_gpu_ms is None else row.max_gpu_ms / 1000,
+        "extends": row.origin.job_id if row.before and row.origin else None,
+        "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def model(card: ModelCard) -> Json:
@@ -234,36 +246,6 @@ def queue(depth: QueueDepth) -> Json:
     }
 
 
-def usage(row: Json) -> Json:
-    """Return one line of usage."""
-    shown: Json = in_seconds(row)
-    return shown
-
-
-def rate_card(card: RateCard, *, holds: bool) -> Json:
-    """Return what device time is sold for; what it costs the operator is the operator's."""
-    return {
-        "object": "rate_card",
-        "version": card.version,
-        "from": when(card.from_ms),
-        "holds": holds,
-        "microusd_per_gpu_second": dict(card.price),
-    }
-
-
-def economics(row: Json) -> Json:
-    """Return the operator's books; device time in seconds."""
-    shown: Json = in_seconds(row)
-    for name in ("since", "cap_hits_since"):
-        shown[name] = when(shown.pop(f"{name}_ms"))
-    shown["devices"] = [
-        {name.replace("_ms", "_seconds"): each[name] / 1000 for name in each if name[-3:] == "_ms"}
-        | {name: each[name] for name in each if name[-3:] != "_ms"}
-        for each in shown["devices"]
-    ]
-    return shown
-
-
 def problem_data(data: Json) -> Json:
     """Return an error's data as JSON: seconds for GPU-ms, alternatives as requests."""
     others = data.get("alternatives")
@@ -296,6 +278,15 @@ def _quoted(cost: Quote) -> Json:
 def _ruling(ruling: Json) -> Json:
     shown = {name: ruling[name] for name in ("allowed", "reason")}
     return shown | {"judged": not ruling["error"], "at": when(ruling["at_ms"])}
+
+
+def _scene(scene: SceneText) -> Json:
+    asked = {
+        "prompt": scene.prompt,
+        "seconds": scene.seconds,
+        "negative_prompt": scene.negative_prompt or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _shot(shot: Json) -> Json:

@@ -7,15 +7,9 @@ from orchestrator.farm import webhook_queue
 from orchestrator.model import Delivery, Json, Webhook
 from orchestrator.states import KeyKind
 from web.api import views
-from web.api.bodies import (
-    DeliveryPath,
-    PageQuery,
-    WebhookBody,
-    WebhookPath,
-    webhook_url,
-)
+from web.api.bodies import WebhookBody, webhook_url
 from web.api.described import REFUSALS
-from web.api.promises import idempotency
+from web.api.parameters import DeliveryPath, PageQuery, WebhookPath, idempotency
 from web.api.responses import SECURITY, DeliveryView, Listed, WebhookView
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm

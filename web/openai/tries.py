@@ -9,7 +9,7 @@ from flask import request
 
 from orchestrator.farm import Promise, Repeat
 from orchestrator.farm.accounts.keys import digest
-from web.api.promises import idempotency, request_digest
+from web.api.parameters import idempotency, request_digest
 from web.auth import current_key
 from web.context import farm
 

@@ -11,7 +11,7 @@ from orchestrator.farm.jobs import deleting
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.planning import planner
 from orchestrator.states import JobState
-from web.api import intake
+from web.api import submission
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm
@@ -43,7 +43,7 @@ def create() -> Response:
     picture = asking.picture(asked, kept_image)
     asked["prompt"] = asking.need(asked, "prompt")
     body = asking.body_of(asked)
-    return _submitted(asking.brief_with(body, picture), body)
+    return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
 @bp.get("")
@@ -88,7 +88,7 @@ def extend() -> Response:
     picture = asking.picture(asked, kept_image)
     like = {"extends": source.id, "model": source.model, **_beside(source)}
     body = asking.body_of(like | asked)
-    return _submitted(asking.brief_with(body, picture), body)
+    return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
 @bp.get("/<video_id>")
@@ -177,7 +177,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     }
     picture = asking.picture(asked, kept_image)
     body = asking.body_of(like | asked)
-    brief = asking.brief_with(body, picture)
+    brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
     if origin.how == "edit":
@@ -193,7 +193,7 @@ def _beside(source: Job) -> Json:
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
-    made = intake.submit(brief, body, promise())
+    made = submission.submit(brief, body, promise())
     return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
 
 

@@ -12,10 +12,11 @@ from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
-from web.api import views
+from web.api import bills
 from web.context import artifacts, farm
 from web.hub import off_hub
-from web.pages import bp, words
+from web.pages import words
+from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
 
 VERBS: Final = {
@@ -93,7 +94,7 @@ def strip(job_id: str, unit_id: str) -> Response:
 @login_required
 def receipt_json(job_id: str) -> Response:
     """Send the receipt as data."""
-    return jsonify(views.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
+    return jsonify(bills.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
 
 
 def slug(prompt: str) -> str:

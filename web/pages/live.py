@@ -16,7 +16,7 @@ from orchestrator.farm.jobs import waiting
 from web.auth import still_live
 from web.context import farm
 from web.hub import off_hub, pause
-from web.pages import bp
+from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
 
 LOOK_SECONDS: Final = 0.4

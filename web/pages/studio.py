@@ -20,7 +20,8 @@ from web import uploads
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.hub import off_hub
-from web.pages import bp, forms, page_data, words
+from web.pages import forms, page_data, words
+from web.pages.blueprint import bp
 from web.pages.forms import Form, Upload
 from web.pages.page_data import me
 from web.policy import rule_on_prompt

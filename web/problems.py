@@ -1,0 +1,100 @@
+"""Errors as answers: problem+json (RFC 9457), OpenAI's form of it, or a page.
+
+No answer repeats what the client sent: messages name the field and the fault.
+"""
+
+import json
+from typing import Any, Final
+
+import structlog
+from flask import Flask, Response, render_template, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from orchestrator.errors import BadRequest, FarmError, Unauthorized
+from web.api.views import problem_data
+from web.errors import STATUS, bad_request
+from web.openai import refusals
+
+log = structlog.get_logger()
+
+NEXT: Final = {
+    404: "Check the address; /openapi shows the calls there are.",
+    405: "Check the method; /openapi shows the calls there are.",
+    413: "Send less: FARM_MAX_BODY_MB bounds a request.",
+    429: "Wait a little and send it again.",
+}
+KEPT_HEADERS: Final = ("Allow", "Content-Range", "Retry-After")
+PAGES: Final = ("/api/", "/worker/", "/openapi", "/v1/", "/healthz", "/metrics")
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of this application."""
+    app.register_error_handler(FarmError, _farm_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RecursionError, _too_deep)
+    app.register_error_handler(Exception, _bug)
+
+
+def problem(status: int, code: str, detail: str, *, next_step: str, **data: Any) -> Response:
+    """Return a problem+json answer, or the error page to a browser that asked for a page."""
+    title = code.replace("_", " ").capitalize()
+    if request.path.startswith(refusals.PREFIX):
+        return refusals.refusal(status, code, detail, next_step=next_step, **data)
+    if not request.path.startswith(PAGES):
+        page = render_template(
+            "error.html", status=status, title=title, what=detail, next=next_step, charged=""
+        )
+        return Response(page, status)
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "next": next_step,
+        **data,
+    }
+    answer = Response(json.dumps(body), status, mimetype="application/problem+json")
+    if status == STATUS[Unauthorized.code]:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+def invalid(error: ValidationError) -> Response:
+    """Return the answer to a body, query or path that does not fit its model: flask-openapi's."""
+    refused = bad_request(error)
+    return problem(422, refused.code, refused.message, next_step=refused.next, **refused.data)
+
+
+def _farm_error(error: FarmError) -> Response:
+    status = STATUS.get(error.code, 500)
+    data = problem_data(error.data)
+    return problem(status, error.code, error.message, next_step=error.next, **data)
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400 and error.response is not None:
+        return error.get_response()  # type: ignore[return-value]
+    code = error.name.lower().replace(" ", "_")
+    next_step = NEXT.get(status, "Change the request and send it again; nothing was charged.")
+    answer = problem(status, code, error.description or error.name, next_step=next_step)
+    for name, value in error.get_headers():
+        if name in KEPT_HEADERS:
+            answer.headers[name] = value
+    return answer
+
+
+def _too_deep(_: RecursionError) -> Response:
+    return _farm_error(BadRequest("The body is nested too deeply."))
+
+
+def _bug(error: Exception) -> Response:
+    log.error("request failed", path=request.path, method=request.method, exc_info=error)
+    return problem(
+        500,
+        "farm_error",
+        "Something broke inside the farm; nothing was charged for this request.",
+        next_step="Look at `farm logs web`, and report it with the time of this request.",
+    )
