@@ -101,13 +101,6 @@ class BudgetExceeded(FarmError):
     next = "Top the session up (`farm session topup`), or take one of the alternatives."
 
 
-class NotPossible(FarmError):
-    """No request can make this farm do that."""
-
-    code = "not_possible"
-    next = "See docs/openai.md for what can be done instead; nothing was started or charged."
-
-
 class StaleLease(FarmError):
     """The lease is no longer this worker's."""
 

@@ -44,8 +44,6 @@ class PauseReason(StrEnum):
     """The session has nothing left for the next unit; a top-up resumes it."""
     USER = "user"
     """Its owner paused it."""
-    APPROVAL = "approval"
-    """It waits for somebody's yes."""
 
 
 class OnExhausted(StrEnum):
@@ -80,7 +78,7 @@ class JobEvent(StrEnum):
     FINISH = "finish"
     """The video was accepted."""
     PAUSE = "pause"
-    """Budget, owner or approval stops it, no lease is open."""
+    """Its budget or its owner stops it, no lease is open."""
     RESUME = "resume"
     """Owner or top-up lets it go on."""
     CANCEL = "cancel"

@@ -16,7 +16,6 @@ STATUS: Final = {
     "policy_refused": 422,
     "policy_unavailable": 503,
     "conflict": 409,
-    "not_possible": 501,
     "stale_lease": 409,
     "idempotency_mismatch": 422,
     "unavailable": 503,

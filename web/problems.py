@@ -76,7 +76,7 @@ def _farm_error(error: FarmError) -> Response:
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400 and error.response is not None:
-        return error.get_response()  # type: ignore[return-value]
+        return error.get_response()  # type: ignore[return-value]  # werkzeug's, which Flask takes
     code = error.name.lower().replace(" ", "_")
     next_step = NEXT.get(status, "Change the request and send it again; nothing was charged.")
     answer = problem(status, code, error.description or error.name, next_step=next_step)

@@ -123,12 +123,8 @@ class Meter:
         # The farm pauses whoever is over the limit, and learns from this word that it was too low.
         return "limit" if over and reason in (None, "pause") else reason
 
-    def may_step(self) -> bool:
-        """Tell whether one more step, and what finishes its frames, fits the limit."""
-        return self.refusal() is None
-
     def before_step(self) -> None:
-        """Pass when the next step may run.
+        """Pass when one more step, and what finishes its frames, fits the limit.
 
         Raises:
             Stopped: it may not.

@@ -115,7 +115,7 @@ def _room(client: Client, job: Json) -> float | None:
 
 
 def has_ended(job: Json) -> bool:
-    """Tell whether a job will go no further by itself: over, or waiting for budget or approval."""
+    """Tell whether a job will go no further by itself: over, or waiting for budget."""
     if job["state"] == "paused":
         return str(job["pause_reason"]) != "user"
     return str(job["state"]) in ENDED

@@ -114,26 +114,13 @@ class CostModel:
         if device_class is None:
             device_class = _cheapest(own, card, rates, present)
         here = [s for s in own if s.device_class == device_class]
-        factors = {
-            kind: _factor([s for s in here if s.kind is kind], card, device_class)
-            for kind in UnitKind
-        }
-        renders = [s for s in here if s.kind is UnitKind.RENDER]
-        profiles = {
-            name: _factor([s for s in renders if s.steps == steps], card, device_class)
-            for name, steps in card.profiles.items()
-        }
-        ended = [
-            job
-            for job in jobs
-            if job.measured and (job.model, job.device_class) == (card.id, device_class)
-        ]
+        ended = _measured(jobs, card, device_class)
         return cls(
             card=card,
             rates=rates,
             device_class=device_class,
-            factors=factors,
-            by_profile={name: each for name, each in profiles.items() if each.samples},
+            factors=_by_kind(here, card, device_class),
+            by_profile=_by_profile(here, card, device_class),
             whole=_whole_p90(ended),
             startup_gpu_ms=_startup(here, card, device_class),
             jobs=len(ended),
@@ -262,6 +249,31 @@ def _predicted_ms(sample: Sample, card: ModelCard, device_class: str) -> float:
     steps = sample.steps or card.default_steps
     decode_share = prior.decode_ms_per_frame / (steps * card.native.megapixels)
     return sample.work * (prior.ms_per_frame_step_megapixel + decode_share)
+
+
+def _by_kind(
+    samples: Sequence[Sample], card: ModelCard, device_class: str
+) -> dict[UnitKind, Factor]:
+    return {
+        kind: _factor([s for s in samples if s.kind is kind], card, device_class)
+        for kind in UnitKind
+    }
+
+
+def _by_profile(samples: Sequence[Sample], card: ModelCard, device_class: str) -> dict[str, Factor]:
+    """Return the factors of the card's profiles that were measured often enough."""
+    renders = [s for s in samples if s.kind is UnitKind.RENDER]
+    found = {
+        name: _factor([s for s in renders if s.steps == steps], card, device_class)
+        for name, steps in card.profiles.items()
+    }
+    return {name: factor for name, factor in found.items() if factor.samples}
+
+
+def _measured(jobs: Sequence[JobSample], card: ModelCard, device_class: str) -> list[JobSample]:
+    """Return the ended jobs of a card and a device class whose quotes rested on receipts."""
+    here = (card.id, device_class)
+    return [job for job in jobs if job.measured and (job.model, job.device_class) == here]
 
 
 def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Factor:

@@ -232,16 +232,6 @@ class Transaction(FairShareQueries, SumQueries, Guards):
         )
         return [(q, s, n) for q, s, n in self.connection.execute(query)]
 
-    def account_sums(self) -> dict[str, int]:
-        """Return every ledger account's balance: credits less debits."""
-        t = tables.entries
-        sums: dict[str, int] = {}
-        for column, sign in ((t.c.credit, 1), (t.c.debit, -1)):
-            query = select(column, func.sum(t.c.gpu_ms)).group_by(column)
-            for name, total in self.connection.execute(query):
-                sums[name] = sums.get(name, 0) + sign * int(total)
-        return sums
-
     def classes_at_work(self, model: str) -> frozenset[str]:
         """Return the device classes of the active workers that have a model."""
         t = tables.workers

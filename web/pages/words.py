@@ -144,7 +144,6 @@ WISH: Final = {Intent.PAUSE: "Pausing", Intent.CANCEL: "Cancelling"}
 PAUSE: Final = {
     PauseReason.BUDGET: "Paused: budget used up",
     PauseReason.USER: "Paused",
-    PauseReason.APPROVAL: "Paused: waits for approval",
 }
 
 

@@ -103,9 +103,6 @@ class Transaction(Protocol):
     def missing_triggers(self) -> list[str]:
         """Return the triggers that keep the past as it is, and are gone or off."""
 
-    def account_sums(self) -> dict[str, int]:
-        """Return the balance of every ledger account."""
-
     def classes_at_work(self, model: str) -> frozenset[str]:
         """Return the device classes of the active workers that have a model."""
 

@@ -77,6 +77,7 @@ def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteReques
 
 
 def try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: str) -> None:
+    """Make a unit ready again; its job fails once so many attempts were for nothing."""
     attempts = unit.attempts + count
     loaded.tx.save(
         unit,

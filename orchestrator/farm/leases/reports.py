@@ -1,4 +1,4 @@
-"""Whether a worker's report may count: of a lease that is its own, with all that its outcome needs."""
+"""Checks of a worker's report: its lease is its own, and its outcome has all that it needs."""
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs.loaded_job import LoadedJob
@@ -7,21 +7,18 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
 from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
-from orchestrator.states import (
-    LeaseState,
-    Outcome,
-    UnitKind,
-)
-from orchestrator.wire import (
-    CHECKPOINT,
-    FILES_OF,
-    CompleteRequest,
-)
+from orchestrator.states import LeaseState, Outcome, UnitKind
+from orchestrator.wire import CHECKPOINT, FILES_OF, CompleteRequest
 
 
 def reported(
     farm: Farm, tx: Transaction, worker_id: str, request: CompleteRequest, now_ms: int
 ) -> Lease:
+    """Return the lease that a report is of.
+
+    Raises:
+        StaleLease: it is not this worker's any more.
+    """
     lease = tx.get(Lease, request.lease_id)
     if lease is None or lease.worker_id != worker_id or lease.fence != request.fence:
         raise StaleLease(lease_id=request.lease_id)

@@ -29,7 +29,7 @@ Placement = Mapping[str, Any]
 """subject, x, y, scale, turn; anything with these attributes serves as well."""
 
 
-class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
     """Learned spatial codes of the subjects, laid into the frame where they are wanted.
 
     Every subject owns a code: 8 channels on a 32×32 grid, learned together with the
@@ -40,7 +40,7 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     neighbourhoods, knows from the start what belongs where.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
     def __init__(
         self,
         subjects: Sequence[str] = (),
