@@ -85,6 +85,9 @@ class Brief:
     max_gpu_ms: int | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None
+    written_out: bool = False
+    """Its size, rate, length and seed were written out of the prompt's words by the farm: those
+    words are instructions still, and no part of what is shown."""
 
     @property
     def before(self) -> "Scene | None":

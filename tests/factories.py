@@ -209,9 +209,7 @@ class Hand:
         assert isinstance(order.work, ParseWork)
         asked = planner.brief_from_json(order.work.brief)
         card = self.farm.catalog.card(asked.model)
-        parsed = parser.parse(
-            asked.prompt, vocabulary=card.vocabulary, scenes=asked.scenes, before=asked.before
-        )
+        parsed = parser.of_brief(asked, card.vocabulary)
         return planner.plan_json(planner.plan(asked, parsed, card, seed=order.work.seed))
 
     def release(self, order: Order, gpu_ms: int = 0) -> None:

@@ -101,7 +101,7 @@ def test_files_that_pages_name_exist(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_commands_that_are_named_exist() -> None:
     """Every `farm …` in the pages and in what the code tells people is a command of the CLI."""
     sources = [*PAGES, *ROOT.glob("web/templates/**/*.html")]

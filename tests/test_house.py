@@ -239,7 +239,7 @@ def test_every_dependency_is_declared_and_used() -> None:
     run(BIN / "deptry", ".")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_the_types_hold() -> None:
     """mypy --strict has no complaint about the three packages."""
     run(BIN / "mypy")

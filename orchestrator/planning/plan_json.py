@@ -53,12 +53,12 @@ def own_plan(facts: Json) -> RenderPlan:
 
 
 def brief_from_json(facts: Json) -> Brief:
-    """Return the brief that `brief_json` wrote.
+    """Return the brief that `brief_json` wrote, in this release or an earlier one.
 
     Raises:
         BadRequest: it is no brief.
     """
-    return _read(_briefs(), facts, "brief")
+    return _read(_briefs(), {"written_out": False, **facts}, "brief")
 
 
 # --- inside -------------------------------------------------------------------------------

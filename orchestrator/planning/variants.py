@@ -90,7 +90,14 @@ def other_models(brief: Brief, own: ModelCard, cards: Iterable[ModelCard]) -> It
 
 def written_out(brief: Brief, plan: RenderPlan) -> Brief:
     """Return a brief with what the prompt's words or the model decided written out."""
-    return replace(brief, steps=plan.steps, seconds=plan.seconds, fps=plan.fps, size=plan.output)
+    return replace(
+        brief,
+        steps=plan.steps,
+        seconds=plan.seconds,
+        fps=plan.fps,
+        size=plan.output,
+        written_out=True,
+    )
 
 
 def within(brief: Brief, plan: Plan) -> Brief:

@@ -141,7 +141,7 @@ class Reporter:
     def _plan(self, asked: ParseWork) -> dict[str, object]:
         brief = planner.brief_from_json(asked.brief)
         card = self.farm.catalog.card(brief.model)
-        parsed = parser.parse(brief.prompt, vocabulary=card.vocabulary)
+        parsed = parser.of_brief(brief, card.vocabulary)
         return planner.plan_json(planner.plan(brief, parsed, card, seed=asked.seed))
 
 

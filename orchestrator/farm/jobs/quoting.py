@@ -48,13 +48,7 @@ class Offer:
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> RenderPlan:
     """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
     parser.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
-    screenplay = parser.parse(
-        brief.prompt,
-        vocabulary=card.vocabulary,
-        scenes=brief.scenes,
-        max_chars=farm.terms.max_prompt_chars,
-        before=brief.before,
-    )
+    screenplay = parser.of_brief(brief, card.vocabulary, farm.terms.max_prompt_chars)
     chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
     plan = planner.plan(brief, screenplay, card, seed=chosen)
     _check_size(farm, plan)

@@ -1,4 +1,4 @@
-"""Checks of a worker's report: its lease is its own, and its outcome has all that it needs."""
+"""Checks of a worker's report: its lease is open and its own, and its outcome has what it needs."""
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs.loaded_job import LoadedJob
@@ -7,14 +7,22 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
 from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
-from orchestrator.states import LeaseState, Outcome, UnitKind
-from orchestrator.wire import CHECKPOINT, FILES_OF, CompleteRequest
+from orchestrator.states import (
+    LeaseState,
+    Outcome,
+    UnitKind,
+)
+from orchestrator.wire import (
+    CHECKPOINT,
+    FILES_OF,
+    CompleteRequest,
+)
 
 
 def reported(
     farm: Farm, tx: Transaction, worker_id: str, request: CompleteRequest, now_ms: int
 ) -> Lease:
-    """Return the lease that a report is of.
+    """Return the lease that is reported of, open or completed before.
 
     Raises:
         StaleLease: it is not this worker's any more.
