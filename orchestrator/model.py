@@ -331,7 +331,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPeriod:
-    """Which plan an account has from a moment until its next tenure; never changed."""
+    """Which plan an account has from a moment until its next change; never rewritten."""
 
     id: str
     account_id: str

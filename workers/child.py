@@ -1,7 +1,7 @@
 """The process that owns the device: engines, FFmpeg, one unit at a time.
 
 The parent (`workers.agent`) speaks HTTP and beats; this child computes. They share a pipe and
-one integer, the wish to stop. A child that hangs is killed with everything it started.
+one integer, the order to stop. A child that hangs is killed with everything it started.
 """
 
 import ctypes

@@ -135,7 +135,7 @@ def test_pausing_keeps_the_frames_and_resuming_goes_on(farm: Farm, clock: Clock)
 def test_cancelling_waits_for_the_lease_and_charges_what_it_measured(
     farm: Farm, clock: Clock
 ) -> None:
-    """A cancel is a wish until the worker has stopped; its steps are charged, the rest released."""
+    """A cancel is an intent until the worker has stopped; its steps are charged, no more."""
     job = submit(farm)
     hand = Hand(farm, clock)
     hand.done(hand.claim(), 5)  # type: ignore[arg-type]

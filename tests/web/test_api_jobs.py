@@ -230,7 +230,7 @@ def test_another_tenants_job_is_not_found(
 
 
 def test_pause_resume_and_cancel_answer_the_job(api: FlaskClient) -> None:
-    """Wishes answer the job as it then is; one that makes no sense is a 409."""
+    """Intents answer the job as it then is; one that makes no sense is a 409."""
     path = f"{JOBS}/{submit(api)['id']}"
     assert api.post(f"{path}/pause").get_json()["pause_reason"] == "user"
     assert api.post(f"{path}/pause").status_code == 409

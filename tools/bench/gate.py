@@ -2,7 +2,7 @@
 
     python -m tools.bench.gate
 
-It is asked as a worker's child asks it: of a meter with a limit, whose wish to stop is an integer
+It is asked as a worker's child asks it: of a meter with a limit, whose order to stop is an integer
 shared with the parent. The bound is 1 µs a question; the bench fails over it. The whole step of
 the meter, with its two marks on the clock, is printed beside it.
 """

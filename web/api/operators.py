@@ -205,7 +205,7 @@ def _audit_entry(row: AuditEntry) -> Json:
     """Return a line of the audit log."""
     return {
         "id": row.id,
-        "object": "deed",
+        "object": "audit_entry",
         "at": views.when(row.at_ms),
         "verb": row.verb,
         "target": row.target,

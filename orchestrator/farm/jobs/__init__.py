@@ -1,4 +1,4 @@
-"""What owners of videos do: quote, submit, look, pause, resume, finish, cancel."""
+"""Verbs of the owners of videos: quote, submit, look, pause, resume, finish, cancel."""
 
 from orchestrator.farm.jobs.commands import cancel, finish, pause, resume
 from orchestrator.farm.jobs.queries import (

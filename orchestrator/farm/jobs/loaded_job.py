@@ -124,7 +124,7 @@ class LoadedJob:
     def fail(self, error: Json) -> None:
         """End the job with an error as soon as no lease is open.
 
-        Until then it wishes to be cancelled; `error` says which of the two it will be.
+        Until then its intent is to be cancelled; `error` says which of the two it will be.
         """
         self.change(error=self.job.error or error, intent=Intent.CANCEL)
         self.carry_out()
@@ -138,7 +138,7 @@ class LoadedJob:
         self.step(JobEvent.PAUSE, intent=None, pause_reason=reason)
 
     def carry_out(self) -> None:
-        """Do what the owner wishes, once no lease is open."""
+        """Carry out the intent of its owner, once no lease is open."""
         if self.job.intent is None or self.open_leases():
             return
         if self.job.intent is Intent.PAUSE:

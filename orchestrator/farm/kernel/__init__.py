@@ -1,4 +1,4 @@
-"""The verbs of the farm. Each one is one transaction on the store it is given.
+"""The ground of every verb: the farm, the ports of its store, ids, idempotency, paging.
 
 Nothing here knows HTTP, SQL, Celery or the wall clock: the store, the catalogue and the
 clock come in with `Farm`.

@@ -37,7 +37,7 @@ def charge(
     """Return min(reported, limit, device time the farm saw) for work that counts.
 
     Work counts when it is kept: frames, or the steps of a checkpoint. A cancelled unit keeps
-    nothing, and its owner pays for the steps done until the wish was heard.
+    nothing, and its owner pays for the steps done until the cancel was heard.
     """
     due = _due(job, request)
     credit = min(unit.prepaid_gpu_ms, due)

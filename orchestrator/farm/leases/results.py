@@ -130,7 +130,7 @@ def _resolve(
 
 
 def _close(loaded: LoadedJob) -> None:
-    """Do what the owner wishes, and give or take back alerts for what is spent in the end.
+    """Carry out the intent of its owner, and give or take back alerts for what is spent in the end.
 
     What a refund gave back may let other jobs of the account go on.
     """
