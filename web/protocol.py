@@ -26,7 +26,7 @@ from web import errors
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
-from web.hub import off_hub, pause
+from web.hub import off_hub, pause, serve_workers
 from web.policy import rule_on_frames
 
 LOOK_SECONDS = 0.25
@@ -40,6 +40,7 @@ csrf.exempt(bp)
 
 @bp.before_request
 def _workers_alone() -> None:
+    serve_workers()
     needs(Scope.WORKER, Scope.ENROL)
 
 

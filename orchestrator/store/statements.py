@@ -1,5 +1,6 @@
 """The statements that every transaction runs: made once each, since that costs more than a run."""
 
+from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal_column,
     select,
     update,
 )
@@ -20,6 +22,12 @@ from sqlalchemy import (
 from orchestrator.model import Json
 from orchestrator.states import RUNNABLE, LeaseState, UnitState
 from orchestrator.store.tables import facts, jobs, leases, months, units
+
+
+def literal(word: StrEnum) -> ColumnElement[str]:
+    """Return a word as an index's condition has it: of a parameter nobody knows what it will be."""
+    return literal_column(f"'{word.value}'")
+
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 READY: Final = (

@@ -36,6 +36,7 @@ from orchestrator.store.statements import (
 )
 from orchestrator.store.sums import SumQueries
 from orchestrator.store.tables import TABLES
+from orchestrator.store.watching import Watching
 
 T = TypeVar("T")
 _TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
@@ -60,7 +61,7 @@ def _noun(cls: type[T], row: Any) -> T:
     return cls(**facts)
 
 
-class Transaction(FairShareQueries, SumQueries, Guards):
+class Transaction(FairShareQueries, SumQueries, Guards, Watching):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:

@@ -190,7 +190,9 @@ def test_a_multipart_job_brings_its_picture(api: FlaskClient, house: Farm) -> No
     answer = api.post(JOBS, data=data)
     assert answer.status_code == 202, answer.text
     image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
-    assert image == f"inputs/{sha256(pictures.clean(PNG)[1]).hexdigest()}/input.png"
+    assert (
+        image == f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
+    )
 
 
 def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:

@@ -28,7 +28,7 @@ from web.api.parameters import (
     idempotency,
 )
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
-from web.auth import account_scope, clients, own_account, still_live
+from web.auth import account_scope, clients, own_account
 from web.context import artifacts, farm
 from web.hub import off_hub
 
@@ -144,7 +144,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
     after = min(int(newest[:19]), MAX_EVENT_ID) if newest.isdecimal() else query.after
-    return stream(job, after, still=still_live)
+    return stream(job, after)
 
 
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses=content(*KINDS))
