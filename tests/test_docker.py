@@ -200,7 +200,7 @@ def test_the_first_key_opens_the_farm(tmp_path: Path) -> None:
     assert keys.redeem_signin(farm, link.removeprefix("/sign-in/"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 def test_web_passes_its_own_health_check(tmp_path: Path) -> None:
     """compose.yaml's command for web, run here on SQLite, answers compose.yaml's health check."""
     with socket.socket() as free:

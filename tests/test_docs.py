@@ -101,7 +101,7 @@ def test_files_that_pages_name_exist(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_commands_that_are_named_exist() -> None:
     """Every `farm …` in the pages and in what the code tells people is a command of the CLI."""
     sources = [*PAGES, *ROOT.glob("web/templates/**/*.html")]
@@ -145,7 +145,7 @@ def test_the_table_of_settings_is_the_settings() -> None:
 
 
 def test_the_worked_example_is_computed() -> None:
-    """Every line of the example in docs/ledger.md is what `orchestrator.money.ledger` makes of it."""
+    """Every line of the example in docs/ledger.md is what `money.ledger` makes of it."""
     session = Session(id="s", account_id="a", name="s", limit_gpu_ms=0, created_at_ms=0)
     job = _job()
     loss = 0

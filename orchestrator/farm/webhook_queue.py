@@ -1,8 +1,8 @@
 """Webhooks: what an endpoint is told, when it is told again, and what was sent so far.
 
 A message is a row, written in the transaction of what it tells of; the dispatcher sends it
-outside of any (`orchestrator.webhooks.sender`). It is sent at least once, always under the same id and
-with the same bytes. Signatures and the times of the tries follow https://www.standardwebhooks.com.
+outside of any (`orchestrator.webhooks.sender`). It is sent at least once, always under the same
+id and with the same bytes. Signatures and the times of the tries follow https://www.standardwebhooks.com.
 """
 
 import base64

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 def test_a_few_units_are_settled_and_the_ledger_is_exact() -> None:
     """Twenty units through two workers over HTTP, against Celery's no-ops; no figure is judged."""
     argv = [sys.executable, "-m", "tools.bench.settle", "--units", "20", "--pairs", "1"]

@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.conftest import Cli, until
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_forgery_is_broken_to_the_doctor_and_shown_by_status(cli: Cli) -> None:
     """`farm doctor` is content beside a running farm; after a forgery it exits with 1, and the
     dispatcher's next look stands in `farm status`."""

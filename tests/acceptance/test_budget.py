@@ -21,7 +21,7 @@ from orchestrator.states import EntryKind
 from orchestrator.wiring import farm_from
 from tests.acceptance.conftest import Cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(40)
 
 JOBS = 8
 KILLS = 6

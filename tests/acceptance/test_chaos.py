@@ -13,7 +13,7 @@ from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
 from tests.acceptance.conftest import Cli, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(60)
 
 Up = Callable[..., dict[str, Any]]
 

@@ -25,7 +25,7 @@ from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
 from tests.acceptance.conftest import until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(40)
 
 
 @dataclass

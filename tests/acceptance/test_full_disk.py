@@ -19,7 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
 from tests.acceptance.conftest import Cli, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(40)
 
 Up = Callable[..., dict[str, Any]]
 FILL_BYTES = 1 << 16

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(40)
 
 CALLS = Path(__file__).parent / "openai_calls.py"
 OLDER = ("openai==2.54.0", "distro==1.9.0")

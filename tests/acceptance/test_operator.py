@@ -10,7 +10,7 @@ from tests.acceptance.conftest import Cli, until
 from tests.receiver import receiving
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_an_operator_is_told_judges_and_brakes(
     cli: Cli, farm_up: Callable[..., dict[str, Any]]
 ) -> None:

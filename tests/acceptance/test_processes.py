@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import Cli, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(15)
 
 Up = Callable[..., dict[str, Any]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.conftest import Cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(20)
 
 
 def test_one_command_makes_a_video_that_plays(cli: Cli, tmp_path: Path) -> None:

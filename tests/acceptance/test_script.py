@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(60)
 
 SCRIPT = Path(__file__).parent.parent.parent / "farm"
 PROJECT = """

@@ -21,7 +21,7 @@ HELLO: dict[str, Any] = {
 GUESS = "farm_admin_planted_0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_no_secret_is_in_any_log(cli: Cli, farm_up: Callable[..., dict[str, Any]]) -> None:
     """Keys, passwords, links, tokens, the broker's, cookies' and webhooks' secrets stay out."""
     cli.env |= {"FARM_LOG_LEVEL": "debug", "FARM_SECRET_KEY": COOKIE_KEY}

@@ -15,7 +15,7 @@ from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(10)
 
 PIXELS = """() => {
   const video = document.querySelector("video");

@@ -103,7 +103,7 @@ def test_the_farms_own_keys_are_written_down(farm: Farm) -> None:
     assert token not in repr(audit_log.listing(farm, limit=200).items)
 
 
-@pytest.mark.parametrize("change", ["UPDATE deeds SET verb = 'x'", "DELETE FROM deeds"])
+@pytest.mark.parametrize("change", ["UPDATE audit_log SET verb = 'x'", "DELETE FROM audit_log"])
 def test_a_deed_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:
     """A trigger refuses to change or delete what the log says."""
     assert audit_log.listing(farm).items

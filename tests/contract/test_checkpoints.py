@@ -8,7 +8,7 @@ from orchestrator.errors import BadRequest, NotFound
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.leases import reconcile, worker_calls
-from orchestrator.model import Job
+from orchestrator.model import Job, Lease, Unit
 from orchestrator.states import Cause, JobState, Outcome, PauseReason, UnitKind, UnitState
 from orchestrator.wire import CHECKPOINT, Order, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit
@@ -255,3 +255,50 @@ def test_a_unit_slower_than_thought_is_given_more_the_next_time(farm: Farm, cloc
     again = claimed(hand)
     assert again.unit_id == order.unit_id
     assert again.gpu_ms_limit == 2 * order.gpu_ms_limit
+
+
+@pytest.mark.parametrize(
+    ("short_ms", "message", "times"), [(0, "limit", 2), (1, "limit", 1), (0, "paused", 1)]
+)
+def test_a_device_that_needs_more_than_was_expected_doubles_what_is(
+    farm: Farm, clock: Clock, short_ms: int, message: str, times: int
+) -> None:
+    """A unit that used up its p90 is quoted twice as much; one that was given less is not."""
+    hand = Hand(farm, clock)
+    _, order = rendering(farm, hand, seconds=8.0)
+    unit = unit_of(farm, order)
+    with farm.store.write() as tx:
+        lease = tx.get(Lease, order.lease_id)
+        assert lease
+        tx.save(lease, replace(lease, gpu_ms_limit=unit.p90_gpu_ms - short_ms))
+    clock.advance(30)
+    hand.complete(order, Outcome.STOPPED, gpu_ms=unit.p90_gpu_ms // 2, step=3, message=message)
+    now = unit_of(farm, order)
+    assert (now.p50_gpu_ms, now.p90_gpu_ms) == (times * unit.p50_gpu_ms, times * unit.p90_gpu_ms)
+
+
+def test_frames_that_a_slow_device_left_are_expected_to_take_twice_as_long(
+    farm: Farm, clock: Clock
+) -> None:
+    """Both the frames that it kept and the rest of them count in the next quote and its pass."""
+    hand = Hand(farm, clock)
+    job, order = rendering(farm, hand, seconds=8.0)
+    unit = unit_of(farm, order)
+    clock.advance(30)
+    kept = unit.frames // 2
+    hand.complete(order, Outcome.STOPPED, gpu_ms=order.gpu_ms_limit, frames=kept, message="limit")
+    rest = next(
+        view.unit
+        for view in jobs.units(farm, None, job.id)
+        if view.unit.first_frame == unit.indices[kept]
+    )
+    assert rest.p50_gpu_ms == unit.p50_gpu_ms
+    assert rest.p90_gpu_ms == unit.p90_gpu_ms
+
+
+def unit_of(farm: Farm, order: Order) -> Unit:
+    """Return an order's unit as it is now."""
+    with farm.store.read() as tx:
+        unit = tx.get(Unit, order.unit_id)
+    assert unit
+    return unit

@@ -11,8 +11,8 @@ from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Job, Session, Unit
 from orchestrator.money.plans import Plans, shipped
-from orchestrator.states import Cause, JobState, Outcome
-from orchestrator.wire import Order, RenderWork
+from orchestrator.states import Cause, JobState, Outcome, UnitKind
+from orchestrator.wire import Order, ParseWork, RenderWork
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
 BUDGET_MS = 10**6
@@ -167,6 +167,34 @@ def test_a_worker_stays_with_its_model_for_a_while(farm: Farm, clock: Clock) -> 
     stay_ms = farm.terms.affinity_ms
     assert len(turns) > 2 and len(turns) < len(models) / 4, models
     assert all(stay <= stay_ms + 20_000 for stay in stays), stays
+
+
+def test_a_model_just_taken_up_is_stayed_with_whoever_waited_before(
+    farm: Farm, clock: Clock
+) -> None:
+    """Somebody of the old model who waited all along does not send the worker straight back."""
+    with_painter(farm)
+    mine = account_id(farm)
+    for name, model in (("one", "fake"), ("other", "painter"), ("third", "fake")):
+        sessions.create(farm, account_id=mine, name=name, budget_gpu_ms=BUDGET_MS)
+        submit(farm, brief(seconds=8.0, model=model), session=name)
+    hand = Hand(farm, clock, models=("fake", "painter"), kinds=(UnitKind.PARSE, UnitKind.RENDER))
+    for _ in range(3):
+        order = hand.claim()
+        assert order and isinstance(order.work, ParseWork)
+        hand.done(order, gpu_ms=1, seconds=0.001)
+    clock.advance(2 * farm.terms.affinity_ms / 1000)
+    with farm.store.write() as tx:
+        for name, virtual_us in (("other", 0), ("third", 1), ("one", 10**12)):
+            row = sessions.find(farm, mine, name)
+            tx.save(row, replace(row, virtual_us=virtual_us))
+    models = []
+    for _ in range(3):
+        order = hand.claim()
+        assert order and isinstance(order.work, RenderWork)
+        models.append(order.work.model)
+        hand.done(order, gpu_ms=1_000, seconds=1.0)
+    assert models == ["painter"] * 3
 
 
 def test_a_job_that_no_device_serves_holds_no_time_back(farm: Farm, clock: Clock) -> None:

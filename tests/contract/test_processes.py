@@ -34,7 +34,7 @@ def _spend(url: str, worker: int, session: str) -> None:
     farm.store.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_eight_processes_never_overspend_one_budget(store_url: str, store: Store) -> None:
     """Eight processes submit and work on one small session: no overspend, no lost entry."""
     farm = make_farm(store, Clock())

@@ -53,7 +53,7 @@ def test_an_overspent_session_cannot_be_written(farm: Farm) -> None:
     "change",
     [
         *("UPDATE entries SET gpu_ms = 1", "DELETE FROM entries"),
-        *("UPDATE tenures SET plan = 'free'", "DELETE FROM tenures"),
+        *("UPDATE plan_periods SET plan = 'free'", "DELETE FROM plan_periods"),
     ],
 )
 def test_an_entry_cannot_be_changed(store: Store, farm: Farm, change: str) -> None:

@@ -62,6 +62,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.entries: list[Entry] = []
         self.leases: list[tuple[str, int]] = []
         self.failed: set[str] = set()
+        self.owed: Counter[str] = Counter()
+        """Micro-USD by job, as whoever reads the bills would add them up."""
         self.ids = (f"e{n}" for n in count())
 
     def move(self, movement: Movement) -> None:
@@ -153,9 +155,14 @@ class LedgerMachine(RuleBasedStateMachine):
             self.leases.append((name, limit.gpu_ms))
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), reported=st.integers(0, 100_000), seen=st.integers(0, 100_000))
-    def settle(self, data: st.DataObject, reported: int, seen: int) -> None:
-        """A lease ends, whatever its worker says it used."""
+    @rule(
+        data=st.data(),
+        reported=st.integers(0, 100_000),
+        seen=st.integers(0, 100_000),
+        microusd=st.integers(0, 500),
+    )
+    def settle(self, data: st.DataObject, reported: int, seen: int, microusd: int) -> None:
+        """A lease ends, whatever its worker says it used; a GPU-ms costs so much, or nothing."""
         lease = data.draw(st.sampled_from(sorted(self.leases)))
         self.leases.remove(lease)
         name, limit = lease
@@ -169,8 +176,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 lease_id="l",
                 entry_id=next(self.ids),
                 now_ms=0,
+                price_microusd=charged * microusd,
             )
         )
+        self.owed[name] += charged * microusd
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -201,6 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     )
                 )
             self.failed.add(name)
+            self.owed[name] = 0
             assert self.session.available_gpu_ms == before
             assert self.jobs[name].spent_gpu_ms == 0
 
@@ -240,6 +250,21 @@ class LedgerMachine(RuleBasedStateMachine):
             assert entry.debit != entry.credit
 
     @invariant()
+    def money_is_owed_and_earned(self) -> None:
+        """I13: what the session owes is what the farm earned: prices, less those given back."""
+        balances: Counter[str] = Counter()
+        for entry in self.entries:
+            if moved := ledger.money(entry):
+                assert moved.microusd > 0
+                balances[moved.credit] += moved.microusd
+                balances[moved.debit] -= moved.microusd
+        assert balances["revenue"] == self.owed.total()
+        assert balances["receivable:s"] == -self.owed.total()
+        for name in self.jobs:
+            prices = sum(each.price_microusd for each in self.entries if each.job_id == name)
+            assert prices == self.owed[name]
+
+    @invariant()
     def entries_are_a_chain(self) -> None:
         """I6: every entry follows the one before, and the session knows the last."""
         assert hash_chain.chain_fault(self.session, self.entries[::-1]) is None
@@ -275,7 +300,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLedger.settings = settings(
+    max_examples=settings().max_examples * 3 // 2, stateful_step_count=40
+)
 
 
 def test_a_closed_session_extends_nothing() -> None:

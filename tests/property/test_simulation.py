@@ -1,25 +1,27 @@
 """Histories of the real farm with everything going wrong (T1 of docs/reliability.md)."""
 
+import json
+import math
 import os
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests import depth
+from tests.lanes import Shared
 from tests.property.simulation import Simulation, Tally
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))  # noqa: TID251 - how long to look is the runner's choice
-EVENTS = int(os.environ.get("SIMULATION_EVENTS", "200"))  # noqa: TID251 - likewise
-FIRST = int(os.environ.get("SIMULATION_FIRST", "1"))  # noqa: TID251
-PROCESSES = 2
-SLICE = 20
-ENOUGH = 5
-"""Failed histories after which nobody needs more of them."""
-SEEN_FROM = 100
+EVENTS = int(os.environ.get("SIMULATION_EVENTS", "200"))  # noqa: TID251 - how long to look is the runner's choice
+SLICE: Final = 25
+"""Seeds of one test, about 20 s: lanes take them as they come."""
+ENOUGH: Final = 3
+"""Failed histories of one test after which nobody needs more of them."""
+SEEN_FROM: Final = 100
 """So many histories of 200 events show every fault, verdict and end there is."""
+FAILED: Final = Path(__file__).with_name("failed_seeds.txt")
 
 HAPPEN = {
     "event": "submit ask_again claim beat finish stop stumble hand_back crash freeze zombie "
@@ -49,63 +51,80 @@ HAPPEN = {
 """What has to come about for a run to have shown anything: first word and the rest of each."""
 
 
-def _slice(template: Path, seeds: range) -> tuple[Tally, list[str]]:
-    """Run some histories; return what came out of all of them, and how each broken one broke."""
-    total, broken = Tally(), []
-    for seed in seeds:
-        simulation = Simulation(seed, template)
-        try:
-            simulation.run(EVENTS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
-            broken.append(f"{_again(seed)}\n    {type(error).__name__}: {error}")
-        total.overspent_gpu_ms += simulation.tally.overspent_gpu_ms
-        total.charged_twice_gpu_ms += simulation.tally.charged_twice_gpu_ms
-        total.happened += simulation.tally.happened
-    return total, broken
+def failed_seeds() -> list[int]:
+    """Return every seed that a history broke with once."""
+    lines = FAILED.read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Cut the seeds into slices, whose names are the same whatever the commit."""
+    if "seeds" in metafunc.fixturenames:
+        fresh = depth.seeds(metafunc.config)
+        slices = {
+            f"slice{at // SLICE}": fresh[at : at + SLICE] for at in range(0, len(fresh), SLICE)
+        }
+        if failed := failed_seeds():
+            slices["failed before"] = failed
+        metafunc.parametrize("seeds", list(slices.values()), ids=list(slices))
+
+
+def _history(template: Path, seed: int) -> tuple[Tally, str]:
+    """Run a history; return what came out of it and how it broke, if it did."""
+    simulation, broken = Simulation(seed, template), ""
+    try:
+        simulation.run(EVENTS)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
+        broken = f"{_again(seed)}\n    {type(error).__name__}: {error}"
+    return simulation.tally, broken
 
 
 def _again(seed: int) -> str:
     return (
         f"SIMULATION_FIRST={seed} SIMULATION_SEEDS=1 SIMULATION_EVENTS={EVENTS} "
-        ".venv/bin/pytest tests/property/test_simulation.py"
+        ".venv/bin/pytest tests/property/test_simulation.py -k slice0"
     )
 
 
-def _slices(template: Path) -> Iterator[tuple[Tally, list[str]]]:
-    """Run all histories, a few at a time, in two processes; one alone runs here."""
-    seeds = range(FIRST, FIRST + SEEDS)
-    parts = [seeds[at : at + SLICE] for at in range(0, SEEDS, SLICE)]
-    if len(parts) == 1:
-        yield _slice(template, parts[0])
-        return
-    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
-        yield from pool.map(_slice, [template] * len(parts), parts)
-        pool.shutdown(cancel_futures=True)
+def _told(broken: list[str]) -> str:
+    return (
+        "Histories broke an invariant. Each alone again:\n"
+        + "\n".join(broken)
+        + f"\nAdd them to {FAILED.name}: every run tries those."
+    )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60 + 3 * SEEDS)
-def test_no_history_breaks_an_invariant(sqlite_template: Path) -> None:
+@pytest.mark.slow(25)
+@pytest.mark.core
+@pytest.mark.timeout(60 + 20 * SLICE)
+def test_no_history_breaks_an_invariant(
+    seeds: Sequence[int], sqlite_template: Path, shared: Shared, pytestconfig: pytest.Config
+) -> None:
     """Whatever crashes, lies, repeats or comes late: every job ends and the bill is exact."""
-    overspent = charged_twice = 0
     happened: Counter[str] = Counter()
     broken: list[str] = []
-    for tally, faults in _slices(sqlite_template):
-        overspent += tally.overspent_gpu_ms
-        charged_twice += tally.charged_twice_gpu_ms
+    for seed in seeds:
+        tally, fault = _history(sqlite_template, seed)
+        assert fault or tally.overspent_gpu_ms == tally.charged_twice_gpu_ms == 0
         happened += tally.happened
-        broken += faults
+        broken += [fault] if fault else []
         if len(broken) >= ENOUGH:
             break
-    assert not broken, "Histories broke an invariant. Each alone again:\n" + "\n".join(broken)
-    assert overspent == 0
-    assert charged_twice == 0
+    assert not broken, _told(broken)
     for name in sorted(happened):
         print(f"{happened[name]:10} {name}")  # `pytest -s` shows what a run is made of
-    if SEEDS >= SEEN_FROM and EVENTS >= 200:
-        wanted = {f"{a} {b}".replace("_", " ") for a, rest in HAPPEN.items() for b in rest.split()}
-        missing = wanted - {name.replace("_", " ") for name in happened}
-        assert not missing, f"{SEEDS} histories show nothing of {sorted(missing)}"
+    tried = depth.seeds(pytestconfig)
+    if seeds[0] in tried and len(tried) >= SEEN_FROM and EVENTS >= 200:
+        parts = shared.part("histories", f"{seeds[0]}", json.dumps(happened))
+        if len(parts) == math.ceil(len(tried) / SLICE):
+            _assert_seen(sum((Counter(json.loads(part)) for part in parts), Counter()), tried)
+
+
+def _assert_seen(happened: Counter[str], tried: range) -> None:
+    """All slices together have shown everything: the last of them to end says so."""
+    wanted = {f"{a} {b}".replace("_", " ") for a, rest in HAPPEN.items() for b in rest.split()}
+    missing = wanted - {name.replace("_", " ") for name in happened}
+    assert not missing, f"{tried} show nothing of {sorted(missing)}"
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_a_log_has_a_line_for_each_event(kind: str, begins: str) -> None:
     assert all(line.startswith("    ") for line in lines if line not in events)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 def test_a_running_farm_logs_no_terminals_commands(
     served: tuple[str, str, str], tmp_path: Path
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_running_farm_logs_no_terminals_commands(
     assert token not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 def test_the_command_line_shows_a_farms_words_and_obeys_none(
     served: tuple[str, str, str], tmp_path: Path
 ) -> None:

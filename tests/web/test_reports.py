@@ -173,7 +173,7 @@ def test_a_slow_upload_replaces_nothing(
     monkeypatch.setattr(Artifacts, "put", slow)
     late = worker.put(order, SEGMENT, b"something else")
     assert (late.status_code, late.get_json()["code"]) == (409, StaleLease.code)
-    with app.extensions["artifacts"].open(jobs.artifact_key(_lease(house, order), SEGMENT)) as file:
+    with app.extensions["artifacts"].open(_lease(house, order).key(SEGMENT)) as file:
         assert file.read() == BODY
 
 

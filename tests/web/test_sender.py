@@ -133,7 +133,7 @@ def test_a_slow_receiver_does_not_hold_the_others(
     assert len(slow.got) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 def test_a_killed_dispatcher_sends_again_under_the_same_id(
     real: Farm, receiver: Receiver, tmp_path: Path
 ) -> None:

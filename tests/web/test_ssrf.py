@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
-from tests.unit.test_destination import EVIL_URLS, ODD_URLS
 
 from orchestrator.farm import Farm, jobs, webhook_queue
 from orchestrator.states import DeliveryState
@@ -16,6 +15,7 @@ from orchestrator.webhooks.safe_http import Door, Refused
 from orchestrator.webhooks.sender import Courier
 from tests.factories import Clock, account_id, submit
 from tests.receiver import Receiver, receiving
+from tests.unit.test_addresses import EVIL_URLS, ODD_URLS
 
 URLS = EVIL_URLS + ODD_URLS
 MORE_ADDRESSES = [

@@ -40,7 +40,7 @@ def test_the_corpus_is_large() -> None:
     assert len(set(EVIL.values())) >= 120
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 def test_no_evil_upload_is_taken_and_memory_stays(
     served: tuple[str, str, str], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ def test_one_claim_does_all_that_the_answers_bring(farm: FakeFarm, agent: Agent)
     assert agent.run("u1") == 3
     assert farm.calls.count("claim") == 1
     assert [c.outcome for c in farm.completed] == [Outcome.DONE] * 3
-    assert farm.completed[0].plan
+    assert farm.completed[0].render_plan
     assert farm.completed[1].receipt.frames_done == 8
     assert [a.name for a in farm.completed[1].receipt.artifacts] == [
         "segment.mp4",

@@ -75,7 +75,7 @@ def agent(farm: Farm, server: str, tmp_path: Path) -> Iterator[Agent]:
     client.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_a_prompt_becomes_a_video_and_an_exact_bill(
     farm: Farm, agent: Agent, tmp_path: Path
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_prompt_becomes_a_video_and_an_exact_bill(
         assert container.metadata["title"] == "a dog runs; then it sleeps"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_half_of_the_frames_are_painted_and_the_video_has_all(
     farm: Farm, agent: Agent, tmp_path: Path
 ) -> None:

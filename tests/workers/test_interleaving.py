@@ -10,22 +10,28 @@ import pytest
 from tests.workers.test_ffmpeg import FPS, NATIVE, OUTPUT, film, read
 from workers import ffmpeg, video_reading
 from workers.assembly import assemble
-from workers.ffmpeg import SegmentWriter
+from workers.ffmpeg import Frames, SegmentWriter
 
 KEY, HALF, REST = range(0, 24, 4), range(2, 24, 4), range(1, 24, 2)
 
 
-def strand(folder: Path, frames: range) -> Path:
+def calm_film(frames: int) -> Frames:
+    """Return a scene that hardly moves, of which an encoder would keep the differences alone."""
+    noise = np.random.default_rng(0).integers(0, 200, (48, 64, 3))
+    return np.stack([noise + number for number in range(frames)]).astype(np.uint8)
+
+
+def strand(folder: Path, frames: range, scene: Frames | None = None) -> Path:
     """Write the segment of a pass: key frames only where it has not every frame."""
     size, apart = len(frames), frames.step > 1
     reel = SegmentWriter(folder, native=NATIVE, output=OUTPUT, fps=FPS, frames=size, apart=apart)
-    reel.write(film(24)[list(frames)])
+    reel.write((film(24) if scene is None else scene)[list(frames)])
     return reel.finish()[0]
 
 
-def woven(folder: Path, passes: Sequence[range]) -> Path:
+def woven(folder: Path, passes: Sequence[range], scene: Frames | None = None) -> Path:
     """Return the video of these passes out of 24 frames."""
-    parts = [strand(folder / str(number), part) for number, part in enumerate(passes)]
+    parts = [strand(folder / str(number), part, scene) for number, part in enumerate(passes)]
     return assemble(
         parts,
         folder / "out",
@@ -65,6 +71,28 @@ def test_all_passes_together_are_the_whole_video(tmp_path: Path) -> None:
     with av.open(str(video)) as container:
         assert container.metadata["title"] == "a film"
     assert video.read_bytes().index(b"moov") < video.read_bytes().index(b"mdat")
+
+
+def test_frames_between_others_lean_on_none_before_them(tmp_path: Path) -> None:
+    """In a calm scene, too, each frame that is woven between others' is a key frame."""
+    passes = (KEY, HALF, REST)
+    video = woven(tmp_path, passes, calm_film(24))
+    with av.open(str(video)) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+        assert [p.is_keyframe for p in packets] == [True] * 24
+    single = {
+        index: frame
+        for number, part in enumerate(passes)
+        for index, frame in zip(part, read(tmp_path / str(number) / "segment.mp4"), strict=True)
+    }
+    np.testing.assert_array_equal(read(video), [single[index] for index in range(24)])
+
+
+def test_frames_that_follow_each_other_lean_on_the_one_before(tmp_path: Path) -> None:
+    """A segment of every frame of a calm scene has one key frame: the others are small."""
+    with av.open(str(strand(tmp_path, range(24), calm_film(24)))) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+    assert [p.is_keyframe for p in packets] == [True] + [False] * 23
 
 
 def test_key_frames_alone_tell_the_whole_story(tmp_path: Path) -> None:

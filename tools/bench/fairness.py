@@ -3,9 +3,9 @@
     python -m tools.bench.fairness
     python -m tools.bench.fairness --scenario floor --minutes 30
 
-The rules are `orchestrator.scheduling.scheduler`'s own, as a grant and a settlement use them: passes,
-corrections, what each device owes, joining. Only the order in which the database gives the
-sessions is a heap here. A unit takes half a second to four, each session's its own; each
+The rules are `orchestrator.scheduling.scheduler`'s own, as a grant and a settlement use them:
+virtual times, corrections, what each device owes, joining. Only the order in which the database
+gives the sessions is a heap here. A unit takes half a second to four, each session's its own; each
 session's quote is wrong by its own factor (--off-quote) and each unit by chance on top of it.
 
 Three scenarios of 1,000 sessions on 256 devices:

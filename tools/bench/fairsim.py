@@ -1,4 +1,4 @@
-"""A farm in memory and in simulated time, with `orchestrator.scheduling.scheduler`'s rules: for `fairness`."""
+"""A farm in memory and in simulated time, with the scheduler's own rules: for `fairness`."""
 
 import heapq
 import random

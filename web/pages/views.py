@@ -71,7 +71,7 @@ class JobView:
 
     job: Job
     prompt: str
-    plan: RenderPlan
+    render_plan: RenderPlan
     label: str
     tone: str
     stages: tuple[Stage, ...]
@@ -129,7 +129,7 @@ def job_view(
     return JobView(
         job=job,
         prompt=job.brief.prompt,
-        plan=job.render_plan,
+        render_plan=job.render_plan,
         label=words.state(job.state, job.intent, job.pause_reason, truncated=job.truncated),
         tone=words.tone(job.state, truncated=job.truncated),
         stages=_stages(job),

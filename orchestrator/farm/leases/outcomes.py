@@ -77,6 +77,10 @@ def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteReques
 
 
 def try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: str) -> None:
+    """Make a unit ready again, and end its job when it has failed too often.
+
+    `count`: the lease that ended counts as a failed attempt.
+    """
     attempts = unit.attempts + count
     loaded.tx.save(
         unit,

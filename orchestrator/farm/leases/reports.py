@@ -1,4 +1,4 @@
-"""Whether a worker's report may count: of a lease that is its own, with all that its outcome needs."""
+"""Checks of a worker's report: its lease is open and its own, and its outcome has what it needs."""
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs.loaded_job import LoadedJob
@@ -21,6 +21,11 @@ from orchestrator.wire import (
 def reported(
     farm: Farm, tx: Transaction, worker_id: str, request: CompleteRequest, now_ms: int
 ) -> Lease:
+    """Return the lease that is reported of, open or completed before.
+
+    Raises:
+        StaleLease: it is not this worker's any more.
+    """
     lease = tx.get(Lease, request.lease_id)
     if lease is None or lease.worker_id != worker_id or lease.fence != request.fence:
         raise StaleLease(lease_id=request.lease_id)
