@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
 from orchestrator.farm.leases import worker_calls
 from orchestrator.model import artifact_key
+from orchestrator.receipt import Message
 from orchestrator.states import Scope
 from orchestrator.wire import (
     PREFIX,
@@ -18,7 +19,6 @@ from orchestrator.wire import (
     CompleteRequest,
     HeartbeatRequest,
     HelloRequest,
-    Message,
     Order,
     ReleaseRequest,
 )

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from orchestrator.model import Json
 from orchestrator.states import RUNNABLE, LeaseState, UnitState
+from orchestrator.store.conversion import as_stored
 from orchestrator.store.tables import facts, jobs, leases, months, units
 
 
@@ -81,8 +82,9 @@ def finding(
 
 @cache
 def looking(table: Table, columns: tuple[str, ...]) -> Select[Any]:
-    """Return the query for these columns of every row."""
-    return select(*(table.c[name] for name in columns)).order_by(table.c.id)
+    """Return the query for these columns of every row, JSON as it is."""
+    asked = (as_stored(table.c[name]).label(name) for name in columns)
+    return select(*asked).order_by(table.c.id)
 
 
 @cache

@@ -255,7 +255,7 @@ def test_a_files_name_never_names_a_place(api: FlaskClient, house: Farm, name: s
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(evil.picture()), name)}
     answer = api.post("/api/v1/jobs", data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
+    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
     folder, digest, file = image.split("/")
     assert (folder, len(digest), file) == ("inputs", 64, "input.png")
 

@@ -166,7 +166,7 @@ def finished_file(job: Job, name: str) -> Response:
         )
     mimetype, ending = FILES[name]
     return artifacts().send(
-        job.artifacts[name]["key"],
+        job.artifacts[name].key,
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
     )
@@ -183,7 +183,7 @@ def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     if "sheet" in job.artifacts:
-        return artifacts().send(job.artifacts["sheet"]["key"], mimetype="image/jpeg")
+        return artifacts().send(job.artifacts["sheet"].key, mimetype="image/jpeg")
     for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
         if view.lease and view.unit.kind is UnitKind.RENDER:
             key = view.lease.key(STRIP)
