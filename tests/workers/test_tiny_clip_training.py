@@ -10,7 +10,14 @@ from diffusers import AnimateDiffPipeline, UNetMotionModel
 from PIL import Image
 
 from tools.tiny_clip import (
-    clips, evaluate, export, judge, train_autoencoder, train_denoiser, train_text, words,
+    clips,
+    evaluate,
+    export,
+    judge,
+    train_autoencoder,
+    train_denoiser,
+    train_text,
+    words,
 )  # fmt: skip
 from tools.tiny_clip.clips import Clip
 from tools.tiny_world.dataset import held_out

@@ -7,6 +7,7 @@ paths that the farm's planner gives a motion (`orchestrator/motion.py`).
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -108,11 +109,9 @@ def _draw_some(job: tuple[Path, int, range]) -> Frames:
 
 def drawn_clips(
     assets: Path, seed: int, first: int, count: int, *, at_once: int = 20, processes: int = 2
-):
+) -> Iterator[tuple[range, Frames]]:
     """Yield the training clips from number `first` on as (numbers, frames), a few at a time."""
-    jobs = [
-        (assets, seed, range(k, min(k + at_once, count))) for k in range(first, count, at_once)
-    ]
+    jobs = [(assets, seed, range(k, min(k + at_once, count))) for k in range(first, count, at_once)]
     with get_context("spawn").Pool(processes) as pool:
         for job, frames in zip(jobs, pool.imap(_draw_some, jobs), strict=True):
             yield job[2], frames

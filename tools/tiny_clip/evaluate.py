@@ -25,7 +25,14 @@ from PIL import Image
 
 from tools.tiny_clip import judge
 from tools.tiny_clip.clips import (
-    MOTIONS, SETTING_NAMES, SIDE, VIEWS, Clip, Frames, draw_clip, squares,
+    MOTIONS,
+    SETTING_NAMES,
+    SIDE,
+    VIEWS,
+    Clip,
+    Frames,
+    draw_clip,
+    squares,
 )  # fmt: skip
 from tools.tiny_clip.export import FOLDER, MODEL, assemble, load_parts
 from tools.tiny_clip.train import STEPS

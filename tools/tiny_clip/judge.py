@@ -24,9 +24,12 @@ from tools.tiny_clip.clips import MOTIONS, SETTING_NAMES, VIEWS, Frames, poses_o
 from tools.tiny_world import world
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import SUBJECTS
+from tools.tiny_world.world import UNIT
 
 SIDE = 64
-"""Frames are judged at half their size."""
+"""Frames are judged at half their size …"""
+CUT = 32
+"""… and subjects in a cut of this side."""
 BATCH = 48
 PEAK_RATE = 1e-3
 SAVE_EVERY = 100
@@ -40,9 +43,12 @@ class Block(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(),
-            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside),
-        )  # fmt: skip
+            nn.Conv2d(inside, outside, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outside),
+            nn.ReLU(),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
         self.aside = nn.Conv2d(inside, outside, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,22 +57,50 @@ class Block(nn.Module):
 
 
 class Judge(nn.Module):
-    """Subject, setting and pose (x, y, log size, cosine and sine of the turn) of frames."""
+    """Setting and pose (x, y, log size, cosine and sine of the turn) of frames, then the subject.
+
+    The subject is named from a cut around the place where it was found.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 32, 5, 2, 2), nn.ReLU(), Block(32, 48, 2), Block(48, 96, 1),
-            Block(96, 128, 2), Block(128, 160, 2), nn.Flatten(), nn.Linear(160 * 16, 384), nn.ReLU(),
-        )  # fmt: skip
-        self.subject = nn.Linear(384, len(SUBJECTS))
-        self.setting = nn.Linear(384, len(SETTING_NAMES))
-        self.pose = nn.Linear(384, 5)
+        self.finder = nn.Sequential(
+            nn.Conv2d(3, 24, 5, 2, 2),
+            nn.ReLU(),
+            Block(24, 48, 2),
+            Block(48, 64, 2),
+            Block(64, 96, 2),
+            nn.Flatten(),
+            nn.Linear(96 * 16, 256),
+            nn.ReLU(),
+        )
+        self.setting = nn.Linear(256, len(SETTING_NAMES))
+        self.pose = nn.Linear(256, 5)
+        self.namer = nn.Sequential(
+            nn.Conv2d(3, 32, 3, 1, 1),
+            nn.ReLU(),
+            Block(32, 64, 2),
+            Block(64, 96, 2),
+            Block(96, 128, 2),
+            nn.Flatten(),
+            nn.Linear(128 * 16, 256),
+            nn.ReLU(),
+            nn.Linear(256, len(SUBJECTS)),
+        )
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and poses of frames (N, 3, SIDE, SIDE) in -1..1."""
-        states = self.body(frames)
-        return self.subject(states), self.setting(states), self.pose(states)
+    def find(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the setting, and poses, of frames (N, 3, SIDE, SIDE) in -1..1."""
+        states = self.finder(frames)
+        return self.setting(states), self.pose(states)
+
+    def name(self, frames: Tensor, poses: Tensor) -> Tensor:
+        """Logits of the subjects at these places."""
+        x, y, size = poses[:, 0], poses[:, 1], UNIT * 1.15 * poses[:, 2].exp()
+        none = torch.zeros_like(x)
+        rows = torch.stack([size, none, 2 * x - 1, none, size, 2 * y - 1], 1).reshape(-1, 2, 3)
+        grid = functional.affine_grid(rows.float(), [len(x), 3, CUT, CUT], align_corners=False)
+        cut = functional.grid_sample(frames, grid, padding_mode="border", align_corners=False)
+        return self.namer(cut)
 
 
 @lru_cache(maxsize=512)
@@ -126,9 +160,11 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
         torch.manual_seed(seed * 1_000_003 + step)
         x, subjects, settings, poses = _batch(assets, seed, step)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            subject, setting, pose = (part.float() for part in model(x))
-        off = (pose - poses).abs().mean()
-        loss = functional.cross_entropy(subject, subjects) + 2 * off
+            setting, pose = (part.float() for part in model.find(x))
+            missed = poses + torch.randn_like(poses) * torch.tensor([0.03, 0.03, 0.12, 0, 0])
+            subject = model.name(x, missed).float()
+        off = (pose - poses).abs().mean(0)
+        loss = functional.cross_entropy(subject, subjects) + 8 * off[:2].mean() + 2 * off[2:].mean()
         loss = loss + 0.5 * functional.cross_entropy(setting, settings)
         optimiser.zero_grad()
         loss.backward()
@@ -136,7 +172,7 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
         if step % 50 == 0:
             right = [(a.argmax(1) == b).float().mean().item() for a, b in
                      ((subject, subjects), (setting, settings))]  # fmt: skip
-            found = f"subject {right[0]:.2f} setting {right[1]:.2f} pose off {off:.3f}"
+            found = f"subject {right[0]:.2f} setting {right[1]:.2f} off {off.tolist()}"
             print(f"judge {step} {time.time() - start:.0f} s {found}", flush=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, model=model, optimiser=optimiser)
@@ -157,7 +193,9 @@ class Seen:
 @torch.inference_mode()
 def look(judge: Judge, frames: Frames) -> Seen:
     """Look at a clip (FRAMES, H, W, 3)."""
-    subject, setting, pose = judge(as_input(frames))
+    x = as_input(frames)
+    setting, pose = judge.find(x)
+    subject = judge.name(x, pose)
     best = int(subject.log_softmax(1).sum(0).argmax())
     steady = float((subject.argmax(1) == best).float().mean())
     place = int(setting.log_softmax(1).sum(0).argmax())

@@ -32,6 +32,8 @@ BATCH = 16
 CROP = 64
 WHOLE_STEPS, WHOLE_BATCH = 80, 6
 """The last steps see whole frames."""
+ENCODER_SHARE = 0.65
+"""The share of the steps, the first ones, in which the encoder learns, too; then latents stay."""
 PEAK_RATE = 1.5e-3
 SAVE_EVERY = 100
 
@@ -116,9 +118,10 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> AutoencoderDC:
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * min(1, (step + 1) / 30, max(0.02, 1.6 * (1 - step / steps)))
         torch.manual_seed(seed * 1_000_003 + step)
+        model.encoder.requires_grad_(step < steps * ENCODER_SHARE)
         whole = step >= steps - WHOLE_STEPS
         loss, pixel = _loss(model, _batch(assets, seed, step, whole=whole))
-        optimiser.zero_grad()
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

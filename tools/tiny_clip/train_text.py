@@ -20,7 +20,15 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from tools.tiny_clip.clips import MOTIONS, SETTING_NAMES, Clip, poses_of
 from tools.tiny_clip.words import (
-    LENGTH, LOOK, LOOK_PLACES, POSE_PLACES, SETTING_PLACE, caption, said, tokenizer, tokens_of,
+    LENGTH,
+    LOOK,
+    LOOK_PLACES,
+    POSE_PLACES,
+    SETTING_PLACE,
+    caption,
+    said,
+    tokenizer,
+    tokens_of,
 )  # fmt: skip
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import SUBJECTS
