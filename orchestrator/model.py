@@ -61,7 +61,7 @@ class SceneText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """What the caller asked for, with nothing filled in.
+    """A request's content, with nothing filled in.
 
     `None` means: the prompt's own words decide, then the model's defaults.
     """
@@ -144,7 +144,7 @@ class Screenplay:
     size: Size | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
-    """What was ignored or changed, for the person who asked."""
+    """Notes for the person who asked, of what was ignored or changed."""
 
 
 # --- what is planned (planner) -----------------------------------------------------------
@@ -152,7 +152,7 @@ class Screenplay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one subject is in one frame.
+    """The place of one subject in one frame.
 
     `x`, `y`: centre in parts of the picture (right, down); `scale` 1.0: about 44 % of its
     height; `turn`: degrees clockwise.
@@ -184,7 +184,7 @@ class Origin:
     frames: int = 0
     """Of its video, where an extension's own come after them."""
     last: Shot | None = None
-    """What an extension goes on from."""
+    """The video that an extension goes on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,15 +208,15 @@ class RenderPlan:
     model: str
     model_version: str
     native: Size
-    """What the model paints."""
+    """The size that the model paints."""
     output: Size
-    """What the video has; scaled by FFmpeg where it differs."""
+    """The size of the video; scaled by FFmpeg where it differs."""
     fps: int
     """Of the video."""
     interpolate: int = 1
     """Frames of the video for each one that is painted."""
     upscale: int = 1
-    """How many times shorter the native sides are than the model would have them."""
+    """Times by which the native sides are shorter than the model would have them."""
     steps: int
     guidance_scale: float
     micro_batch: int
@@ -265,10 +265,10 @@ class Frame:
     seed: int
     """Of the shot: every frame of a shot starts from the same noise."""
     phase: float
-    """Where in its shot: 0.0 first frame, 1.0 last one."""
+    """Place in its shot: 0.0 first frame, 1.0 last one."""
     layout: tuple[Placement, ...] = ()
     prompt_to: str = ""
-    """Where the prompt schedule goes: the embedding is blended by `blend` toward this prompt."""
+    """End of the prompt schedule: the embedding is blended by `blend` toward this prompt."""
     blend: float = 0.0
 
 
@@ -292,7 +292,7 @@ class Quote:
     p50_gpu_ms: int
     p90_gpu_ms: int
     least_gpu_ms: int
-    """What the shortest video of it needs, cut off after one micro-batch: plan and encoding too."""
+    """Need of its shortest video, cut off after one micro-batch: plan and encoding too."""
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
@@ -303,7 +303,7 @@ class Quote:
     profile: str | None
     """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
-    """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    """Source of the figures: `12 receipts of tiny_world on cpu` or `the card's prior`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Who pays."""
+    """The payer."""
 
     id: str
     name: str
@@ -340,13 +340,13 @@ class PlanPeriod:
     plan: str
     """Empty: none, or one that is offered no more."""
     price_microusd: int | None
-    """What the plan costs a month; None: its GPU-seconds are paid by the rate card."""
+    """Price of the plan a month; None: its GPU-seconds are paid by the rate card."""
     from_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """What an account may use in one calendar month (UTC), over all its sessions.
+    """Budget of an account for one calendar month (UTC), over all its sessions.
 
     A job's hold is in the month in which it was placed or last resumed, and what it settles is
     spent there. A limit of None is none.
@@ -358,7 +358,7 @@ class Month:
     plan: str
     """Name of the account's plan; empty: it has none, and nothing may run."""
     cap_gpu_ms: int | None = None
-    """What the plan says."""
+    """The plan's own limit."""
     limit_gpu_ms: int | None = None
     """The cap; above it while held + spent are, when the cap was lowered under them."""
     held_gpu_ms: int = 0
@@ -370,7 +370,7 @@ class Month:
 
     @property
     def available_gpu_ms(self) -> int | None:
-        """What a new hold may take; None: as much as it likes."""
+        """Room for a new hold; None: as much as it likes."""
         if not self.plan:
             return 0
         if self.limit_gpu_ms is None:
@@ -409,7 +409,7 @@ class Session:
 
     @property
     def available_gpu_ms(self) -> int:
-        """What a new hold may take."""
+        """Room for a new hold."""
         return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
 
 
@@ -421,7 +421,7 @@ class Job:
     account_id: str
     session_id: str
     month_id: str
-    """Where its hold is, and what it settles is spent."""
+    """The month of its hold, in which its settlements are spent."""
     state: JobState
     intent: Intent | None = None
     pause_reason: PauseReason | None = None
@@ -444,10 +444,10 @@ class Job:
     truncated: bool = False
     """The budget ran out and its video is of what was finished then."""
     held_gpu_ms: int = 0
-    """What its open hold still has."""
+    """Rest of its open hold."""
     spent_gpu_ms: int = 0
     refunded_gpu_ms: int = 0
-    """What it had been charged before it failed by the farm's fault; `spent` is 0 then."""
+    """Charges before it failed by the farm's fault; `spent` is 0 then."""
     cap_gpu_ms: int | None = None
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
     encode_reserve_gpu_ms: int = 0
@@ -465,7 +465,7 @@ class Job:
 
     @property
     def on_exhausted(self) -> OnExhausted:
-        """What it does when the budget runs out."""
+        """Choice for when the budget runs out."""
         return OnExhausted(self.brief["on_exhausted"])
 
     @property
@@ -475,7 +475,7 @@ class Job:
 
     @property
     def upscale(self) -> int:
-        """How many times shorter the painted sides are than its model would have them."""
+        """Times by which the painted sides are shorter than its model would have them."""
         return int(self.brief.get("upscale", 1))
 
     @property
@@ -486,12 +486,12 @@ class Job:
     webhook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
     rulings: Json = field(default_factory=dict)
-    """What the operator's policy said of its `prompt` and of its `frames`."""
+    """Rulings of the operator's policy on its `prompt` and its `frames`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What one worker does at once."""
+    """Work that one worker does at once."""
 
     id: str
     job_id: str
@@ -513,10 +513,10 @@ class Unit:
     attempts: int = 0
     """Leases that ended in failure or lapse."""
     last_worker_id: str | None = None
-    """Who failed it last; another one is preferred."""
+    """The worker that failed it last; another one is preferred."""
     accepted_lease_id: str | None = None
     checkpoint: Json | None = None
-    """Where its first micro-batch goes on: key, sha256, step, fingerprint, and the gpu_ms that
+    """Checkpoint of its first micro-batch: key, sha256, step, fingerprint, and the gpu_ms that
     the session paid for the steps done."""
     prepaid_gpu_ms: int = 0
     """Paid for steps that have to be done again; the next charges are less by it."""
@@ -583,7 +583,7 @@ class Worker:
     device: str
     """`cpu`, `cuda:0` …"""
     device_class: str
-    """What the cost model and the rate card know: `cpu`, `nvidia-a10g` …"""
+    """Class by which costs and prices are known: `cpu`, `nvidia-a10g` …"""
     memory_mb: int
     kinds: tuple[str, ...]
     models: tuple[str, ...]
@@ -598,7 +598,7 @@ class Worker:
     flags: int = 0
     """Reports that left too much of its busy time unexplained, since it was last admitted."""
     unexplained_ms: int = 0
-    """What its reports since the last flag left unexplained beyond 5 % of its busy time."""
+    """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
     owed: Json = field(default_factory=dict)
@@ -683,7 +683,7 @@ class Person:
     password_hash: str = field(repr=False)
     """Argon2id; empty: no password opens."""
     subject: str | None = None
-    """Who this is to the operator's identity provider: its issuer, a space, its name for them."""
+    """Subject at the operator's identity provider: its issuer, a space, its name for them."""
     created_at_ms: int
     password_at_ms: int
 
@@ -808,12 +808,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What the operator's policy said of a prompt or of frames."""
+    """A word of the operator's policy on a prompt or on frames."""
 
     allowed: bool
     reason: str = ""
     error: str = ""
-    """Why it said nothing; `allowed` is then what the operator chose for that case."""
+    """Reason for which it said nothing; `allowed` is then what the operator chose for that case."""
     at_ms: int
 
 
@@ -828,9 +828,9 @@ class AuditEntry:
     target: str
     """Id of what it was done to."""
     account_id: str | None
-    """Whose thing that is, where it is somebody's."""
+    """Owner of that thing, where it has one."""
     key_id: str | None
-    """Who did it: the key that asked; None: the farm itself, or a signed-in browser."""
+    """Doer of it: the key that asked; None: the farm itself, or a signed-in browser."""
     source: str
     """From where: an address, or `farm` for what a process did on its own machine."""
     data: Json = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Who is asking: a key in the Authorization header, or a browser that signed in.
+"""Authentication: a key in the Authorization header, or a browser that signed in.
 
 The APIs take keys alone and no cookie, so that no page of another site can use them. Pages
 take the cookie alone, and their forms carry a CSRF token.
@@ -38,7 +38,7 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
     @property
     def operates(self) -> bool:
-        """Whether it is the operator's: it came by an admin key, or by a link of `farm up`.
+        """Tell whether it is the operator's: it came by an admin key, or by a link of `farm up`.
 
         Nothing but `farm up` makes a link, and it prints it where the admin key can be read, too.
         """

@@ -1,4 +1,4 @@
-"""How much one key may ask in a while; counted in this process, so that no request waits for it."""
+"""Limits on what one key asks in a while; counted in this process: no request waits for it."""
 
 from typing import Final
 

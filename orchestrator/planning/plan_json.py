@@ -20,7 +20,7 @@ from orchestrator.model import Brief, FrameBatch, Json, RenderPlan, Shot
 T = TypeVar("T")
 
 MOST_FRAMES: Final = 10**6
-"""What a plan may have before anybody counts them one by one."""
+"""The most that a plan may have before anybody counts them one by one."""
 
 
 def plan_json(plan: RenderPlan) -> Json:

@@ -1,4 +1,4 @@
-"""Who is next: stride scheduling over sessions, then the unit that suits the worker.
+"""The order of service: stride scheduling over sessions, then the unit that suits the worker.
 
 Each session has a pass, its virtual time: device time charged over its plan's weight. The
 lowest pass goes first (Waldspurger & Weihl, "Stride Scheduling", 1995). Two small parts of
@@ -14,13 +14,13 @@ from orchestrator.states import Lane, UnitKind
 from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE, render_queue
 
 AGE: Final = ""
-"""Who a device owes time to that is nobody's plan: those that have waited too long."""
+"""Creditor of a device that is nobody's plan: those that have waited too long."""
 AGE_SHARE: Final = 0.05
 """Of each device's time, for sessions that have waited too long."""
 QUANTUM_MS: Final = 1_000
 """A device looks for somebody to pay once it owes so much, not after every unit."""
 MOST_OWED_MS: Final = 60_000
-"""What a device can owe, or be owed, at most: a long unit is not paid back for hours."""
+"""The most that a device can owe, or be owed: a long unit is not paid back for hours."""
 
 _RANK = {UnitKind.ENCODE: 0, UnitKind.PARSE: 1, UnitKind.RENDER: 2}
 

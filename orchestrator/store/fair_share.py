@@ -1,4 +1,4 @@
-"""Who is next, as SQL answers it: every question here is one look into an index, made once."""
+"""The order of service, as SQL answers it: every question is one look into an index, made once."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -71,7 +71,7 @@ _IN_HAND: Final = (
 
 
 class FairShareQueries:
-    """What a grant, and who joins, asks of the sessions."""
+    """Questions of a grant, and of who joins, about the sessions."""
 
     connection: Connection
 

@@ -1,4 +1,4 @@
-"""How much one key may ask, and how much one job and one account may want."""
+"""Limits on what one key may ask, and on what one job and one account may want."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ from web import decode, pictures
 EVIL = evil.uploads()
 ROOT = Path(__file__).parent.parent.parent
 GROWTH_BYTES: Final = 150 << 20
-"""What the web process may grow by while all of them arrive, two at a time."""
+"""The most that the web process may grow by while all of them arrive, two at a time."""
 PAYLOAD = b"<script>alert('planted')</script>"
 
 

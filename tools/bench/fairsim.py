@@ -40,7 +40,7 @@ class Guest:
 
     @property
     def longest_ms(self) -> float:
-        """What a unit takes, or is expected to take, at most."""
+        """The most that a unit takes, or is expected to take."""
         return max(self.unit_ms * (1 + NOISE), self.quoted_ms)
 
     @property

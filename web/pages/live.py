@@ -20,10 +20,10 @@ from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
 
 LOOK_SECONDS: Final = 0.4
-"""How often the stream looks for events; also the fastest it redraws the page."""
+"""Time between two looks for events; also the fastest it redraws the page."""
 WAITS_SECONDS: Final = 2.0
-"""How often it asks what a quiet job waits for: that changes without an event of the job, as when
-the farm is frozen, a worker comes, or another session's job ends."""
+"""Time between two looks at what a quiet job waits for: that changes without an event of the job,
+as when the farm is frozen, a worker comes, or another session's job ends."""
 COMMENT_SECONDS: Final = 15.0
 """A quiet stream says so, before a proxy takes it for dead."""
 ID_DIGITS: Final = 19
