@@ -547,7 +547,7 @@ class Lease:
     lane: Lane = Lane.WEIGHT
     """By which rule it was granted."""
     virtual_us: int = 0
-    """Its session's pass at that moment: the virtual time."""
+    """Its session's virtual time at that moment."""
     fence: int
     """Grows with every grant of the unit; an older holder is refused."""
     epoch: int

@@ -90,7 +90,7 @@ class Line:
 
 
 class _Order:
-    """Jobs by their turns: their session's pass, and what its older jobs add to it."""
+    """Jobs by their turns: their session's virtual time, and what its older jobs add to it."""
 
     def __init__(self, parties: Iterable[SessionInLine], models: Container[str]) -> None:
         self.turns: dict[str, tuple[Turn, SessionInLine]] = {}

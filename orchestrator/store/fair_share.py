@@ -83,7 +83,7 @@ class FairShareQueries:
     def current_virtual_us(self, *, but: str, model: str) -> int:
         """Return the virtual time of a model's devices, for who has no work beside this job.
 
-        While somebody works, it is the pass of whoever was granted the newest of their units;
+        While somebody works, it is that of whoever was granted the newest of their units;
         before the first grant the lowest there is. While nobody does, it is the highest there
         ever was: all that was done counts alike.
         """

@@ -195,7 +195,7 @@ def forge(farm: Farm, store: Store, job: Job, cheaper_by: int) -> None:
 
 
 def test_a_head_that_was_kept_shows_a_whole_forgery(farm: Farm, clock: Clock, store: Store) -> None:
-    """A rewriting unseen inside is seen by a digest kept outside: it is in the new chain no more."""
+    """A rewriting unseen inside is seen by a digest outside: it is in the new chain no more."""
     job = bill(farm, clock)
     kept = sessions.get(farm, None, job.session_id).head_sha256
     submit(farm, session="billed")  # the chain goes on after the kept head
