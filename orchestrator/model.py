@@ -62,7 +62,7 @@ class SceneText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """What the caller asked for, with nothing filled in.
+    """A request's content, with nothing filled in.
 
     `None` means: the prompt's own words decide, then the model's defaults.
     """
@@ -145,7 +145,7 @@ class Screenplay:
     size: Size | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
-    """What was ignored or changed, for the person who asked."""
+    """Notes for the person who asked, of what was ignored or changed."""
 
 
 # --- what is planned (planner) -----------------------------------------------------------
@@ -153,7 +153,7 @@ class Screenplay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one subject is in one frame.
+    """The place of one subject in one frame.
 
     `x`, `y`: centre in parts of the picture (right, down); `scale` 1.0: about 44 % of its
     height; `turn`: degrees clockwise.
@@ -185,7 +185,7 @@ class Origin:
     frames: int = 0
     """Of its video, where an extension's own come after them."""
     last: Shot | None = None
-    """What an extension goes on from."""
+    """The video that an extension goes on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,15 +209,15 @@ class RenderPlan:
     model: str
     model_version: str
     native: Size
-    """What the model paints."""
+    """The size that the model paints."""
     output: Size
-    """What the video has; scaled by FFmpeg where it differs."""
+    """The size of the video; scaled by FFmpeg where it differs."""
     fps: int
     """Of the video."""
     interpolate: int = 1
     """Frames of the video for each one that is painted."""
     upscale: int = 1
-    """How many times shorter the native sides are than the model would have them."""
+    """Times by which the native sides are shorter than the model would have them."""
     steps: int
     guidance_scale: float
     micro_batch: int
@@ -266,10 +266,10 @@ class Frame:
     seed: int
     """Of the shot: every frame of a shot starts from the same noise."""
     phase: float
-    """Where in its shot: 0.0 first frame, 1.0 last one."""
+    """Place in its shot: 0.0 first frame, 1.0 last one."""
     layout: tuple[Placement, ...] = ()
     prompt_to: str = ""
-    """Where the prompt schedule goes: the embedding is blended by `blend` toward this prompt."""
+    """End of the prompt schedule: the embedding is blended by `blend` toward this prompt."""
     blend: float = 0.0
 
 
@@ -293,7 +293,7 @@ class Quote:
     p50_gpu_ms: int
     p90_gpu_ms: int
     least_gpu_ms: int
-    """What the shortest video of it needs, cut off after one micro-batch: plan and encoding too."""
+    """Need of its shortest video, cut off after one micro-batch: plan and encoding too."""
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
@@ -304,23 +304,23 @@ class Quote:
     profile: str | None
     """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
-    """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    """Source of the figures: `12 receipts of tiny_world on cpu` or `the card's prior`."""
     device_class: str
     """That it is for."""
     measured: bool
     """It rests on receipts, not on the card's prior."""
     step_prior: tuple[int, int]
-    """What one denoising step and the decoding of one micro-batch should cost, in GPU-ms."""
+    """GPU-ms that one denoising step, and decoding one micro-batch, should cost."""
     plan_sha256: str = ""
     """Of a job: the plan that its worker is to come to as well."""
     fitted: str | None = None
-    """What gave so that it fits, in words; None: it is what was asked."""
+    """Words for what gave so that it fits; None: it is what was asked."""
     watermark: "Watermark | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """What stands in the corner of a video, and the plan of its account that wants it there."""
+    """Words in the corner of a video, and the plan of its account that wants them there."""
 
     text: str
     plan: str
@@ -339,7 +339,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobError:
-    """Why a job failed, and what to do about it."""
+    """Reason for which a job failed, and what to do about it."""
 
     code: str
     message: str
@@ -357,12 +357,12 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What the operator's policy said of a prompt or of frames."""
+    """A word of the operator's policy on a prompt or on frames."""
 
     allowed: bool
     reason: str = ""
     error: str = ""
-    """Why it said nothing; `allowed` is then what the operator chose for that case."""
+    """Reason for which it said nothing; `allowed` is then what the operator chose for that case."""
     at_ms: int
     lease_id: str | None = None
     """Of frames: whose they were."""
@@ -372,7 +372,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Where a unit's first micro-batch goes on."""
+    """Point at which a unit's first micro-batch goes on."""
 
     key: str
     sha256: str
@@ -381,7 +381,7 @@ class Checkpoint:
     fingerprint: str
     """Under which they were done and are to be continued."""
     gpu_ms: int
-    """What the session paid for them."""
+    """Charge that the session paid for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,7 +399,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Who pays."""
+    """The payer."""
 
     id: str
     name: str
@@ -420,13 +420,13 @@ class PlanPeriod:
     plan: str
     """Empty: none, or one that is offered no more."""
     price_microusd: int | None
-    """What the plan costs a month; None: its GPU-seconds are paid by the rate card."""
+    """Price of the plan a month; None: its GPU-seconds are paid by the rate card."""
     from_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """What an account may use in one calendar month (UTC), over all its sessions.
+    """Budget of an account for one calendar month (UTC), over all its sessions.
 
     A job's hold is in the month in which it was placed or last resumed, and what it settles is
     spent there. A limit of None is none.
@@ -438,7 +438,7 @@ class Month:
     plan: str
     """Name of the account's plan; empty: it has none, and nothing may run."""
     cap_gpu_ms: int | None = None
-    """What the plan says."""
+    """The plan's own limit."""
     limit_gpu_ms: int | None = None
     """The cap; above it while held + spent are, when the cap was lowered under them."""
     held_gpu_ms: int = 0
@@ -450,7 +450,7 @@ class Month:
 
     @property
     def available_gpu_ms(self) -> int | None:
-        """What a new hold may take; None: as much as it likes."""
+        """Room for a new hold; None: as much as it likes."""
         if not self.plan:
             return 0
         if self.limit_gpu_ms is None:
@@ -489,7 +489,7 @@ class Session:
 
     @property
     def available_gpu_ms(self) -> int:
-        """What a new hold may take."""
+        """Room for a new hold."""
         return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
 
 
@@ -501,7 +501,7 @@ class Job:
     account_id: str
     session_id: str
     month_id: str
-    """Where its hold is, and what it settles is spent."""
+    """The month of its hold, in which its settlements are spent."""
     state: JobState
     intent: Intent | None = None
     pause_reason: PauseReason | None = None
@@ -524,10 +524,10 @@ class Job:
     truncated: bool = False
     """The budget ran out and its video is of what was finished then."""
     held_gpu_ms: int = 0
-    """What its open hold still has."""
+    """Rest of its open hold."""
     spent_gpu_ms: int = 0
     refunded_gpu_ms: int = 0
-    """What it had been charged before it failed by the farm's fault; `spent` is 0 then."""
+    """Charges before it failed by the farm's fault; `spent` is 0 then."""
     cap_gpu_ms: int | None = None
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
     encode_reserve_gpu_ms: int = 0
@@ -545,7 +545,7 @@ class Job:
 
     @property
     def on_exhausted(self) -> OnExhausted:
-        """What it does when the budget runs out."""
+        """Choice for when the budget runs out."""
         return self.brief.on_exhausted
 
     @property
@@ -555,7 +555,7 @@ class Job:
 
     @property
     def upscale(self) -> int:
-        """How many times shorter the painted sides are than its model would have them."""
+        """Times by which the painted sides are shorter than its model would have them."""
         return self.brief.upscale
 
     @property
@@ -566,12 +566,12 @@ class Job:
     webhook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
     rulings: Mapping[str, Ruling] = field(default_factory=dict)
-    """What the operator's policy said of its `prompt` and of its `frames`."""
+    """Rulings of the operator's policy on its `prompt` and its `frames`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What one worker does at once."""
+    """Work that one worker does at once."""
 
     id: str
     job_id: str
@@ -593,7 +593,7 @@ class Unit:
     attempts: int = 0
     """Leases that ended in failure or lapse."""
     last_worker_id: str | None = None
-    """Who failed it last; another one is preferred."""
+    """The worker that failed it last; another one is preferred."""
     accepted_lease_id: str | None = None
     checkpoint: Checkpoint | None = None
     prepaid_gpu_ms: int = 0
@@ -625,7 +625,7 @@ class Lease:
     lane: Lane = Lane.WEIGHT
     """By which rule it was granted."""
     virtual_us: int = 0
-    """Its session's pass at that moment: the virtual time."""
+    """Its session's virtual time at that moment."""
     fence: int
     """Grows with every grant of the unit; an older holder is refused."""
     epoch: int
@@ -661,7 +661,7 @@ class Worker:
     device: str
     """`cpu`, `cuda:0` …"""
     device_class: str
-    """What the cost model and the rate card know: `cpu`, `nvidia-a10g` …"""
+    """Class by which costs and prices are known: `cpu`, `nvidia-a10g` …"""
     memory_mb: int
     kinds: tuple[str, ...]
     models: tuple[str, ...]
@@ -676,7 +676,7 @@ class Worker:
     flags: int = 0
     """Reports that left too much of its busy time unexplained, since it was last admitted."""
     unexplained_ms: int = 0
-    """What its reports since the last flag left unexplained beyond 5 % of its busy time."""
+    """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
     owed: Mapping[str, int] = field(default_factory=dict)
@@ -761,7 +761,7 @@ class Person:
     password_hash: str = field(repr=False)
     """Argon2id; empty: no password opens."""
     subject: str | None = None
-    """Who this is to the operator's identity provider: its issuer, a space, its name for them."""
+    """Subject at the operator's identity provider: its issuer, a space, its name for them."""
     created_at_ms: int
     password_at_ms: int
 
@@ -895,9 +895,9 @@ class AuditEntry:
     target: str
     """Id of what it was done to."""
     account_id: str | None
-    """Whose thing that is, where it is somebody's."""
+    """Owner of that thing, where it has one."""
     key_id: str | None
-    """Who did it: the key that asked; None: the farm itself, or a signed-in browser."""
+    """Doer of it: the key that asked; None: the farm itself, or a signed-in browser."""
     source: str
     """From where: an address, or `farm` for what a process did on its own machine."""
     data: Json = field(default_factory=dict)

@@ -33,13 +33,13 @@ CHECKPOINT: Final = "checkpoint.safetensors"
 POSTER: Final = "poster.jpg"
 SHEET: Final = "sheet.jpg"
 FILES: Final = (SEGMENT, MASTER, STRIP, VIDEO, CHECKPOINT, POSTER, SHEET)
-"""What a worker can bring, each at most once under a lease."""
+"""Files that a worker can bring, each at most once under a lease."""
 FILES_OF: Final = {
     UnitKind.PARSE: frozenset[str](),
     UnitKind.RENDER: frozenset({SEGMENT, MASTER, STRIP}),
     UnitKind.ENCODE: frozenset({VIDEO, POSTER, SHEET}),
 }
-"""What it must bring of a unit with a result."""
+"""Files that it must bring of a unit with a result."""
 
 
 def render_queue(model: str) -> str:
@@ -64,7 +64,7 @@ class HelloRequest(Message):
 
 
 class HelloAnswer(Message):
-    """Who the worker is from now on and how to behave."""
+    """The worker's identity from now on, and its rules."""
 
     worker_id: str
     worker_key: str | None
@@ -130,17 +130,17 @@ class RenderWork(Message):
     micro_batch: int
     frames: tuple[FrameSpec, ...]
     stride: int = 1
-    """How far its frames lie apart; over 1 each is a key frame, to lie between others'."""
+    """Distance of its frames; over 1 each is a key frame, to lie between others'."""
     watermark: str = ""
-    """What stands in the corner of the segment and the strip; the master has none."""
+    """Words in the corner of the segment and the strip; the master has none."""
     image: str | None = None
     """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
     step_gpu_ms_prior: int
-    """What one denoising step of one micro-batch should cost, until the meter has seen one."""
+    """Expected cost of one denoising step of one micro-batch, until the meter has seen one."""
     decode_gpu_ms_prior: int
-    """What decoding one micro-batch should cost."""
+    """Expected cost of decoding one micro-batch."""
     checkpoint: CheckpointRef | None = None
-    """Where the first micro-batch goes on; None: from its noise."""
+    """Checkpoint that the first micro-batch goes on from; None: its noise."""
 
 
 class SegmentRef(Message):
@@ -171,7 +171,7 @@ class EncodeWork(Message):
     cuts: tuple[int, ...] = ()
     """First frames of the shots to interpolate: nothing is made of frames on both sides of one."""
     watermark: str = ""
-    """What is to stand in the corner of what is made of masters."""
+    """Words for the corner of what is made of masters."""
 
 
 class Order(Message):
@@ -188,13 +188,13 @@ class Order(Message):
 
 
 class ClaimAnswer(Message):
-    """What to do now: nothing, one order, or several that fit one batch."""
+    """Orders for now: nothing, one order, or several that fit one batch."""
 
     orders: tuple[Order, ...]
 
 
 class LeaseUse(Message):
-    """How far one lease is. Usage is cumulative, so a lost or doubled message does no harm."""
+    """Progress of one lease. Usage is cumulative, so a lost or doubled message does no harm."""
 
     lease_id: str
     fence: int
@@ -210,7 +210,7 @@ class HeartbeatRequest(Message):
 
 
 class LeaseVerdict(Message):
-    """What to do about one lease."""
+    """Verdict on one lease."""
 
     lease_id: str
     verdict: Verdict
@@ -238,7 +238,7 @@ class CompleteRequest(Message):
 
 
 class CompleteAnswer(Message):
-    """What was charged, and what comes next."""
+    """The charge, and the orders that come next."""
 
     settled_gpu_ms: int
     lost_gpu_ms: int

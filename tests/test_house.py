@@ -35,6 +35,8 @@ LONGER: dict[str, str] = {
 SILENT = re.compile(r"# noqa(?::\s*[A-Z0-9, ]+)?$|# type: ignore(?:\[[^\]]*\])?$")
 """The end of a line that asks a tool to look away and does not say why."""
 
+ASKING = re.compile(r"\s*(what|who|whose|whom|where|why|how|whether)\b", re.IGNORECASE)
+
 TANGLED: dict[str, str] = {
     "orchestrator/prompting/timeline.py:_chosen": "one guard for each thing that is no timeline",
 }
@@ -165,6 +167,18 @@ def test_every_test_states_a_fact() -> None:
         if node.name.startswith("test_") and not (ast.get_docstring(node) or "").strip()
     ]
     assert not silent
+
+
+def test_no_docstring_opens_with_a_question() -> None:
+    """A docstring begins with a verb or a noun phrase."""
+    asking = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if ASKING.match(str(node.value.value))
+    ]
+    assert not asking
 
 
 def test_no_name_is_vague() -> None:

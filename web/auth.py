@@ -1,4 +1,4 @@
-"""Who is asking: a key in the Authorization header, or a browser that signed in.
+"""Authentication: a key in the Authorization header, or a browser that signed in.
 
 The APIs take keys alone and no cookie, so that no page of another site can use them. Pages
 take the cookie alone, and their forms carry a CSRF token.
@@ -39,7 +39,7 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
     @property
     def operates(self) -> bool:
-        """Whether it is the operator's: it came by an admin key, or by a link of `farm up`.
+        """Tell whether it is the operator's: it came by an admin key, or by a link of `farm up`.
 
         Nothing but `farm up` makes a link, and it prints it where the admin key can be read, too.
         """
@@ -47,7 +47,7 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
 
 API: Final = "api"
-"""How a reader came that shows its key with every request."""
+"""Way in of a reader that shows its key with every request."""
 OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
 """Ways to sign in that only an operator has; persons and user keys are an account's."""
 

@@ -1,4 +1,4 @@
-"""What every view may ask for: the farm, its files and its settings."""
+"""Things every view may ask for: the farm, its files and its settings."""
 
 from dataclasses import replace
 from typing import cast

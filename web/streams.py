@@ -48,11 +48,11 @@ RETRY_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a stream has to tell; nothing of it: a sign of life is due."""
+    """News for a stream; nothing of it: a sign of life is due."""
 
     events: tuple[Event, ...]
     moved: bool
-    """What the job waits for is another thing than its page shows."""
+    """The job waits for another thing than its page shows."""
     over: bool
     """The job has ended, or was deleted: no more comes."""
 
@@ -94,7 +94,7 @@ class Stream:
         self.told_at = time.monotonic()
         self.closed = False
         self.follows = False
-        """Whether it tells what its job waits for, as pages do."""
+        """Tell whether it says what its job waits for, as pages do."""
         self._known, self._shown = "", ""
         self._room = room
         self._lock = threading.Lock()

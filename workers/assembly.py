@@ -21,7 +21,7 @@ CHECKED: Final = {
     "format_whitelist": "concat,mov",
     "codec_whitelist": "h264",
 }
-"""What FFmpeg may open of segments: files alone, and in them nothing but MP4 and H.264."""
+"""Inputs that FFmpeg may open: files alone, and in them nothing but MP4 and H.264."""
 
 
 def assemble(

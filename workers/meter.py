@@ -40,7 +40,7 @@ class Stopped(Exception):
     def __init__(self, reason: StopReason) -> None:
         self.reason: StopReason = reason
         self.checkpoint: Checkpoint | None = None
-        """Where the micro-batch can go on, if it was begun and the engine knows how."""
+        """Checkpoint of the micro-batch, if it was begun and the engine knows how to go on."""
         super().__init__(reason)
 
 

@@ -1,4 +1,4 @@
-"""What became of one unit, as the child hands it to the parent."""
+"""The result of one unit, as the child hands it to the parent."""
 
 import errno
 import os

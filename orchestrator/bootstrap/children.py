@@ -49,7 +49,7 @@ class Child:
 
     @property
     def log_file(self) -> Path:
-        """Where its output goes."""
+        """The file that its output goes to."""
         return self.home / "logs" / f"{self.name}.log"
 
     @property

@@ -17,7 +17,7 @@ class Progress:
     """One job's line: stage, frames, GPU-seconds, time left."""
 
     limit: float | None = None
-    """What the job may use at most, where it has no cap of its own."""
+    """The most that the job may use, where it has no cap of its own."""
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None

@@ -31,7 +31,7 @@ EVENTS: Final = (
     "worker.quarantined",
     "webhook.test",
 )
-"""What an endpoint may ask for; `job.*` and `*` stand for several."""
+"""Kinds that an endpoint may ask for; `job.*` and `*` stand for several."""
 _GROUPS: Final = frozenset({"*", *(f"{kind.partition('.')[0]}.*" for kind in EVENTS)})
 
 WAITS_SECONDS: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -39,7 +39,7 @@ WAITS_SECONDS: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_4
 JITTER: Final = 0.1
 """A wait is up to this much shorter or longer, so that a crowd does not come back as one."""
 ROTATION_MS: Final = 24 * 3_600_000
-"""How long the old secret signs beside the new one."""
+"""Time for which the old secret signs beside the new one."""
 MOST_HOOKS: Final = 20
 MOST_JOB_HOOKS: Final = 1000
 TRIES_KEPT: Final = 50

@@ -21,7 +21,7 @@ _IN_MONTH: Final = {
     EntryKind.RELEASE: (-1, 0),
     EntryKind.REFUND: (0, -1),
 }
-"""What an entry does to (held, spent) of its month."""
+"""Effect of an entry on (held, spent) of its month."""
 
 
 def follow(month: Month, entry: Entry) -> Month:

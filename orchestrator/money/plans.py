@@ -33,7 +33,7 @@ class Plan:
     name: str
     month_gpu_ms: int | None
     session_gpu_ms: int
-    """What a session opens with where it names no budget."""
+    """Budget of a session that names none."""
     most_session_gpu_ms: int | None
     open_jobs: int | None
     pixels: int | None
@@ -44,13 +44,13 @@ class Plan:
     weight: int
     """Share of the farm against other accounts."""
     watermark: str
-    """What stands in the corner of its videos; empty: nothing does."""
+    """Words in the corner of its videos; empty: none."""
     floor: float
     """Part of each device's time that its sessions have together while they want it."""
     alerts: tuple[Alert, ...]
     """Of its accounts' months, and of sessions that have none of their own; ascending."""
     price_month_microusd: int | None
-    """What it costs a month, used or not; None: its GPU-seconds are paid by the rate card."""
+    """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
 
     @property
     def mark(self) -> Watermark | None:

@@ -1,4 +1,4 @@
-"""What a plan costs: integer GPU-ms, p50 and p90, and a price.
+"""The cost of a render plan: integer GPU-ms, p50 and p90, and a price.
 
 The card's prior says how costs *grow* with work; this farm's own receipts say by what
 factor the farm differs from it, by the model's profile where that was measured often enough::
@@ -60,7 +60,7 @@ MADE: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitCost:
-    """What one unit should cost."""
+    """Expected cost of one unit."""
 
     p50_gpu_ms: int
     p90_gpu_ms: int
@@ -135,7 +135,7 @@ class CostModel:
         return self.by_profile.get(profile or "") or self.factors.get(kind, Factor())
 
     def basis(self, steps: int) -> str:
-        """Where the figures for so many steps come from, for people."""
+        """Return the source of the figures for so many steps, for people."""
         count = self.factor(UnitKind.RENDER, steps).samples
         if count:
             ended = f" and {self.jobs} ended jobs" if self.whole else ""

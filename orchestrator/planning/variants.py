@@ -18,7 +18,7 @@ LEAST_SAVING: Final = 0.03
 
 
 class Change(IntEnum):
-    """What a variant gives up, in the order in which people mind."""
+    """Sacrifices of variants, in the order in which people mind."""
 
     STEPS = 1
     """The same video, less finely painted."""

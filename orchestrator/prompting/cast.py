@@ -27,7 +27,7 @@ WEAK_SETTINGS: Final = frozenset({"dark", "water", "winter"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Understanding:
-    """What a vocabulary says of one description."""
+    """One description, as a vocabulary understands it."""
 
     cast: tuple[Cast, ...] = ()
     setting: str | None = None
@@ -72,7 +72,7 @@ def understand(text: str, lexicon: Lexicon, before: Understanding | None) -> Und
 
 
 def _is_a_place(match: Match, words: Sequence[str]) -> bool:
-    """Whether left or right says where somebody is ("on the left"), not where they go."""
+    """Tell whether left or right is a place ("on the left"), not a way to go."""
     before = tuple(words[max(0, match.start - 2) : match.start])
     return match.phrase in (("left",), ("right",)) and before == ("on", "the")
 

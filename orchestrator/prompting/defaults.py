@@ -1,4 +1,4 @@
-"""What is meant when it is not said: gentle motions, fitting places, near things, small words.
+"""Meanings of what is left unsaid: gentle motions, fitting places, near things, small words.
 
 Ids are those of models/tiny_world/vocabulary.toml; an id that a vocabulary lacks is passed over.
 """

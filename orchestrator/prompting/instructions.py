@@ -17,7 +17,7 @@ from orchestrator.prompting.measures import Kind, Measure
 Camera = Literal["pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out"]
 
 GAP: Final = "\x00"
-"""Where an instruction was; prompts cannot have it, since control characters are refused."""
+"""Mark of an instruction taken out; prompts have none: control characters are refused."""
 
 NOUNS: Final = {
     "fps": "fps",
@@ -62,7 +62,7 @@ _REQUEST: Final = re.compile(
     r"(?:of|showing|about|with|where) )?(?=\S)",
     re.IGNORECASE,
 )
-"""How people ask: "make me a video of"."""
+"""Words of asking: "make me a video of"."""
 _NEGATIVE: Final = re.compile(
     r"(?:\b(?:and |but |with )?(?:without|avoid(?:ing)?|excluding)(?: any| showing)?"
     r"|\b(?:with|and|but) no|(?:(?<=[,.;:!?\n\x00(] )|(?<=[,.;:!?\n\x00(])|^)no) ",
@@ -75,7 +75,7 @@ _ENDS: Final = re.compile(r"[,.;:!?\x00()\n]")
 
 @dataclass(slots=True)
 class Wishes:
-    """What the instructions of one description asked for."""
+    """Instructions found in one description."""
 
     seconds: float | None = None
     video_seconds: float | None = None

@@ -77,7 +77,7 @@ ORIENTATIONS: Final = {
 
 
 class Kind(Enum):
-    """What is measured."""
+    """The measured quantity."""
 
     FPS = auto()
     SECONDS = auto()
@@ -99,7 +99,7 @@ FIELDS: Final[dict[Kind, str]] = {
 
 
 class Alone(Enum):
-    """Where a measure is an order without anything that says so, behind an ordinary word."""
+    """Ordinary words behind which a measure is an order without anything that says so."""
 
     ANYWHERE = auto()
     AT_AN_END = auto()

@@ -42,7 +42,7 @@ _RATIO: Final = re.compile(r"(\d{1,3}):(\d{1,3})")
 
 @dataclass(slots=True)
 class Pasted:
-    """What pasted parameters say."""
+    """Pasted parameters, read."""
 
     wishes: Wishes = field(default_factory=Wishes)
     left: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 MAX_SHOTS: Final = 64
 OPTIONS: Final = ("size", "fps", "seconds", "seed")
-"""What words may say where no option does."""
+"""Settings that words may make where no option does."""
 
 
 def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> Screenplay:
@@ -145,7 +145,7 @@ class _Shown:
 
     @property
     def seconds(self) -> float | None:
-        """What it lasts, where that is said."""
+        """Return how long it lasts, where that is said."""
         return self.wishes.seconds if self.piece.seconds is None else self.piece.seconds
 
 

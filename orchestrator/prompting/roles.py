@@ -85,7 +85,7 @@ def _counted(roles: list[Role], notes: list[str]) -> list[Role]:
 
 
 def _joined(between: Sequence[str]) -> bool:
-    """Whether the words between two subjects make them one group ("a cat and a dog")."""
+    """Tell whether the words between two subjects make them one group ("a cat and a dog")."""
     return len(between) <= 4 and bool({"and", "with", "plus"}.intersection(between))
 
 

@@ -26,7 +26,7 @@ AFTER: Final = 40
 
 
 class Left(Enum):
-    """What stands before a measure."""
+    """Words before a measure."""
 
     NOTHING = auto()
     """It begins its clause."""
@@ -41,7 +41,7 @@ class Left(Enum):
 
 
 class Right(Enum):
-    """What stands behind a measure."""
+    """Words behind a measure."""
 
     NOTHING = auto()
     """It ends its clause."""

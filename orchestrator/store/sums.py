@@ -1,4 +1,4 @@
-"""What the operator's books ask of the store: sums over the ledger, shifts, caps that were hit."""
+"""Sums for the operator's economics: sums over the ledger, shifts, caps that were hit."""
 
 from typing import Any, Final
 

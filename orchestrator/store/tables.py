@@ -420,7 +420,7 @@ cap_hits: Final = Table(
     Column("reason", String(20), primary_key=True),
     _count("hits"),
 )
-"""How often a day's budgets said no; `reason` is one of `farm.books.cap_hits`."""
+"""Count of a day's refusals by budgets; `reason` is one of `farm.books.cap_hits`."""
 
 job_samples: Final = Table(
     "job_samples",

@@ -134,7 +134,7 @@ def test_what_is_finished_is_still_encoded(farm: Farm, clock: Clock) -> None:
 
 
 def test_a_job_cut_off_by_its_own_wish_is_encoded_under_a_brake(farm: Farm, clock: Clock) -> None:
-    """Who will not wait for the brake to end makes the video of what is there."""
+    """An owner who will not wait for the brake to end makes the video of what is there."""
     farm = on_plan(farm, (10, "pause_all"))
     job, hand = opened(farm), Hand(farm, clock)
     dearly(hand)
@@ -221,7 +221,7 @@ def test_what_a_braked_budget_lacks_is_never_nothing(farm: Farm, clock: Clock) -
 
 
 def test_lowering_a_limit_gives_its_alerts(farm: Farm, clock: Clock) -> None:
-    """What was spent is suddenly more of it: told at once, and taken back by raising it."""
+    """A lower limit spends more of it: told at once, and taken back by raising it."""
     farm = on_plan(farm, (60, "notify"), (80, "notify"))
     job = opened(farm, times=3)
     Hand(farm, clock).work_off(900)
@@ -326,7 +326,7 @@ def test_an_account_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None
 
 
 def test_a_month_tells_new_alerts_with_its_next_settlement(farm: Farm, clock: Clock) -> None:
-    """What another plan or list brings about is not lost: it is told where there is a ledger."""
+    """An alert of another plan or list is not lost: it is told where there is a ledger."""
     job, hand = opened(farm), Hand(farm, clock)
     for gpu_ms in (10, 500):
         order = hand.claim()

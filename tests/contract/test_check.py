@@ -1,4 +1,4 @@
-"""What somebody with the database's password might write, and the invariant that names it."""
+"""Rows that somebody with the database's password might write, and the invariant that names it."""
 
 from collections.abc import Callable
 from dataclasses import asdict

@@ -100,7 +100,7 @@ def test_only_its_own_fingerprint_goes_on_and_it_is_waited_for(farm: Farm, clock
 
 
 def test_elsewhere_it_starts_again_at_the_farms_cost(farm: Farm, clock: Clock) -> None:
-    """What was paid for the lost steps comes off the charge of doing them again."""
+    """Payment for the lost steps comes off the charge of doing them again."""
     hand = Hand(farm, clock, "one")
     job, order = rendering(farm, hand)
     assert stop(hand, order) == 300

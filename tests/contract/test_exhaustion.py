@@ -1,4 +1,4 @@
-"""What becomes of a job whose budget runs out before it is done."""
+"""Jobs whose budget runs out before they are done."""
 
 from dataclasses import replace
 

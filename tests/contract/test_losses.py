@@ -1,4 +1,4 @@
-"""What nobody is charged for, and that it cannot be more than there was."""
+"""Losses, which cannot be more than there was to lose."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a refusal says, and why a job waits (SQLite and Postgres)."""
+"""Refusals and waits, in words (SQLite and Postgres)."""
 
 from dataclasses import replace
 
@@ -145,7 +145,7 @@ def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> 
 
 
 def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
-    """Where the plan allows no larger session, the refusal says so instead."""
+    """If the plan allows no larger session, the refusal says so instead."""
     studio = shipped().named("studio")
     tight = replace(studio, name="tight", session_gpu_ms=5, most_session_gpu_ms=5)
     farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))

@@ -176,7 +176,7 @@ def test_gone_disables_the_endpoint(farm: Farm) -> None:
 
 
 def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
-    """What was delivered is sent again as it was, and its log goes on."""
+    """A delivered message is sent again as it was, and its log goes on."""
     webhook = make(farm, "job.queued")
     submit(farm)
     (message,) = sent(farm, webhook)

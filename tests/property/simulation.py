@@ -39,7 +39,7 @@ USUAL: Final[Mapping[str, int]] = {}
 
 @dataclass
 class Tally:
-    """What came out of a history."""
+    """The outcome of a history."""
 
     overspent_gpu_ms: int = 0
     charged_twice_gpu_ms: int = 0

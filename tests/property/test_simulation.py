@@ -48,7 +48,7 @@ HAPPEN = {
     "checkpoint": "kept",
     "hid": "time_and_was_flagged",
 }
-"""What has to come about for a run to have shown anything: first word and the rest of each."""
+"""Events without which a run has shown nothing: first word and the rest of each."""
 
 
 def failed_seeds() -> list[int]:

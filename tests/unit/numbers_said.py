@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 
 class Asked(NamedTuple):
-    """What the words of a prompt ask for, and what is left of it."""
+    """Orders in the words of a prompt, and the rest of it."""
 
     text: str
     shown: str
@@ -83,7 +83,7 @@ ORDERS: Final = (
     Asked("a dog runs | 1080p | 24 fps", "a dog runs", size="1920x1080", fps=24),
     Asked("a dog runs. 1080p. 24 fps.", "a dog runs.", size="1920x1080", fps=24),
 )
-"""Where each number is an order."""
+"""Prompts in which each number is an order."""
 WORDS: Final = (
     "a 4x4 truck drives through the desert",
     "a truck, 4x4",
@@ -164,4 +164,4 @@ WORDS: Final = (
     "a 3x5 card",
     "the score is 16:9",
 )
-"""Where no number is an order: each prompt is left as it is, and nothing is noted."""
+"""Prompts in which no number is an order: each prompt is left as it is, and nothing is noted."""

@@ -101,7 +101,7 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_misuse_exits_with_two(run, args: tuple[str, ...]) -> None:
-    """What cannot be understood exits with 2, before any farm starts, with nothing on stdout."""
+    """A command not understood exits with 2, before any farm starts, with nothing on stdout."""
     code, out, err = run(*args)
     assert (code, out) == (2, "")
     assert err

@@ -58,7 +58,7 @@ def test_joining_what_is_there_is_priced() -> None:
 
 
 def test_alternatives_of_an_extension_keep_its_size() -> None:
-    """What would fit a small budget must still be joined: fewer steps, fewer seconds, no less."""
+    """A variant for a small budget must still be joined: fewer steps, fewer seconds, no less."""
     longer = after(plan("a dog runs", LAYOUT), "it jumps")
     whole = variants.written_out(Brief(prompt="it jumps"), longer)
     card = replace(LAYOUT, most_upscale=2)

@@ -56,7 +56,7 @@ def test_an_order_is_read_and_said(asked: Asked) -> None:
 
 @pytest.mark.parametrize("text", WORDS)
 def test_ordinary_words_are_no_orders(text: str) -> None:
-    """What only looks like an order stays in the description, and nothing is noted."""
+    """Words that only look like an order stay in the description, and nothing is noted."""
     made = parse(text)
     assert [scene.prompt for scene in made.scenes] == [text]
     assert (made.size, made.fps, made.seconds, made.seed) == (None, None, None, None)

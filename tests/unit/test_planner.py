@@ -76,7 +76,7 @@ def test_the_brief_wins_over_the_words() -> None:
     ],
 )
 def test_wishes_beyond_the_limits_name_the_limits(asked: dict[str, object], next_step: str) -> None:
-    """What cannot be made is refused with what can."""
+    """A video that cannot be made is refused with what can."""
     with pytest.raises(BadRequest) as refused:
         plan(**asked)  # type: ignore[arg-type]
     assert next_step in refused.value.next
@@ -296,7 +296,7 @@ def report(made: RenderPlan) -> CompleteRequest:
 
 @given(scenes=SCENES, seed=st.integers(0, 2**31 - 1))
 def test_plans_survive_json(scenes: list[tuple[str, float | None]], seed: int) -> None:
-    """What was sent comes back equal, with the same digest, and is sent the same again."""
+    """A plan that was sent comes back equal, with the same digest, and is sent the same again."""
     texts = tuple(SceneText(prompt=text, seconds=seconds) for text, seconds in scenes)
     brief = Brief(prompt="title", scenes=texts, size=Size(width=64, height=64), seed=seed)
     screenplay = parser.parse("title", vocabulary=VOCABULARY, scenes=texts)

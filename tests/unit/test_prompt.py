@@ -113,7 +113,7 @@ def test_a_camera_is_moved_by_its_words(text: str, camera: str | None) -> None:
     ],
 )
 def test_negatives_go_where_they_belong(text: str, description: str, negative: str) -> None:
-    """What follows "without" or "no" is the negative prompt, up to the end of its clause."""
+    """Words after "without" or "no" are the negative prompt, up to the end of its clause."""
     scene = parse(text).scenes[0]
     assert (scene.prompt, scene.negative_prompt) == (description, negative)
 

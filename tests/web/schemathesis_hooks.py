@@ -1,4 +1,4 @@
-"""What schemathesis must not do to itself: end the key it asks with."""
+"""Something schemathesis must not do to itself: end the key it asks with."""
 
 import os
 from typing import Any

@@ -148,7 +148,7 @@ def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
 def test_bad_input_is_a_422_that_changes_nothing(
     api: FlaskClient, house: Farm, body: object
 ) -> None:
-    """What cannot be understood gets a problem with a next step, and no job."""
+    """A body that cannot be understood gets a problem with a next step, and no job."""
     answer = api.post(JOBS, json=body)
     problem = answer.get_json()
     assert answer.status_code == 422, problem

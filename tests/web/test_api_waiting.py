@@ -1,4 +1,4 @@
-"""What a job waits for, over HTTP and on its page."""
+"""The reasons of a job's wait, over HTTP and on its page."""
 
 from flask.testing import FlaskClient
 

@@ -125,7 +125,7 @@ def test_an_extension_starts_from_the_last_frame(
 def test_a_layout_goes_on_before_the_same_picture(
     api: FlaskClient, house: Farm, clock: Clock
 ) -> None:
-    """Where a picture lies behind the subjects, an extension keeps it: the last frame has both."""
+    """If a picture lies behind the subjects, an extension keeps it: the last frame has both."""
     cards = cast("dict[str, ModelCard]", house.catalog.cards)
     cards["stage"] = replace(FAKE, id="stage", image_strength=1.0, uses_layout=True)
     form = {"prompt": "a cat", "model": "stage", "input_reference": (io.BytesIO(PNG), "a.png")}
@@ -302,7 +302,7 @@ def test_too_many_downloads_are_told_to_wait(
     clip: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where every decoder is busy the answer is a 503; one that ends makes room; uploads go on."""
+    """If every decoder is busy the answer is a 503; one that ends makes room; uploads go on."""
     with_painter(house)
     monkeypatch.setattr(film, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(film, "_downloads", BoundedSemaphore(1))

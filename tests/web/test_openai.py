@@ -313,7 +313,7 @@ def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: F
 
 
 def test_a_try_with_another_picture_is_another_request(api: FlaskClient, house: Farm) -> None:
-    """What was uploaded counts as asked: for a later try, and for an Idempotency-Key."""
+    """An upload counts as asked: for a later try, and for an Idempotency-Key."""
     with_painter(house)
 
     def send(picture: bytes, **headers: str) -> Any:

@@ -206,7 +206,7 @@ def test_a_job_over_budget_is_refused_with_variants_that_fit(
 
 
 def test_the_image_field_is_shown_where_a_model_takes_one(browser: FlaskClient, farm: Farm) -> None:
-    """Who is offered no such model is not asked for an image, and one that is sent is refused."""
+    """A page without such a model asks for no image, and one that is sent is refused."""
     assert 'id="image"' not in browser.get("/").text
     refused = send(browser, "/", prompt="pets", image=(io.BytesIO(PNG), "me.png"))
     assert refused.status_code == 422

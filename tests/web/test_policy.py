@@ -287,7 +287,7 @@ def test_frames_that_nobody_could_judge_are_withheld(house: House) -> None:
 
 
 def test_open_frames_that_nobody_could_judge_are_published(house: House) -> None:
-    """Where the operator chose so, and the job says that nobody judged them."""
+    """Frames pass if the operator chose so, and the job says that nobody judged them."""
     studio = house(policy_frames="tests.judges:breaks", policy_fail_closed=False)
     job = studio.submit()
     assert studio.finish(studio.render()) == 200

@@ -1,4 +1,4 @@
-"""What a worker reports of its files and frames, held over HTTP against what it brought."""
+"""A worker's reports of files and frames, held over HTTP against what it brought."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_a_report_that_is_not_what_was_brought_is_refused(
 
 
 def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, house: Farm) -> None:
-    """What the owner is told of the video's files is what the farm stored."""
+    """The owner is told of the video's files what the farm stored."""
     order = worker.claim(UnitKind.ENCODE)
     worker.clock.advance(1)
     assert worker.report(order).status_code == 200

@@ -24,7 +24,7 @@ SEED = os.environ.get("SCHEMATHESIS_SEED", "20261123")  # noqa: TID251
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 WEBHOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 OFTEN = 0.7
-"""How often a call is about something that is there."""
+"""The share of calls that are about something that is there."""
 
 
 @pytest.mark.slow(100)

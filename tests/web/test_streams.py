@@ -83,7 +83,7 @@ def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: C
 
 
 def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Farm) -> None:
-    """What a job waits for changes without an event of its own, and the page says so at once."""
+    """The reason of a wait changes without an event of its own, and the page says so at once."""
     job = submit(house)
     _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
     answer, stream = watched(app, token, job)

@@ -1,4 +1,4 @@
-"""How much one account may ask, and how much one job and one account may want."""
+"""Limits of what one account may ask, and of what one job and one account may want."""
 
 from pathlib import Path
 

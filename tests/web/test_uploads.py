@@ -33,7 +33,7 @@ from web import decode, pictures
 EVIL = evil.uploads()
 ROOT = Path(__file__).parent.parent.parent
 GROWTH_BYTES: Final = 150 << 20
-"""What the web process may grow by while all of them arrive, two at a time."""
+"""The most that the web process may grow by while all of them arrive, two at a time."""
 PAYLOAD = b"<script>alert('planted')</script>"
 
 
@@ -273,7 +273,7 @@ def large(kind: str = "PNG", mode: str = "RGB") -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_large_picture_is_made_smaller(kind: str) -> None:
-    """What is kept has at most four times the pixels that are worth keeping, in the same shape."""
+    """A kept picture has at most four times the pixels that are worth it, in the same shape."""
     data = large(kind)
     assert len(data) < 1 << 20
     _, kept = pictures.clean(pictures.Upload(data))

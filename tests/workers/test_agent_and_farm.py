@@ -113,7 +113,7 @@ def test_half_of_the_frames_are_painted_and_the_video_has_all(
 
 
 def test_a_cancelled_job_stops_its_worker_at_the_next_step(farm: Farm, agent: Agent) -> None:
-    """What was rendered until then is charged, the rest of the hold comes back."""
+    """Frames rendered until then are charged, the rest of the hold comes back."""
     job = submit(farm, brief("a dog runs", seconds=8.0, steps=40))
     timer = threading.Timer(4, lambda: jobs.cancel(farm, job.account_id, job.id))
     timer.start()

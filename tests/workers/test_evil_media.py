@@ -145,7 +145,7 @@ def video_streams(path: Path) -> list[str]:
 
 
 def test_no_title_of_the_corpus_has_an_unseen_character() -> None:
-    """What becomes an argument is one line of at most some hundred characters in UTF-8."""
+    """Text that becomes an argument is one line of at most some hundred characters in UTF-8."""
     for word in words().values():
         title = assembly._plain(word.text)
         assert len(title) <= assembly.TITLE_CHARS

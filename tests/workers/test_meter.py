@@ -74,7 +74,7 @@ def test_a_slow_first_step_is_forgotten_with_the_second() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.PAUSE, Verdict.CANCEL, Verdict.GONE])
 def test_a_verdict_stops_the_loop_and_names_itself(verdict: Verdict) -> None:
-    """What a heartbeat heard is the reason of the stop; `go` is none."""
+    """The verdict that a heartbeat heard is the reason of the stop; `go` is none."""
     heard: list[Verdict | None] = [None, Verdict.GO, verdict]
     meter = Meter(limit_gpu_ms=100, stop=lambda: heard.pop(0))
     meter.before_step()

@@ -16,9 +16,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from orchestrator.motion import PATHS
 from PIL import Image
 
-from orchestrator.motion import PATHS
 from tools.tiny_world.dataset import SUBJECTS, held_out
 from tools.tiny_world.world import SETTINGS, UNIT, Pose, backdrop, paint, random_poses
 
@@ -27,7 +27,7 @@ SIDE: Final = 128
 FRAMES: Final = 16
 """Frames of a clip."""
 SECONDS: Final = 2.0
-"""What a clip lasts, at 8 frames a second."""
+"""Length of a clip, at 8 frames a second."""
 VIEWS: Final = 4
 """Backdrops of a setting that the model sees; the judge learns from the others."""
 SETTING_NAMES: Final = tuple(SETTINGS)
@@ -38,7 +38,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What a clip shows."""
+    """Words that a clip shows."""
 
     subject: str
     setting: str
@@ -55,7 +55,7 @@ def clip_of(seed: int, index: int) -> Clip:
 
 
 def poses_of(motion: str) -> NDArray[np.float32]:
-    """Where a motion puts its subject, (FRAMES, 4): x, y, scale, clockwise degrees."""
+    """Return a subject's places under a motion, (FRAMES, 4): x, y, scale, clockwise degrees."""
     points = [PATHS[motion](k / (FRAMES - 1), SECONDS) for k in range(FRAMES)]
     return np.array([(p.x, p.y, p.scale, p.turn) for p in points], np.float32)
 
@@ -93,7 +93,7 @@ def draw_still(assets: Path, rng: random.Random, crop: int) -> Frames:
 
 
 def squares(motion: str, cells: int) -> NDArray[np.float32]:
-    """Where the subject is, (FRAMES, cells, cells), 1 inside its square and a small margin."""
+    """Return masks of the subject, (FRAMES, cells, cells): 1 in its square and a small margin."""
     middle = (np.arange(cells, dtype=np.float32) + 0.5) / cells
     masks = []
     for x, y, scale, _ in poses_of(motion):

@@ -34,7 +34,7 @@ BATCH = 48
 PEAK_RATE = 1e-3
 SAVE_EVERY = 100
 TRACK_WEIGHTS = (1.0, 1.0, 0.4, 0.12, 0.12)
-"""What a wrong place counts against a wrong size (logarithm) and turn (cosine, sine)."""
+"""Weight of a wrong place against a wrong size (logarithm) and turn (cosine, sine)."""
 
 
 class Block(nn.Module):
@@ -181,7 +181,7 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the judge sees in a clip."""
+    """Findings of the judge in a clip."""
 
     subject: str
     setting: str

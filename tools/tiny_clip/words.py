@@ -26,7 +26,7 @@ SETTING_PLACE: Final = SPOKEN
 POSE_PLACES: Final = slice(SPOKEN + 1, SPOKEN + 1 + FRAMES)
 LOOK_PLACES: Final = slice(SPOKEN + 1 + FRAMES, LENGTH)
 PARTIAL: Final = 0.06
-"""How often a caption leaves something out."""
+"""Share of captions that leave something out."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

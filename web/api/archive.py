@@ -79,7 +79,7 @@ def _masters(job: Job) -> list[tuple[range, str]]:
 
 
 class _Pipe:
-    """What ZipFile writes into, and a response takes out of."""
+    """A pipe that ZipFile writes into, and a response takes out of."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

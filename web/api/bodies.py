@@ -1,4 +1,4 @@
-"""What clients send: closed pydantic models, checked once at the door.
+"""Bodies that clients send: closed pydantic models, checked once at the door.
 
 Amounts of budget come as GPU-seconds, exact to the millisecond.
 """
@@ -28,7 +28,7 @@ from web.context import settings
 FORM: Final[Mapping[str, bool]] = {"form": True}
 """Context of a validation whose values are all text, as a form sends them."""
 FLOAT_NOISE: Final = Decimal("1e-12")
-"""How far off a client's binary floats may be: 0.1 + 0.2 has three places."""
+"""Error allowed to a client's binary floats: 0.1 + 0.2 has three places."""
 MOST: Final = 10**9
 
 
@@ -162,12 +162,12 @@ class JobBody(Body):
     """Id of a finished job: its video, and these frames behind it."""
     max_gpu_seconds: GpuSeconds | None = None
     on_exhausted: OnExhausted = Field(OnExhausted.PAUSE, strict=False)
-    """What to do when the budget runs out: wait for more, make a video of the frames that are
+    """Choice for when the budget runs out: wait for more, make a video of the frames that are
     finished (from a quarter of them on, the whole story at a lower frame rate), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
     fit: bool = False
-    """Where it does not fit what is left, take the best variant that does."""
+    """Take the best variant that fits, where it does not fit what is left."""
 
     @classmethod
     def from_texts(cls, fields: Json) -> Self:
@@ -189,15 +189,15 @@ class KeyBody(Body):
     kind: Literal["admin", "user", "read", "submit", "join"] = "user"
     name: Label = Field(min_length=1, max_length=200)
     account_id: str | None = Field(None, max_length=100)
-    """Whose it is; absent: the account of the key that asks."""
+    """Its owner; absent: the account of the key that asks."""
     ttl_seconds: float | None = Field(None, gt=0, le=10**9)
 
 
 class RotateBody(Body):
-    """How a key is replaced."""
+    """The replacement of a key."""
 
     keep_seconds: float = Field(86_400, ge=0, le=30 * 86_400)
-    """How long the old key lives on."""
+    """Time for which the old key lives on."""
 
 
 class PersonBody(Body):
@@ -217,7 +217,7 @@ class PasswordBody(Body):
 
 
 class FreezeBody(Body):
-    """Whether all spending is stopped."""
+    """The brake on all spending."""
 
     frozen: bool
 

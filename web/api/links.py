@@ -30,7 +30,7 @@ bp = APIBlueprint("links", __name__, url_prefix=views.BASE, abp_responses=REFUSA
 
 @bp.before_request
 def _makers_read() -> None:
-    """Who hands a file on must be allowed to read it; who has the link needs nothing."""
+    """Let only who may read a file hand it on; who has the link needs nothing."""
     if request.method == "POST":
         needs(Scope.READ)
 

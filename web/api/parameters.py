@@ -1,4 +1,4 @@
-"""What calls say beside their bodies: parameters in the path, the query and the headers."""
+"""Facts of calls beside their bodies: parameters in the path, the query and the headers."""
 
 import hashlib
 from typing import Final, Literal
@@ -12,7 +12,7 @@ from orchestrator.farm.accounts.keys import digest
 from orchestrator.states import JobState
 
 MAX_EVENT_ID: Final = 2**63 - 1
-"""What both databases can hold."""
+"""The most that both databases can hold."""
 
 
 class AccountPath(BaseModel):

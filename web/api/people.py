@@ -1,4 +1,4 @@
-"""Who may sign in to the pages; operators say."""
+"""People who may sign in to the pages; operators say who."""
 
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint

@@ -1,4 +1,4 @@
-"""What OpenAI's clients send, as the native API's bodies.
+"""Requests of OpenAI's clients, as the native API's bodies.
 
 They send forms even without a file, name nested fields with brackets (`video[id]`), write every
 number as text, and put what `extra_body` holds flat beside the rest.

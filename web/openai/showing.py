@@ -21,7 +21,7 @@ STATUS: Final = {
 UNFINISHED: Final = ("queued", "in_progress")
 POLL_MS: Final = (500, 5000)
 POLLS: Final = 20
-"""How often a video should be asked for while it is made."""
+"""Times between two questions for a video while it is made."""
 
 
 _OWN: Final = ("fps", "seed", "steps", "interpolate", "upscale", "frames_total", "frames_done")

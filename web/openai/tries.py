@@ -1,4 +1,4 @@
-"""How a client that repeats without an Idempotency-Key is understood.
+"""Repeats of a client that sends no Idempotency-Key.
 
 OpenAI's client repeats a lost answer twice, and only counts (`x-stainless-retry-count`).
 """

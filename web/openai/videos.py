@@ -27,7 +27,7 @@ VARIANTS: Final = {
 PAGE: Final = 20
 MOST: Final = 100
 STOP_SECONDS: Final = 20.0
-"""How long a DELETE waits for the device to stop: a step and a heartbeat, usually 2 s."""
+"""Time that a DELETE waits for the device to stop: a step and a heartbeat, usually 2 s."""
 LOOK_SECONDS: Final = 0.25
 
 bp = Blueprint("videos", __name__, url_prefix="/v1/videos")

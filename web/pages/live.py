@@ -28,7 +28,7 @@ ID_DIGITS: Final = 19
 REDRAWS: Final = frozenset({"state", "frame"})
 """Events after which more than the meter has changed."""
 TOKEN: Final = "\0token\0"  # noqa: S105 - where one goes
-"""Where each browser's own CSRF token goes in what all of them are sent."""
+"""Place of each browser's own CSRF token in what all of them are sent."""
 
 
 @dataclass(frozen=True, slots=True)

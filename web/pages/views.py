@@ -1,4 +1,4 @@
-"""What a page shows, made from what the farm says. Pure: no request, no SQL."""
+"""Views of pages, made from what the farm says. Pure: no request, no SQL."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -56,7 +56,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What happened, what was charged, what to do next."""
+    """News of a job: what happened, what was charged, what to do next."""
 
     tone: Literal["warn", "danger", ""]
     title: str
@@ -205,7 +205,7 @@ def _stages(job: Job) -> tuple[Stage, ...]:
 
 
 def _reached(job: Job, order: list[JobState]) -> int:
-    """How far a paused or ended job had come."""
+    """Return how far a paused or ended job had come."""
     if job.frames_done >= job.frames_total:
         return order.index(JobState.ENCODING)
     return order.index(JobState.RENDERING if job.parsed else JobState.QUEUED)

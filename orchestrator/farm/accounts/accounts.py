@@ -16,7 +16,7 @@ from orchestrator.model import Account, Alert, Job, Month, Session
 from orchestrator.states import JobState, PauseReason, SessionState
 
 NO_PLAN = "none"
-"""What to say to take an account's plan away."""
+"""The word that takes an account's plan away."""
 
 
 @dataclass(frozen=True, slots=True)

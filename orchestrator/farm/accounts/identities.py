@@ -11,7 +11,7 @@ from orchestrator.model import Account, Person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a provider says somebody is."""
+    """Somebody, as a provider knows them."""
 
     issuer: str
     subject: str

@@ -23,9 +23,9 @@ MOST: Final = 20
 WATCHED: Final = 100
 """Open jobs of a session, the newest, whose watchers hear of an alert of its budget."""
 NEW_JOBS: Final = (AlertAction.PAUSE_NEW, AlertAction.PAUSE_ALL)
-"""What stops a submission."""
+"""Actions that stop a submission."""
 ALL_JOBS: Final = (AlertAction.PAUSE_ALL,)
-"""What stops painting."""
+"""Actions that stop painting."""
 _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 
 

@@ -1,4 +1,4 @@
-"""What the policy's ruling lets in, and out: no job of a refused prompt, no refused frame."""
+"""Obeying the policy's rulings: no job of a refused prompt, no refused frame."""
 
 from typing import Final
 

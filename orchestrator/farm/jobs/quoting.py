@@ -27,7 +27,7 @@ class Alternative:
     brief: Brief
     quote: Quote
     session_id: str
-    """Who would pay."""
+    """The payer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Offer:
     account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
     fitted: str | None = None
-    """What gave so that it fits, in words; None: it is what was asked."""
+    """Words for what gave so that it fits; None: it is what was asked."""
 
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> RenderPlan:

@@ -34,23 +34,23 @@ from orchestrator.wire import PARSE_QUEUE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a job would be and cost; nothing was written."""
+    """A job as it would be, and its cost; nothing was written."""
 
     render_plan: RenderPlan
     quote: Quote
     session: Session
     available_gpu_ms: int
-    """What a new job of the session could hold, within its account's month."""
+    """Room for a new job of the session, within its account's month."""
     refusal: BudgetExceeded | PlanLimit | None
-    """Why it would be refused: which limit, what holds it until when, and the way out."""
+    """The refusal it would get: which limit, what holds it until when, and the way out."""
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
-    """What gave so that it fits, in words."""
+    """Words for what gave so that it fits."""
     watermark: Watermark | None = None
 
     @property
     def fits(self) -> bool:
-        """Whether it would be taken as it is."""
+        """Tell whether it would be taken as it is."""
         return self.refusal is None
 
 

@@ -1,4 +1,4 @@
-"""Why a job that could go on does not: the first thing in its way, and what moves it."""
+"""Reasons why a job that could go on does not: the first thing in its way, and what moves it."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ from orchestrator.wire import render_queue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What a job waits for, in a word and in a sentence, and what to do about it."""
+    """The reason of a wait, in a word and in a sentence, and what to do about it."""
 
     code: str
     what: str
@@ -34,7 +34,7 @@ class Waiting:
 LOOKS_AGAIN: Final = 4
 """Looks before their time that newcomers are worth, until the next one is due."""
 _AT_ONCE_MS: Final = 1_000
-"""Who came so shortly before a look may have come too late for it."""
+"""A job that came so shortly before a look may have come too late for it."""
 
 _FROZEN: Final = Waiting(
     code="frozen",

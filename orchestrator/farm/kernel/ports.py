@@ -1,4 +1,4 @@
-"""What the farm asks of its store. `orchestrator.store` answers on SQLite and on Postgres."""
+"""Questions that the farm asks its store. `orchestrator.store` answers on SQLite and Postgres."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -157,10 +157,10 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
-    """Where the truth is."""
+    """The database's URL."""
 
     one_writer: bool
-    """Whether a writer keeps all others out, so that rows need no order to be locked in."""
+    """Tell whether a writer keeps all others out, so that rows need no order to be locked in."""
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that only looks."""

@@ -1,4 +1,4 @@
-"""What a reported lease costs its session, and what of it nobody pays."""
+"""Charges of a reported lease: its session's part, and the part that nobody pays."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Charge:
 
     settled_gpu_ms: int
     credit_gpu_ms: int
-    """What the session had paid before, for steps that were done again."""
+    """Payment of the session before, for steps that were done again."""
     losses: tuple[tuple[int, str], ...]
     """GPU-ms that nobody is charged for, each with the reason: at most what the farm saw."""
 
@@ -27,7 +27,7 @@ class Charge:
 
     @property
     def paid_gpu_ms(self) -> int:
-        """What the session paid, now or before, for what this lease did."""
+        """Payment of the session, now or before, for what this lease did."""
         return self.settled_gpu_ms + self.credit_gpu_ms
 
 

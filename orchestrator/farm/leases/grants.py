@@ -187,5 +187,5 @@ def _margin(loaded: LoadedJob) -> float:
 
 
 def usage(loaded: LoadedJob) -> dict[str, int]:
-    """What the watchers of a job are told of its money."""
+    """News for the watchers of a job, of its money."""
     return {"gpu_ms": loaded.job.spent_gpu_ms, "held_gpu_ms": loaded.job.held_gpu_ms}

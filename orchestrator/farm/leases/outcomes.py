@@ -1,4 +1,4 @@
-"""What an accepted report does to its unit and its job: done, split, tried again, failed."""
+"""Effects of an accepted report on its unit and its job: done, split, tried again, failed."""
 
 import math
 from dataclasses import replace

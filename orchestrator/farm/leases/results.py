@@ -1,4 +1,4 @@
-"""How a lease ends: its report accepted and charged, or its unit given back."""
+"""Ends of leases: a report accepted and charged, or its unit given back."""
 
 from dataclasses import replace
 

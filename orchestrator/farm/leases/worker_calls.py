@@ -34,7 +34,7 @@ from orchestrator.wire import (
 SEEN_RESOLUTION_MS: Final = 5_000
 """`seen_at_ms` of an idle worker is written at most this often."""
 AROUND_MS: Final = 1_800_000
-"""What a lease may last beside its limit of device time: a worker waits 15 minutes for a model to
+"""Time of a lease beside its limit of device time: a worker waits 15 minutes for a model to
 load, and fetching, writing and sending may take as long again."""
 OVER_SHARE: Final = 0.1
 OVER_MS: Final = 1_000
