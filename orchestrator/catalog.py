@@ -27,7 +27,7 @@ from orchestrator.remedies import Listing, LookAt, Say
 CARD: Final = "card.toml"
 VOCABULARY: Final = "vocabulary.toml"
 DEFAULT_MODEL: Final = "tiny_world"
-"""What a request that names no model gets, where it is there; else the first card."""
+"""The model of a request that names none, where it is there; else the first card."""
 PIPELINES: Final = frozenset(
     {
         "FluxPipeline",
@@ -46,7 +46,7 @@ none, and their schedule is one that `scheduler.add_noise` can enter in the midd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPrior:
-    """What a model costs on one class of device, until this farm has measured it."""
+    """Cost of a model on one class of device, until this farm has measured it."""
 
     ms_per_frame_step_megapixel: float
     """Denoising: device ms per frame, step and native megapixel."""
@@ -75,9 +75,9 @@ class ModelCard:
     licence: str
     parameters: int
     native: Size
-    """What the model paints best."""
+    """The size that the model paints best."""
     output: Size
-    """What a request that names no size gets."""
+    """The size of a request that names none."""
     default_steps: int
     min_steps: int
     max_steps: int
@@ -96,7 +96,7 @@ class ModelCard:
     uses_layout: bool = False
     """Takes subjects with places (`model.Placement`) beside the prompt."""
     image_strength: float = 0.0
-    """How much of the schedule is run from a reference image (SDEdit's noise); 0: takes none.
+    """The part of the schedule that is run from a reference image (SDEdit's noise); 0: takes none.
 
     A layout model runs all of it (1) and lays the image behind its subjects.
     """
@@ -104,7 +104,7 @@ class ModelCard:
     size_multiple: int = 8
     """Sides of a native picture are multiples of this."""
     most_upscale: int = 1
-    """How many times shorter than `native` sides may be and still show what was asked."""
+    """Times by which sides may be shorter than `native` and still show what was asked."""
     priors: Mapping[str, CostPrior]
     """By device class; `cpu` is always there."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
@@ -114,12 +114,12 @@ class ModelCard:
 
     @property
     def takes_image(self) -> bool:
-        """Whether a video may start from a reference image, or have it behind its subjects."""
+        """Tell whether a video may start from a reference image, or have it behind its subjects."""
         return self.image_strength > 0
 
     @property
     def starts_from_image(self) -> bool:
-        """Whether frames show what a reference image shows, so that its subjects go on in them."""
+        """Tell whether frames show a reference image, so that its subjects go on in them."""
         return self.takes_image and not self.uses_layout
 
     def steps_of(self, profile: str) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """A text that begins like this is a formula, or hides one, to some spreadsheet."""
 _INSIDE: Final = re.compile("(?<=[;\t\n])(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])")
-"""Where one begins to a sheet that splits lines there, whatever stands in quotes."""
+"""Line ends to a sheet that splits lines there, whatever stands in quotes."""
 
 
 def sheet(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -27,7 +27,7 @@ from orchestrator.wiring import farm_from, webhook_rules
 log = structlog.get_logger()
 
 TICK_SECONDS: Final = 0.1
-"""How long a ready unit may wait before an idle device hears of it."""
+"""Time that a ready unit may wait before an idle device hears of it."""
 LOCK_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 300.0
 """Between two looks at the invariants of the whole store."""

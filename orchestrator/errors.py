@@ -4,10 +4,8 @@ An error is a sentence about what happened, remedies, the best first, and typed 
 nothing of HTTP or exit codes: `web/errors.py` and `orchestrator/cli` map `code` to theirs.
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from orchestrator import remedies as helping
 from orchestrator.remedies import AskForLess, FreeRoom, Listing, LookAt, Remedy, Say, UseKey
 
 
@@ -110,15 +108,6 @@ class BudgetExceeded(FarmError):
     remedies = (AskForLess(),)
 
 
-class NotPossible(FarmError):
-    """No request can make this farm do that."""
-
-    code = "not_possible"
-    remedies = (
-        Say("See docs/openai.md for what can be done instead; nothing was started or charged."),
-    )
-
-
 class StaleLease(FarmError):
     """The lease is no longer this worker's."""
 
@@ -126,6 +115,13 @@ class StaleLease(FarmError):
     remedies = (
         Say("Drop the work; the unit was granted again or its job has ended. Nothing is charged."),
     )
+
+
+class TooMany(FarmError):
+    """One account asks for more of this at once than the farm gives to one."""
+
+    code = "too_many_requests"
+    remedies = (Say("Wait a little and send it again."),)
 
 
 class DiskFull(FarmError):
@@ -146,19 +142,3 @@ class Unavailable(FarmError):
 
 class Contended(Unavailable):
     """Two requests met in the database and this one gave way; nothing of it was written."""
-
-
-def kept(code: str, message: str, *remedies: Remedy) -> dict[str, Any]:
-    """Return an error as a job keeps it."""
-    return {
-        "code": code,
-        "message": message,
-        "remedies": [helping.to_json(each) for each in remedies],
-    }
-
-
-def remedies_of(error: Mapping[str, Any]) -> tuple[Remedy, ...]:
-    """Return what helps against an error that a job kept; an old one has words alone."""
-    if "next" in error:
-        return (Say(error["next"]),)
-    return tuple(helping.from_json(each) for each in error["remedies"])

@@ -7,8 +7,12 @@ Rows of the store are these classes, field by field (`orchestrator.store.tables`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
+
+from orchestrator.receipt import KeptReceipt
+from orchestrator.remedies import Remedy, Say, best_first, from_json, to_json
 from orchestrator.states import (
     AlertAction,
     DeliveryState,
@@ -61,7 +65,7 @@ class SceneText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """What the caller asked for, with nothing filled in.
+    """A request's content, with nothing filled in.
 
     `None` means: the prompt's own words decide, then the model's defaults.
     """
@@ -85,6 +89,9 @@ class Brief:
     max_gpu_ms: int | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None
+    written_out: bool = False
+    """Its size, rate, length and seed were written out of the prompt's words by the farm: those
+    words are instructions still, and no part of what is shown."""
 
     @property
     def before(self) -> "Scene | None":
@@ -141,7 +148,7 @@ class Screenplay:
     size: Size | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
-    """What was ignored or changed, for the person who asked."""
+    """Notes for the person who asked, of what was ignored or changed."""
 
 
 # --- what is planned (planner) -----------------------------------------------------------
@@ -149,7 +156,7 @@ class Screenplay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one subject is in one frame.
+    """The place of one subject in one frame.
 
     `x`, `y`: centre in parts of the picture (right, down); `scale` 1.0: about 44 % of its
     height; `turn`: degrees clockwise.
@@ -181,7 +188,7 @@ class Origin:
     frames: int = 0
     """Of its video, where an extension's own come after them."""
     last: Shot | None = None
-    """What an extension goes on from."""
+    """The video that an extension goes on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,15 +212,15 @@ class RenderPlan:
     model: str
     model_version: str
     native: Size
-    """What the model paints."""
+    """The size that the model paints."""
     output: Size
-    """What the video has; scaled by FFmpeg where it differs."""
+    """The size of the video; scaled by FFmpeg where it differs."""
     fps: int
     """Of the video."""
     interpolate: int = 1
     """Frames of the video for each one that is painted."""
     upscale: int = 1
-    """How many times shorter the native sides are than the model would have them."""
+    """Times by which the native sides are shorter than the model would have them."""
     steps: int
     guidance_scale: float
     micro_batch: int
@@ -262,10 +269,10 @@ class Frame:
     seed: int
     """Of the shot: every frame of a shot starts from the same noise."""
     phase: float
-    """Where in its shot: 0.0 first frame, 1.0 last one."""
+    """Place in its shot: 0.0 first frame, 1.0 last one."""
     layout: tuple[Placement, ...] = ()
     prompt_to: str = ""
-    """Where the prompt schedule goes: the embedding is blended by `blend` toward this prompt."""
+    """End of the prompt schedule: the embedding is blended by `blend` toward this prompt."""
     blend: float = 0.0
 
 
@@ -289,7 +296,7 @@ class Quote:
     p50_gpu_ms: int
     p90_gpu_ms: int
     least_gpu_ms: int
-    """What the shortest video of it needs, cut off after one micro-batch: plan and encoding too."""
+    """Need of its shortest video, cut off after one micro-batch: plan and encoding too."""
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
@@ -300,7 +307,26 @@ class Quote:
     profile: str | None
     """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
-    """Where the figures come from: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    """Source of the figures: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    device_class: str
+    """That it is for."""
+    measured: bool
+    """It rests on receipts, not on the card's prior."""
+    step_prior: tuple[int, int]
+    """GPU-ms that one denoising step, and decoding one micro-batch, should cost."""
+    plan_sha256: str = ""
+    """Of a job: the plan that its worker is to come to as well."""
+    fitted: str | None = None
+    """Words for what gave so that it fits; None: it is what was asked."""
+    watermark: "Watermark | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """Words in the corner of a video, and the plan of its account that wants them there."""
+
+    text: str
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,24 +337,99 @@ class Alert:
     action: AlertAction = AlertAction.NOTIFY
 
 
+# --- what rows hold ----------------------------------------------------------------------
+
+
+def _remedies(kept: Any) -> tuple[Remedy, ...]:
+    """Return what helps, as a row keeps it; an old one has a sentence."""
+    return (Say(kept),) if isinstance(kept, str) else tuple(map(from_json, kept))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Reason for which a job failed, and what helps."""
+
+    code: str
+    message: str
+    remedies: Annotated[
+        tuple[Remedy, ...],
+        Field(validation_alias=AliasChoices("remedies", "next")),
+        PlainValidator(_remedies),
+        PlainSerializer(lambda those: [to_json(each) for each in those]),
+    ]
+
+    def as_json(self) -> "Json":
+        """Return it as its owner's programs read it."""
+        told = [to_json(each) for each in self.remedies]
+        return {"code": self.code, "message": self.message, **best_first(told)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A file that is kept, and how to know it again."""
+
+    key: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A word of the operator's policy on a prompt or on frames."""
+
+    allowed: bool
+    reason: str = ""
+    error: str = ""
+    """Reason for which it said nothing; `allowed` is then what the operator chose for that case."""
+    at_ms: int
+    lease_id: str | None = None
+    """Of frames: whose they were."""
+    tries: int = 0
+    """Of frames: how often it was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Point at which a unit's first micro-batch goes on."""
+
+    key: str
+    sha256: str
+    step: int
+    """Steps that are done."""
+    fingerprint: str
+    """Under which they were done and are to be continued."""
+    gpu_ms: int
+    """Charge that the session paid for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One try to send a message."""
+
+    at_ms: int
+    status: int | None
+    error: str
+    milliseconds: int
+
+
 # --- rows --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Who pays."""
+    """The payer."""
 
     id: str
     name: str
     plan: str
-    alerts: Json | None = None
-    """Its months' own: action by percent; None: the plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its months' own, ascending; None: the plan's."""
     created_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPeriod:
-    """Which plan an account has from a moment until its next tenure; never changed."""
+    """Which plan an account has from a moment until its next change; never rewritten."""
 
     id: str
     account_id: str
@@ -337,13 +438,13 @@ class PlanPeriod:
     plan: str
     """Empty: none, or one that is offered no more."""
     price_microusd: int | None
-    """What the plan costs a month; None: its GPU-seconds are paid by the rate card."""
+    """Price of the plan a month; None: its GPU-seconds are paid by the rate card."""
     from_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """What an account may use in one calendar month (UTC), over all its sessions.
+    """Budget of an account for one calendar month (UTC), over all its sessions.
 
     A job's hold is in the month in which it was placed or last resumed, and what it settles is
     spent there. A limit of None is none.
@@ -355,19 +456,19 @@ class Month:
     plan: str
     """Name of the account's plan; empty: it has none, and nothing may run."""
     cap_gpu_ms: int | None = None
-    """What the plan says."""
+    """The plan's own limit."""
     limit_gpu_ms: int | None = None
     """The cap; above it while held + spent are, when the cap was lowered under them."""
     held_gpu_ms: int = 0
     spent_gpu_ms: int = 0
-    alerts: Json | None = None
-    """Its account's own: action by percent; None: the plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its account's own, ascending; None: the plan's."""
     alerted_percent: int = 0
     """The highest alert that was given and still holds."""
 
     @property
     def available_gpu_ms(self) -> int | None:
-        """What a new hold may take; None: as much as it likes."""
+        """Room for a new hold; None: as much as it likes."""
         if not self.plan:
             return 0
         if self.limit_gpu_ms is None:
@@ -388,8 +489,8 @@ class Session:
     spent_gpu_ms: int = 0
     target_gpu_ms: int | None = None
     """A lower limit that was asked for: the limit sinks to it as holds release."""
-    alerts: Json | None = None
-    """Its own: action by percent; None: its plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its own, ascending; None: its plan's."""
     alerted_percent: int = 0
     """The highest alert that was given and still holds."""
     virtual_us: int = 0
@@ -406,7 +507,7 @@ class Session:
 
     @property
     def available_gpu_ms(self) -> int:
-        """What a new hold may take."""
+        """Room for a new hold."""
         return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
 
 
@@ -418,16 +519,16 @@ class Job:
     account_id: str
     session_id: str
     month_id: str
-    """Where its hold is, and what it settles is spent."""
+    """The month of its hold, in which its settlements are spent."""
     state: JobState
     intent: Intent | None = None
     pause_reason: PauseReason | None = None
-    brief: Json
-    render_plan: Json
+    brief: Brief
+    render_plan: RenderPlan
     """As quoted; its batches are one run here, since the units know the cuts."""
     parsed: bool = False
     """The parse unit is done: there are render units."""
-    quote: Json
+    quote: Quote
     image: str | None = None
     """Artifact key of its reference image; other jobs may have started from the same."""
     model: str
@@ -441,17 +542,17 @@ class Job:
     truncated: bool = False
     """The budget ran out and its video is of what was finished then."""
     held_gpu_ms: int = 0
-    """What its open hold still has."""
+    """Rest of its open hold."""
     spent_gpu_ms: int = 0
     refunded_gpu_ms: int = 0
-    """What it had been charged before it failed by the farm's fault; `spent` is 0 then."""
+    """Charges before it failed by the farm's fault; `spent` is 0 then."""
     cap_gpu_ms: int | None = None
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
     encode_reserve_gpu_ms: int = 0
     """Part of the hold that only the encode unit may use."""
-    error: Json | None = None
-    artifacts: Json = field(default_factory=dict)
-    """name -> {"key", "sha256", "bytes"} of the finished video's files."""
+    error: JobError | None = None
+    artifacts: Mapping[str, FileRef] = field(default_factory=dict)
+    """Of the finished video, by name: `video`, `poster`, `sheet`."""
     revision: int = 0
     """Grows with every change; the ETag."""
     created_at_ms: int
@@ -462,18 +563,18 @@ class Job:
 
     @property
     def on_exhausted(self) -> OnExhausted:
-        """What it does when the budget runs out."""
-        return OnExhausted(self.brief["on_exhausted"])
+        """Choice for when the budget runs out."""
+        return self.brief.on_exhausted
 
     @property
     def interpolate(self) -> int:
         """Frames of its video for each one that is painted."""
-        return int(self.brief.get("interpolate", 1))
+        return self.brief.interpolate
 
     @property
     def upscale(self) -> int:
-        """How many times shorter the painted sides are than its model would have them."""
-        return int(self.brief.get("upscale", 1))
+        """Times by which the painted sides are shorter than its model would have them."""
+        return self.brief.upscale
 
     @property
     def seconds(self) -> float:
@@ -482,13 +583,13 @@ class Job:
 
     webhook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
-    rulings: Json = field(default_factory=dict)
-    """What the operator's policy said of its `prompt` and of its `frames`."""
+    rulings: Mapping[str, Ruling] = field(default_factory=dict)
+    """Rulings of the operator's policy on its `prompt` and its `frames`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What one worker does at once."""
+    """Work that one worker does at once."""
 
     id: str
     job_id: str
@@ -510,11 +611,9 @@ class Unit:
     attempts: int = 0
     """Leases that ended in failure or lapse."""
     last_worker_id: str | None = None
-    """Who failed it last; another one is preferred."""
+    """The worker that failed it last; another one is preferred."""
     accepted_lease_id: str | None = None
-    checkpoint: Json | None = None
-    """Where its first micro-batch goes on: key, sha256, step, fingerprint, and the gpu_ms that
-    the session paid for the steps done."""
+    checkpoint: Checkpoint | None = None
     prepaid_gpu_ms: int = 0
     """Paid for steps that have to be done again; the next charges are less by it."""
     rung_at_ms: int | None = None
@@ -544,7 +643,7 @@ class Lease:
     lane: Lane = Lane.WEIGHT
     """By which rule it was granted."""
     virtual_us: int = 0
-    """Its session's pass at that moment: the virtual time."""
+    """Its session's virtual time at that moment."""
     fence: int
     """Grows with every grant of the unit; an older holder is refused."""
     epoch: int
@@ -562,7 +661,7 @@ class Lease:
     settled_gpu_ms: int = 0
     lost_gpu_ms: int = 0
     """Measured, and charged to nobody."""
-    receipt: Json | None = None
+    receipt: KeptReceipt | None = None
     resolved_at_ms: int | None = None
 
     def key(self, name: str) -> str:
@@ -580,13 +679,13 @@ class Worker:
     device: str
     """`cpu`, `cuda:0` …"""
     device_class: str
-    """What the cost model and the rate card know: `cpu`, `nvidia-a10g` …"""
+    """Class by which costs and prices are known: `cpu`, `nvidia-a10g` …"""
     memory_mb: int
     kinds: tuple[str, ...]
     models: tuple[str, ...]
     fingerprint: str
     """Of library versions and device class; pixels are equal within one."""
-    versions: Json
+    versions: Mapping[str, str]
     state: WorkerState = WorkerState.ACTIVE
     polls: bool = False
     """Claims by itself; the dispatcher need not ring it."""
@@ -595,10 +694,10 @@ class Worker:
     flags: int = 0
     """Reports that left too much of its busy time unexplained, since it was last admitted."""
     unexplained_ms: int = 0
-    """What its reports since the last flag left unexplained beyond 5 % of its busy time."""
+    """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
-    owed: Json = field(default_factory=dict)
+    owed: Mapping[str, int] = field(default_factory=dict)
     """GPU-ms it owes: by plan with a floor, and under "" to those that waited too long."""
     warm: str = ""
     """Queue of the model it rendered with last."""
@@ -680,7 +779,7 @@ class Person:
     password_hash: str = field(repr=False)
     """Argon2id; empty: no password opens."""
     subject: str | None = None
-    """Who this is to the operator's identity provider: its issuer, a space, its name for them."""
+    """Subject at the operator's identity provider: its issuer, a space, its name for them."""
     created_at_ms: int
     password_at_ms: int
 
@@ -796,22 +895,11 @@ class Delivery:
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     """Since it was written or last replayed."""
-    tries: tuple[Json, ...] = ()
-    """The log: {at_ms, status, error, milliseconds}, newest last."""
+    tries: tuple[Try, ...] = ()
+    """The newest last."""
     next_at_ms: int
     created_at_ms: int
     ended_at_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """What the operator's policy said of a prompt or of frames."""
-
-    allowed: bool
-    reason: str = ""
-    error: str = ""
-    """Why it said nothing; `allowed` is then what the operator chose for that case."""
-    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -825,9 +913,9 @@ class AuditEntry:
     target: str
     """Id of what it was done to."""
     account_id: str | None
-    """Whose thing that is, where it is somebody's."""
+    """Owner of that thing, where it has one."""
     key_id: str | None
-    """Who did it: the key that asked; None: the farm itself, or a signed-in browser."""
+    """Doer of it: the key that asked; None: the farm itself, or a signed-in browser."""
     source: str
     """From where: an address, or `farm` for what a process did on its own machine."""
     data: Json = field(default_factory=dict)

@@ -17,7 +17,7 @@ _LINE_ENDS: Final = re.compile(r"[\n\r\t\u2028\u2029]+")
 _ACTIVE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What moves a terminal's cursor, turns a line around, or cannot be written at all."""
+"""Characters that move a terminal's cursor, turn a line around, or cannot be written at all."""
 
 
 def no_text(text: str) -> str:

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIN_SECRET_CHARS = 32
 MIN_DISTINCT_CHARS = 8
 WORDS_OF_EXAMPLES = ("change", "secret", "password", "example", "default", "framefarm")
-"""What stands in documents where a secret belongs, and in no random one of 32 characters."""
+"""Placeholder of documents where a secret belongs, found in no random one of 32 characters."""
 LINK_OR_NONE = r"^(https://[^\s?#]+|http://(localhost|127\.0\.0\.1)(:\d+)?(/[^\s?#]*)?)?$"
 MAKE_ONE = "make one with `openssl rand -hex 32`"
 
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     server: str = ""
     """URL of a farm to talk to; empty: the one running on this home."""
     api_key: SecretStr = SecretStr("")
-    """What the CLI sends to `server`."""
+    """Key that the CLI sends to `server`."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     """Browsers send cookies over HTTPS alone, whatever the farm sees of it; it does by itself what
     is asked over HTTPS, as a trusted proxy says."""
     trusted_proxies: int = Field(default=0, ge=0, le=10)
-    """How many proxies stand before web, each of which writes X-Forwarded-For, -Proto and -Host
+    """Number of proxies before web, each of which writes X-Forwarded-For, -Proto and -Host
     itself: addresses, links and limits are then the client's. 0: those headers are not read."""
     models_path: Path | None = None
     """Folder of model folders beside the bundled ones."""
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     """Empty: a public client, which PKCE alone protects."""
     oidc_client_secret_file: Path | None = None
     oidc_name: str = "your organisation"
-    """What the button calls the provider: Sign in with …"""
+    """The provider's name on the button: Sign in with …"""
     oidc_domains: str = ""
     """Domains (`example.com, …`) of verified e-mail addresses that need no invitation."""
     oidc_account: str = ""
@@ -116,15 +116,17 @@ class Settings(BaseSettings):
     plans: Path | None = None
     """TOML file of the plans accounts can have; empty: the shipped ones."""
     openai_model: str = ""
-    """What OpenAI's model names (`sora-2` …) mean under /v1; empty: the default model."""
+    """Model for OpenAI's names (`sora-2` …) under /v1; empty: the default model."""
     default_session_gpu_seconds: int = 3600
     max_prompt_chars: int = 10_000
     max_job_megapixel_steps: int = 100_000
     """Of one job: frames x pixels x denoising steps, in millions."""
     rate_limit: str = Field(default="6000/minute", pattern=r"^(\d+/(second|minute|hour|day))?$")
-    """Requests of one key, as each web process counts them; empty: any number."""
+    """Requests of one account, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
+    max_streams: int = Field(default=200, ge=1)
+    """Event streams of one account that are open at once, as each web process counts them."""
     max_body_mb: int = 32
     max_upload_mb: int = 512
     """Of one worker artifact."""
@@ -132,11 +134,11 @@ class Settings(BaseSettings):
     """Below this nothing new starts."""
 
     policy_prompt: str = ""
-    """Who judges prompts: `package.module:function` or a URL; empty: nobody."""
+    """Judge of prompts: `package.module:function` or a URL; empty: nobody."""
     policy_frames: str = ""
-    """Who judges frames before a video is published; likewise."""
+    """Judge of frames before a video is published; likewise."""
     policy_seconds: float = Field(default=5.0, gt=0, le=8)
-    """How long either may take; a worker waits for the answer about its frames."""
+    """Time that either may take; a worker waits for the answer about its frames."""
     policy_fail_closed: bool = True
     """A policy that cannot be asked refuses; False: it allows."""
 
@@ -214,12 +216,12 @@ class Settings(BaseSettings):
 
     @property
     def sql_url(self) -> str:
-        """Where the truth is."""
+        """The database's URL."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'farm.sqlite'}"
 
     @property
     def artifacts_root(self) -> str:
-        """Where files go, as an fsspec URL or a folder."""
+        """Return the place of files, as an fsspec URL or a folder."""
         return self.artifacts_url or str(self.home / "artifacts")
 
 

@@ -12,7 +12,7 @@ from orchestrator.errors import IllegalStep
 
 
 class JobState(StrEnum):
-    """Where a job stands, as its owner sees it."""
+    """State of a job, as its owner sees it."""
 
     QUEUED = "queued"
     """Accepted and held for; the next unit waits for a device."""
@@ -38,18 +38,16 @@ class JobState(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a paused job does not go on."""
+    """Reason for which a paused job does not go on."""
 
     BUDGET = "budget"
     """The session has nothing left for the next unit; a top-up resumes it."""
     USER = "user"
     """Its owner paused it."""
-    APPROVAL = "approval"
-    """It waits for somebody's yes."""
 
 
 class OnExhausted(StrEnum):
-    """What a job does when the budget runs out before it is done."""
+    """Choice for when a job's budget runs out before it is done."""
 
     PAUSE = "pause"
     """Wait for a top-up, which lets it go on where it stopped."""
@@ -60,7 +58,7 @@ class OnExhausted(StrEnum):
 
 
 class Intent(StrEnum):
-    """What the owner wants of a job whose leases are still open."""
+    """Intent of the owner of a job whose leases are still open."""
 
     PAUSE = "pause"
     """Stop granting; PAUSED when the last open lease resolves."""
@@ -69,7 +67,7 @@ class Intent(StrEnum):
 
 
 class JobEvent(StrEnum):
-    """What moves a job."""
+    """Events that move a job."""
 
     PARSE = "parse"
     """A lease on its parse unit was granted."""
@@ -80,7 +78,7 @@ class JobEvent(StrEnum):
     FINISH = "finish"
     """The video was accepted."""
     PAUSE = "pause"
-    """Budget, owner or approval stops it, no lease is open."""
+    """Its budget or its owner stops it, no lease is open."""
     RESUME = "resume"
     """Owner or top-up lets it go on."""
     CANCEL = "cancel"
@@ -139,7 +137,7 @@ def step(state: JobState, event: JobEvent) -> JobState:
 
 
 class UnitKind(StrEnum):
-    """What one worker does at once."""
+    """Work that one worker does at once."""
 
     PARSE = "parse"
     """Prompt parsing."""
@@ -161,7 +159,7 @@ class Lane(StrEnum):
 
 
 class UnitState(StrEnum):
-    """Where a unit stands."""
+    """State of a unit."""
 
     READY = "ready"
     """May be granted as soon as its job may run."""
@@ -174,7 +172,7 @@ class UnitState(StrEnum):
 
 
 class LeaseState(StrEnum):
-    """How a worker's right to a unit stands. Every state but OPEN is final."""
+    """State of a worker's right to a unit. Every state but OPEN is final."""
 
     OPEN = "open"
     """Granted; the worker may run until it expires."""
@@ -187,7 +185,7 @@ class LeaseState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a worker says of a unit it had."""
+    """Report of a worker on a unit it had."""
 
     DONE = "done"
     """All of it is there."""
@@ -198,7 +196,7 @@ class Outcome(StrEnum):
 
 
 class Cause(StrEnum):
-    """Whose error a failed unit is; decides who pays."""
+    """Side at fault for a failed unit; decides who pays."""
 
     REQUEST = "request"
     """The request cannot be rendered; charged, and the job fails at once."""
@@ -209,7 +207,7 @@ class Cause(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a heartbeat hears about a lease."""
+    """Answer of a heartbeat about a lease."""
 
     GO = "go"
     """Carry on; the lease was renewed."""
@@ -222,7 +220,7 @@ class Verdict(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """Whether a worker is given work."""
+    """State of a worker: given work or not."""
 
     ACTIVE = "active"
     """May claim."""
@@ -235,7 +233,7 @@ class WorkerState(StrEnum):
 
 
 class SessionState(StrEnum):
-    """Whether a session takes jobs."""
+    """State of a session: taking jobs or not."""
 
     OPEN = "open"
     """Takes jobs."""
@@ -269,7 +267,7 @@ class EntryKind(StrEnum):
 
 
 class AlertAction(StrEnum):
-    """What happens when spending crosses an alert, besides that it is told."""
+    """Action when spending crosses an alert, besides telling."""
 
     NOTIFY = "notify"
     """Nothing."""
@@ -280,10 +278,10 @@ class AlertAction(StrEnum):
 
 
 class WebhookState(StrEnum):
-    """Whether an endpoint is sent anything."""
+    """State of an endpoint: sent anything or not."""
 
     ACTIVE = "active"
-    """What it asked for is sent."""
+    """All it asked for is sent."""
     DISABLED = "disabled"
     """It answered 410 Gone; its owner may enable it again."""
     DELETED = "deleted"
@@ -291,7 +289,7 @@ class WebhookState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """How a message to an endpoint stands."""
+    """State of a message to an endpoint."""
 
     PENDING = "pending"
     """It is sent as soon as it is due, and again until it is answered with a 2xx."""
@@ -302,7 +300,7 @@ class DeliveryState(StrEnum):
 
 
 class KeyKind(StrEnum):
-    """What a key opens."""
+    """Kind of a key, by what it opens."""
 
     ADMIN = "admin"
     """Everything."""
@@ -321,7 +319,7 @@ class KeyKind(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a call asks of a key."""
+    """Demand of a call on a key."""
 
     READ = "read"
     SUBMIT = "submit"

@@ -1,4 +1,4 @@
-"""What every test may ask for: a farm on SQLite and on a real Postgres, with a clock of its own."""
+"""Fixtures of every test: a farm on SQLite and on a real Postgres, with a clock of its own."""
 
 import os
 import uuid

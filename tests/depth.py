@@ -1,4 +1,4 @@
-"""How deep a run of the tests looks: quickly, as usual (what CI runs), or as long as it takes."""
+"""The depth of a run of the tests: quickly, as usual (what CI runs), or as long as it takes."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Depth:
-    """How much of what can be tried without end one run tries."""
+    """The part of what can be tried without end that one run tries."""
 
     name: str
     histories: int

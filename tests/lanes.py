@@ -1,4 +1,4 @@
-"""What the lanes of one test run have in common: a folder, and a lock on it."""
+"""Common things of the lanes of one test run: a folder, and a lock on it."""
 
 import fcntl
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from tests.lanes import Shared
 TEMPLATE: Final = "template_farm"
 """The migrated database that every test's own is a copy of."""
 CARELESS: Final = ("fsync", "synchronous_commit", "full_page_writes")
-"""What would save a database that dies with its tests from a power cut."""
+"""Settings that save a database from a power cut; this one dies with its tests."""
 
 
 class Postgres:

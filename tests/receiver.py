@@ -19,7 +19,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Where it listens, what it got, and what it says: a status, or a function of the request."""
+    """Its address, what it got, and what it says: a status, or a function of the request."""
 
     url: str = ""
     got: list[Received] = field(default_factory=list)

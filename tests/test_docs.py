@@ -17,6 +17,7 @@ from orchestrator.prompting import storyboard
 from orchestrator.settings import Settings
 from orchestrator.states import JOB, TERMINAL, Cause, JobEvent, JobState, Outcome, Verdict
 from tests.property.test_canaries import CANARIES
+from tools import rooms
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -127,6 +128,13 @@ def test_the_diagram_is_the_life_of_a_job() -> None:
     assert drawn == JOB
     ends = set(re.findall(r"^ +(\w+) --> \[\*\]$", drawing.group(1), re.M))
     assert ends == set(TERMINAL)
+
+
+def test_the_table_of_packages_is_the_code() -> None:
+    """docs/architecture.md lists every package and module; `python -m tools.rooms` renews it."""
+    drawn = rooms.TABLE.search((DOCS / "architecture.md").read_text())
+    assert drawn
+    assert drawn.group() == rooms.table()
 
 
 def test_the_table_of_settings_is_the_settings() -> None:

@@ -16,7 +16,7 @@ from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, errors, pages, protocol, sso, throttle
+from web import auth, pages, problems, protocol, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -51,7 +51,7 @@ def create_app(
         __name__,
         info=Info(title="Framefarm", version="1"),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
-        validation_error_callback=errors.invalid,
+        validation_error_callback=problems.invalid,
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
     )
@@ -75,8 +75,9 @@ def create_app(
     app.extensions["policies"] = Policies(config)
     auth.init_app(app)
     throttle.init_app(app)
+    streams.init_app(app, config.max_streams)
     sso.init_app(app, config)
-    errors.init_app(app)
+    problems.init_app(app)
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)

@@ -31,6 +31,8 @@ KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
 NOTE: Final = ".sha256"
 NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64})")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
+UNSTORED: Final = "inputs/unstored"
+"""Stands for a picture that a quote only looks at, or that no model takes."""
 
 
 class Artifacts:

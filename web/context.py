@@ -1,16 +1,13 @@
-"""What every view may ask for: the farm, its files and its settings."""
+"""Things every view may ask for: the farm, its files and its settings."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flask import current_app, g, request
 
 from orchestrator.farm import Actor, Farm
 from orchestrator.settings import Settings
 from web.artifacts import Artifacts
-
-if TYPE_CHECKING:
-    from web.policy import Policies
 
 
 def farm() -> Farm:
@@ -24,11 +21,6 @@ def farm() -> Farm:
 def artifacts() -> Artifacts:
     """Return the farm's files."""
     return cast(Artifacts, current_app.extensions["artifacts"])
-
-
-def policies() -> "Policies":
-    """Return the operator's policies."""
-    return cast("Policies", current_app.extensions["policies"])
 
 
 def settings() -> Settings:

@@ -1,23 +1,10 @@
-"""The one place that knows HTTP codes: errors as problem+json (RFC 9457), or as a page.
+"""HTTP statuses of the farm's errors, and a validation's faults as one of those errors."""
 
-No answer repeats what the client sent: messages name the field and the fault.
-"""
+from typing import Final
 
-import json
-from typing import Any, Final
-
-import structlog
-from flask import Flask, Response, render_template, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
 
-from orchestrator.errors import BadRequest, FarmError, Unauthorized
-from orchestrator.remedies import Listing, LookAt, Remedy, Say
-from web.api import remedies
-from web.api.views import problem_data
-from web.openai import refusals
-
-log = structlog.get_logger()
+from orchestrator.errors import BadRequest
 
 STATUS: Final = {
     "bad_request": 422,
@@ -29,61 +16,13 @@ STATUS: Final = {
     "policy_refused": 422,
     "policy_unavailable": 503,
     "conflict": 409,
-    "not_possible": 501,
     "stale_lease": 409,
     "idempotency_mismatch": 422,
     "unavailable": 503,
     "disk_full": 507,
+    "too_many_requests": 429,
 }
-NEXT: Final = {
-    404: Say("Check the address; /openapi shows the calls there are."),
-    405: Say("Check the method; /openapi shows the calls there are."),
-    413: Say("Send less: FARM_MAX_BODY_MB bounds a request."),
-    429: Say("Wait a little and send it again."),
-}
-CHANGE_IT: Final = Say("Change the request and send it again; nothing was charged.")
-KEPT_HEADERS: Final = ("Allow", "Content-Range", "Retry-After")
 NAME_CHARS: Final = 40
-PAGES: Final = ("/api/", "/worker/", "/openapi", "/v1/", "/healthz", "/metrics")
-
-
-def init_app(app: Flask) -> None:
-    """Answer every error of this application."""
-    app.register_error_handler(FarmError, _farm_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(RecursionError, _too_deep)
-    app.register_error_handler(Exception, _bug)
-
-
-def problem(status: int, code: str, detail: str, *helping: Remedy, **data: Any) -> Response:
-    """Return a problem+json answer, or the error page to a browser that asked for a page."""
-    title = code.replace("_", " ").capitalize()
-    if request.path.startswith(refusals.PREFIX):
-        return refusals.refusal(status, code, detail, *helping, **data)
-    if not request.path.startswith(PAGES):
-        page = render_template(
-            "error.html", status=status, title=title, what=detail, remedies=helping
-        )
-        return Response(page, status)
-    body = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        **remedies.shown(helping),
-        **data,
-    }
-    answer = Response(json.dumps(body), status, mimetype="application/problem+json")
-    if status == STATUS[Unauthorized.code]:
-        answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
-
-
-def invalid(error: ValidationError) -> Response:
-    """Return the answer to a body, query or path that does not fit its model: flask-openapi's."""
-    refused = bad_request(error)
-    return problem(422, refused.code, refused.message, *refused.remedies, **refused.data)
 
 
 def bad_request(error: ValidationError) -> BadRequest:
@@ -102,36 +41,3 @@ def _known(part: int | str) -> str:
     name = str(part)
     plain = name.isidentifier() or name.isdecimal()
     return name if plain and len(name) <= NAME_CHARS else "a field"
-
-
-def _farm_error(error: FarmError) -> Response:
-    status = STATUS.get(error.code, 500)
-    data = problem_data(error.data)
-    return problem(status, error.code, error.message, *error.remedies, **data)
-
-
-def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    if status < 400 and error.response is not None:
-        return error.get_response()  # type: ignore[return-value]
-    code = error.name.lower().replace(" ", "_")
-    helps = NEXT.get(status, CHANGE_IT)
-    answer = problem(status, code, error.description or error.name, helps)
-    for name, value in error.get_headers():
-        if name in KEPT_HEADERS:
-            answer.headers[name] = value
-    return answer
-
-
-def _too_deep(_: RecursionError) -> Response:
-    return _farm_error(BadRequest("The body is nested too deeply."))
-
-
-def _bug(error: Exception) -> Response:
-    log.error("request failed", path=request.path, method=request.method, exc_info=error)
-    return problem(
-        500,
-        "farm_error",
-        "Something broke inside the farm; nothing was charged for this request.",
-        LookAt(Listing.LOGS, "Report it to the operator, with the time of this request.", "web"),
-    )

@@ -11,23 +11,24 @@ import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import gevent
 import httpx
 import structlog
+from flask import current_app
 from gevent.threadpool import ThreadPool
 
 from orchestrator import safe_text
 from orchestrator.errors import FarmError
 from orchestrator.farm.jobs import policy
 from orchestrator.model import Brief, Job, Json, Ruling
-from orchestrator.planning.planner import brief_json
+from orchestrator.planning.plan_json import brief_json
 from orchestrator.remedies import Say
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
-from web.api.bodies import UNSTORED
-from web.context import artifacts, farm, policies
+from web.artifacts import UNSTORED
+from web.context import artifacts, farm
 from web.hub import off_hub
 
 log = structlog.get_logger()
@@ -85,6 +86,11 @@ class Policies:
             return None, f"no answer within {self.seconds:g} s"
 
 
+def policies() -> Policies:
+    """Return the operator's policies."""
+    return cast(Policies, current_app.extensions["policies"])
+
+
 def _sentence(said: object) -> str:
     """Return what a policy said, which may repeat the prompt, as a line that people are shown."""
     return safe_text.one_line(str(said))[:REASON_CHARS]
@@ -115,7 +121,7 @@ def rule_on_frames(worker_id: str, report: CompleteRequest) -> None:
 
 
 def _of_job(job: Job) -> Json:
-    facts = {name: value for name, value in job.brief.items() if name != "image"}
+    facts = {name: value for name, value in brief_json(job.brief).items() if name != "image"}
     about = {"stage": "frames", "job_id": job.id, "account_id": job.account_id}
     return facts | about | {"model": job.model, "frames_total": job.frames_total}
 

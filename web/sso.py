@@ -24,7 +24,7 @@ SIGNED: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
 NEEDED: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 ANSWER_SECONDS: Final = 10
 FRESH_SECONDS: Final = 3600
-"""How long what a provider says of itself is believed, its keys included."""
+"""Time for which a provider's word on itself is believed, its keys included."""
 LEEWAY_SECONDS: Final = 60
 
 

@@ -10,8 +10,9 @@ from time import monotonic, sleep
 from typing import Final
 
 from orchestrator.errors import FarmError, Unavailable
+from orchestrator.receipt import Artifact
 from orchestrator.remedies import Listing, LookAt
-from orchestrator.wire import Artifact, Order
+from orchestrator.wire import Order
 from workers.client import Client
 
 CACHE_BYTES: Final = 4 * 1024**3

@@ -13,7 +13,7 @@ from orchestrator.wire import POSTER, SHEET, VIDEO
 from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, X264, Process
 from workers.interleaving import TIME_BASE_PER_FRAME, Strand, interleave
-from workers.interleaving import shown as woven
+from workers.interleaving import shown as shown_frames
 
 TITLE_CHARS: Final = 200
 CHECKED: Final = {
@@ -21,7 +21,7 @@ CHECKED: Final = {
     "format_whitelist": "concat,mov",
     "codec_whitelist": "h264",
 }
-"""What FFmpeg may open of segments: files alone, and in them nothing but MP4 and H.264."""
+"""Inputs that FFmpeg may open: files alone, and in them nothing but MP4 and H.264."""
 
 
 def assemble(
@@ -60,7 +60,7 @@ def assemble(
             ]
         strands = [Strand(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
         interleave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
-        shown = woven(strands)
+        shown = shown_frames(strands)
     video_reading.verify(video, size=size, fps=fps, shown=shown)
     poster, sheet = folder / POSTER, folder / SHEET
     video_reading.pictures(video, fps, [shown[len(shown) // 3]])[0].save(poster, quality=90)

@@ -44,12 +44,12 @@ class NotThisCheckpoint(FarmError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What an engine needs to go on after `step` steps of a micro-batch."""
+    """State of an engine after `step` steps of a micro-batch, to go on from."""
 
     step: int
     arrays: Arrays
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is no array, as JSON."""
+    """The parts that are no arrays, as JSON."""
 
 
 def identity(work: RenderWork, fingerprint: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The process that owns the device: engines, FFmpeg, one unit at a time.
 
 The parent (`workers.agent`) speaks HTTP and beats; this child computes. They share a pipe and
-one integer, the wish to stop. A child that hangs is killed with everything it started.
+one integer, the order to stop. A child that hangs is killed with everything it started.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ from workers.result import Result, cause_of, message_of, with_host
 log = structlog.get_logger(__name__)
 
 STOPS: Final = (None, Verdict.PAUSE, Verdict.CANCEL, Verdict.GONE)
-"""What the shared integer means."""
+"""Meanings of the shared integer."""
 MEMORY_SHARE: Final = 0.8
 """Of the device's memory, for weights of warm models; the rest is for the work."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -52,7 +52,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a child needs to know for its whole life."""
+    """Facts that a child needs for its whole life."""
 
     device: devices.Device
     threads: int
@@ -76,7 +76,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the unit is."""
+    """Progress of the unit."""
 
     gpu_ms: int
     frames_done: int

@@ -27,6 +27,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
+from orchestrator.receipt import Message
 from orchestrator.remedies import Say, from_json
 from orchestrator.wire import (
     PREFIX,
@@ -38,7 +39,6 @@ from orchestrator.wire import (
     HeartbeatRequest,
     HelloAnswer,
     HelloRequest,
-    Message,
     Order,
     ReleaseAnswer,
     ReleaseRequest,
@@ -51,7 +51,7 @@ READ_SECONDS: Final = 10.0
 TRANSFER_SECONDS: Final = 30.0
 """Longest silence inside an upload or download."""
 REPORT: Final = "report"
-"""What the wait for a farm that does not take a report is called in it."""
+"""Name in a report for the wait for a farm that did not take it."""
 LONGEST_WAIT_SECONDS: Final = 3.0
 """Between two attempts."""
 TRY_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})

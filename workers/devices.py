@@ -22,7 +22,7 @@ from orchestrator.remedies import Say
 
 MIB: Final = 1024 * 1024
 LIBRARIES: Final = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "numpy")
-"""What decides pixels besides the model and the device."""
+"""Libraries that decide pixels besides the model and the device."""
 
 _CGROUP_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -45,7 +45,7 @@ class Device:
     memory_mb: int
     versions: dict[str, str]
     kernels: str
-    """What else chooses its kernels: the CPU's vector units, the GPU's driver."""
+    """Other things that choose its kernels: the CPU's vector units, the GPU's driver."""
 
     def fingerprint(self, threads: int = 0) -> str:
         """Return a name for all that decides pixels on this device; equal name, equal pixels."""

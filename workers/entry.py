@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 
 KEY_FILE: Final = "key.json"
 HELLO_SECONDS: Final = 60.0
-"""How long a worker waits for its farm at the start."""
+"""Time that a worker waits for its farm at the start."""
 POLL_SECONDS: Final = 3.0
-"""How long one claim waits at the farm; also how long an idle poller takes to go."""
+"""Time that one claim waits at the farm, and that an idle poller takes to go."""
 LONGEST_BACK_OFF_SECONDS: Final = 10.0
 EXIT_SECONDS: Final = 15.0
 """After a signal: whoever is not gone by then is ended."""
@@ -220,7 +220,7 @@ def serve(agent: Agent, farewell: "Farewell", terms: HelloAnswer, config: Settin
 
 
 class Farewell:
-    """What a signal means: hand back and go; go at once when it is repeated or takes too long."""
+    """Handle a signal: hand back and go; go at once when it is repeated or takes too long."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent

@@ -231,7 +231,7 @@ class SegmentWriter:
 
 
 class _Tile:
-    """How the frames of a strip are laid out."""
+    """Layout of the frames of a strip."""
 
     def __init__(self, width: int, columns: int, rows: int) -> None:
         self.width, self.columns, self.rows = width, columns, rows

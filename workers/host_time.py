@@ -26,5 +26,5 @@ class HostTime:
 
     @property
     def ms(self) -> dict[str, int]:
-        """What took a millisecond or more."""
+        """Return what took a millisecond or more."""
         return {name: ms for name, s in self._seconds.items() if (ms := round(s * 1000))}

@@ -43,7 +43,7 @@ Painted = tuple[int, "av.VideoFrame"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screening:
-    """What the made video looks like."""
+    """Looks of the made video."""
 
     size: Size
     fps: int

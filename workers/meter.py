@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol
 
+from orchestrator.receipt import Receipt
 from orchestrator.states import Cause, Outcome, Verdict
-from orchestrator.wire import Receipt
 from workers.checkpoint import Checkpoint
 
 LOAD: Final = "load"
@@ -40,7 +40,7 @@ class Stopped(Exception):
     def __init__(self, reason: StopReason) -> None:
         self.reason: StopReason = reason
         self.checkpoint: Checkpoint | None = None
-        """Where the micro-batch can go on, if it was begun and the engine knows how."""
+        """Checkpoint of the micro-batch, if it was begun and the engine knows how to go on."""
         super().__init__(reason)
 
 
@@ -123,12 +123,8 @@ class Meter:
         # The farm pauses whoever is over the limit, and learns from this word that it was too low.
         return "limit" if over and reason in (None, "pause") else reason
 
-    def may_step(self) -> bool:
-        """Tell whether one more step, and what finishes its frames, fits the limit."""
-        return self.refusal() is None
-
     def before_step(self) -> None:
-        """Pass when the next step may run.
+        """Pass when one more step, and what finishes its frames, fits the limit.
 
         Raises:
             Stopped: it may not.

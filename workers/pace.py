@@ -1,4 +1,4 @@
-"""How long steps took lately on this device: what a lease starts from, better than its quote."""
+"""Pace of steps lately on this device: a better start for a lease than its quote."""
 
 from collections import OrderedDict, deque
 from typing import Final

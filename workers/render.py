@@ -30,7 +30,7 @@ QUEUED_BATCHES: Final = 2
 
 
 class Writer(Protocol):
-    """Where frames go: `workers.ffmpeg.SegmentWriter`."""
+    """The place that frames go to: `workers.ffmpeg.SegmentWriter`."""
 
     def write(self, frames: Pixels, /) -> None:
         """Take the next frames."""
@@ -115,7 +115,7 @@ def render(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What a stop leaves of the micro-batch it interrupted."""
+    """Return what a stop leaves of the micro-batch it interrupted."""
 
     step: int = 0
     gpu_ms: int = 0

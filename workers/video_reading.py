@@ -24,7 +24,7 @@ def opened(file: Path, container: str = "mov") -> "av.container.InputContainer":
 
 
 class NotTheVideo(FarmError):
-    """What FFmpeg wrote is not the video that was ordered."""
+    """A video of FFmpeg's that is not the one ordered."""
 
     code = "not_the_video"
     remedies = (LookAt(Listing.LOGS, "Nothing is charged; the unit is tried again."),)

@@ -17,9 +17,9 @@ from workers.result import Result
 log = structlog.get_logger(__name__)
 
 LISTEN_SECONDS: Final = 0.1
-"""How long to listen to the child before looking at verdicts and clocks."""
+"""Time to listen to the child before looking at verdicts and clocks."""
 LOAD_SECONDS: Final = 900.0
-"""How long a render may say nothing before its first word: it may be loading a model."""
+"""Time that a render may say nothing before its first word: it may be loading a model."""
 STEPS: Final = 5
 """Slowest steps for which a render may be silent; the margin of an unmeasured machine's quote."""
 LOOK_SECONDS: Final = 1.0
@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 1.0
 WORK_SECONDS: Final = 0.05
 """Processor time that shows them at work: an FFmpeg that was stopped or waits takes none."""
 LEAVE_SECONDS: Final = 6.0
-"""How long a worker that is to go waits for its unit to stop at the next step."""
+"""Time that a worker that is to go waits for its unit to stop at the next step."""
 MARGIN: Final = 0.2
 """Of a lease: unanswered for longer than the rest, a unit is stopped while it can be reported."""
 
@@ -38,7 +38,7 @@ class Leaving(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What the parent keeps an eye on."""
+    """Facts that the parent keeps an eye on."""
 
     child: Child
     lease_seconds: float
@@ -106,7 +106,7 @@ class Watch:
 
 
 class Ear:
-    """How long a child has given no sign of life under an order, and how long it may not.
+    """Return how long a child gave no sign of life under an order, and how long it may not.
 
     A render speaks after every step. A plan or an encode is all processor time, its own and
     FFmpeg's, and that is looked at: whoever hangs takes none.

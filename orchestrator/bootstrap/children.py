@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,6 +30,13 @@ LOG_BYTES: Final = 10_000_000
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def allow_files() -> None:
+    """Let children open as many files as the system allows us: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @dataclass(slots=True)
 class Child:
     """One process, in a session of its own, with a log and a pidfile."""
@@ -42,7 +50,7 @@ class Child:
 
     @property
     def log_file(self) -> Path:
-        """Where its output goes."""
+        """The file that its output goes to."""
         return self.home / "logs" / f"{self.name}.log"
 
     @property

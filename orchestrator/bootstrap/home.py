@@ -16,6 +16,16 @@ LOCK_TRIES = 10
 """Whoever only looks holds the lock for a moment; that is not a farm."""
 
 
+def make(home: Path) -> None:
+    """Make the folders of a home; a new one is closed to the machine's other users.
+
+    The database has webhooks' secrets and everybody's prompts, artifacts/ the videos.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (home / "run", home / "logs"):
+        folder.mkdir(exist_ok=True)
+
+
 def lock(home: Path) -> IO[str]:
     """Take a home for one farm; the kernel gives it back however we end.
 

@@ -75,11 +75,13 @@ def farm() -> None:
     """
 
 
+AGAIN_SECONDS: Final = 0.05
+"""After which an interrupt that was raised where nothing could catch it is raised again."""
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)  # a shell's `&` ignores SIGINT, nohup SIGHUP
+    hear_interrupts()
     args = list(sys.argv[1:] if argv is None else argv)
     code = _run(args)
     try:
@@ -113,6 +115,26 @@ def _run(args: list[str]) -> int:
         click.echo("Next: check the path, its rights and the room on the disk.", err=True)
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def hear_interrupts() -> None:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into KeyboardInterrupt, wherever the program is just then.
+
+    One that is raised while Python tidies up (a finaliser, a weak reference's callback) would be
+    reported and forgotten; it comes again a moment later.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)  # a shell's `&` ignores SIGINT, nohup SIGHUP
+    signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(told: "sys.UnraisableHookArgs") -> None:
+    if issubclass(told.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+    else:
+        sys.__unraisablehook__(told)
 
 
 def _interrupt(*_: object) -> None:

@@ -9,9 +9,9 @@ from orchestrator.cli.client import Json
 from orchestrator.states import AlertAction
 
 PLAN: Final = "plan"
-"""What to say for the plan's alerts again."""
+"""The word for the plan's alerts again."""
 NONE: Final = "none"
-"""What to say for no alert at all."""
+"""The word for no alert at all."""
 
 
 def wanted(command: Any) -> Any:

@@ -42,7 +42,7 @@ FORGED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found, and what to do about it."""
+    """The finding of one check, and what to do about it."""
 
     name: str
     state: Literal["ok", "warning", "broken"]

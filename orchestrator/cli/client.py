@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 API: Final = "/api/v1"
 TIMEOUT_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 15.0
-"""How long a farm that stopped answering is asked again while a job is followed."""
+"""Time for which a farm that stopped answering is asked again while a job is followed."""
 WAIT_SECONDS: Final = 0.5
 PAGE: Final = 200
 BY_STATUS: Final = {401: "unauthorized", 403: "not_allowed", 404: "not_found", 503: "unavailable"}

@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, one JSON document for programs.
+"""Output of the command line: tables for people, one JSON document for programs.
 
 All of it goes through `echo`: names and prompts are other people's, and a terminal obeys what it
 is shown.

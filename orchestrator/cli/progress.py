@@ -17,7 +17,7 @@ class Progress:
     """One job's line: stage, frames, GPU-seconds, time left."""
 
     limit: float | None = None
-    """What the job may use at most, where it has no cap of its own."""
+    """The most that the job may use, where it has no cap of its own."""
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
@@ -115,7 +115,7 @@ def _room(client: Client, job: Json) -> float | None:
 
 
 def has_ended(job: Json) -> bool:
-    """Tell whether a job will go no further by itself: over, or waiting for budget or approval."""
+    """Tell whether a job will go no further by itself: over, or waiting for budget."""
     if job["state"] == "paused":
         return str(job["pause_reason"]) != "user"
     return str(job["state"]) in ENDED

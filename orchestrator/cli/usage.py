@@ -1,8 +1,9 @@
-"""`farm usage`: what was spent, and what was lost, by whom."""
+"""`farm usage`: GPU-seconds spent and lost, and by whom."""
 
 import re
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import rich_click as click
 
@@ -11,7 +12,7 @@ from orchestrator.cli.client import Json, connected, server
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BY: Final = ("session", "user", "model", "worker", "stage")
-BOOKS: Final = ("plan", "user", "model", "month")
+MONEY_BY: Final = ("plan", "user", "model", "month")
 MOST_SECONDS: Final = 10**9
 """The API's own bound."""
 SINCE: Final = 7 * UNITS["d"]
@@ -33,7 +34,7 @@ def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> flo
 @click.command()
 @click.option(
     "--by",
-    type=click.Choice((*BY, *(name for name in BOOKS if name not in BY))),
+    type=click.Choice((*BY, *(name for name in MONEY_BY if name not in BY))),
     help="Default: session; with --money: plan.",
 )
 @click.option("--since", metavar="SPAN", callback=span, help="90m, 24h, 7d …; default: 7d.")
@@ -57,37 +58,58 @@ def usage(
     server: str | None,
     as_json: bool,
 ) -> None:
-    """Sum GPU-seconds charged, and lost by the farm; or its books, or how good its quotes are."""
+    """Sum GPU-seconds charged and lost; or cost and revenue, or how good the quotes are."""
     output.one_of(money=money, calibration=calibration)
     output.one_of(csv=as_csv, json=as_json)
-    if calibration and (by or since):
-        raise click.UsageError("--calibration is of the newest --jobs; --by and --since are not.")
-    if jobs and not calibration:
-        raise click.UsageError("--jobs goes with --calibration.")
-    path, query = "usage", {"by": by or BY[0], "since_seconds": since or SINCE}
-    show: Callable[[Json, str], None] = _used
     if calibration:
-        path, query, show = "usage/calibration", {"jobs": jobs or JOBS}, _calibrated
-    elif money:
-        path, query, show = "usage/economics", {**query, "by": by or BOOKS[0]}, _books
-    if not calibration and query["by"] not in (BOOKS if money else BY):
-        other = "leave --money out" if money else "add --money"
-        raise click.UsageError(f"The books are by {', '.join(BOOKS)}; for the other sums {other}.")
+        report = _calibration(jobs, given=bool(by or since))
+    elif jobs:
+        raise click.UsageError("--jobs goes with --calibration.")
+    else:
+        report = _sums(by, since, money=money)
     with connected(server) as client:
         if as_csv:
-            output.echo(client.sheet(path, **query), nl=False)
+            output.echo(client.sheet(report.path, **report.query), nl=False)
             return
-        told = client.get(path, **query)
+        told = client.get(report.path, **report.query)
     if as_json:
         output.document(told)
     else:
-        show(told, by or "")
+        report.show(told)
 
 
-def _used(told: Json, by: str) -> None:
+class Report(NamedTuple):
+    """One of the three reports: the call that asks for it, and the table that shows it."""
+
+    path: str
+    query: Json
+    show: Callable[[Json], None]
+
+
+def _calibration(jobs: int | None, *, given: bool) -> Report:
+    if given:
+        raise click.UsageError("--calibration is of the newest --jobs; --by and --since are not.")
+    return Report("usage/calibration", {"jobs": jobs or JOBS}, _show_calibration)
+
+
+def _sums(by: str | None, since: float | None, *, money: bool) -> Report:
+    """Return what was used by something, in GPU-seconds or in money."""
+    ways = MONEY_BY if money else BY
+    by = by or ways[0]
+    if by not in ways:
+        other = "leave --money out" if money else "add --money"
+        ways_of_money = ", ".join(MONEY_BY)
+        raise click.UsageError(f"Money is summed by {ways_of_money}; for the other sums {other}.")
+    query = {"by": by, "since_seconds": since or SINCE}
+    if money:
+        return Report("usage/economics", query, partial(_show_money, by))
+    return Report("usage", query, partial(_show_used, by))
+
+
+def _show_used(by: str, told: Json) -> None:
     """Show what was charged and what was lost."""
     output.table(
-        (by.upper() or BY[0].upper(), "#UNITS", "#GPU-S", "#LOST"),
+        (by.upper(), "#UNITS", "#GPU-S", "#LOST"),
         (
             (
                 row["key"],
@@ -101,15 +123,15 @@ def _used(told: Json, by: str) -> None:
     )
 
 
-def _books(told: Json, by: str) -> None:
-    """Show the operator's books, and the time of the devices they rest on."""
+def _show_money(by: str, told: Json) -> None:
+    """Show cost and revenue, and the time of the devices they rest on."""
     output.table(
         (
-            (by or BOOKS[0]).upper(),
+            by.upper(),
             *("#USERS", "#UNITS", "#GPU-S", "#LOST"),
             *("#REVENUE", "#COST", "#MARGIN", "#COST/USER", "#CAP HITS"),
         ),
-        (_book(row) for row in (*told["rows"], {"key": "total", **told["total"]})),
+        (_money_row(row) for row in (*told["rows"], {"key": "total", **told["total"]})),
         empty="",
     )
     output.table(
@@ -131,7 +153,7 @@ def _books(told: Json, by: str) -> None:
     )
 
 
-def _book(row: Json) -> tuple[object, ...]:
+def _money_row(row: Json) -> tuple[object, ...]:
     return (
         *(row[name] for name in ("key", "users", "units")),
         *(output.seconds(row[name]) for name in ("gpu_seconds", "lost_gpu_seconds")),
@@ -145,7 +167,7 @@ def _usd(microusd: int | None) -> str | None:
     return None if microusd is None else f"{microusd / 1e6:.6f}"
 
 
-def _calibrated(told: Json, _: str) -> None:
+def _show_calibration(told: Json) -> None:
     """Show how many jobs came in under their quotes."""
     output.table(
         ("MODEL", "DEVICE", "QUOTED BY", "#JOBS", "#UNDER P50", "#UNDER P90", "#%"),

@@ -1,4 +1,4 @@
-"""What quotes and jobs say, in words for a terminal."""
+"""Words for a terminal, of quotes and jobs."""
 
 from orchestrator.cli import output
 from orchestrator.cli.client import Json

@@ -16,20 +16,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from orchestrator.errors import BadRequest, Conflict, NotFound, remedies_of
+from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Delivery, Job, Json, Webhook
-from orchestrator.remedies import (
-    EnableWebhook,
-    Listing,
-    LookAt,
-    RegisterWebhook,
-    best_first,
-    to_json,
-)
+from orchestrator.model import Account, Delivery, Job, Json, Try, Webhook
+from orchestrator.remedies import EnableWebhook, Listing, LookAt, RegisterWebhook
 from orchestrator.states import DeliveryState, JobState, WebhookState
 
 EVENTS: Final = (
@@ -39,7 +32,7 @@ EVENTS: Final = (
     "worker.quarantined",
     "webhook.test",
 )
-"""What an endpoint may ask for; `job.*` and `*` stand for several."""
+"""Kinds that an endpoint may ask for; `job.*` and `*` stand for several."""
 _GROUPS: Final = frozenset({"*", *(f"{kind.partition('.')[0]}.*" for kind in EVENTS)})
 
 WAITS_SECONDS: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -47,7 +40,7 @@ WAITS_SECONDS: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_4
 JITTER: Final = 0.1
 """A wait is up to this much shorter or longer, so that a crowd does not come back as one."""
 ROTATION_MS: Final = 24 * 3_600_000
-"""How long the old secret signs beside the new one."""
+"""Time for which the old secret signs beside the new one."""
 MOST_HOOKS: Final = 20
 MOST_JOB_HOOKS: Final = 1000
 TRIES_KEPT: Final = 50
@@ -203,7 +196,7 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "object": "job",
         "state": state,
         "pause_reason": job.pause_reason,
-        "error": job.error and _told(job.error),
+        "error": job.error.as_json() if job.error else None,
         "session_id": job.session_id,
         "model": job.model,
         "frames_total": job.frames_total,
@@ -266,7 +259,7 @@ def tried(
         message = tx.get(Delivery, delivery_id, lock=True)
         if webhook is None or message is None or message.state is not DeliveryState.PENDING:
             return message
-        note = {"at_ms": now, "status": status, "error": error[:300], "milliseconds": milliseconds}
+        note = Try(at_ms=now, status=status, error=error[:300], milliseconds=milliseconds)
         attempts = message.attempts + 1
         tries = (*message.tries, note)[-TRIES_KEPT:]
         after = replace(message, attempts=attempts, tries=tries)
@@ -388,16 +381,8 @@ def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -
     )
 
 
-def _told(error: Json) -> Json:
-    """Return a job's error as its owner's programs read it."""
-    told = {name: error[name] for name in ("code", "message")}
-    return told | best_first([to_json(each) for each in remedies_of(error)])
-
-
 def _in_seconds(value: Any) -> Any:
     """Return data as the API shows it: every GPU-ms as GPU-seconds."""
-    if isinstance(value, list):
-        return [_in_seconds(each) for each in value]
     if not isinstance(value, dict):
         return value
     return {

@@ -28,7 +28,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Money:
-    """What an entry moves of money: whole micro-USD from the `debit` to the `credit` account."""
+    """Money that an entry moves: whole micro-USD from the `debit` to the `credit` account."""
 
     debit: str
     credit: str
@@ -88,14 +88,14 @@ def take(session: Session, gpu_ms: int, *, entry_id: str, now_ms: int) -> Moveme
 
 
 def pending_gpu_ms(session: Session) -> int:
-    """What is still to be taken of a limit that was asked to be lower."""
+    """Return the rest that is to be taken of a limit that was asked to be lower."""
     if session.target_gpu_ms is None:
         return 0
     return max(0, session.limit_gpu_ms - session.target_gpu_ms)
 
 
 def sink_gpu_ms(session: Session) -> int:
-    """What can be taken now of it."""
+    """Return the part of it that can be taken now."""
     return min(session.available_gpu_ms, pending_gpu_ms(session))
 
 
@@ -258,7 +258,7 @@ def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms:
 
 
 def extendable_gpu_ms(session: Session, job: Job, month: Month | None) -> int:
-    """What the job's hold may still grow by: the session's room, within the job's own cap.
+    """Return what the job's hold may still grow by: the session's room, within the job's own cap.
 
     `month`: the account's, which bounds it too.
     """
@@ -281,7 +281,7 @@ def binding_limit(session: Session, job: Job, month: Month) -> str:
 
 
 def hold_for(quote: Quote, brief: Brief) -> int:
-    """What to hold at submission: min(p90, cap).
+    """Return what to hold at submission: min(p90, cap).
 
     Raises:
         BudgetExceeded: the cap lies under the p50, so that the job would likely end unfinished;
@@ -304,7 +304,7 @@ def hold_for(quote: Quote, brief: Brief) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What a lease may use, and what the hold must grow by first; 0: not even its floor fits."""
+    """Limit of a lease, and growth of the hold that it needs first; 0: not even its floor fits."""
 
     gpu_ms: int
     extend_gpu_ms: int = 0
@@ -393,8 +393,6 @@ def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
         need += job.encode_reserve_gpu_ms
     if not job.parsed:
         need += next(
-            stage["p90_gpu_ms"]
-            for stage in job.quote["stages"]
-            if stage["stage"] == UnitKind.RENDER
+            stage.p90_gpu_ms for stage in job.quote.stages if stage.stage is UnitKind.RENDER
         )
     return need

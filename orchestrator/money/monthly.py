@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Alert, Entry, Job, Json, Month, Session
+from orchestrator.model import Alert, Entry, Job, Month, Session
 from orchestrator.money import hash_chain
 from orchestrator.money.ledger import Movement
 from orchestrator.remedies import AskForLess, ChangePlan, WaitForMonth
@@ -23,7 +23,7 @@ _IN_MONTH: Final = {
     EntryKind.RELEASE: (-1, 0),
     EntryKind.REFUND: (0, -1),
 }
-"""What an entry does to (held, spent) of its month."""
+"""Effect of an entry on (held, spent) of its month."""
 
 
 def follow(month: Month, entry: Entry) -> Month:
@@ -90,12 +90,6 @@ def carry(job: Job, old: Month, new: Month) -> tuple[Job, Month, Month]:
         capped(left, left.cap_gpu_ms),
         replace(new, held_gpu_ms=new.held_gpu_ms + job.held_gpu_ms),
     )
-
-
-def alerts(kept: Json) -> tuple[Alert, ...]:
-    """Return a list of alerts as it is kept, ascending."""
-    found = (Alert(int(percent), AlertAction(action)) for percent, action in kept.items())
-    return tuple(sorted(found, key=lambda alert: alert.percent))
 
 
 def crossed(alerts: Sequence[Alert], budget: Session | Month) -> tuple[Alert, ...]:

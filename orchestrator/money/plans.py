@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest, PlanLimit
-from orchestrator.model import Alert, RenderPlan
+from orchestrator.model import Alert, RenderPlan, Watermark
 from orchestrator.remedies import ChangePlan, EndAJob, Listing, LookAt, Say
 from orchestrator.states import AlertAction
 
@@ -34,7 +34,7 @@ class Plan:
     name: str
     month_gpu_ms: int | None
     session_gpu_ms: int
-    """What a session opens with where it names no budget."""
+    """Budget of a session that names none."""
     most_session_gpu_ms: int | None
     open_jobs: int | None
     pixels: int | None
@@ -45,21 +45,21 @@ class Plan:
     weight: int
     """Share of the farm against other accounts."""
     watermark: str
-    """What stands in the corner of its videos; empty: nothing does."""
+    """Words in the corner of its videos; empty: none."""
     floor: float
     """Part of each device's time that its sessions have together while they want it."""
     alerts: tuple[Alert, ...]
     """Of its accounts' months, and of sessions that have none of their own; ascending."""
     price_month_microusd: int | None
-    """What it costs a month, used or not; None: its GPU-seconds are paid by the rate card."""
+    """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
 
     @property
-    def mark(self) -> dict[str, str] | None:
+    def mark(self) -> Watermark | None:
         """The watermark and the plan it is by, as a job keeps them from its submission on."""
-        return {"text": self.watermark, "plan": self.name} if self.watermark else None
+        return Watermark(text=self.watermark, plan=self.name) if self.watermark else None
 
     def check_session(self, limit_gpu_ms: int, *, account_id: str) -> None:
-        """Refuse a session's budget that is larger than this plan of the account allows.
+        """Refuse a session's budget that is larger than this plan allows.
 
         Raises:
             PlanLimit: it is.

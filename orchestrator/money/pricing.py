@@ -1,4 +1,4 @@
-"""What a plan costs: integer GPU-ms, p50 and p90, and a price.
+"""The cost of a render plan: integer GPU-ms, p50 and p90, and a price.
 
 The card's prior says how costs *grow* with work; this farm's own receipts say by what
 factor the farm differs from it, by the model's profile where that was measured often enough::
@@ -60,7 +60,7 @@ MADE: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitCost:
-    """What one unit should cost."""
+    """Expected cost of one unit."""
 
     p50_gpu_ms: int
     p90_gpu_ms: int
@@ -114,26 +114,13 @@ class CostModel:
         if device_class is None:
             device_class = _cheapest(own, card, rates, present)
         here = [s for s in own if s.device_class == device_class]
-        factors = {
-            kind: _factor([s for s in here if s.kind is kind], card, device_class)
-            for kind in UnitKind
-        }
-        renders = [s for s in here if s.kind is UnitKind.RENDER]
-        profiles = {
-            name: _factor([s for s in renders if s.steps == steps], card, device_class)
-            for name, steps in card.profiles.items()
-        }
-        ended = [
-            job
-            for job in jobs
-            if job.measured and (job.model, job.device_class) == (card.id, device_class)
-        ]
+        ended = _measured(jobs, card, device_class)
         return cls(
             card=card,
             rates=rates,
             device_class=device_class,
-            factors=factors,
-            by_profile={name: each for name, each in profiles.items() if each.samples},
+            factors=_by_kind(here, card, device_class),
+            by_profile=_by_profile(here, card, device_class),
             whole=_whole_p90(ended),
             startup_gpu_ms=_startup(here, card, device_class),
             jobs=len(ended),
@@ -148,7 +135,7 @@ class CostModel:
         return self.by_profile.get(profile or "") or self.factors.get(kind, Factor())
 
     def basis(self, steps: int) -> str:
-        """Where the figures for so many steps come from, for people."""
+        """Return the source of the figures for so many steps, for people."""
         count = self.factor(UnitKind.RENDER, steps).samples
         if count:
             ended = f" and {self.jobs} ended jobs" if self.whole else ""
@@ -219,6 +206,9 @@ def quote(plan: RenderPlan, costs: CostModel) -> Quote:
         rates=costs.rates.version,
         profile=costs.card.profile_of(plan.steps),
         basis=costs.basis(plan.steps),
+        device_class=costs.device_class,
+        measured=costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
+        step_prior=step_prior(costs, plan),
     )
 
 
@@ -262,6 +252,31 @@ def _predicted_ms(sample: Sample, card: ModelCard, device_class: str) -> float:
     steps = sample.steps or card.default_steps
     decode_share = prior.decode_ms_per_frame / (steps * card.native.megapixels)
     return sample.work * (prior.ms_per_frame_step_megapixel + decode_share)
+
+
+def _by_kind(
+    samples: Sequence[Sample], card: ModelCard, device_class: str
+) -> dict[UnitKind, Factor]:
+    return {
+        kind: _factor([s for s in samples if s.kind is kind], card, device_class)
+        for kind in UnitKind
+    }
+
+
+def _by_profile(samples: Sequence[Sample], card: ModelCard, device_class: str) -> dict[str, Factor]:
+    """Return the factors of the card's profiles that were measured often enough."""
+    renders = [s for s in samples if s.kind is UnitKind.RENDER]
+    found = {
+        name: _factor([s for s in renders if s.steps == steps], card, device_class)
+        for name, steps in card.profiles.items()
+    }
+    return {name: factor for name, factor in found.items() if factor.samples}
+
+
+def _measured(jobs: Sequence[JobSample], card: ModelCard, device_class: str) -> list[JobSample]:
+    """Return the ended jobs of a card and a device class whose quotes rested on receipts."""
+    here = (card.id, device_class)
+    return [job for job in jobs if job.measured and (job.model, job.device_class) == here]
 
 
 def _factor(samples: Sequence[Sample], card: ModelCard, device_class: str) -> Factor:

@@ -1,4 +1,4 @@
-"""Where subjects are in each frame of a shot, for models that take a layout.
+"""Places of subjects in each frame of a shot, for models that take a layout.
 
 A path is a function of the phase (0 first frame, 1 last one) and of the shot's seconds, which
 decide how often a periodic motion repeats. Journeys ease in and out (smoothstep); periodic
@@ -20,7 +20,7 @@ DEFAULT: Final = "floats"
 CAMERA_TRAVEL: Final = 0.3
 """Parts of the picture that a pan or tilt moves the view by."""
 CAMERA_ZOOM: Final = 1.5
-"""How much nearer the camera ends, or starts."""
+"""Factor by which the camera ends, or starts, nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ PAIR_MAX_SCALE: Final = 0.8
 """… and never larger than this, so that 44 % of it fits between their lanes."""
 
 BECOMING_SCALE: Final = 0.45
-"""How small a subject is at the moment it becomes another."""
+"""Size of a subject at the moment it becomes another."""
 
 
 def on_stage(scene: Scene, phase: float) -> tuple[Cast, ...]:

@@ -18,7 +18,7 @@ LEAST_SAVING: Final = 0.03
 
 
 class Change(IntEnum):
-    """What a variant gives up, in the order in which people mind."""
+    """Sacrifices of variants, in the order in which people mind."""
 
     STEPS = 1
     """The same video, less finely painted."""
@@ -90,7 +90,14 @@ def other_models(brief: Brief, own: ModelCard, cards: Iterable[ModelCard]) -> It
 
 def written_out(brief: Brief, plan: RenderPlan) -> Brief:
     """Return a brief with what the prompt's words or the model decided written out."""
-    return replace(brief, steps=plan.steps, seconds=plan.seconds, fps=plan.fps, size=plan.output)
+    return replace(
+        brief,
+        steps=plan.steps,
+        seconds=plan.seconds,
+        fps=plan.fps,
+        size=plan.output,
+        written_out=True,
+    )
 
 
 def within(brief: Brief, plan: Plan) -> Brief:

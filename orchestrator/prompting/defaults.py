@@ -1,4 +1,4 @@
-"""What is meant when it is not said: gentle motions, fitting places, near things, small words.
+"""Meanings of what is left unsaid: gentle motions, fitting places, near things, small words.
 
 Ids are those of models/tiny_world/vocabulary.toml; an id that a vocabulary lacks is passed over.
 """
@@ -104,14 +104,21 @@ SMALL_WORDS: Final = _set(
     along past near next toward towards inside outside around about against upon during while when
     where who which what then now just very really quite more most much many few little big small
     large huge tiny tall short long old new young cute happy sad funny lovely beautiful pretty nice
-    great red blue green yellow white black orange pink purple brown golden silver grey gray bright
-    dark colorful colourful slowly quickly gently softly calmly gracefully high low fast slow quiet
+    great bright dark slowly quickly gently softly calmly gracefully high low fast slow quiet
     peaceful two three pair couple several another one are was were has have had does not being
     been video clip movie film animation cartoon shot scene picture image style day time way side
     make makes create show shows showing please want them they she him it by far close away warm
     cold sunny starry fluffy shiny snowy camera follows cinematic motion"""
 )
 """Words no one expects to see as a picture of their own; they are not reported as unknown."""
+COLOURS: Final = _set(
+    """red blue green yellow white black orange pink purple brown gold golden silver grey gray
+    violet turquoise cyan teal magenta crimson scarlet indigo maroon navy beige ivory lilac
+    lavender amber azure bronze copper olive khaki lime mauve ochre tan blonde reddish
+    bluish greenish yellowish pinkish brownish greyish whitish blackish colorful colourful
+    colored coloured multicolored multicoloured rainbow monochrome"""
+)
+"""Colours, which a vocabulary's subjects have of their own: they are noted where it lacks them."""
 MORE_MOTIONS: Final[Mapping[str, str]] = {
     **_each("sleeps sleeping sleep waits waiting looks looking watches watching", "floats"),
     **_each("smiles smiling rests resting lies lying shines shining", "floats"),
@@ -149,3 +156,15 @@ NEGATIVE_ENDS: Final = _set(
     moving"""
 )
 """Words that end what follows "without" or "no"."""
+NO_MEASURE_AFTER: Final = _set(
+    """of is are was a an the by than from to measuring measures about between per every each my
+    his her its their our your this that these those after in within last first next until till
+    past under over wait waits waiting waited only another named
+    called number channel"""
+)
+"""Words behind which a number belongs to what is shown."""
+TELLS_TIME: Final = _set(
+    """at is it's its are was be shows showing show reads reading until till by since after before
+    from to around about past clock time almost nearly strikes says"""
+)
+"""Words behind which 9:16 is a time of day."""

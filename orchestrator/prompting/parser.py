@@ -1,53 +1,49 @@
 """A prompt, parsed: its shots, and the wishes found in its words.
 
-Deterministic and linear in the text; no model is needed. `prompt_words` reads instructions,
-`prompt_cast` maps what is left to a model's vocabulary, and this module cuts the text into
-shots and puts the parts together. docs/prompts.md tells people what they can write.
+Deterministic and linear in the text; no model is needed. `parameters` takes what was pasted,
+`shots` cuts the text, `instructions` reads orders, `cast` maps what is left to a model's
+vocabulary, and this module puts the parts together. docs/prompts.md tells people what they can
+write.
 """
 
-import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from orchestrator import safe_text
 from orchestrator.errors import BadRequest
-from orchestrator.model import Scene, SceneText, Screenplay, Vocabulary
-from orchestrator.prompting.cast import Lexicon, Understanding, understand
-from orchestrator.prompting.instructions import Wishes, read_seconds, take, tidy
+from orchestrator.model import Brief, Scene, SceneText, Screenplay, Size, Vocabulary
+from orchestrator.prompting import measures, parameters
+from orchestrator.prompting.cast import Understanding, understand
+from orchestrator.prompting.instructions import Wishes, take
+from orchestrator.prompting.lexicon import Lexicon
+from orchestrator.prompting.shots import Cut, Piece, cut, one_line
 from orchestrator.remedies import Say
 
 T = TypeVar("T")
 
 MAX_SHOTS: Final = 64
-
-_ITEM: Final = re.compile(r"^ ?(?:#?\d{1,3}[.):]|[-*•–·]) ?(?=\S)")
-_INLINE_ITEM: Final = re.compile(r"(?:^| )(\d{1,2})[.)] (?=\S)")
-_MARK: Final = re.compile(
-    r"[\[(] ?(?P<number>[-−]?\d{1,15}(?:[.,]\d{1,6})?) ?"
-    r"(?P<unit>s|secs?|seconds?|ms|mins?|minutes?)? ?[\])]",
-    re.IGNORECASE,
-)
-_THEN: Final = (
-    "then|after that|afterwards|finally|next|luego|después|puis|ensuite|dann|затем|потом|ثم|"
-    "然后|然後|接着"
-)
-_CUT: Final = re.compile(
-    rf"(?:[,;.!?…،，。] ?(?:and )?|(?<!now )\band )(?:{_THEN})(?:\b|(?<=[然后後接着])),? ?"
-    r"(?:(?:we |it )?(?:smash |hard |jump )?cuts? (?:back )?to:? )?"
-    r"|(?<!since)(?<!back)(?<!until)(?<!even)(?<!by)(?<!and) then (?=\S)"
-    r"|[,;.!?…]? ?\b(?:smash |hard |jump )?cut (?:back )?to\b:? ?"
-    r"|[,;.!?…]? ?\b(?:next |new )?(?:shot|scene)(?: ?\d{1,3})?: ?",
-    re.IGNORECASE,
-)
+OPTIONS: Final = ("size", "fps", "seconds", "seed")
+"""Settings that words may make where no option does."""
 
 
-class Piece(NamedTuple):
-    """The text of one shot, with the length its mark gave it."""
+def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> Screenplay:
+    """Understand the prompt of a brief; what its own fields say is not read from words.
 
-    text: str
-    seconds: float | None = None
-    negative: str = ""
+    Raises:
+        BadRequest: there is nothing to show, it is no text, or it asks for what no video has.
+    """
+    given = [name for name in OPTIONS if getattr(brief, name) is not None]
+    return parse(
+        brief.prompt,
+        vocabulary=vocabulary,
+        scenes=brief.scenes,
+        max_chars=max_chars,
+        before=brief.before,
+        given=() if brief.written_out else given,
+        overruled=given,
+    )
 
 
 def parse(
@@ -57,42 +53,47 @@ def parse(
     scenes: tuple[SceneText, ...] = (),
     max_chars: int = 10_000,
     before: Scene | None = None,
+    given: Collection[str] = (),
+    overruled: Collection[str] = (),
 ) -> Screenplay:
     """Understand a prompt, or a storyboard whose title and style the prompt is.
 
-    `before`: the scene it goes on from; what is left unsaid is as it was there.
+    `before`: the scene it goes on from; what is left unsaid is as it was there. `given`: the
+    options whose words are only words. `overruled`: those whose words are instructions still,
+    though an option has the value.
 
     Raises:
         BadRequest: there is nothing to show, it is no text, or it asks for what no video has.
     """
     clean = _checked(text, "The prompt", max_chars) if text.strip() or not scenes else ""
-    if scenes:
-        pieces = [_storyboard_piece(n, scene, max_chars) for n, scene in enumerate(scenes, start=1)]
-        title, title_wishes = take(_one_line(clean))
-    else:
-        pieces, title, title_wishes = list(_pieces(clean)), "", Wishes()
-    if len(pieces) > MAX_SHOTS:
+    clean, pasted = parameters.take(clean, given)
+    shots = _storyboard(clean, scenes, max_chars) if scenes else cut(clean)
+    if len(shots.pieces) > MAX_SHOTS:
         raise BadRequest(
-            f"The video would have {len(pieces)} shots.",
+            f"The video would have {len(shots.pieces)} shots.",
             Say(f"Ask for at most {MAX_SHOTS} shots, or make several videos."),
         )
-    taken = [take(piece.text) for piece in pieces]
-    every = [title_wishes, *(wishes for _, wishes in taken)]
-    built = _scenes(pieces, taken, title, title_wishes, Lexicon(vocabulary), before)
+    title, common = take(shots.title, given)
+    shown = [_taken(piece, given) for piece in shots.pieces]
+    every = [common, *(each.wishes for each in shown), pasted]
+    built, notes = _scenes(shown, title, [common, pasted], Lexicon(vocabulary), before)
     if not built:
         raise BadRequest(
             "The prompt has instructions, but nothing to show.",
             Say('Say what the video should show, as in "a dog runs on the beach, 3 seconds".'),
         )
-    notes = [note for _, found in built for note in found]
-    return Screenplay(
-        scenes=tuple(scene for scene, _ in built),
+    size, size_notes = _size(every)
+    screenplay = Screenplay(
+        scenes=tuple(built),
         seconds=_last([wishes.video_seconds for wishes in every]),
         fps=_last([wishes.fps for wishes in every]),
-        size=_last([wishes.size for wishes in every]),
+        size=size,
         seed=_last([wishes.seed for wishes in every]),
-        notes=tuple(dict.fromkeys([*_contradictions(every), *notes])),
     )
+    said = _read_notes(screenplay, every, [each.piece for each in shown], overruled)
+    of_wishes = [note for wishes in every for note in wishes.notes]
+    more = [*shots.notes, *_contradictions(every), *size_notes, *of_wishes]
+    return replace(screenplay, notes=tuple(dict.fromkeys([*said, *more, *notes])))
 
 
 # --- text ---------------------------------------------------------------------------------
@@ -132,114 +133,98 @@ def check(text: str, noun: str, max_chars: int) -> None:
         )
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+# --- putting together ---------------------------------------------------------------------
 
 
-# --- shots --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One shot as it was cut, and what its words say."""
+
+    piece: Piece
+    description: str
+    wishes: Wishes
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long it lasts, where that is said."""
+        return self.wishes.seconds if self.piece.seconds is None else self.piece.seconds
 
 
-def _pieces(text: str) -> Iterator[Piece]:
-    """Yield the shots of a text: list items, marked stretches, and what "then" and "cut" part."""
-    for item in _items(text):
-        for marked in _marked(item):
-            parts = [part for part in _CUT.split(marked.text) if tidy(part)]
-            for part in parts or [marked.text]:
-                share = marked.seconds / len(parts) if marked.seconds and parts else marked.seconds
-                yield Piece(part, share)
-
-
-def _items(text: str) -> list[str]:
-    """Return the items of a numbered or bulleted list, each as one line; else the whole text."""
-    lines = [line for line in (_one_line(raw) for raw in text.splitlines()) if line]
-    starts = [bool(_ITEM.match(line)) for line in lines]
-    if sum(starts) < 2:
-        return _inline_items(" ".join(lines))
-    items: list[str] = []
-    for line, starts_item in zip(lines, starts, strict=True):
-        if starts_item:
-            items.append(_ITEM.sub("", line, count=1))
-        elif items:
-            items[-1] += f" {line}"
-        elif not line.endswith(":"):
-            items.append(line)
-    return items
-
-
-def _inline_items(line: str) -> list[str]:
-    """Return the items of "1. … 2. …" in one line; else the line."""
-    found = list(_INLINE_ITEM.finditer(line))
-    if len(found) < 2 or [int(each[1]) for each in found] != list(range(1, len(found) + 1)):
-        return [line]
-    ends = [each.start() for each in found[1:]] + [len(line)]
-    head = [line[: found[0].start()]] if tidy(line[: found[0].start()]) else []
-    return head + [line[each.end() : end] for each, end in zip(found, ends, strict=True)]
-
-
-def _marked(line: str) -> list[Piece]:
-    """Cut a line at its "[3s]" marks: each is for the text after it, or before where text leads."""
-    marks = list(_MARK.finditer(line))
-    if not marks:
-        return [Piece(line)]
-    seconds = [read_seconds(mark["number"], mark["unit"] or "s") for mark in marks]
-    starts, ends = [m.start() for m in marks], [m.end() for m in marks]
-    if tidy(line[: starts[0]]):
-        texts = [line[a:b] for a, b in zip([0, *ends], starts, strict=False)]
-        rest = line[ends[-1] :]
-        found = [Piece(text, s) for text, s in zip(texts, seconds, strict=True) if tidy(text)]
-        return [*found, Piece(rest)] if tidy(rest) else found
-    texts = [line[a:b] for a, b in zip(ends, [*starts[1:], len(line)], strict=True)]
-    return [Piece(text, s) for text, s in zip(texts, seconds, strict=True) if tidy(text)]
+def _storyboard(title: str, scenes: Sequence[SceneText], max_chars: int) -> Cut:
+    pieces = [_storyboard_piece(n, scene, max_chars) for n, scene in enumerate(scenes, start=1)]
+    return Cut(tuple(pieces), one_line(title))
 
 
 def _storyboard_piece(number: int, scene: SceneText, max_chars: int) -> Piece:
     clean = _checked(scene.prompt, f"Scene {number} of the storyboard", max_chars)
     check(scene.negative_prompt, f"What scene {number} leaves out", max_chars)
-    return Piece(_one_line(clean), scene.seconds, scene.negative_prompt.strip())
+    negative = scene.negative_prompt.strip()
+    return Piece(one_line(clean), scene.seconds, negative, fixed=scene.seconds is not None)
 
 
-# --- putting together ---------------------------------------------------------------------
+def _taken(piece: Piece, given: Collection[str]) -> _Shown:
+    description, wishes = take(piece.text, {*given, "seconds"} if piece.fixed else given)
+    return _Shown(piece, description, wishes)
 
 
 def _scenes(
-    pieces: Sequence[Piece],
-    taken: Sequence[tuple[str, Wishes]],
+    shown: Sequence[_Shown],
     title: str,
-    common: Wishes,
+    common: Sequence[Wishes],
     lexicon: Lexicon,
     was: Scene | None,
-) -> list[tuple[Scene, tuple[str, ...]]]:
-    """Return each scene with its notes.
+) -> tuple[list[Scene], list[str]]:
+    """Return the scenes, and notes on them.
 
     Instructions alone are no scene, but a camera's move alone ("…, then zoom in") is one more
-    of the description before it.
+    of the description before it, or of the one that follows.
     """
-    built: list[tuple[Scene, tuple[str, ...]]] = []
-    before = _of_title(title, lexicon)
+    built: list[Scene] = []
+    notes: list[str] = []
+    before = _before(title, lexicon, was)
     earlier = was.prompt if was else ""
-    if was and lexicon:
-        style = (before and before.style) or was.style
-        before = Understanding(cast=was.cast, setting=was.setting, style=style)
-    for piece, (own, wishes) in zip(pieces, taken, strict=True):
-        description = own or (earlier if wishes.camera else "")
+    camera = next((wishes.camera for wishes in common if wishes.camera), None)
+    for at, each in enumerate(shown):
+        description = each.description
+        if not description and each.wishes.camera:
+            description = earlier or next((s.description for s in shown[at:] if s.description), "")
         if not description:
+            notes += _dropped(each)
             continue
         earlier = description
         seen = understand(description, lexicon, before) if lexicon else Understanding()
         before = seen
-        negatives = [piece.negative, *wishes.negative, *common.negative]
-        scene = Scene(
-            prompt=f"{description}, {title}" if title else description,
-            negative_prompt=", ".join(part for part in negatives if part),
-            seconds=wishes.seconds if piece.seconds is None else piece.seconds,
-            cast=seen.cast,
-            setting=seen.setting,
-            style=seen.style,
-            camera=wishes.camera or common.camera,
-            understood=seen.understood,
+        negatives = [each.piece.negative, *each.wishes.negative]
+        negatives += [negative for wishes in common for negative in wishes.negative]
+        built.append(
+            Scene(
+                prompt=f"{description}, {title}" if title else description,
+                negative_prompt=", ".join(part for part in negatives if part),
+                seconds=each.seconds,
+                cast=seen.cast,
+                setting=seen.setting,
+                style=seen.style,
+                camera=each.wishes.camera or camera,
+                understood=seen.understood,
+            )
         )
-        built.append((scene, seen.notes))
-    return built
+        notes += seen.notes
+    return built, notes
+
+
+def _before(title: str, lexicon: Lexicon, was: Scene | None) -> Understanding | None:
+    """Return what the first scene takes over from its title and from the video it extends."""
+    before = _of_title(title, lexicon)
+    if was and lexicon:
+        style = (before and before.style) or was.style
+        return Understanding(cast=was.cast, setting=was.setting, style=style)
+    return before
+
+
+def _dropped(each: _Shown) -> Iterator[str]:
+    """Yield what is to be said of a shot that shows nothing."""
+    if each.seconds is not None:
+        yield f"A shot of {each.seconds:g} seconds shows nothing and is left out."
 
 
 def _of_title(title: str, lexicon: Lexicon) -> Understanding | None:
@@ -253,8 +238,51 @@ def _last(values: Sequence[T | None]) -> T | None:
     return next((value for value in reversed(values) if value is not None), None)
 
 
+def _size(every: Sequence[Wishes]) -> tuple[Size | None, list[str]]:
+    """Return the size that all words together ask for: pixels, else a resolution and a shape."""
+    pixels = _last([wishes.pixels for wishes in every])
+    lines = _last([wishes.lines for wishes in every])
+    ratio = _last([wishes.ratio for wishes in every])
+    orientation = _last([wishes.orientation for wishes in every])
+    named = measures.size_of(lines, ratio, orientation)
+    if pixels and named and pixels != named:
+        return pixels, [f"The size in pixels is taken: {pixels}, not {named}."]
+    if ratio and orientation == "square" and ratio[0] != ratio[1]:
+        return named, [f"The shape {ratio[0]:g}:{ratio[1]:g} is taken, not a square."]
+    return pixels or named, []
+
+
+def _read_notes(
+    made: Screenplay, every: Sequence[Wishes], pieces: Sequence[Piece], overruled: Collection[str]
+) -> Iterator[str]:
+    """Yield which words were read as a size, a rate, a length or a seed."""
+    values = {
+        "size": f"The size is {made.size}",
+        "fps": f"The rate is {made.fps} frames per second",
+        "seconds": "The length is"
+        + (f" {made.seconds:g} seconds" if made.seconds else " that of its shots"),
+        "seed": f"The seed is {made.seed}",
+    }
+    marks = [piece.said for piece in pieces if piece.said]
+    for name, value in values.items():
+        said = [words for wishes in every for words in wishes.said.get(name, ())]
+        said += marks if name == "seconds" else []
+        if said and name not in overruled:
+            words = ", ".join(f'"{each}"' for each in dict.fromkeys(said))
+            yield f"{value}, read from {words}."
+
+
 def _contradictions(every: Sequence[Wishes]) -> Iterator[str]:
-    for noun, name in (("size", "size"), ("fps", "fps"), ("seed", "seed")):
+    nouns = {
+        "pixels": "size",
+        "lines": "resolution",
+        "ratio": "shape",
+        "orientation": "orientation",
+        "fps": "fps",
+        "seed": "seed",
+        "video_seconds": "length",
+    }
+    for name, noun in nouns.items():
         values = {getattr(wishes, name) for wishes in every} - {None}
         if len(values) > 1:
             yield f"The prompt names {len(values)} values of {noun}; the last one is taken."

@@ -41,7 +41,7 @@ class SessionInLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How many jobs have their turn before a job, and the time until its own."""
+    """The number of jobs with their turn before a job, and the time until its own."""
 
     jobs_ahead: int
     wait_ms: int
@@ -90,7 +90,7 @@ class Line:
 
 
 class _Order:
-    """Jobs by their turns: their session's pass, and what its older jobs add to it."""
+    """Jobs by their turns: their session's virtual time, and what its older jobs add to it."""
 
     def __init__(self, parties: Iterable[SessionInLine], models: Container[str]) -> None:
         self.turns: dict[str, tuple[Turn, SessionInLine]] = {}
@@ -133,7 +133,7 @@ class _Slopes:
 
 @dataclass(slots=True)
 class PositionCache:
-    """Where the newest look at the line is kept, for all who ask until the next."""
+    """The newest look at the line, kept for all who ask until the next."""
 
     line: Line | None = field(default=None)
     again: int = 0

@@ -1,7 +1,7 @@
-"""Who is next: stride scheduling over sessions, then the unit that suits the worker.
+"""The order of service: stride scheduling over sessions, then the unit that suits the worker.
 
-Each session has a pass, its virtual time: device time charged over its plan's weight. The
-lowest pass goes first (Waldspurger & Weihl, "Stride Scheduling", 1995). Two small parts of
+Each session has a virtual time: device time charged over its plan's weight. The
+lowest goes first (Waldspurger & Weihl, "Stride Scheduling", 1995). Two small parts of
 each device's time go by other rules: a plan's floor, and what has waited too long. What is
 defined here is explained in docs/scheduling.md; `farm.leases.grants` asks it at every grant.
 """
@@ -14,13 +14,13 @@ from orchestrator.states import Lane, UnitKind
 from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE, render_queue
 
 AGE: Final = ""
-"""Who a device owes time to that is nobody's plan: those that have waited too long."""
+"""Creditor of a device that is nobody's plan: those that have waited too long."""
 AGE_SHARE: Final = 0.05
 """Of each device's time, for sessions that have waited too long."""
 QUANTUM_MS: Final = 1_000
 """A device looks for somebody to pay once it owes so much, not after every unit."""
 MOST_OWED_MS: Final = 60_000
-"""What a device can owe, or be owed, at most: a long unit is not paid back for hours."""
+"""The most that a device can owe, or be owed: a long unit is not paid back for hours."""
 
 _RANK = {UnitKind.ENCODE: 0, UnitKind.PARSE: 1, UnitKind.RENDER: 2}
 
@@ -37,8 +37,8 @@ def queues_of(kinds: Iterable[str], models: Iterable[str]) -> tuple[str, ...]:
 def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: bool) -> list[Unit]:
     """Order one session's ready units for this worker.
 
-    Units that it failed last come only when it is `alone` in serving them; what finishes a
-    job comes before what begins another; the hint decides among equals.
+    Units that it failed last come only when it is `alone` in serving them; an encode
+    comes before a parse, and a parse before a render; the hint decides among equals.
     """
     fit = [unit for unit in units if alone or unit.last_worker_id != worker.id]
     return sorted(
@@ -58,7 +58,7 @@ def in_order(units: Sequence[Unit], worker: Worker, *, hint: str | None, alone: 
 
 
 def join_at(session: Session, current_virtual_us: int) -> int:
-    """Return the pass a session (re)joins with: at least the current virtual time.
+    """Return the virtual time a session (re)joins with: at least the current one.
 
     Otherwise one that slept for a day would own the farm for as long.
     """
@@ -66,7 +66,7 @@ def join_at(session: Session, current_virtual_us: int) -> int:
 
 
 def advance(virtual_us: int, gpu_ms: int, *, weight: int) -> int:
-    """Return a session's pass after so much device time: at the grant what is expected.
+    """Return a session's virtual time after so much device time: at the grant what is expected.
 
     In microseconds, so that a short unit counts under a large weight too.
     """
@@ -74,7 +74,7 @@ def advance(virtual_us: int, gpu_ms: int, *, weight: int) -> int:
 
 
 def corrected(virtual_us: int, expected_ms: int, settled_ms: int, *, weight: int) -> int:
-    """Return a session's pass when a unit is settled: the quote is exchanged for the charge."""
+    """Return a session's virtual time with the quote of a unit exchanged for its charge."""
     return virtual_us + (settled_ms - expected_ms) * 1000 // weight
 
 

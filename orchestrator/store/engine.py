@@ -1,4 +1,4 @@
-"""How we open SQLite and Postgres so that neither loses or bends a transaction."""
+"""Opening SQLite and Postgres so that neither loses or bends a transaction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from orchestrator.errors import BadRequest, Contended, Unavailable
 from orchestrator.remedies import Listing, LookAt, Say
 
 BUSY_MS = 10_000
-"""How long a writer waits for another one before it gives up."""
+"""Time that a writer waits for another one before it gives up."""
 
 GAVE_WAY: Final = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATEs of a serialization failure, a deadlock and a lock that was not had in time."""
@@ -22,7 +22,7 @@ FIRST_COMES: Final = (
     *("idempotency", "sessions.account_id", "uq_sessions"),
     *("months.id", "pk_months"),
 )
-"""What an IntegrityError names when a row that a verb looked for in vain was just written."""
+"""Constraints of an IntegrityError when a row that was looked for in vain was just written."""
 
 
 def make_engine(url: str) -> Engine:

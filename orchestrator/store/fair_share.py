@@ -1,4 +1,4 @@
-"""Who is next, as SQL answers it: every question here is one look into an index, made once."""
+"""The order of service, as SQL answers it: every question is one look into an index, made once."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -71,7 +71,7 @@ _IN_HAND: Final = (
 
 
 class FairShareQueries:
-    """What a grant, and who joins, asks of the sessions."""
+    """Questions of a grant, and of who joins, about the sessions."""
 
     connection: Connection
 
@@ -83,7 +83,7 @@ class FairShareQueries:
     def current_virtual_us(self, *, but: str, model: str) -> int:
         """Return the virtual time of a model's devices, for who has no work beside this job.
 
-        While somebody works, it is the pass of whoever was granted the newest of their units;
+        While somebody works, it is that of whoever was granted the newest of their units;
         before the first grant the lowest there is. While nobody does, it is the highest there
         ever was: all that was done counts alike.
         """

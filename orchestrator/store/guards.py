@@ -25,7 +25,7 @@ _THERE: Final = {
 
 
 class Guards:
-    """What a transaction knows of the database's own rules."""
+    """The database's own rules, as a transaction knows them."""
 
     connection: Connection
 

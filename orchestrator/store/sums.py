@@ -1,4 +1,4 @@
-"""What the operator's books ask of the store: sums over the ledger, shifts, caps that were hit."""
+"""Sums for the operator's economics: sums over the ledger, shifts, caps that were hit."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ _SPELLS: Final = select(
     .over(partition_by=_PERIOD.account_id, order_by=_PERIOD.number)
     .label("until_ms"),
 ).subquery("spells")
-"""Tenures with their ends; what began and ended in one millisecond holds at no moment."""
+"""Periods of plans with their ends; what began and ended in one millisecond holds at no moment."""
 
 
 class SumQueries:

@@ -1,4 +1,4 @@
-"""Where the farm may send something that a client asked it to send: pure rules, no look-up.
+"""Addresses that the farm may send to when a client asks it to: pure rules, no look-up.
 
 A client names a URL and the farm, inside the operator's network, calls it. So a URL has one
 plain reading here or is refused, and every address its name resolves to must be on the public
@@ -65,7 +65,7 @@ _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the operator allows beyond https to public addresses."""
+    """Allowances of the operator beyond https to public addresses."""
 
     http: bool = False
     networks: tuple[Network, ...] = ()

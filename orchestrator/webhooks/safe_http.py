@@ -42,7 +42,7 @@ class Unreachable(FarmError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: the status, and how long it took."""
+    """The answer: its status, and how long it took."""
 
     status: int
     milliseconds: int

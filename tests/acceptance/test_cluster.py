@@ -1,4 +1,4 @@
-"""What docker/compose.yaml would run, without a container engine.
+"""The processes of docker/compose.yaml, without a container engine.
 
 Web and dispatcher on a real Postgres and a Valkey of their own with a password; two workers
 with homes of their own that know the farm by its URL alone, one of them without the broker.

@@ -1,4 +1,4 @@
-"""What an operator does by the command line on a running farm: webhooks, policy, brake, log."""
+"""An operator at the command line of a running farm: webhooks, policy, brake, log."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a farm's processes do when those around them end: no orphan, no secret in `ps`."""
+"""A farm's processes when those around them end: no orphan, no secret in `ps`."""
 
 import os
 import signal

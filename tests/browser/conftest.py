@@ -79,7 +79,7 @@ def link(house: Embedded) -> str:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the browser complained of: broken scripts, blocked resources, missing files."""
+    """Complaints of the browser: broken scripts, blocked resources, missing files."""
     return []
 
 
@@ -120,7 +120,7 @@ def plain_page(chromium: Browser, link: str) -> Iterator[Page]:
 
 @pytest.fixture
 def downloads(tmp_path: Path) -> Path:
-    """Where downloaded files go."""
+    """The folder of downloaded files."""
     folder = tmp_path / "downloads"
     folder.mkdir()
     return folder

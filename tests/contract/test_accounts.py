@@ -264,7 +264,7 @@ def test_a_month_is_named_by_utc(farm: Farm, clock: Clock) -> None:
 
 
 def test_a_quote_says_what_the_month_leaves(farm: Farm) -> None:
-    """What is available is the smaller of the session's room and its account's month."""
+    """Available is the smaller of the session's room and its account's month."""
     farm = on_plan(farm, month_gpu_ms=1)
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
     assert (told.available_gpu_ms, told.fits) == (1, False)

@@ -113,7 +113,7 @@ def test_another_plan_lets_a_braked_job_go_on_whole(
     assert (job.state, job.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     units = [view.unit for view in jobs.units(farm, None, job.id)]
     assert {unit.state for unit in units} == {UnitState.DONE, UnitState.READY}
-    assert [unit.checkpoint["step"] for unit in units if unit.checkpoint] == [1]
+    assert [unit.checkpoint.step for unit in units if unit.checkpoint] == [1]
     accounts.set_plan(farm, job.account_id, "studio")
     hand.work_off()
     job = jobs.get(farm, None, job.id)
@@ -136,7 +136,7 @@ def test_what_is_finished_is_still_encoded(farm: Farm, clock: Clock) -> None:
 
 
 def test_a_job_cut_off_by_its_own_wish_is_encoded_under_a_brake(farm: Farm, clock: Clock) -> None:
-    """Who will not wait for the brake to end makes the video of what is there."""
+    """An owner who will not wait for the brake to end makes the video of what is there."""
     farm = on_plan(farm, (10, "pause_all"))
     job, hand = opened(farm), Hand(farm, clock)
     dearly(hand)
@@ -224,7 +224,7 @@ def test_what_a_braked_budget_lacks_is_never_nothing(farm: Farm, clock: Clock) -
 
 
 def test_lowering_a_limit_gives_its_alerts(farm: Farm, clock: Clock) -> None:
-    """What was spent is suddenly more of it: told at once, and taken back by raising it."""
+    """A lower limit spends more of it: told at once, and taken back by raising it."""
     farm = on_plan(farm, (60, "notify"), (80, "notify"))
     job = opened(farm, times=3)
     Hand(farm, clock).work_off(900)
@@ -271,7 +271,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     mine = account_id(farm)
     job, hand = opened(farm), Hand(farm, clock)
     own = sessions.set_alerts(farm, None, job.session_id, listed((2, "notify"), (90, "pause_new")))
-    assert own.alerts == {"2": "notify", "90": "pause_new"}
+    assert own.alerts == listed((2, "notify"), (90, "pause_new"))
     hand.work_off(100)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
     with pytest.raises(BudgetExceeded, match="plan tight stops all jobs") as refused:
@@ -281,7 +281,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     sessions.set_alerts(farm, None, job.session_id, ())
     assert submit(farm, session="s").state is JobState.QUEUED
     born = sessions.create(farm, account_id=mine, name="t", own_alerts=listed((1, "pause_new")))
-    assert born.alerts == {"1": "pause_new"}
+    assert born.alerts == listed((1, "pause_new"))
     verbs = [
         audit_entry.verb for audit_entry in audit_log.listing(farm, kind="session.alerts").items
     ]
@@ -316,7 +316,7 @@ def test_an_account_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None
     dearly(hand)
     assert jobs.get(farm, None, job.id).state is JobState.PAUSED
     standing = accounts.set_alerts(farm, mine, listed((2, "notify"), (99, "pause_new")))
-    assert standing.month.alerts == {"2": "notify", "99": "pause_new"}
+    assert standing.month.alerts == listed((2, "notify"), (99, "pause_new"))
     assert jobs.get(farm, None, job.id).state is JobState.QUEUED
     hand.work_off(1)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
@@ -329,7 +329,7 @@ def test_an_account_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None
 
 
 def test_a_month_tells_new_alerts_with_its_next_settlement(farm: Farm, clock: Clock) -> None:
-    """What another plan or list brings about is not lost: it is told where there is a ledger."""
+    """An alert of another plan or list is not lost: it is told where there is a ledger."""
     job, hand = opened(farm), Hand(farm, clock)
     for gpu_ms in (10, 500):
         order = hand.claim()

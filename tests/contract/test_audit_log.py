@@ -19,7 +19,7 @@ from tests.factories import Clock, Hand, account_id, submit
 
 
 def test_every_administrative_verb_is_written_down(farm: Farm, clock: Clock) -> None:
-    """Who, what, to what, when and from where; in the transaction that does it."""
+    """An entry says who, what, to what, when and from where; in the transaction that does it."""
     hand = Hand(farm, clock)
     owner = account_id(farm)
     key, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="k")
@@ -112,7 +112,7 @@ def test_a_deed_cannot_be_changed(store: Store, farm: Farm, change: str) -> None
 
 
 def test_a_closed_session_takes_no_jobs(farm: Farm) -> None:
-    """What is closed refuses a new job, and closing again changes nothing."""
+    """A closed session refuses a new job, and closing again changes nothing."""
     session = sessions.create(farm, account_id=account_id(farm), name="s", budget_gpu_ms=10**6)
     closed = sessions.close(farm, None, session.id)
     assert sessions.close(farm, None, session.id) == closed

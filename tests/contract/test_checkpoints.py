@@ -75,8 +75,8 @@ def test_the_rest_of_a_split_unit_has_the_checkpoint(farm: Farm, clock: Clock) -
         if view.unit.first_frame == 8 and view.unit.state is UnitState.READY
     )
     assert rest.checkpoint
-    assert (rest.checkpoint["step"], rest.checkpoint["gpu_ms"]) == (3, 100)
-    assert rest.checkpoint["key"] == f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}"
+    assert (rest.checkpoint.step, rest.checkpoint.gpu_ms) == (3, 100)
+    assert rest.checkpoint.key == f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}"
 
 
 def test_a_file_of_no_open_lease_is_not_read(farm: Farm, clock: Clock) -> None:
@@ -100,7 +100,7 @@ def test_only_its_own_fingerprint_goes_on_and_it_is_waited_for(farm: Farm, clock
 
 
 def test_elsewhere_it_starts_again_at_the_farms_cost(farm: Farm, clock: Clock) -> None:
-    """What was paid for the lost steps comes off the charge of doing them again."""
+    """Payment for the lost steps comes off the charge of doing them again."""
     hand = Hand(farm, clock, "one")
     job, order = rendering(farm, hand)
     assert stop(hand, order) == 300

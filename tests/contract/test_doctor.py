@@ -79,7 +79,7 @@ def test_a_trigger_that_is_gone_is_broken(farm: Farm, store: Store, table: str) 
 def test_a_machine_without_a_farm_is_not_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no database yet the doctor says so, and makes none."""
+    """The doctor says so where there is no database yet, and makes none."""
     file = tmp_path / "new" / "farm.sqlite"
     monkeypatch.setenv("FARM_DATABASE_URL", f"sqlite:///{file}")
     (finding,) = found()

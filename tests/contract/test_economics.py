@@ -74,7 +74,7 @@ def test_a_job_brings_its_price_and_costs_its_time(farm: Farm, clock: Clock) -> 
 
 
 def test_idle_time_is_the_farm_s_own(farm: Farm, clock: Clock) -> None:
-    """What a worker was there for and did not use is idle, and lowers the total's margin."""
+    """Time for which a worker was there and unused is idle, and lowers the total's margin."""
     farm = priced(farm)
     hand = Hand(farm, clock)
     for _ in range(10):
@@ -251,7 +251,7 @@ def test_accounts_are_counted_once(farm: Farm, clock: Clock) -> None:
 
 
 def test_another_plan_leaves_the_past_as_it_was(farm: Farm, clock: Clock) -> None:
-    """What was used, paid and refused under a plan stays in its row, whatever comes after."""
+    """Use, payments and refusals under a plan stay in its row, whatever comes after."""
     farm = with_price(priced(farm), "creator", 31 * 100)
     home = account_id(farm)
     sessions.create(farm, account_id=home, name="small", budget_gpu_ms=1)

@@ -132,7 +132,7 @@ def test_who_waits_too_long_is_served(farm: Farm, clock: Clock, age_seconds: flo
 
 
 def test_a_unit_that_failed_moves_no_pass(farm: Farm, clock: Clock) -> None:
-    """What nobody is charged for, a failure or a lost worker, is not held against its session."""
+    """Time nobody is charged for, a failure or a lost worker, is not held against its session."""
     job = submit(farm)
     hand = Hand(farm, clock)
     before = pass_of(farm, job.session_id)
@@ -232,7 +232,7 @@ def test_a_newcomer_joins_beside_those_at_work(farm: Farm, clock: Clock) -> None
 
 
 def test_who_worked_alone_owes_nobody(farm: Farm, clock: Clock) -> None:
-    """What a session used while nobody else wanted the farm is not held against it."""
+    """Time that a session used while nobody else wanted the farm is not held against it."""
     mine = account_id(farm)
     for name in ("early", "late"):
         sessions.create(farm, account_id=mine, name=name, budget_gpu_ms=BUDGET_MS)

@@ -51,7 +51,7 @@ def test_a_paused_job_becomes_a_video_of_what_is_finished(farm: Farm, clock: Clo
 
 
 def test_a_job_stopped_by_its_own_cap_can_be_finished(farm: Farm, clock: Clock) -> None:
-    """Where no top-up helps, the wait and the refusal name what does, and it gives a video."""
+    """If no top-up helps, the wait and the refusal name what does, and it gives a video."""
     asked = brief(seconds=8.0)
     quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked).quote
     job = submit(farm, replace(asked, max_gpu_ms=quote.p50_gpu_ms))
@@ -139,7 +139,7 @@ def test_a_finished_job_paused_again_goes_on_to_its_video(farm: Farm, clock: Clo
 
 
 def test_a_closed_session_still_makes_the_video(farm: Farm, clock: Clock) -> None:
-    """What the reserve holds is enough: the session need give nothing more."""
+    """The reserve is enough: the session need give nothing more."""
     hand = Hand(farm, clock)
     job = begun(farm, hand, units=1)
     sessions.close(farm, None, job.session_id)

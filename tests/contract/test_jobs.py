@@ -135,7 +135,7 @@ def test_pausing_keeps_the_frames_and_resuming_goes_on(farm: Farm, clock: Clock)
 def test_cancelling_waits_for_the_lease_and_charges_what_it_measured(
     farm: Farm, clock: Clock
 ) -> None:
-    """A cancel is a wish until the worker has stopped; its steps are charged, the rest released."""
+    """A cancel is an intent until the worker has stopped; its steps are charged, no more."""
     job = submit(farm)
     hand = Hand(farm, clock)
     hand.done(hand.claim(), 5)  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_cancelling_waits_for_the_lease_and_charges_what_it_measured(
 
 
 def test_a_stopped_unit_keeps_its_whole_frames(farm: Farm, clock: Clock) -> None:
-    """What a stopped unit kept is done; a new unit has the other frames, and none is doubled."""
+    """Frames a stopped unit kept are done; a new unit has the other frames, and none is doubled."""
     job = submit(farm, brief(seconds=8.0))
     hand = Hand(farm, clock)
     hand.done(hand.claim(), 5)  # type: ignore[arg-type]

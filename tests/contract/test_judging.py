@@ -1,4 +1,4 @@
-"""What reports say of the workers that sent them: flags, and device time paid once."""
+"""Workers judged by their reports: flags, and device time paid once."""
 
 from dataclasses import replace
 from typing import Any

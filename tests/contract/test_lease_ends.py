@@ -1,4 +1,4 @@
-"""How old a lease can get, and what its end without a result costs the farm."""
+"""The age that a lease can reach, and the cost to the farm of its end without a result."""
 
 from orchestrator.farm import Farm, check
 from orchestrator.farm.books import receipts

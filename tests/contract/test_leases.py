@@ -159,13 +159,13 @@ def test_three_failures_fail_the_job_and_free_its_hold(farm: Farm, clock: Clock)
     ended = jobs.get(farm, None, job.id)
     assert ended.state is JobState.FAILED
     assert ended.error
-    assert "3 times" in ended.error["message"]
+    assert "3 times" in ended.error.message
     assert (ended.spent_gpu_ms, ended.held_gpu_ms) == (0, 0)
     assert check.violations(farm) == []
 
 
 def test_a_job_that_the_farm_cannot_finish_costs_nothing(farm: Farm, clock: Clock) -> None:
-    """What it was charged on its way is given back by an entry, and its receipt is of zero."""
+    """Its charges on the way are given back by an entry, and its receipt is of zero."""
     job = submit(farm)
     hand = Hand(farm, clock)
     hand.done(claimed(hand), 40)
@@ -188,7 +188,7 @@ def test_a_job_that_the_farm_cannot_finish_costs_nothing(farm: Farm, clock: Cloc
 
 
 def test_an_impossible_request_fails_at_once_and_is_charged(farm: Farm, clock: Clock) -> None:
-    """What the request itself made impossible is not tried again, and its device time is billed."""
+    """A unit that its request made impossible is not tried again; its device time is billed."""
     job = submit(farm)
     hand = Hand(farm, clock)
     order = claimed(hand)

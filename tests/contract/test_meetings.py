@@ -1,4 +1,4 @@
-"""Where two rules meet: a failure beside an open lease, a changed file beside a brake …"""
+"""Meetings of two rules: a failure beside an open lease, a changed file beside a brake …"""
 
 from dataclasses import replace
 
@@ -93,7 +93,7 @@ def test_a_paused_job_of_nobody_s_plan_waits_for_a_plan(farm: Farm, clock: Clock
 
 
 def test_a_worker_of_another_class_leaves_the_past_as_it_was(farm: Farm, clock: Clock) -> None:
-    """What its leases cost is by the device they ran on."""
+    """The cost of its leases is by the device they ran on."""
     submit(farm)
     hand = Hand(farm, clock)
     while order := hand.claim():

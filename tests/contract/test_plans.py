@@ -1,4 +1,4 @@
-"""What a change of plans does to months, sessions and jobs that are there (SQLite and Postgres)."""
+"""Changes of plans under months, sessions and jobs that are there (SQLite and Postgres)."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_a_lower_cap_in_the_file_counts_from_the_next_lease(farm: Farm, clock: C
 
 
 def test_a_lower_cap_sinks_as_holds_release(farm: Farm) -> None:
-    """What is clamped above the new cap comes down to it, and never under what is used."""
+    """A limit clamped above the new cap comes down to it, and never under what is used."""
     farm = on_plan(farm, month_gpu_ms=600_000)
     job = submit(farm)
     farm = with_plan(farm, month_gpu_ms=1)
@@ -252,7 +252,7 @@ def test_a_lower_most_in_the_file_lowers_sessions_too(farm: Farm) -> None:
 
 
 def test_a_refund_sinks_a_session_that_is_to_be_lower(farm: Farm, clock: Clock) -> None:
-    """What comes back when the farm could not do a job is no way around a lower limit."""
+    """A refund of a job that the farm could not do is no way around a lower limit."""
     job = submit(farm)
     hand = Hand(farm, clock)
     order = hand.claim()

@@ -45,7 +45,7 @@ def test_a_job_that_fits_is_left_alone(farm: Farm) -> None:
     told = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(), fit=True
     ).job
-    assert told.quote["fitted"] is None
+    assert told.quote.fitted is None
     assert (told.steps, told.frames_total) == (submit(farm).steps, submit(farm).frames_total)
 
 
@@ -64,7 +64,7 @@ def test_fit_takes_the_best_that_fits(farm: Farm) -> None:
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id="small budget", brief=asked, fit=True
     ).job
-    assert job.quote["fitted"] == best.label
+    assert job.quote.fitted == best.label
     assert (job.steps, job.held_gpu_ms) == (best.brief.steps, best.quote.p90_gpu_ms)
 
 
@@ -81,7 +81,7 @@ def test_fit_stays_within_the_job_s_own_cap(farm: Farm) -> None:
         brief=brief(seconds=8.0, max_gpu_ms=cap),
         fit=True,
     ).job
-    assert job.quote["fitted"]
+    assert job.quote.fitted
     assert job.held_gpu_ms <= cap == job.cap_gpu_ms
 
 
@@ -97,7 +97,7 @@ def test_where_nothing_fits_fit_is_refused_like_any_other(farm: Farm) -> None:
 
 
 def test_a_cheaper_model_is_offered(farm: Farm) -> None:
-    """Where another model can do it for less, it stands before smaller and shorter videos."""
+    """If another model can do it for less, it stands before smaller and shorter videos."""
     with_a_dear_model(farm)
     asked = brief(model="grand", seconds=8.0)
     whole = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
@@ -144,7 +144,7 @@ def test_a_smaller_painting_scaled_up_is_offered(farm: Farm) -> None:
 
 
 def test_fewer_frames_a_second_are_offered(farm: Farm) -> None:
-    """Where none can be made between, a video as long with fewer comes before a shorter one."""
+    """If none can be made between, a video as long with fewer comes before a shorter one."""
     best = offered(farm, brief(seconds=8.0, fps=11, steps=1))[0]
     assert (best.brief.fps, best.brief.seconds) == (7, 8.0)
     assert "7 frames a second instead of 11" in best.label
@@ -173,13 +173,13 @@ def test_variants_keep_to_the_plan(farm: Farm) -> None:
 
 
 def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
-    """Where the plan allows fewer steps than were asked for, `fit` takes as many as it allows."""
+    """If the plan allows fewer steps than were asked for, `fit` takes as many as it allows."""
     studio = farm.plans.named("studio")
     farm = replace(farm, plans=Plans({**farm.plans.plans, "studio": replace(studio, steps=3)}))
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
     ).job
-    assert (job.steps, job.quote["fitted"]) == (3, "3 steps instead of 4")
+    assert (job.steps, job.quote.fitted) == (3, "3 steps instead of 4")
 
 
 def with_plan(farm: Farm, **changes: Any) -> Farm:
@@ -201,7 +201,7 @@ def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
 
 
 def test_the_least_that_has_to_give_is_offered_first(farm: Farm) -> None:
-    """Where frames painted smaller are enough, nobody gives up their number besides."""
+    """If frames painted smaller are enough, nobody gives up their number besides."""
     card = replace(catalog.FAKE, most_upscale=2, min_steps=4)
     cast("dict[str, catalog.ModelCard]", farm.catalog.cards)["fake"] = card
     asked = brief(seconds=8.0, steps=4, fps=11)
@@ -260,7 +260,7 @@ def test_nothing_is_offered_that_would_be_refused_too(farm: Farm, clock: Clock) 
 
 
 def test_a_month_that_is_too_small_is_not_waited_for(farm: Farm) -> None:
-    """What a whole month of the plan cannot pay, the next one cannot either."""
+    """A job that a whole month of the plan cannot pay, the next one cannot pay either."""
     farm = with_plan(farm, month_gpu_ms=20)
     accounts.set_plan(farm, account_id(farm), "free")
     accounts.set_plan(farm, account_id(farm), "studio")
@@ -368,7 +368,7 @@ def test_ended_jobs_are_held_against_their_quotes(farm: Farm, clock: Clock) -> N
     while order := hand.claim():
         clock.advance(10)
         hand.complete(order, Outcome.DONE, gpu_ms=order.gpu_ms_limit)
-    assert jobs.get(farm, None, dear.id).spent_gpu_ms > dear.quote["p90_gpu_ms"]
+    assert jobs.get(farm, None, dear.id).spent_gpu_ms > dear.quote.p90_gpu_ms
     jobs.cancel(farm, None, submit(farm).id)
     told = calibration.calibration(farm)
     assert (told["jobs"], told["under_p90"], told["under_p90_percent"]) == (2, 1, 50.0)
@@ -378,7 +378,7 @@ def test_ended_jobs_are_held_against_their_quotes(farm: Farm, clock: Clock) -> N
 
 
 def test_a_lie_makes_nobody_s_quote_dearer(farm: Farm, clock: Clock) -> None:
-    """What quotes learn of a unit is at most the time the farm saw between grant and report."""
+    """Quotes learn of a unit at most the time the farm saw between grant and report."""
     hand = Hand(farm, clock)
     submit(farm)
     while order := hand.claim():

@@ -38,7 +38,7 @@ def test_a_second_try_is_the_first_ones_job(farm: Farm, clock: Clock) -> None:
 
 
 def test_two_first_tries_are_two_jobs(farm: Farm) -> None:
-    """Who asks for the same thing twice on purpose gets it twice."""
+    """A client that asks for the same thing twice on purpose gets it twice."""
     assert send(farm) != send(farm)
 
 
@@ -70,7 +70,7 @@ def test_a_try_that_overtook_the_first_one_is_its_job(farm: Farm, clock: Clock) 
 
 
 def test_a_try_after_the_window_is_a_new_request(farm: Farm, clock: Clock) -> None:
-    """What is older than a client waits is another request; after a day it is forgotten."""
+    """A request older than a client waits is another request; after a day it is forgotten."""
     first = send(farm)
     clock.advance(WINDOW_MS / 1000 + 1)
     assert send(farm, 1) != first
@@ -88,7 +88,7 @@ def test_tries_that_meet_are_one_job(farm: Farm) -> None:
 
 
 def test_a_deleted_job_answers_no_try(farm: Farm, clock: Clock) -> None:
-    """Who deleted it knew its id; an equal request since then that lost its first try is new."""
+    """Its deleter knew its id; an equal request since then that lost its first try is new."""
     gone = send(farm)
     jobs.cancel(farm, None, gone)
     deleting.delete(farm, None, gone)

@@ -1,4 +1,4 @@
-"""What the databases themselves refuse, and that both have the tables the code speaks of."""
+"""Refusals of the databases themselves; both have the tables the code speaks of."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_row_that_changed_meanwhile_is_not_overwritten(farm: Farm) -> None:
 
 
 def test_a_failed_transaction_leaves_no_trace(farm: Farm) -> None:
-    """What was written before an error is not there afterwards."""
+    """Nothing that was written before an error is there afterwards."""
     session = sessions.find(farm, account_id(farm), None)
     with pytest.raises(ZeroDivisionError), farm.store.write() as tx:
         tx.save(session, replace(session, held_gpu_ms=5))

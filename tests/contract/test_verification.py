@@ -121,7 +121,7 @@ def test_a_changed_entry_is_named(farm: Farm, clock: Clock, store: Store, change
 
 
 def test_an_entry_taken_out_is_missed(farm: Farm, clock: Clock, store: Store) -> None:
-    """Where an entry is missing, the one after it is named."""
+    """The entry after a missing one is named."""
     job = bill(farm, clock)
     chain = entries(farm, job)
     tamper(store, "DELETE FROM entries WHERE id = :id", id=chain[3].id)
@@ -195,7 +195,7 @@ def forge(farm: Farm, store: Store, job: Job, cheaper_by: int) -> None:
 
 
 def test_a_head_that_was_kept_shows_a_whole_forgery(farm: Farm, clock: Clock, store: Store) -> None:
-    """What no check inside can see, a digest kept outside does: it is in the new chain no more."""
+    """A rewriting unseen inside is seen by a digest outside: it is in the new chain no more."""
     job = bill(farm, clock)
     kept = sessions.get(farm, None, job.session_id).head_sha256
     submit(farm, session="billed")  # the chain goes on after the kept head
@@ -233,7 +233,7 @@ def test_a_session_that_says_something_else_than_its_ledger(
 
 
 def test_a_changed_report_is_named(farm: Farm, clock: Clock, store: Store) -> None:
-    """What a worker measured cannot be replaced either: its digest stands in the ledger."""
+    """A worker's measurements cannot be replaced either: their digest stands in the ledger."""
     job = bill(farm, clock)
     settled = [e for e in entries(farm, job) if e.kind is EntryKind.SETTLE]
     tamper(
@@ -265,7 +265,7 @@ def test_a_changed_report_is_named(farm: Farm, clock: Clock, store: Store) -> No
 def test_a_changed_lease_is_named(
     farm: Farm, clock: Clock, store: Store, kind: EntryKind, change: str
 ) -> None:
-    """Whose a lease was, on what, in which attempt and to what end stands under its entries."""
+    """Worker, device, attempt and end of a lease stand under its entries."""
     job = bill(farm, clock)
     other = Hand(farm, clock, name="other").id
     victim = next(e for e in entries(farm, job) if e.kind is kind and e.gpu_ms != 12)

@@ -1,4 +1,4 @@
-"""What a refusal says, and why a job waits (SQLite and Postgres)."""
+"""Refusals and waits, in words (SQLite and Postgres)."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_a_waiting_job_knows_its_place(farm: Farm, clock: Clock) -> None:
     told = [why(farm, first), why(farm, second)]
     assert [each and each.jobs_ahead for each in told] == [0, 1]
     assert told[0] and told[0].what == "It waits for a device: it is next, about 1 s."
-    assert told[1] and told[1].eta_ms == first.quote["p50_gpu_ms"]
+    assert told[1] and told[1].eta_ms == first.quote.p50_gpu_ms
     assert told[1].what.startswith("It waits for a device: 1 job ahead, about ")
 
 
@@ -145,7 +145,7 @@ def test_a_refusal_names_limit_holders_and_way_out(farm: Farm, clock: Clock) -> 
 
 
 def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
-    """Where the plan allows no larger session, the refusal says so instead."""
+    """If the plan allows no larger session, the refusal says so instead."""
     studio = shipped().named("studio")
     tight = replace(studio, name="tight", session_gpu_ms=5, most_session_gpu_ms=5)
     farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))

@@ -1,4 +1,4 @@
-"""What a simulation knows by itself, to hold against what the farm says."""
+"""A simulation's own knowledge, to hold against what the farm says."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Point:
 
 @dataclass
 class Memory:
-    """Where units go on, what was paid for steps that are lost, and what was answered before."""
+    """Checkpoints of units, what was paid for steps that are lost, and what was answered before."""
 
     points: dict[Place, Point] = field(default_factory=dict)
     owed: dict[Place, int] = field(default_factory=dict)

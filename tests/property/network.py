@@ -12,7 +12,7 @@ from orchestrator.errors import FarmError
 T = TypeVar("T")
 
 FATES: Final = {"arrives": 75, "lost": 5, "unanswered": 8, "doubled": 6, "late": 6}
-"""What becomes of a message, and how often in a hundred."""
+"""Fates of a message, and how often in a hundred."""
 
 
 @dataclass

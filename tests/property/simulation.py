@@ -39,7 +39,7 @@ USUAL: Final[Mapping[str, int]] = {}
 
 @dataclass
 class Tally:
-    """What came out of a history."""
+    """The outcome of a history."""
 
     overspent_gpu_ms: int = 0
     charged_twice_gpu_ms: int = 0
@@ -202,7 +202,7 @@ class Simulation(Workforce):
             begun = [j for j in page.items if j.state is JobState.PAUSED and j.frames_done]
             some = begun if begun and verb is jobs.finish else page.items
             verb(self.farm, None, self.random.choice(some).id)
-            self.happened[f"wish {verb.__name__}"] += 1
+            self.happened[f"intent {verb.__name__}"] += 1
 
     def session(self) -> str:
         """Return the id of one of the sessions."""

@@ -1,4 +1,4 @@
-"""What a history shows by the ledger's entries alone: money overspent, charged twice, and more.
+"""Signs in the ledger's entries alone: money overspent, charged twice, and more.
 
 Nothing here asks the code it judges: it is SQL over the rows, beside the checker of the farm.
 """

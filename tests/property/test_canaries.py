@@ -130,7 +130,7 @@ def an_entry_does_not_follow_the_one_before(patch: Patch) -> None:
 
 
 def an_entry_is_changed_after_its_digest(patch: Patch) -> None:
-    """What is written is not what was digested."""
+    """The row that is written is not the one that was digested."""
     real = hash_chain.chained
 
     def altered(session: Any, entry: Any) -> Any:
@@ -168,7 +168,7 @@ def a_refund_keeps_the_money(patch: Patch) -> None:
 
 
 def a_settlement_debits_the_wrong_account(patch: Patch) -> None:
-    """What is settled is taken from what is available instead of from the hold."""
+    """A settlement is taken from what is available instead of from the hold."""
     real = ledger._entry
 
     def wrong(kind: Any, session: Any, *args: Any, **facts: Any) -> Any:
@@ -180,7 +180,7 @@ def a_settlement_debits_the_wrong_account(patch: Patch) -> None:
 
 
 def a_lost_worker_is_paid(patch: Patch) -> None:
-    """What a lapsed lease had used is charged."""
+    """A lapsed lease's use is charged."""
     real = results.give_back
 
     def paid(farm: Any, tx: Any, lease: Lease, now_ms: int, *, lapsed: bool) -> None:
@@ -285,7 +285,7 @@ def a_settlement_has_no_price(patch: Patch) -> None:
 
 
 def a_settlement_forgets_its_receipt(patch: Patch) -> None:
-    """What was measured could be rewritten after it was charged."""
+    """Measurements could be rewritten after they were charged."""
     _settled_without(patch, receipt_sha256="")
 
 
@@ -387,7 +387,7 @@ SCARCE: Final = {
     a_checkpoint_is_forgotten: "checkpoint kept",
     lost_steps_are_charged_again: "steps made again",
 }
-"""What has to happen before they can be caught, seldom enough in a usual history."""
+"""Events without which they cannot be caught, seldom enough in a usual history."""
 
 
 @pytest.mark.slow(1)

@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_entry_balances(self) -> None:
-        """What one account gets another one gives, and it is more than nothing."""
+        """One account gets what another one gives, and it is more than nothing."""
         for entry in self.entries:
             assert entry.gpu_ms > 0
             assert entry.debit != entry.credit

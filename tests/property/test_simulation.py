@@ -25,7 +25,7 @@ FAILED: Final = Path(__file__).with_name("failed_seeds.txt")
 
 HAPPEN = {
     "event": "submit ask_again claim beat finish stop stumble hand_back crash freeze zombie "
-    "deliver wish top_up warn lower change_plan brake operate reconcile",
+    "deliver intent top_up warn lower change_plan brake operate reconcile",
     "message": "arrives lost unanswered doubled late",
     "told": "the_truth too_much 0",
     "verdict": "go pause cancel gone",
@@ -48,7 +48,7 @@ HAPPEN = {
     "checkpoint": "kept",
     "hid": "time_and_was_flagged",
 }
-"""What has to come about for a run to have shown anything: first word and the rest of each."""
+"""Events without which a run has shown nothing: first word and the rest of each."""
 
 
 def failed_seeds() -> list[int]:

@@ -33,7 +33,7 @@ class Volatile(Store):
 
     @property
     def changes(self) -> int:
-        """How many rows were ever written: while it stays, no table says anything new."""
+        """The number of rows ever written: while it stays, no table says anything new."""
         found: int = self.raw.total_changes
         return found
 

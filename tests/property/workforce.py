@@ -38,13 +38,13 @@ class Rogue:
 
     @property
     def painting(self) -> RenderWork | None:
-        """What it renders, if that is what it does."""
+        """The frames that it renders, if it renders."""
         work = self.order.work if self.order else None
         return work if isinstance(work, RenderWork) else None
 
 
 class Workforce:
-    """What workers may do to a farm; each act is one event of a history."""
+    """Acts of workers on a farm; each act is one event of a history."""
 
     random: random.Random
     farm: Farm

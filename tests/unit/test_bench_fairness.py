@@ -42,7 +42,7 @@ def test_what_is_due_is_at_least_the_floor() -> None:
 def test_what_is_printed_is_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How many units were granted by which rule stands in words, no Python object."""
+    """The count of units granted by each rule stands in words, no Python object."""
     argv = "fairness --scenario floor --sessions 50 --devices 16 --minutes 60"
     monkeypatch.setattr("sys.argv", argv.split())
     fairness.main()

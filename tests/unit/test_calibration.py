@@ -1,4 +1,4 @@
-"""Whether nine in ten jobs stay under their p90, on farms with several kinds of noise."""
+"""Nine in ten jobs stay under their p90, on farms with several kinds of noise."""
 
 import math
 import random
@@ -128,7 +128,7 @@ def test_few_jobs_leave_the_sum_of_the_units() -> None:
 
 
 def test_jobs_quoted_by_the_prior_do_not_count() -> None:
-    """What a prior got wrong by far says nothing of quotes that rest on receipts."""
+    """A prior that was wrong by far says nothing of quotes that rest on receipts."""
     farm = NoisyFarm(1, per_unit=0.2, per_job=0.0, wild=0.0)
     for _ in range(2 * pricing.ENOUGH_JOBS):
         farm.render()

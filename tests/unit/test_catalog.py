@@ -142,7 +142,7 @@ def test_a_fault_in_a_vocabulary_is_named(models: Path, words: str, says: str) -
 
 
 def test_the_bundled_models_can_be_read() -> None:
-    """What comes with Framefarm loads: cards where there are weights, and the words."""
+    """All that comes with Framefarm loads: cards where there are weights, and the words."""
     catalog.load(catalog.bundled_models())
     words = catalog.load_vocabulary(catalog.bundled_models() / "tiny_world" / "vocabulary.toml")
     assert "rocket" in words.subjects

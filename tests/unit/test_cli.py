@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_misuse_exits_with_two(run, args: tuple[str, ...]) -> None:
-    """What cannot be understood exits with 2, before any farm starts, with nothing on stdout."""
+    """A command not understood exits with 2, before any farm starts, with nothing on stdout."""
     code, out, err = run(*args)
     assert (code, out) == (2, "")
     assert err
@@ -242,3 +242,32 @@ def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(run) -> None
     assert code == 2
     assert "character 3" in err
     assert "nothing was started" in err
+
+
+def test_an_interrupt_while_python_tidies_up_is_heard() -> None:
+    """A Ctrl-C that arrives in a weak reference's callback still ends the command."""
+    script = """
+import os, signal, time, weakref
+from orchestrator import cli
+
+cli.hear_interrupts()
+
+def callback(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0)
+
+class Thing: pass
+
+thing = Thing()
+held = weakref.ref(thing, callback)
+del thing
+try:
+    time.sleep(60)
+    print("lost")
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout == "heard\n"

@@ -1,4 +1,4 @@
-"""Where a job stands in line, and the words for the time."""
+"""A job's place in line, and the words for the time."""
 
 import pytest
 

@@ -1,5 +1,6 @@
 """Prompts: shots, instructions, casts, and what is refused."""
 
+import contextlib
 import time
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_camera_is_moved_by_its_words(text: str, camera: str | None) -> None:
     ],
 )
 def test_negatives_go_where_they_belong(text: str, description: str, negative: str) -> None:
-    """What follows "without" or "no" is the negative prompt, up to the end of its clause."""
+    """Words after "without" or "no" are the negative prompt, up to the end of its clause."""
     scene = parse(text).scenes[0]
     assert (scene.prompt, scene.negative_prompt) == (description, negative)
 
@@ -224,14 +225,16 @@ def test_absurd_prompts_are_refused_with_a_way_on(text: str, says: str) -> None:
     "unit",
     ["1", "no ", "1x", "camera ", "[1", ", then ", "slowly ", "🚀", "without a ", ",", "1.", "dog ",
      "seed ", "for 1 ", "zoom ", "and ", "a\n", "dog and ", "becomes ", "1 second ",
-     "x" * 50 + "ly "],
+     "x" * 50 + "ly ", "1080p ", "9:16, ", "in 4k ", "0:00 ", "0:00-0:01 ", "\n0:00-0:01 ",
+     "Seed: 1, ", "Steps: 1, Aa: ", "negative prompt: ", "--ar 1:1 ", "--no a ", "640x640 and "],
 )  # fmt: skip
 def test_ten_thousand_characters_take_no_time(unit: str) -> None:
     """Reading is linear: the worst 10,000 characters take some 100 ms of CPU, on a crowded machine
     too far less than the minutes of a pattern that backtracks."""
     text = (unit * 10_000)[:9_999] + "a"
     began = time.process_time()
-    parse(text, VOCABULARY)
+    with contextlib.suppress(BadRequest):
+        parse(text, VOCABULARY)
     assert time.process_time() - began < 5
 
 

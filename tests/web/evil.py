@@ -127,7 +127,7 @@ HEADS = {
     "an address": b"http://169.254.169.254/latest/meta-data/",
     "a path": b"/etc/passwd\n",
 }
-"""How files of other kinds begin."""
+"""Beginnings of files of other kinds."""
 
 
 def _other_heads() -> Iterator[tuple[str, bytes]]:

@@ -193,7 +193,7 @@ REFUSED: Final = {
     "10,001 characters": "a" * 10_001,
     "100,000 characters": "cat " * 25_000,
 }
-"""What is neither prose nor a label."""
+"""Words that are neither prose nor a label."""
 
 
 def words() -> dict[str, Word]:

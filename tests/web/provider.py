@@ -21,7 +21,7 @@ ADA = {"sub": "u-1", "email": "Ada@Example.com", "email_verified": True}
 
 
 class Provider:
-    """Who signs in, what its tokens say, and the codes that it gave out."""
+    """The person who signs in, what the tokens say, and the codes that were given out."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -29,9 +29,9 @@ class Provider:
         self.lies: dict[str, Any] = {}
         """Claims of the next tokens that are not true; None: left out."""
         self.metadata: dict[str, Any] = {}
-        """What it says of itself beside the truth."""
+        """Claims of itself beside the truth."""
         self.signs = "RS256"
-        """How: also `none`, `HS256` by its public key, and `other` for somebody else's key."""
+        """Method: also `none`, `HS256` by its public key, and `other` for somebody else's key."""
         self._codes: dict[str, dict[str, str]] = {}
         self._key = RSAKey.generate_key(2048, {"kid": "k1"})
         self._other = RSAKey.generate_key(2048, {"kid": "k1"})

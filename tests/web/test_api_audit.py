@@ -10,7 +10,7 @@ from tests.web.conftest import Caller
 
 
 def test_the_log_names_key_and_address(caller: Caller, house: Farm) -> None:
-    """What an admin does over the API is logged with the key's id and where it came from."""
+    """An admin's action over the API is logged with the key's id and where it came from."""
     admin = caller(KeyKind.ADMIN)
     mine = next(k.id for k in keys.listing(house, None) if k.kind is KeyKind.ADMIN)
     made = admin.post("/api/v1/keys", json={"name": "n"}).get_json()

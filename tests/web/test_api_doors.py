@@ -1,4 +1,4 @@
-"""Who gets in, what sessions and operators see, and what a machine reads about the API."""
+"""Doors of the API: who gets in, what sessions and operators see, what a machine reads."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_an_impossible_budget_is_a_422(api: FlaskClient, amount: object) -> None
 
 
 def test_a_session_without_a_budget_has_its_plans(api: FlaskClient) -> None:
-    """What a session may use is the plan's to say where nobody else does."""
+    """The plan says what a session may use where nobody else does."""
     made = api.post("/api/v1/sessions", json={"name": "s", "budget_gpu_seconds": None})
     assert (made.status_code, made.get_json()["budget_gpu_seconds"] > 0) == (201, True)
     top_up = api.post("/api/v1/sessions/s/top-ups", json={"gpu_seconds": None})
@@ -97,7 +97,7 @@ def test_another_tenants_session_is_not_found(api: FlaskClient, other: FlaskClie
 def test_the_farm_shows_models_workers_queues_and_usage(
     api: FlaskClient, house: Farm, clock: Clock
 ) -> None:
-    """What an operator's table needs is there, in seconds, without paths of the machine."""
+    """All that an operator's table needs is there, in seconds, without paths of the machine."""
     submit(house)
     assert api.get("/api/v1/models").get_json()["data"][0]["id"] == "fake"
     assert "path" not in api.get("/api/v1/models/fake").get_json()
@@ -126,7 +126,7 @@ def test_unknown_addresses_and_methods_say_what_to_do(app: Flask) -> None:
 
 
 def test_a_body_beyond_the_limit_is_refused(app: Flask, api: FlaskClient) -> None:
-    """What is too large is a 413 before it is read."""
+    """A body that is too large is a 413 before it is read."""
     app.config["MAX_CONTENT_LENGTH"] = 1000
     answer = api.post("/api/v1/jobs", json={"prompt": "x" * 5000})
     assert answer.status_code == 413

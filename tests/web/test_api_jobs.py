@@ -48,7 +48,7 @@ def test_a_finished_job_serves_its_files(
     hand.work_off(gpu_ms=5)
     ended = api.get(f"{JOBS}/{job['id']}").get_json()
     assert (ended["state"], ended["progress"]) == ("succeeded", 100)
-    key = jobs.get(house, None, job["id"]).artifacts["video"]["key"]
+    key = jobs.get(house, None, job["id"]).artifacts["video"].key
     body = bytes(range(100))
     files = app.extensions["artifacts"]
     files.put(key, [body], sha256=sha256(body).hexdigest(), max_bytes=1000)
@@ -148,7 +148,7 @@ def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
 def test_bad_input_is_a_422_that_changes_nothing(
     api: FlaskClient, house: Farm, body: object
 ) -> None:
-    """What cannot be understood gets a problem with a next step, and no job."""
+    """A body that cannot be understood gets a problem with a next step, and no job."""
     answer = api.post(JOBS, json=body)
     problem = answer.get_json()
     assert answer.status_code == 422, problem
@@ -189,8 +189,10 @@ def test_a_multipart_job_brings_its_picture(api: FlaskClient, house: Farm) -> No
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
     answer = api.post(JOBS, data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
-    assert image == f"inputs/{sha256(pictures.clean(PNG)[1]).hexdigest()}/input.png"
+    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
+    assert (
+        image == f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
+    )
 
 
 def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:
@@ -230,7 +232,7 @@ def test_another_tenants_job_is_not_found(
 
 
 def test_pause_resume_and_cancel_answer_the_job(api: FlaskClient) -> None:
-    """Wishes answer the job as it then is; one that makes no sense is a 409."""
+    """Intents answer the job as it then is; one that makes no sense is a 409."""
     path = f"{JOBS}/{submit(api)['id']}"
     assert api.post(f"{path}/pause").get_json()["pause_reason"] == "user"
     assert api.post(f"{path}/pause").status_code == 409

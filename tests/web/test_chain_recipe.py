@@ -28,7 +28,7 @@ TAKEN: dict[str, Callable[[Any], object]] = {
     "milliseconds": lambda seconds: round(float(seconds) * 1000),
     "JSON, its keys sorted": lambda report: report,
 }
-"""What the recipe says of an item, as an outsider would understand it."""
+"""The recipe's word on an item, as an outsider would understand it."""
 
 
 def digest(heading: str, row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the web process never does: guessable secrets, foreign assets, a broker or a device."""
+"""Things the web process never does: guessable secrets, foreign assets, a broker or a device."""
 
 import re
 import subprocess

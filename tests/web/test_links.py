@@ -20,7 +20,7 @@ def link(app: Flask, api: FlaskClient, house: Farm, clock: Clock) -> str:
     """The path of a link to a finished job's video, for a minute."""
     job = submit(house)
     Hand(house, clock).work_off()
-    key = jobs.get(house, account_id(house), job.id).artifacts["video"]["key"]
+    key = jobs.get(house, account_id(house), job.id).artifacts["video"].key
     files = app.extensions["artifacts"]
     files.put(key, [DATA], sha256=sha256(DATA).hexdigest(), max_bytes=len(DATA))
     made = api.post(f"/api/v1/jobs/{job.id}/links", json={"seconds": 60})
@@ -46,7 +46,7 @@ def test_a_link_ends(app: Flask, clock: Clock, link: str) -> None:
 
 
 def test_a_link_ends_with_its_job(app: Flask, api: FlaskClient, link: str) -> None:
-    """What was deleted is not to be had by an old address."""
+    """A deleted video is not to be had by an old address."""
     job = api.get("/api/v1/jobs").get_json()["data"][0]["id"]
     assert api.delete(f"/api/v1/jobs/{job}").status_code == 204
     assert app.test_client().get(link).status_code == 404

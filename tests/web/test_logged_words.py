@@ -55,7 +55,7 @@ def test_a_log_has_a_line_for_each_event(kind: str, begins: str) -> None:
 def test_a_running_farm_logs_no_terminals_commands(
     served: tuple[str, str, str], tmp_path: Path
 ) -> None:
-    """What breaks HTTP itself is a 4xx or a closed connection, and its log line is harmless."""
+    """A breach of HTTP itself is a 4xx or a closed connection, and its log line is harmless."""
     url, token, job = served
     at = urlsplit(url)
     key = f"Authorization: Bearer {token}\r\n".encode()

@@ -141,7 +141,7 @@ def test_content_comes_in_three_variants(
     kept = jobs.get(house, None, video["id"]).artifacts
     for variant, name in (("video", "video"), ("thumbnail", "poster"), ("spritesheet", "sheet")):
         body = name.encode()
-        files.put(kept[name]["key"], [body], sha256=sha256(body).hexdigest(), max_bytes=99)
+        files.put(kept[name].key, [body], sha256=sha256(body).hexdigest(), max_bytes=99)
         with api.get(f"{VIDEOS}/{video['id']}/content?variant={variant}") as answer:
             assert (answer.status_code, answer.data) == (200, body)
     wrong = api.get(f"{VIDEOS}/{video['id']}/content?variant=gif")
@@ -223,8 +223,10 @@ def test_a_picture_comes_in_any_form(api: FlaskClient, house: Farm) -> None:
     found = set()
     for form in forms:
         video = create(api, model="painter", **form)
-        found.add(jobs.get(house, None, video["id"]).brief["image"])
-    assert found == {f"inputs/{sha256(pictures.clean(PNG)[1]).hexdigest()}/input.png"}
+        found.add(jobs.get(house, None, video["id"]).brief.image)
+    assert found == {
+        f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
+    }
 
 
 def test_a_picture_is_refused_by_what_it_is(api: FlaskClient, house: Farm) -> None:
@@ -311,7 +313,7 @@ def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: F
 
 
 def test_a_try_with_another_picture_is_another_request(api: FlaskClient, house: Farm) -> None:
-    """What was uploaded counts as asked: for a later try, and for an Idempotency-Key."""
+    """An upload counts as asked: for a later try, and for an Idempotency-Key."""
     with_painter(house)
 
     def send(picture: bytes, **headers: str) -> Any:

@@ -202,6 +202,6 @@ def test_bars_are_shares_of_the_largest() -> None:
 
 
 def test_a_user_of_the_pages_still_spends(farm: Farm, browser: FlaskClient) -> None:
-    """What is kept of how a browser signed in changes nothing of what an account may do."""
+    """The way in which a browser signed in changes nothing of what an account may do."""
     mine = with_key(farm, browser, KeyKind.USER)
     assert send(mine, "/", prompt="a dog runs", seconds="2").status_code == 303

@@ -1,4 +1,4 @@
-"""What pages say is left: of the session, under the account's month; and topping it up."""
+"""Budget left, as pages say it: of the session, under the account's month; and topping it up."""
 
 import re
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_a_live_message_keeps_the_budget_true(browser: FlaskClient, farm: Farm) 
 def test_the_lesser_of_the_two_is_left(
     month: int | None, session: int, left: int, binds: bool
 ) -> None:
-    """Where both have the same, it is the session that a top-up helps no more than the month."""
+    """If both have the same, it is the session that a top-up helps no more than the month."""
     budget = Budget(
         session=Session(id="s", account_id="a", name="s", limit_gpu_ms=session, created_at_ms=0),
         month=Month(id="a.2026-11", account_id="a", plan="x", limit_gpu_ms=month),
@@ -173,7 +173,7 @@ def test_a_top_up_sent_twice_counts_once(browser: FlaskClient, farm: Farm) -> No
 def test_an_amount_that_cannot_be_is_refused_in_its_place(
     browser: FlaskClient, farm: Farm, typed: str, says: str
 ) -> None:
-    """What was typed stays beside what is wrong with it, and the session is as it was."""
+    """The typed amount stays beside what is wrong with it, and the session is as it was."""
     accounts.set_plan(farm, account_id(farm), "creator")
     before = default(farm)
     answer = top_up(browser, gpu_seconds=typed)

@@ -102,7 +102,7 @@ def test_a_kept_file_can_only_be_an_upload(key: str) -> None:
 
 
 def test_a_variation_starts_from_the_brief_of_its_job() -> None:
-    """What was typed once is typed again, and means the same."""
+    """A form that was typed once is typed again, and means the same."""
     asked = Brief(
         prompt="a dog", seconds=2.5, size=Size(width=64, height=32), seed=0, max_gpu_ms=1500
     )

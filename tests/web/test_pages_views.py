@@ -1,4 +1,4 @@
-"""What the pages show of a job, at each stage of its life, driven by a hand worker."""
+"""Pages of a job, at each stage of its life, driven by a hand worker."""
 
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def test_the_bar_never_overflows(farm: Farm) -> None:
 
 
 def test_vendored_files_are_the_ones_in_the_manifest() -> None:
-    """What the browser runs is byte for byte what the packages had, licences included."""
+    """All that the browser runs is byte for byte what the packages had, licences included."""
     import hashlib
     import json
 

@@ -16,7 +16,7 @@ def test_gpu_seconds_show_three_digits(gpu_ms: int, text: str) -> None:
 
 
 def test_a_bill_is_exact_to_the_millisecond() -> None:
-    """What is charged is an integer of milliseconds, and is shown as one."""
+    """A charge is an integer of milliseconds, and is shown as one."""
     assert words.exact(3_600_001) == "3,600.001"
 
 
@@ -35,7 +35,7 @@ def test_a_loss_has_its_sign_before_the_dollar() -> None:
 
 
 def test_an_amount_for_a_form_is_exact_and_plain() -> None:
-    """What a button sends is read again: no separator of thousands, to the millisecond."""
+    """The amount of a button is read again: no separator of thousands, to the millisecond."""
     assert [words.plain_seconds(each) for each in (1, 60_000, 3_600_001)] == [
         "0.001",
         "60",
@@ -44,7 +44,7 @@ def test_an_amount_for_a_form_is_exact_and_plain() -> None:
 
 
 def test_a_sentence_begins_with_a_capital_and_keeps_the_rest() -> None:
-    """What a variant gives up is a label in a list, and a sentence on its button."""
+    """A variant's sacrifice is a label in a list, and a sentence on its button."""
     assert words.sentence("the model XY") == "The model XY"
     assert words.sentence("") == ""
 

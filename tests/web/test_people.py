@@ -1,4 +1,4 @@
-"""Who may sign in to the pages, and when a browser is signed out again."""
+"""People who may sign in to the pages, and browsers that are signed out again."""
 
 import re
 
@@ -103,7 +103,7 @@ def test_a_narrow_key_signs_nobody_in(app: Flask, house: Farm, kind: KeyKind) ->
 
 
 def test_names_are_unique_and_passwords_long(house: Farm, ada: str) -> None:
-    """What cannot be signed in with is refused, and leaves nobody behind."""
+    """A name or password that is no good is refused, and leaves nobody behind."""
     owner = account_id(house)
     with pytest.raises(Conflict):
         people.add(house, account_id=owner, name="ADA@x.test", password=PASSWORD)
@@ -178,7 +178,7 @@ def test_a_browser_that_came_by_a_link_ends_with_it(app: Flask, house: Farm, clo
 
 
 def test_a_copied_cookie_ends_with_the_sign_out(app: Flask, house: Farm) -> None:
-    """Who took a browser's cookie before it signed out has nothing of it."""
+    """A thief who took a browser's cookie before it signed out has nothing of it."""
     client, copied = by_link(app, house)
     thief = app.test_client()
     thief.set_cookie("session", copied)

@@ -34,7 +34,7 @@ PLACES = [
     "field", ["image", "before", "origin", "path", "pipeline", "engine", "seed_"]
 )
 def test_a_job_has_no_field_for_a_place(field: str, api: FlaskClient, house: Farm) -> None:
-    """What names a file or a class inside the farm is no field of a request."""
+    """A name of a file or a class inside the farm is no field of a request."""
     for value in ("/etc/passwd", "inputs/x", "os.system", {"job_id": "x"}):
         answer = api.post("/api/v1/jobs", json={"prompt": "a cat", field: value})
         assert answer.status_code == 422, answer.text

@@ -66,7 +66,7 @@ def test_one_range_is_a_part(files: Artifacts, wanted: str, first: int, last: in
     ],
 )
 def test_any_other_range_gets_the_whole_file(files: Artifacts, wanted: str | None) -> None:
-    """What is malformed, or asks for several parts, is answered with everything."""
+    """A range that is malformed, or asks for several parts, is answered with everything."""
     answer = fetch(files, wanted)
     assert answer.status_code == 200
     assert answer.get_data() == DATA

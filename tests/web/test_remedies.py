@@ -8,7 +8,6 @@ import pytest
 import rich_click as click
 from flask import Flask, render_template_string
 
-
 from orchestrator import errors, remedies
 from orchestrator.cli import farm as command_line
 from orchestrator.cli import remedies as typed

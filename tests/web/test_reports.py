@@ -1,4 +1,4 @@
-"""What a worker reports of its files and frames, held over HTTP against what it brought."""
+"""A worker's reports of files and frames, held over HTTP against what it brought."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -128,15 +128,13 @@ def test_a_report_that_is_not_what_was_brought_is_refused(
 
 
 def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, house: Farm) -> None:
-    """What the owner is told of the video's files is what the farm stored."""
+    """The owner is told of the video's files what the farm stored."""
     order = worker.claim(UnitKind.ENCODE)
     worker.clock.advance(1)
     assert worker.report(order).status_code == 200
     job = jobs.get(house, None, order.job_id)
     assert job.state is JobState.SUCCEEDED
-    assert {(file["sha256"], file["bytes"]) for file in job.artifacts.values()} == {
-        (DIGEST, len(BODY))
-    }
+    assert {(file.sha256, file.bytes) for file in job.artifacts.values()} == {(DIGEST, len(BODY))}
 
 
 def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:

@@ -1,4 +1,4 @@
-"""What is taken as a name or a prompt does nothing where it is shown: pages, streams, sheets."""
+"""A name or a prompt that was taken does nothing where it is shown: pages, streams, sheets."""
 
 import csv
 import io
@@ -28,13 +28,13 @@ from web.app import create_app
 WORDS = words()
 TAKEN = [word.text for word in WORDS.values() if word.prompt]
 MARKED = [text for text in TAKEN if set(text) & set("<>\"'&{\n\u2028\u202e")]
-"""What would change a page, a stream or a terminal that does not take care."""
+"""Words that would change a page, a stream or a terminal that does not take care."""
 OBEYED = {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} | set("\u202e\u2066")
 FIELDS = ("id: ", "event: ", "data: ", "retry: ", ":")
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page."""
+    """A page as a browser takes it."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

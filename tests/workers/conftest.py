@@ -15,9 +15,10 @@ from workers.client import Client
 
 
 @pytest.fixture
-def farm() -> Iterator[FakeFarm]:
-    """A farm with short leases."""
-    with serving(FakeFarm()) as farm:
+def farm(request: pytest.FixtureRequest) -> Iterator[FakeFarm]:
+    """A farm with short leases, or of so many seconds as a test says."""
+    seconds = getattr(request, "param", 3.0)
+    with serving(FakeFarm(lease_seconds=seconds)) as farm:
         yield farm
 
 

@@ -14,7 +14,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "EulerAncestralDiscreteScheduler": {"steps_offset": 1},
     "HeunDiscreteScheduler": {"steps_offset": 1},
 }
-"""What Stable Diffusion's own folders say of a scheduler."""
+"""A scheduler as Stable Diffusion's own folders have it."""
 
 
 def card(folder: Path | str = "", **changes: Any) -> ModelCard:

@@ -189,7 +189,7 @@ def test_going_on_costs_the_steps_that_are_left(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_with_a_secret_is_not_continued(tmp_path: Path) -> None:
-    """What cannot be written down cannot be continued exactly, so there is no checkpoint."""
+    """A state that cannot be written down cannot be continued exactly: there is no checkpoint."""
     save("StableDiffusionPipeline", tmp_path)
     engine: Any = loaded(tmp_path)
     engine._pipe.scheduler.secret = object()

@@ -26,7 +26,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
 
 
 def test_a_cpu_has_no_energy_meter() -> None:
-    """Where nothing can be read, nothing is claimed."""
+    """Nothing is claimed where nothing can be read."""
     assert energy_counter(discover("cpu"))() is None
 
 

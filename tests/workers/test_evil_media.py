@@ -145,7 +145,7 @@ def video_streams(path: Path) -> list[str]:
 
 
 def test_no_title_of_the_corpus_has_an_unseen_character() -> None:
-    """What becomes an argument is one line of at most some hundred characters in UTF-8."""
+    """Text that becomes an argument is one line of at most some hundred characters in UTF-8."""
     for word in words().values():
         title = assembly._plain(word.text)
         assert len(title) <= assembly.TITLE_CHARS
@@ -170,9 +170,12 @@ def test_ffmpeg_runs_under_limits(tmp_path: Path) -> None:
     reel.write(film(2))
     assert reel.pid
     process = psutil.Process(reel.pid)
-    for limit, most in ffmpeg.LIMITS.items():
-        assert process.rlimit(limit) == (most, most)
-    assert os.getpgid(reel.pid) == reel.pid != os.getpgid(0)
-    assert "-nostdin" in process.cmdline()
-    reel.abort()
+    try:
+        for limit, most in ffmpeg.LIMITS.items():
+            assert process.rlimit(limit) == (most, most)
+        assert os.getpgid(reel.pid) == reel.pid != os.getpgid(0)
+        until(process.cmdline)  # for a moment a program that begins has none
+        assert "-nostdin" in process.cmdline()
+    finally:
+        reel.abort()
     assert not psutil.pid_exists(reel.pid)

@@ -103,7 +103,7 @@ def test_key_frames_alone_tell_the_whole_story(tmp_path: Path) -> None:
 
 
 def test_a_pass_that_was_cut_off_fills_in_what_it_has(tmp_path: Path) -> None:
-    """Where there are more frames the motion is finer; the rest keeps its pace."""
+    """More frames make the motion finer; the rest keeps its pace."""
     video = woven(tmp_path, (KEY, range(2, 14, 4)))
     assert times(video) == [0, 2, 4, 6, 8, 10, 12, 16, 20, 24]
 

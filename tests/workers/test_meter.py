@@ -45,7 +45,7 @@ def test_a_step_runs_while_it_and_the_decode_fit() -> None:
     answers = []
     with meter.stage(DENOISE):
         for _ in range(4):
-            answers.append(meter.may_step())
+            answers.append(not meter.refusal())
             if answers[-1]:
                 meter.step_done()
     assert answers == [True, True, True, False]
@@ -55,11 +55,11 @@ def test_the_slowest_step_seen_replaces_the_prior() -> None:
     """A prior of 1 ms is forgotten once a step took 20 ms."""
     meter = Meter(limit_gpu_ms=50, step_prior_ms=1, timer=Ticks([0, 20, 40, 40]))
     with meter.stage(DENOISE):
-        assert meter.may_step()
+        assert not meter.refusal()
         meter.step_done()
-        assert meter.may_step()
+        assert not meter.refusal()
         meter.step_done()
-        assert not meter.may_step()
+        assert meter.refusal()
 
 
 def test_a_slow_first_step_is_forgotten_with_the_second() -> None:
@@ -67,14 +67,14 @@ def test_a_slow_first_step_is_forgotten_with_the_second() -> None:
     meter = Meter(limit_gpu_ms=100, timer=Ticks([0, 60, 70, 70]))
     with meter.stage(DENOISE):
         meter.step_done()
-        assert not meter.may_step()
+        assert meter.refusal()
         meter.step_done()
-        assert meter.may_step()
+        assert not meter.refusal()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PAUSE, Verdict.CANCEL, Verdict.GONE])
 def test_a_verdict_stops_the_loop_and_names_itself(verdict: Verdict) -> None:
-    """What a heartbeat heard is the reason of the stop; `go` is none."""
+    """The verdict that a heartbeat heard is the reason of the stop; `go` is none."""
     heard: list[Verdict | None] = [None, Verdict.GO, verdict]
     meter = Meter(limit_gpu_ms=100, stop=lambda: heard.pop(0))
     meter.before_step()
@@ -103,7 +103,7 @@ def test_a_micro_batch_that_cannot_be_finished_is_not_begun() -> None:
         meter.step_done()
         meter.switch(DECODE)
     meter.keep()
-    assert meter.may_step()
+    assert not meter.refusal()
     with pytest.raises(Stopped):
         meter.before_batch()
 
@@ -125,10 +125,10 @@ def test_a_device_may_run_ahead_and_the_gate_counts_what_is_queued() -> None:
         assert ticks.waits == []
         meter.step_done()
         assert ticks.waits == [10]
-        assert meter.may_step()
+        assert not meter.refusal()
         meter.step_done()
         assert ticks.waits == [10, 20]
-        assert not meter.may_step()
+        assert meter.refusal()
     assert meter.spent_gpu_ms == 30
 
 

@@ -1,4 +1,4 @@
-"""What a device has seen of its own pace goes from one lease to the next, and not for ever."""
+"""A device's memory of its own pace goes from one lease to the next, and not for ever."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_the_second_lease_knows_what_the_first_one_saw(tmp_path: Path) -> None:
 
 
 def test_another_size_is_another_pace(tmp_path: Path) -> None:
-    """What was slow at one size says nothing of a smaller one."""
+    """A slow step at one size says nothing of a smaller one."""
     crew = Crew(SETUP)
     run(crew, limited(tmp_path, 60_000))
     other = assignment(tmp_path, width=32, height=32)

@@ -170,7 +170,7 @@ def test_without_room_for_a_checkpoint_the_frames_are_kept(tmp_path: Path) -> No
 
 
 def test_a_unit_stopped_before_its_first_step_leaves_no_files() -> None:
-    """Where the first step does not fit, nothing is spent and nothing is written."""
+    """If the first step does not fit, nothing is spent and nothing is written."""
     reel = Reel()
     meter = Meter(limit_gpu_ms=5, step_prior_ms=10)
     result = run(work(shot(4)), reel=reel, meter=meter)

@@ -59,7 +59,7 @@ def denoiser(folder: Path, *, stop_at: int = 0) -> train_denoiser.Denoiser:
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Whether all weights and buffers have the same bits."""
+    """Tell whether all weights and buffers have the same bits."""
     ours, theirs = one.state_dict(), other.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 

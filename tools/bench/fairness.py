@@ -12,7 +12,7 @@ Three scenarios of 1,000 sessions on 256 devices:
 
     weights   700 free, 200 creator, 70 studio, 30 unlimited; one in ten comes and goes
     floor     500 free beside 500 studio: by weight the free ones would have 5.9 %
-    debt      as weights, and one session whose pass is hours ahead of all others
+    debt      as weights, and one session whose virtual time is hours ahead of all others
 
 The bounds that are checked, for a session with units of u seconds on D devices:
 

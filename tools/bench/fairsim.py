@@ -16,7 +16,7 @@ NOISE = 0.2
 """A unit takes so much more or less than its session's others."""
 
 Entry = tuple[int, int]
-"""A pass or a moment, and the number of the session that had it when this was noted."""
+"""A virtual time or a moment, and the number of the session that had it when this was noted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,7 @@ class Guest:
     session: Session
     visits: bool
     is_late: bool = False
-    """It came with a pass far ahead of all others."""
+    """It came with a virtual time far ahead of all others."""
     left: int = 0
     """Units of a visit that were not granted yet."""
     running: int = 0
@@ -40,7 +40,7 @@ class Guest:
 
     @property
     def longest_ms(self) -> float:
-        """What a unit takes, or is expected to take, at most."""
+        """The most that a unit takes, or is expected to take."""
         return max(self.unit_ms * (1 + NOISE), self.quoted_ms)
 
     @property
@@ -49,7 +49,7 @@ class Guest:
         return not self.visits or self.left > 0
 
     def indebted(self, virtual_us: int) -> None:
-        """Begin with this pass."""
+        """Begin with this virtual time."""
         self.session, self.is_late = replace(self.session, virtual_us=virtual_us), True
 
 

@@ -2,7 +2,7 @@
 
     python -m tools.bench.gate
 
-It is asked as a worker's child asks it: of a meter with a limit, whose wish to stop is an integer
+It is asked as a worker's child asks it: of a meter with a limit, whose order to stop is an integer
 shared with the parent. The bound is 1 µs a question; the bench fails over it. The whole step of
 the meter, with its two marks on the clock, is printed beside it.
 """
@@ -24,7 +24,7 @@ def main() -> None:
     options = _options()
     stop = RawValue(ctypes.c_int, 0)
     meter = Meter(limit_gpu_ms=10**9, step_prior_ms=1, stop=lambda: STOPS[stop.value])
-    asked = cost_ns(meter.may_step, options.times, options.rounds)
+    asked = cost_ns(meter.refusal, options.times, options.rounds)
     with meter.stage(DENOISE):
         stepped = cost_ns(lambda: (meter.before_step(), meter.step_done()), options.times, 5)
     print(f"the gate of a denoising step: {asked:.0f} ns a question (bound {BOUND_NS} ns)")

@@ -1,4 +1,4 @@
-"""What choosing a unit, and telling a waiting job its place, cost with a long line.
+"""Cost of choosing a unit, and of telling a waiting job its place, with a long line.
 
     python -m tools.bench.line
     python -m tools.bench.line --sessions 10 1000 5000 --units 20

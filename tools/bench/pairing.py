@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 STEADY = 0.05
-"""How much the calibration may move around a pair."""
+"""Amount that the calibration may move around a pair."""
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run took."""
+    """Time of one run."""
 
     wall_seconds: float
     cpu_seconds: float

@@ -30,9 +30,10 @@ from orchestrator.bootstrap.home import free_port
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, keys, opening, sessions
 from orchestrator.farm.leases import worker_calls
-from orchestrator.model import Brief
+from orchestrator.model import Brief, RenderPlan
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
+from orchestrator.receipt import Artifact, Receipt
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.wire import (
@@ -40,7 +41,6 @@ from orchestrator.wire import (
     PREFIX,
     SEGMENT,
     STRIP,
-    Artifact,
     ClaimAnswer,
     ClaimRequest,
     CompleteAnswer,
@@ -48,7 +48,6 @@ from orchestrator.wire import (
     HelloRequest,
     Order,
     ParseWork,
-    Receipt,
     RenderWork,
 )
 from orchestrator.wiring import farm_from
@@ -64,7 +63,7 @@ celery = Celery("bench", broker=os.environ.get("BENCH_BROKER", ""))
 celery.conf.update(task_ignore_result=True, worker_prefetch_multiplier=1)
 
 
-@celery.task(name="bench.noop")  # type: ignore[untyped-decorator]
+@celery.task(name="bench.noop")  # type: ignore[untyped-decorator]  # celery has no types
 def noop() -> None:
     """Do nothing, and be counted."""
     counter().incr(DONE)
@@ -138,11 +137,11 @@ class Reporter:
         answer = self.http.post("/complete", content=request.model_dump_json())
         return CompleteAnswer.model_validate_json(answer.raise_for_status().content)
 
-    def _plan(self, asked: ParseWork) -> dict[str, object]:
-        brief = planner.brief_from_json(asked.brief)
+    def _plan(self, asked: ParseWork) -> RenderPlan:
+        brief = asked.brief
         card = self.farm.catalog.card(brief.model)
-        parsed = parser.parse(brief.prompt, vocabulary=card.vocabulary)
-        return planner.plan_json(planner.plan(brief, parsed, card, seed=asked.seed))
+        parsed = parser.of_brief(brief, card.vocabulary)
+        return planner.plan(brief, parsed, card, seed=asked.seed)
 
 
 def main() -> None:
@@ -178,7 +177,7 @@ def _tasks(count: int) -> None:
     counter().set(DONE, 0)
     for _ in range(count):
         noop.apply_async(queue="bench")
-    while int(counter().get(DONE) or 0) < count:  # type: ignore[arg-type]
+    while int(counter().get(DONE) or 0) < count:  # type: ignore[arg-type]  # redis types it as awaitable, too
         time.sleep(0.002)
 
 

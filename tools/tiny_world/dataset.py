@@ -39,7 +39,7 @@ class Scene:
 
 
 def held_out(subject: str, setting: str) -> bool:
-    """Whether this subject is never shown in this setting during training."""
+    """Tell whether this subject is never shown in this setting during training."""
     place = SUBJECTS.index(subject) * 5 + list(SETTINGS).index(setting) * 7
     return place % HELD_OUT_EVERY == 0
 

@@ -110,7 +110,7 @@ def _flicker(verdicts: Sequence[Verdict]) -> float:
 
 
 def confusions(verdicts: Sequence[Verdict]) -> str:
-    """What was taken for what, most frequent first, and where it flickers most."""
+    """Return what was taken for what, most frequent first, and where it flickers most."""
     wrong: dict[str, Counter[str]] = {
         "setting": Counter(),
         "motion": Counter(),

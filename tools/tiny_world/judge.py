@@ -59,7 +59,7 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What the model made of a combination: frames, their empty backdrop, the poses asked."""
+    """The model's answer to a combination: frames, their empty backdrop, the poses asked."""
 
     frames: Picture
     plate: Picture
@@ -69,7 +69,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was seen of a combination."""
+    """Measurements of a combination."""
 
     asked: Combination
     setting: str
@@ -120,7 +120,7 @@ def _poses(asked: Combination, layout: Sequence[Placement]) -> list[Pose]:
 
 
 def outside(poses: Sequence[Pose]) -> NDArray[np.bool_]:
-    """Where the subjects' squares, with a margin, are not."""
+    """Return where the subjects' squares, with a margin, are not."""
     rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
     there = np.ones((SIDE, SIDE), bool)
     for pose in poses:

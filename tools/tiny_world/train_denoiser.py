@@ -33,7 +33,7 @@ CODE_SIZE = 32
 CAPTIONS_EACH = 4
 DROP_ALL, DROP_TEXT = 0.08, 0.03
 SUBJECT_WEIGHT = 3.0
-"""How much more a cell inside a subject's square counts."""
+"""Weight of a cell inside a subject's square."""
 SAVE_EVERY, SHOW_EVERY = 100, 500
 """Steps between checkpoints, and between sheets of samples."""
 
@@ -80,7 +80,7 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def starting_codes(assets: Path) -> Tensor:
-    """What the first four channels of every subject's code start from: a 32×32 thumbnail.
+    """Start of the first four channels of every subject's code: a 32×32 thumbnail.
 
     Opacity as a logit-like value in -3..3, then colours times opacity in 0..2. The other
     channels start as noise, and all of them are trained.

@@ -48,7 +48,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """Where a subject is: centre in 0..1 (x right, y down), size, clockwise degrees."""
+    """The place of a subject: centre in 0..1 (x right, y down), size, clockwise degrees."""
 
     subject: str
     x: float

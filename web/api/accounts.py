@@ -9,9 +9,9 @@ from orchestrator.farm.books import alerts
 from orchestrator.model import Json
 from orchestrator.money.plans import Plan
 from web.api import views
-from web.api.bodies import AccountBody, AccountPath, AlertsBody, PageQuery, PlanBody, alerts_of
+from web.api.bodies import AccountBody, AlertsBody, PlanBody, alerts_of
 from web.api.described import REFUSALS
-from web.api.promises import idempotency
+from web.api.parameters import AccountPath, PageQuery, idempotency
 from web.api.responses import SECURITY, AccountView, Listed
 from web.auth import clients, own_account
 from web.context import farm

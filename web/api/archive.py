@@ -27,10 +27,10 @@ def frames_zip(job: Job) -> Response:
         NotFound: there is none yet, or they are not kept any more.
         PlanLimit: the job's plan puts a watermark on its pictures, and these have none.
     """
-    if mark := job.quote.get("watermark"):
+    if mark := job.quote.watermark:
         raise PlanLimit(
             f"The frames have no watermark, and this job was submitted under the plan "
-            f"{mark['plan']}, whose pictures have one.",
+            f"{mark.plan}, whose pictures have one.",
             Say("Take the video, or run the job again under another plan."),
             ChangePlan(job.account_id),
             Rerun(job.id),
@@ -81,7 +81,7 @@ def _masters(job: Job) -> list[tuple[range, str]]:
 
 
 class _Pipe:
-    """What ZipFile writes into, and a response takes out of."""
+    """A pipe that ZipFile writes into, and a response takes out of."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

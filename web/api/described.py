@@ -1,4 +1,4 @@
-"""What OpenAPI says of bodies and answers where flask-openapi derives nothing from a model."""
+"""Bodies and answers for OpenAPI, where flask-openapi derives nothing from a model."""
 
 from typing import Any, Final
 

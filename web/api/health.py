@@ -1,4 +1,4 @@
-"""Whether the farm can answer, for probes and for Prometheus. No key: no secrets."""
+"""Health of the farm, for probes and for Prometheus. No key: no secrets."""
 
 from importlib.metadata import version
 

@@ -5,7 +5,6 @@ from zlib import crc32
 
 from flask import Response, jsonify, make_response, request
 from flask_openapi import APIBlueprint
-from pydantic import ValidationError
 
 from orchestrator.errors import NotFound
 from orchestrator.farm import jobs
@@ -15,25 +14,22 @@ from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
-from web import errors
-from web.api import archive, bills, csv_answers, intake, views
-from web.api.bodies import (
-    MAX_ID,
-    EventsQuery,
-    FilePath,
-    IntentPath,
-    JobBody,
-    JobPath,
-    JobsQuery,
-    brief_of,
-    job_body,
-)
-from web.api.csv_answers import FormatQuery
+from web.api import archive, bills, submission, views
+from web.api.bodies import JobBody
 from web.api.described import REFUSALS, content, form_of, schema_of, sheet_of
 from web.api.events import stream
-from web.api.promises import idempotency
+from web.api.parameters import (
+    MAX_EVENT_ID,
+    EventsQuery,
+    FilePath,
+    FormatQuery,
+    IntentPath,
+    JobPath,
+    JobsQuery,
+    idempotency,
+)
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
-from web.auth import account_scope, clients, own_account, still_live
+from web.auth import account_scope, clients, own_account
 from web.context import artifacts, farm
 from web.hub import off_hub
 
@@ -70,13 +66,13 @@ BODY: Any = {
 @bp.post("/quotes", request_body=BODY, responses={200: QuoteView})
 def quote() -> Response:
     """Say what a job would cost; nothing is written."""
-    body = _body()
+    body = submission.read_body()
     estimate = off_hub(
         jobs.estimate,
         farm(),
         account_id=own_account(),
         session_id=body.session_id,
-        brief=brief_of(body, keep_files=False),
+        brief=submission.brief_of(body, keep_files=False),
         fit=body.fit,
     )
     return jsonify(views.quote(estimate))
@@ -85,11 +81,11 @@ def quote() -> Response:
 @bp.post("/jobs", request_body=BODY, responses={202: JobView})
 def submit() -> Response:
     """Submit a job: its budget is held at once, and it runs when a device is free."""
-    body = _body()
+    body = submission.read_body()
     promise = idempotency()
-    submission = intake.submit(brief_of(body, keep_files=True), body, promise)
-    job = submission.job
-    answer = _shown(job, webhook_secret=submission.webhook_secret)
+    made = submission.submit(submission.brief_of(body, keep_files=True), body, promise)
+    job = made.job
+    answer = _shown(job, webhook_secret=made.webhook_secret)
     answer.status_code = 202
     answer.headers["Location"] = f"{views.BASE}/jobs/{job.id}"
     return answer
@@ -148,8 +144,8 @@ def events(path: JobPath, query: EventsQuery) -> Response:
     """
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
-    after = min(int(newest[:19]), MAX_ID) if newest.isdecimal() else query.after
-    return stream(job, after, still=still_live)
+    after = min(int(newest[:19]), MAX_EVENT_ID) if newest.isdecimal() else query.after
+    return stream(job, after)
 
 
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses=content(*KINDS))
@@ -171,7 +167,7 @@ def finished_file(job: Job, name: str) -> Response:
         )
     mimetype, ending = FILES[name]
     return artifacts().send(
-        job.artifacts[name]["key"],
+        job.artifacts[name].key,
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
     )
@@ -188,7 +184,7 @@ def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     if "sheet" in job.artifacts:
-        return artifacts().send(job.artifacts["sheet"]["key"], mimetype="image/jpeg")
+        return artifacts().send(job.artifacts["sheet"].key, mimetype="image/jpeg")
     for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
         if view.lease and view.unit.kind is UnitKind.RENDER:
             key = view.lease.key(STRIP)
@@ -202,9 +198,9 @@ def preview(path: JobPath) -> Response:
 @bp.get("/jobs/<job_id>/receipt", responses=sheet_of(ReceiptView))
 def receipt(path: JobPath, query: FormatQuery) -> Response:
     """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
-    told = views.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))
-    if csv_answers.wanted():
-        return csv_answers.answer("receipt", csv_answers.LINE, told["lines"])
+    told = bills.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))
+    if bills.csv_wanted():
+        return bills.csv_answer("receipt", bills.RECEIPT, told["lines"])
     return jsonify(told)
 
 
@@ -212,13 +208,6 @@ def receipt(path: JobPath, query: FormatQuery) -> Response:
 def verify(path: JobPath) -> Response:
     """Compute the receipt anew from the ledger: what was checked, the first entry at fault."""
     return jsonify(bills.audit(off_hub(verification.verify, farm(), account_scope(), path.job_id)))
-
-
-def _body() -> JobBody:
-    try:
-        return job_body()
-    except ValidationError as error:
-        raise errors.bad_request(error) from None
 
 
 def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:

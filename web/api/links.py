@@ -17,9 +17,10 @@ from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import Scope
 from web.api import views
-from web.api.bodies import Body, JobPath
+from web.api.bodies import Body
 from web.api.described import REFUSALS, content
 from web.api.jobs import KINDS, finished_file
+from web.api.parameters import JobPath
 from web.api.responses import SECURITY, View
 from web.auth import account_scope, needs
 from web.context import farm
@@ -30,7 +31,7 @@ bp = APIBlueprint("links", __name__, url_prefix=views.BASE, abp_responses=REFUSA
 
 @bp.before_request
 def _makers_read() -> None:
-    """Who hands a file on must be allowed to read it; who has the link needs nothing."""
+    """Let only who may read a file hand it on; who has the link needs nothing."""
     if request.method == "POST":
         needs(Scope.READ)
 

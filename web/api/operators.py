@@ -8,24 +8,22 @@ from orchestrator.farm.accounts import keys
 from orchestrator.farm.books import calibration, economics
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import fleet
-from orchestrator.model import Json
+from orchestrator.model import AuditEntry, Json, Key
 from orchestrator.remedies import Listing, LookAt
-from orchestrator.states import KeyKind
-from web.api import csv_answers, holders, views
-from web.api.bodies import (
+from orchestrator.states import SCOPES, KeyKind
+from web.api import bills, views
+from web.api.bodies import FreezeBody, KeyBody, RotateBody
+from web.api.described import REFUSALS, sheet_of
+from web.api.parameters import (
     AuditQuery,
     CalibrationQuery,
     EconomicsQuery,
-    FreezeBody,
-    KeyBody,
     KeyPath,
     ModelPath,
-    RotateBody,
     UsageQuery,
     WorkerPath,
+    idempotency,
 )
-from web.api.described import REFUSALS, sheet_of
-from web.api.promises import idempotency
 from web.api.responses import (
     SECURITY,
     CalibrationView,
@@ -111,7 +109,7 @@ def show_checks() -> Response:
 def audit(query: AuditQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
     page = off_hub(audit_log.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
-    return jsonify(views.listed(page, holders.audit_entry))
+    return jsonify(views.listed(page, _audit_entry))
 
 
 @bp.get("/rates", responses={200: Listed})
@@ -119,7 +117,7 @@ def rate_cards() -> Response:
     """List the rate cards, newest first: what a GPU-second costs by device class, from when."""
     now = farm().rates.at(farm().clock())
     cards = reversed(farm().rates.cards)
-    return jsonify(data=[views.rate_card(card, holds=card is now) for card in cards])
+    return jsonify(data=[bills.rate_card(card, holds=card is now) for card in cards])
 
 
 @bp.get("/usage", responses=sheet_of(Listed))
@@ -127,9 +125,9 @@ def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""
     since = farm().clock() - round(query.since_seconds * 1000)
     rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
-    shown = [views.usage(row) for row in rows]
-    if csv_answers.wanted():
-        return csv_answers.answer("usage", csv_answers.USAGE, shown, key=query.by)
+    shown = [bills.usage(row) for row in rows]
+    if bills.csv_wanted():
+        return bills.csv_answer("usage", bills.USAGE, shown, key=query.by)
     return jsonify(data=shown)
 
 
@@ -137,25 +135,23 @@ def usage(query: UsageQuery) -> Response:
 def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     since = farm().clock() - round(query.since_seconds * 1000)
-    told = views.economics(off_hub(economics.economics, farm(), query.by, since))
-    return csv_answers.books(told) if csv_answers.wanted() else jsonify(told)
+    told = bills.economics(off_hub(economics.economics, farm(), query.by, since))
+    return bills.economics_csv(told) if bills.csv_wanted() else jsonify(told)
 
 
 @bp.get("/usage/calibration", responses=sheet_of(CalibrationView))
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
     told = off_hub(calibration.calibration, farm(), query.jobs)
-    if csv_answers.wanted():
-        return csv_answers.answer("calibration", csv_answers.JUDGED, told["rows"])
+    if bills.csv_wanted():
+        return bills.csv_answer("calibration", bills.CALIBRATION, told["rows"])
     return jsonify(told)
 
 
 @bp.get("/keys", responses={200: Listed})
 def list_keys() -> Response:
     """List keys; their secrets are not kept."""
-    return jsonify(
-        data=[holders.key(row) for row in off_hub(keys.listing, farm(), account_scope())]
-    )
+    return jsonify(data=[_key(row) for row in off_hub(keys.listing, farm(), account_scope())])
 
 
 @bp.post("/keys", responses={201: KeyView})
@@ -170,13 +166,13 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
         name=body.name,
         ttl_seconds=body.ttl_seconds,
     )
-    return holders.key(row, token), 201
+    return _key(row, token), 201
 
 
 @bp.delete("/keys/<key_id>", responses={200: KeyView})
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
-    return jsonify(holders.key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
+    return jsonify(_key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
 @bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
@@ -184,4 +180,40 @@ def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
     """Make the key that takes this one's place; both live for a while. Its token is shown once."""
     scope, keep = account_scope(), body.keep_seconds
     row, token = off_hub(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
-    return holders.key(row, token), 201
+    return _key(row, token), 201
+
+
+# --- as JSON ------------------------------------------------------------------------------
+
+
+def _key(row: Key, token: str | None = None) -> Json:
+    """Return a key; `token` only when it was just made: it is not kept."""
+    shown = {
+        "id": row.id,
+        "object": "key",
+        "kind": row.kind.value,
+        "scopes": sorted(SCOPES[row.kind]),
+        "name": row.name,
+        "account_id": row.account_id,
+        "successor_id": row.successor_id,
+        "created_at": views.when(row.created_at_ms),
+        "expires_at": views.when(row.expires_at_ms),
+        "revoked_at": views.when(row.revoked_at_ms),
+        "used_at": views.when(row.used_at_ms),
+    }
+    return shown | {"token": token} if token else shown
+
+
+def _audit_entry(row: AuditEntry) -> Json:
+    """Return a line of the audit log."""
+    return {
+        "id": row.id,
+        "object": "audit_entry",
+        "at": views.when(row.at_ms),
+        "verb": row.verb,
+        "target": row.target,
+        "account_id": row.account_id,
+        "key_id": row.key_id,
+        "source": row.source,
+        "data": views.problem_data(row.data),
+    }

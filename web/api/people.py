@@ -1,13 +1,14 @@
-"""Who may sign in to the pages; operators say."""
+"""People who may sign in to the pages; operators say who."""
 
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm.accounts import people
-from orchestrator.model import Json
-from web.api import holders, views
-from web.api.bodies import PasswordBody, PersonBody, PersonPath
+from orchestrator.model import Json, Person
+from web.api import views
+from web.api.bodies import PasswordBody, PersonBody
 from web.api.described import REFUSALS
+from web.api.parameters import PersonPath
 from web.api.responses import SECURITY, Listed, PersonView
 from web.auth import clients, own_account
 from web.context import farm
@@ -26,7 +27,7 @@ bp.before_request(clients)
 @bp.get("/people", responses={200: Listed})
 def listing() -> Response:
     """List who may sign in."""
-    return jsonify(data=[holders.person(row) for row in off_hub(people.listing, farm())])
+    return jsonify(data=[_person(row) for row in off_hub(people.listing, farm())])
 
 
 @bp.post("/people", responses={201: PersonView})
@@ -39,7 +40,7 @@ def add(body: PersonBody) -> tuple[Json, int]:
         name=body.name,
         password=None if body.password is None else body.password.get_secret_value(),
     )
-    return holders.person(row), 201
+    return _person(row), 201
 
 
 @bp.put("/people/<person_id>/password", responses={200: PersonView})
@@ -47,7 +48,7 @@ def set_password(path: PersonPath, body: PasswordBody) -> Response:
     """Give somebody another password; their browsers are signed out."""
     secret = body.password.get_secret_value()
     row = off_hub(people.set_password, farm(), path.person_id, secret)
-    return jsonify(holders.person(row))
+    return jsonify(_person(row))
 
 
 @bp.delete("/people/<person_id>", responses={204: None})
@@ -55,3 +56,16 @@ def remove(path: PersonPath) -> tuple[str, int]:
     """Let somebody sign in no more; their browsers are signed out."""
     off_hub(people.remove, farm(), path.person_id)
     return "", 204
+
+
+def _person(row: Person) -> Json:
+    """Return somebody who may sign in."""
+    return {
+        "id": row.id,
+        "object": "person",
+        "name": row.name,
+        "account_id": row.account_id,
+        "created_at": views.when(row.created_at_ms),
+        "password_at": views.when(row.password_at_ms) if row.password_hash else None,
+        "at_provider": row.subject is not None,
+    }

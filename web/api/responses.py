@@ -1,4 +1,4 @@
-"""What the API answers, as OpenAPI sees it."""
+"""Answers of the API, as OpenAPI sees them."""
 
 from typing import Any, Final
 
@@ -93,7 +93,7 @@ class Price(View):
 
 
 class QuoteView(View):
-    """What a job would cost; nothing was written."""
+    """The cost of a job; nothing was written."""
 
     gpu_seconds_p50: float
     gpu_seconds_p90: float
@@ -135,7 +135,7 @@ class JobView(View):
 
 
 class MonthView(View):
-    """What an account may use in a calendar month; null is no limit."""
+    """Budget of an account for a calendar month; null is no limit."""
 
     name: str
     limit_gpu_seconds: float | None
@@ -178,7 +178,7 @@ class AuditView(View):
 
 
 class CalibrationView(View):
-    """How good quotes were, of all accounts together."""
+    """Accuracy of quotes, of all accounts together."""
 
     jobs: int
     under_p90: int
@@ -207,7 +207,7 @@ class Listed(View):
 
 
 class Health(View):
-    """Whether the farm can answer."""
+    """Health of the farm."""
 
     status: str
     version: str

@@ -8,21 +8,10 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.books import verification
 from orchestrator.model import Alert, Json, Session
-from web.api import bills, csv_answers, views
-from web.api.amounts import gpu_ms
-from web.api.bodies import (
-    AlertsBody,
-    HeadQuery,
-    LedgerQuery,
-    LimitBody,
-    PageQuery,
-    SessionBody,
-    SessionPath,
-    TopUpBody,
-    alerts_of,
-)
+from web.api import bills, views
+from web.api.bodies import AlertsBody, LimitBody, SessionBody, TopUpBody, alerts_of, gpu_ms
 from web.api.described import REFUSALS, sheet_of
-from web.api.promises import idempotency
+from web.api.parameters import HeadQuery, LedgerQuery, PageQuery, SessionPath, idempotency
 from web.api.responses import SECURITY, AuditView, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm
@@ -109,9 +98,9 @@ def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
 def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)
-    if csv_answers.wanted():
+    if bills.csv_wanted():
         rows = off_hub(sessions.entries, farm(), account_scope(), found.id)
-        return csv_answers.answer("ledger", csv_answers.ENTRY, map(bills.entry, rows))
+        return bills.csv_answer("ledger", bills.ENTRY, map(bills.entry, rows))
     page = off_hub(
         sessions.ledger_page,
         farm(),

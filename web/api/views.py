@@ -1,21 +1,32 @@
 """The farm's nouns as JSON. Here GPU-ms become seconds: decimals with at most three places."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import FarmError, remedies_of
+from orchestrator.errors import FarmError
 from orchestrator.farm import Page
 from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
-from orchestrator.model import Alert, Job, Json, Quote, Worker
-from orchestrator.money.rates import RateCard
-from orchestrator.planning import planner
+from orchestrator.model import (
+    Alert,
+    Brief,
+    Job,
+    JobError,
+    Json,
+    Quote,
+    Ruling,
+    SceneText,
+    Shot,
+    Watermark,
+    Worker,
+)
+from orchestrator.states import OnExhausted
 from web.api import remedies
-from web.api.briefs import request
 
 T = TypeVar("T")
 BASE = "/api/v1"
@@ -52,8 +63,8 @@ def job(row: Job) -> Json:
     """Return a job as its owner sees it."""
     quoted = row.quote
     files = {
-        name: {"url": f"{BASE}/jobs/{row.id}/{name}", **{k: f[k] for k in ("sha256", "bytes")}}
-        for name, f in row.artifacts.items()
+        name: {"url": f"{BASE}/jobs/{row.id}/{name}", "sha256": file.sha256, "bytes": file.bytes}
+        for name, file in row.artifacts.items()
     }
     return {
         "id": row.id,
@@ -63,8 +74,8 @@ def job(row: Job) -> Json:
         "pause_reason": row.pause_reason.value if row.pause_reason else None,
         "session_id": row.session_id,
         "model": row.model,
-        "prompt": row.brief["prompt"],
-        "negative_prompt": row.brief.get("negative_prompt", ""),
+        "prompt": row.brief.prompt,
+        "negative_prompt": row.brief.negative_prompt,
         "seconds": round(row.seconds, 3),
         "fps": row.fps,
         "width": row.width,
@@ -76,18 +87,18 @@ def job(row: Job) -> Json:
         "frames_total": row.frames_total,
         "frames_done": row.frames_done,
         "progress": _progress(row),
-        "shots": [_shot(shot) for shot in row.render_plan["shots"]],
-        "notes": row.render_plan["notes"],
+        "shots": [_shot(shot) for shot in row.render_plan.shots],
+        "notes": list(row.render_plan.notes),
         "origin": _origin(row),
         "quote": {
-            "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
-            "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
-            "price": price(quoted["price_microusd"]),
-            "rates": quoted["rates"],
-            "profile": quoted.get("profile"),
-            "fitted": quoted["fitted"],
+            "gpu_seconds_p50": seconds(quoted.p50_gpu_ms),
+            "gpu_seconds_p90": seconds(quoted.p90_gpu_ms),
+            "price": price(quoted.price_microusd),
+            "rates": quoted.rates,
+            "profile": quoted.profile,
+            "fitted": quoted.fitted,
         },
-        "watermark": quoted.get("watermark"),
+        "watermark": _facts(quoted.watermark),
         "usage": {
             "gpu_seconds": seconds(row.spent_gpu_ms),
             "held_gpu_seconds": seconds(row.held_gpu_ms),
@@ -105,12 +116,12 @@ def job(row: Job) -> Json:
     }
 
 
-def error(kept: Json | None) -> Json | None:
+def error(failed: JobError | None) -> Json | None:
     """Return what a job failed of, and what helps."""
-    if kept is None:
+    if failed is None:
         return None
-    told = {name: kept[name] for name in ("code", "message")}
-    return told | remedies.shown(remedies_of(kept))
+    told = {"code": failed.code, "message": failed.message}
+    return told | remedies.shown(failed.remedies)
 
 
 def waiting(why: Waiting | None) -> Json | None:
@@ -136,7 +147,7 @@ def quote(estimate: Estimate) -> Json:
         "why_not": why_not(estimate.refusal) if estimate.refusal else None,
         "gpu_seconds_least": seconds(estimate.quote.least_gpu_ms),
         "fitted": estimate.fitted,
-        "watermark": estimate.watermark,
+        "watermark": _facts(estimate.watermark),
         "session_id": estimate.session.id,
         "available_gpu_seconds": seconds(estimate.available_gpu_ms),
         "model": estimate.render_plan.model,
@@ -148,7 +159,7 @@ def quote(estimate: Estimate) -> Json:
         "upscale": estimate.render_plan.upscale,
         "seconds": round(estimate.render_plan.seconds, 3),
         "frames_total": estimate.render_plan.frames_total,
-        "shots": [_shot(shot) for shot in planner.plan_json(estimate.render_plan)["shots"]],
+        "shots": [_shot(shot) for shot in estimate.render_plan.shots],
         "notes": list(estimate.render_plan.notes),
         "alternatives": [alternative(each) for each in estimate.alternatives],
     }
@@ -168,17 +179,30 @@ def alternative(other: Alternative) -> Json:
     return {
         "label": other.label,
         **_quoted(other.quote),
-        "request": {**request(other.brief), "session_id": other.session_id},
+        "request": {**brief(other.brief), "session_id": other.session_id},
         "files": ["image"] if other.brief.image else [],
     }
 
 
-def receipt(row: Json) -> Json:
-    """Return a receipt with every GPU-ms as seconds."""
-    return {name: value for name, value in in_seconds(row).items() if name != "price_microusd"} | {
-        "object": "receipt",
-        "price": price(row["price_microusd"]),
+def brief(row: Brief) -> Json:
+    """Return a brief as the body of a request that would ask for it."""
+    asked = {
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt or None,
+        "storyboard": [_scene(each) for each in row.scenes] or None,
+        "model": row.model,
+        "seconds": row.seconds,
+        "fps": row.fps,
+        "size": str(row.size) if row.size else None,
+        "steps": row.steps,
+        "interpolate": None if row.interpolate == 1 else row.interpolate,
+        "upscale": None if row.upscale == 1 else row.upscale,
+        "seed": row.seed,
+        "max_gpu_seconds": None if row.max_gpu_ms is None else row.max_gpu_ms / 1000,
+        "extends": row.origin.job_id if row.before and row.origin else None,
+        "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def model(card: ModelCard) -> Json:
@@ -228,7 +252,7 @@ def worker(row: Worker) -> Json:
         "polls": row.polls,
         "state": row.state.value,
         "flags": row.flags,
-        "versions": row.versions,
+        "versions": dict(row.versions),
         "seen_at": when(row.seen_at_ms),
     }
 
@@ -241,36 +265,6 @@ def queue(depth: QueueDepth) -> Json:
         "leased": depth.leased,
         "idle_workers": depth.idle_workers,
     }
-
-
-def usage(row: Json) -> Json:
-    """Return one line of usage."""
-    shown: Json = in_seconds(row)
-    return shown
-
-
-def rate_card(card: RateCard, *, holds: bool) -> Json:
-    """Return what device time is sold for; what it costs the operator is the operator's."""
-    return {
-        "object": "rate_card",
-        "version": card.version,
-        "from": when(card.from_ms),
-        "holds": holds,
-        "microusd_per_gpu_second": dict(card.price),
-    }
-
-
-def economics(row: Json) -> Json:
-    """Return the operator's books; device time in seconds."""
-    shown: Json = in_seconds(row)
-    for name in ("since", "cap_hits_since"):
-        shown[name] = when(shown.pop(f"{name}_ms"))
-    shown["devices"] = [
-        {name.replace("_ms", "_seconds"): each[name] / 1000 for name in each if name[-3:] == "_ms"}
-        | {name: each[name] for name in each if name[-3:] != "_ms"}
-        for each in shown["devices"]
-    ]
-    return shown
 
 
 def problem_data(data: Json) -> Json:
@@ -302,27 +296,45 @@ def _quoted(cost: Quote) -> Json:
     }
 
 
-def _ruling(ruling: Json) -> Json:
-    shown = {name: ruling[name] for name in ("allowed", "reason")}
-    return shown | {"judged": not ruling["error"], "at": when(ruling["at_ms"])}
+def _facts(noun: Watermark | None) -> Json | None:
+    return None if noun is None else asdict(noun)
 
 
-def _shot(shot: Json) -> Json:
-    scene = shot["scene"]
+def _scene(scene: SceneText) -> Json:
+    asked = {
+        "prompt": scene.prompt,
+        "seconds": scene.seconds,
+        "negative_prompt": scene.negative_prompt or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _ruling(ruling: Ruling) -> Json:
     return {
-        "first_frame": shot["first_frame"],
-        "frames": shot["frames"],
-        "prompt": scene["prompt"],
-        "negative_prompt": scene["negative_prompt"],
-        "understood": scene["understood"],
-        "camera": scene["camera"],
+        "allowed": ruling.allowed,
+        "reason": ruling.reason,
+        "judged": not ruling.error,
+        "at": when(ruling.at_ms),
+    }
+
+
+def _shot(shot: Shot) -> Json:
+    return {
+        "first_frame": shot.first_frame,
+        "frames": shot.frames,
+        "prompt": shot.scene.prompt,
+        "negative_prompt": shot.scene.negative_prompt,
+        "understood": shot.scene.understood,
+        "camera": shot.scene.camera,
     }
 
 
 def _origin(row: Job) -> Json | None:
     """Return which job this one is made from, and how."""
-    made_from = row.brief.get("origin")
-    return made_from and {name: made_from[name] for name in ("job_id", "how", "frames")}
+    made_from = row.brief.origin
+    if made_from is None:
+        return None
+    return {"job_id": made_from.job_id, "how": made_from.how, "frames": made_from.frames}
 
 
 def _progress(row: Job) -> int:

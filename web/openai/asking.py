@@ -1,4 +1,4 @@
-"""What OpenAI's clients send, as the native API's bodies.
+"""Requests of OpenAI's clients, as the native API's bodies.
 
 They send forms even without a file, name nested fields with brackets (`video[id]`), write every
 number as text, and put what `extra_body` holds flat beside the rest.
@@ -9,7 +9,6 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -19,10 +18,11 @@ from werkzeug.datastructures import FileStorage
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs import extensions
-from orchestrator.model import Brief, Json
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 from web import errors, uploads
-from web.api.bodies import UNSTORED, JobBody, brief_of, read_json
+from web.api.bodies import JobBody
+from web.api.submission import Picture, read_json
 from web.auth import own_account
 from web.context import farm, settings
 from web.hub import off_hub
@@ -107,20 +107,6 @@ def body_of(asked: Json) -> JobBody:
         return JobBody.from_texts(asked)
     except ValidationError as error:
         raise errors.bad_request(error) from None
-
-
-def brief_with(body: JobBody, picture: "Picture | None") -> Brief:
-    """Return what is asked for, its reference picture stored if the model takes one."""
-    brief = brief_of(body, keep_files=True)
-    if picture is None:
-        return brief
-    # One that is not taken is not stored either: the planner refuses it by name.
-    takes = farm().catalog.card(body.model).takes_image
-    return replace(brief, image=picture() if takes else UNSTORED)
-
-
-Picture = Callable[[], str]
-"""Stores a reference picture and returns its key."""
 
 
 def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:

@@ -21,7 +21,7 @@ bp.before_request(clients)
 
 NAME_CHARS: Final = 200
 PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
-"""How PNG, JPEG and WebP begin; anything else must be a video."""
+"""Beginnings of PNG, JPEG and WebP; anything else must be a video."""
 
 
 @bp.post("/files")

@@ -13,7 +13,7 @@ from web.api import remedies
 
 PREFIX: Final = "/v1/"
 INVALID: Final = 422
-"""What the native API answers to a body it cannot read; the dialect says 400."""
+"""Status of the native API for a body it cannot read; the dialect says 400."""
 TYPES: Final = {
     401: "authentication_error",
     402: "insufficient_quota",

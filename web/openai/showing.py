@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from orchestrator.errors import remedies_of
 from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job, Json
 from orchestrator.states import JobState, PauseReason
@@ -22,7 +21,7 @@ STATUS: Final = {
 UNFINISHED: Final = ("queued", "in_progress")
 POLL_MS: Final = (500, 5000)
 POLLS: Final = 20
-"""How often a video should be asked for while it is made."""
+"""Times between two questions for a video while it is made."""
 
 
 _OWN: Final = ("fps", "seed", "steps", "interpolate", "upscale", "frames_total", "frames_done")
@@ -68,7 +67,7 @@ def status(job: Job) -> str:
 def poll_after_ms(job: Job) -> int:
     """Return when a client should ask again: often for a short video, seldom for a long one."""
     least, most = POLL_MS
-    return int(max(least, min(most, job.quote["p50_gpu_ms"] / POLLS)))
+    return int(max(least, min(most, job.quote.p50_gpu_ms / POLLS)))
 
 
 def timestamp(at_ms: int) -> int:
@@ -78,8 +77,8 @@ def timestamp(at_ms: int) -> int:
 
 def _error(job: Job) -> Json | None:
     if job.error:
-        message = f"{job.error['message']} {remedies_of(job.error)[0].text}"
-        return {"code": job.error["code"], "message": message}
+        message = f"{job.error.message} {job.error.remedies[0].text}"
+        return {"code": job.error.code, "message": message}
     if job.state is JobState.CANCELLED:
         return {"code": "cancelled", "message": "The video was cancelled."}
     if status(job) == "failed":

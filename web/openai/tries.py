@@ -1,4 +1,4 @@
-"""How a client that repeats without an Idempotency-Key is understood.
+"""Repeats of a client that sends no Idempotency-Key.
 
 OpenAI's client repeats a lost answer twice, and only counts (`x-stainless-retry-count`).
 """
@@ -9,7 +9,7 @@ from flask import request
 
 from orchestrator.farm import Promise, Repeat
 from orchestrator.farm.accounts.keys import digest
-from web.api.promises import idempotency, request_digest
+from web.api.parameters import idempotency, request_digest
 from web.auth import current_key
 from web.context import farm
 

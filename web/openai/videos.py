@@ -9,10 +9,9 @@ from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting
 from orchestrator.model import Brief, Job, Json, Origin
-from orchestrator.planning import planner
 from orchestrator.remedies import Say
 from orchestrator.states import JobState
-from web.api import intake
+from web.api import submission
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm
@@ -29,7 +28,7 @@ VARIANTS: Final = {
 PAGE: Final = 20
 MOST: Final = 100
 STOP_SECONDS: Final = 20.0
-"""How long a DELETE waits for the device to stop: a step and a heartbeat, usually 2 s."""
+"""Time that a DELETE waits for the device to stop: a step and a heartbeat, usually 2 s."""
 LOOK_SECONDS: Final = 0.25
 
 bp = Blueprint("videos", __name__, url_prefix="/v1/videos")
@@ -44,7 +43,7 @@ def create() -> Response:
     picture = asking.picture(asked, kept_image)
     asked["prompt"] = asking.need(asked, "prompt")
     body = asking.body_of(asked)
-    return _submitted(asking.brief_with(body, picture), body)
+    return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
 @bp.get("")
@@ -74,7 +73,7 @@ def edit() -> Response:
     asked = asking.fields()
     source = _source(asking.video_id(asked))
     change = asking.need(asked, "prompt")
-    asked["prompt"] = ", ".join(part for part in (source.brief["prompt"], change) if part)
+    asked["prompt"] = ", ".join(part for part in (source.brief.prompt, change) if part)
     return _made_from(source, asked, Origin(job_id=source.id, how="edit"))
 
 
@@ -89,7 +88,7 @@ def extend() -> Response:
     picture = asking.picture(asked, kept_image)
     like = {"extends": source.id, "model": source.model, **_beside(source)}
     body = asking.body_of(like | asked)
-    return _submitted(asking.brief_with(body, picture), body)
+    return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
 @bp.get("/<video_id>")
@@ -122,7 +121,7 @@ def content(video_id: str) -> Response:
             f"The video is {showing.status(job)} and has no content yet.",
             Say("Poll it until its status is completed."),
         )
-    key = job.artifacts[name]["key"]
+    key = job.artifacts[name].key
     return artifacts().send(key, mimetype=mimetype, download_name=f"{job.id}.{ending}")
 
 
@@ -164,7 +163,7 @@ def _stopped(job: Job) -> Job:
 
 def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     """Submit a video like its source but for what is asked."""
-    was = planner.brief_from_json(source.brief)
+    was = source.brief
     like: Json = {
         "model": source.model,
         "seconds": source.seconds,
@@ -178,7 +177,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     }
     picture = asking.picture(asked, kept_image)
     body = asking.body_of(like | asked)
-    brief = asking.brief_with(body, picture)
+    brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
     if origin.how == "edit":
@@ -188,13 +187,13 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
 
 def _beside(source: Job) -> Json:
     """Return what else a video made from another has of it."""
-    kept = {"negative_prompt": source.brief.get("negative_prompt", "")}
+    kept = {"negative_prompt": source.brief.negative_prompt}
     mine = source.account_id == own_account()
     return kept | {"session_id": source.session_id} if mine else kept
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
-    made = intake.submit(brief, body, promise())
+    made = submission.submit(brief, body, promise())
     return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
 
 

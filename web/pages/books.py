@@ -13,10 +13,10 @@ from orchestrator.farm.accounts import accounts
 from orchestrator.farm.books import calibration, economics
 from orchestrator.model import Json
 from orchestrator.remedies import Say
-from web.api import csv_answers, views
+from web.api import bills
 from web.context import farm
 from web.hub import off_hub
-from web.pages import bp
+from web.pages.blueprint import bp
 from web.pages.views import Bar
 
 DAY_MS: Final = 86_400_000
@@ -66,7 +66,7 @@ def books() -> str:
 @login_required
 def books_csv() -> Response:
     """Send the same books as a table."""
-    return csv_answers.books(views.economics(off_hub(_told, _asked())))
+    return bills.economics_csv(bills.economics(off_hub(_told, _asked())))
 
 
 @bp.get("/calibration")
@@ -83,7 +83,7 @@ def quote_accuracy() -> str:
 def quote_accuracy_csv() -> Response:
     """Send its rows as a table."""
     told = off_hub(calibration.calibration, farm(), _newest())
-    return csv_answers.answer("calibration", csv_answers.JUDGED, told["rows"])
+    return bills.csv_answer("calibration", bills.CALIBRATION, told["rows"])
 
 
 def money_bars(row: Json, rows: list[Json]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What a session may spend: its own budget under its account's month. Pure."""
+"""Budget left to a session: its own budget under its account's month. Pure."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -23,7 +23,7 @@ class Budget:
 
     @property
     def available_gpu_ms(self) -> int:
-        """What a new job could hold: the less of the two."""
+        """Return what a new job could hold: the less of the two."""
         return quoting.available(self.session, self.month)
 
     @property
@@ -33,7 +33,7 @@ class Budget:
 
     @property
     def month_binds(self) -> bool:
-        """Whether the month has less left than the session, so that a top-up brings nothing."""
+        """Tell whether the month has less left than the session: a top-up brings nothing."""
         return self.available_gpu_ms < self.session.available_gpu_ms
 
     def room_of(self, session: Session) -> int:
@@ -59,19 +59,19 @@ class Budget:
 
     @property
     def most_top_up_gpu_ms(self) -> int | None:
-        """What the plan lets a top-up give at most; None: as much as one likes."""
+        """Return the most that the plan lets a top-up give; None: as much as one likes."""
         most = self.plan.most_session_gpu_ms if self.plan else 0
         aim = self.session.limit_gpu_ms - ledger.pending_gpu_ms(self.session)
         return None if most is None else max(0, most - aim)
 
     @property
     def may_top_up(self) -> bool:
-        """Whether a top-up of the session would let a job hold more."""
+        """Tell whether a top-up of the session would let a job hold more."""
         return not self.why_no_top_up
 
     @property
     def why_no_top_up(self) -> str:
-        """What stands against a top-up, and the way out; empty: nothing does."""
+        """Return what stands against a top-up, and the way out; empty: nothing does."""
         if self.plan is None:
             return "Without a plan nothing may run: ask the operator for one."
         if self.month_binds:

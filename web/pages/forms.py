@@ -51,12 +51,12 @@ class Form:
     scenes: tuple[SceneText, ...] = ()
 
     def __getitem__(self, name: str) -> str:
-        """What was typed into a field, empty when nothing."""
+        """Return the text typed into a field, empty when nothing."""
         return self.values.get(name, "")
 
     @property
     def more_open(self) -> bool:
-        """Whether a folded field has something to show."""
+        """Tell whether a folded field has something to show."""
         return any(self[name] or name in self.wrong for name in MORE)
 
     @property

@@ -13,10 +13,11 @@ from orchestrator.farm.books import receipts
 from orchestrator.remedies import Say
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
-from web.api import views
+from web.api import bills
 from web.context import artifacts, farm
 from web.hub import off_hub
-from web.pages import bp, words
+from web.pages import words
+from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
 
 VERBS: Final = {
@@ -72,9 +73,9 @@ def file(job_id: str, name: str) -> Response:
         raise NotFound(f"This job has no {name} yet.", Say("Open its page to see how far it is."))
     mimetype, ending = FILES[name]
     return artifacts().send(
-        found.artifacts[name]["key"],
+        found.artifacts[name].key,
         mimetype=mimetype,
-        download_name=f"{slug(found.brief['prompt'])}.{ending}",
+        download_name=f"{slug(found.brief.prompt)}.{ending}",
         as_attachment="download" in request.args,
     )
 
@@ -94,7 +95,7 @@ def strip(job_id: str, unit_id: str) -> Response:
 @login_required
 def receipt_json(job_id: str) -> Response:
     """Send the receipt as data."""
-    return jsonify(views.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
+    return jsonify(bills.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
 
 
 def slug(prompt: str) -> str:

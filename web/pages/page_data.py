@@ -1,4 +1,4 @@
-"""What the templates are given: gathered from the farm in one go, off the hub."""
+"""Data of the templates: gathered from the farm in one go, off the hub."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ from web import sso
 from web.auth import Visitor, by_key, by_link, by_person
 from web.context import farm, settings
 from web.hub import off_hub
-from web.pages import bp
+from web.pages.blueprint import bp
 from web.throttle import address, limiter, sign_in_limit
 
 NEXT = "next"

@@ -13,11 +13,12 @@ from orchestrator.errors import BadRequest, FarmError
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts import sessions
 from orchestrator.remedies import Say
-from web.api.amounts import gpu_ms
+from web.api.bodies import gpu_ms
 from web.context import farm
 from web.errors import STATUS
 from web.hub import off_hub
-from web.pages import bp, page_data
+from web.pages import page_data
+from web.pages.blueprint import bp
 from web.pages.page_data import me
 from web.pages.signing import own_path
 

@@ -140,11 +140,10 @@ TONE: Final = {
     JobState.CANCELLED: "",
     JobState.FAILED: "danger",
 }
-WISH: Final = {Intent.PAUSE: "Pausing", Intent.CANCEL: "Cancelling"}
+INTENT: Final = {Intent.PAUSE: "Pausing", Intent.CANCEL: "Cancelling"}
 PAUSE: Final = {
     PauseReason.BUDGET: "Paused: budget used up",
     PauseReason.USER: "Paused",
-    PauseReason.APPROVAL: "Paused: waits for approval",
 }
 
 
@@ -159,7 +158,7 @@ def state(
     if job_state is JobState.SUCCEEDED and truncated:
         return "Cut off"
     if intent is not None and not job_state.is_terminal:
-        return WISH[intent]
+        return INTENT[intent]
     if job_state is JobState.PAUSED and reason is not None:
         return PAUSE[reason]
     return STATE[job_state]

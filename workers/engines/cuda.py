@@ -17,7 +17,7 @@ class CudaTimer:
 
     def mark(self) -> torch.cuda.Event:
         """Record an event behind all that was queued so far."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types here
         event.record(torch.cuda.current_stream(self._device))
         return event
 

@@ -8,7 +8,7 @@ import torch
 from orchestrator.wire import FrameSpec
 
 TRAVEL: Final = math.radians(15)
-"""How far a shot's noise turns from its first frame to its last, for models without a layout.
+"""Turn of a shot's noise from its first frame to its last, for models without a layout.
 
 A still image model given one prompt and one noise paints one still. Turning the noise a little
 toward a second one of the same shot makes it move; at 15 degrees the two ends correlate by

@@ -14,7 +14,7 @@ from orchestrator.errors import BadRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How one pipeline class takes its text and its noise."""
+    """A pipeline class's way to take its text and its noise."""
 
     text: tuple[str, ...]
     """Call arguments that `encode_prompt` returns, in order; "" for one the call makes itself."""

@@ -1,1 +1,1 @@
-"""Who pays and who may ask: accounts, sessions, keys, people, and alerts of their budgets."""
+"""Payers and askers: accounts, sessions, keys, people, and alerts of their budgets."""

@@ -12,7 +12,7 @@ from orchestrator.remedies import AddPerson, Say
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a provider says somebody is."""
+    """Somebody, as a provider knows them."""
 
     issuer: str
     subject: str

@@ -1,4 +1,4 @@
-"""What was spent and earned: a job's books, months, receipts, the operator's economics.
+"""Budget spent and money earned: a job's books, months, receipts, the operator's economics.
 
 Everything here reads or moves entries of the ledger, or sums them.
 """

@@ -1,4 +1,4 @@
-"""How good the quotes are: of the last jobs that ended, how many came in under their p90."""
+"""Accuracy of the quotes: of the last jobs that ended, how many came in under their p90."""
 
 from collections import defaultdict
 from typing import Final

@@ -1,4 +1,4 @@
-"""How often a budget or a plan said no: refusals and pauses, counted by day."""
+"""Times that a budget or a plan said no: refusals and pauses, counted by day."""
 
 from collections.abc import Callable
 from functools import wraps

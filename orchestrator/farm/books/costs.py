@@ -1,4 +1,4 @@
-"""What this farm's own receipts teach its quotes."""
+"""Lessons of this farm's own receipts for its quotes."""
 
 from orchestrator.catalog import ModelCard
 from orchestrator.farm.kernel import Farm

@@ -31,7 +31,7 @@ NO_PLAN: Final = "(none)"
 
 @dataclass(slots=True)
 class Sums:
-    """What one row of the books adds up."""
+    """Sums of one row."""
 
     users: set[str] = field(default_factory=set)
     units: int = 0
@@ -43,9 +43,9 @@ class Sums:
     cost_microusd: int = 0
     """Of both."""
     revenue_microusd: int = 0
-    """What the plans bring, and of accounts without a priced one what they were charged."""
+    """Revenue of the plans, and of accounts without a priced one what they were charged."""
     rate_card_microusd: int = 0
-    """What was charged by the GPU-second, whether or not a plan covers it."""
+    """Charges by the GPU-second, whether or not a plan covers it."""
     cap_hits: int = 0
 
     def add(self, other: "Sums") -> None:

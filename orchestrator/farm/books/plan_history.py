@@ -37,7 +37,7 @@ def plan_of(tx: Transaction, account_id: str) -> str:
 
 
 def spells(tx: Transaction, until_ms: int) -> Iterator[tuple[PlanPeriod, int]]:
-    """Yield every tenure with its end: where the account's next one begins, or `until_ms`."""
+    """Yield every period of a plan with its end: where the next one begins, or `until_ms`."""
     for period, later in pairwise((*tx.find(PlanPeriod, order="account_id,number"), None)):
         assert period
         same = later is not None and later.account_id == period.account_id

@@ -1,4 +1,4 @@
-"""What a session may hold: its own limit, within what its account's plan gives a session."""
+"""The most that a session may hold: its own limit, within what its account's plan gives."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How long workers were there: what an operator pays for, busy or idle.
+"""Times in which workers were there: an operator pays for them, busy or idle.
 
 A shift runs from a worker's hello until it was last seen. The newest one stands on the
 worker's own row, so that a heartbeat costs nothing more; it is written when the next begins.

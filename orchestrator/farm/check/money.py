@@ -15,7 +15,7 @@ _SIGN = {EntryKind.SETTLE: 1, EntryKind.REFUND: -1}
 
 @dataclass(slots=True)
 class Till:
-    """What the entries say of money, added up while they are read."""
+    """Sums of the entries' money, added up while they are read."""
 
     balances: Counter[str] = field(default_factory=Counter)
     """Micro-USD by ledger account."""

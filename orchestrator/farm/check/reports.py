@@ -18,7 +18,7 @@ _KEPT: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What is asked of one receipt, whatever its JSON says."""
+    """Questions asked of one receipt, whatever its JSON says."""
 
     receipt: Any
     frames: int

@@ -34,7 +34,7 @@ class Snapshot:
     settled: Counter[str | None] = field(default_factory=Counter)
     """By lease, as the others that follow."""
     times: Counter[str | None] = field(default_factory=Counter)
-    """How often it was settled."""
+    """Times that it was settled."""
     lost: Counter[str | None] = field(default_factory=Counter)
     refunded: Counter[str | None] = field(default_factory=Counter)
     digests: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Snapshot:
     """Of an encode lease: the files that its receipt names."""
     till: Till = field(default_factory=Till)
     faults: list[str] = field(default_factory=list)
-    """What is wrong with the entries themselves."""
+    """Faults of the entries themselves."""
 
 
 def look(tx: Transaction) -> Snapshot:

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from orchestrator.errors import kept
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.model import Unit
+from orchestrator.model import JobError, Unit
 from orchestrator.remedies import Rerun, Say
 from orchestrator.states import JobEvent, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import ENCODE_QUEUE
@@ -16,11 +15,13 @@ def exhausted(loaded: LoadedJob, unit: Unit) -> None:
         case OnExhausted.CANCEL:
             loaded.end(
                 JobEvent.CANCEL,
-                error=kept(
-                    "budget_exceeded",
-                    "What it may spend ran out, and the job was to be cancelled then.",
-                    Rerun(loaded.job.id),
-                    Say("Give it more; or let it pause then, so that it waits for more."),
+                error=JobError(
+                    code="budget_exceeded",
+                    message="What it may spend ran out, and the job was to be cancelled then.",
+                    remedies=(
+                        Rerun(loaded.job.id),
+                        Say("Give it more; or let it pause then, so that it waits for more."),
+                    ),
                 ),
             )
         case OnExhausted.FINISH if loaded.job.frames_done and unit.kind is UnitKind.RENDER:

@@ -4,14 +4,14 @@ Asking it takes a while and may fail, so that happens before these transactions,
 that asks (`web.policy`). Here a ruling is kept and obeyed.
 """
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Final
 
-from orchestrator.errors import PolicyRefused, Unavailable, kept
+from orchestrator.errors import PolicyRefused, Unavailable
 from orchestrator.farm.jobs.admission import FRAMES
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
-from orchestrator.model import Job, Json, Lease, Ruling
+from orchestrator.model import Job, JobError, Lease, Ruling
 from orchestrator.remedies import Rerun, Say
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
@@ -43,11 +43,11 @@ def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
     """
     with farm.store.write() as tx:
         loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, farm.clock())
-        before = loaded.job.rulings.get(FRAMES, {"tries": 0})
-        told = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
-        loaded.change(rulings=loaded.job.rulings | {FRAMES: told})
+        before = loaded.job.rulings.get(FRAMES)
+        kept = replace(ruling, lease_id=lease.id, tries=1 + (before.tries if before else 0))
+        loaded.change(rulings={**loaded.job.rulings, FRAMES: kept})
         loaded.close()
-    if ruling.error and not ruling.allowed and told["tries"] < TRIES:
+    if ruling.error and not ruling.allowed and kept.tries < TRIES:
         raise Unavailable("The frames could not be judged yet.", Say("Complete it again."))
 
 
@@ -59,21 +59,20 @@ def publishes(loaded: LoadedJob, lease: Lease) -> bool:
     if not loaded.farm.terms.judges_frames:
         return True
     ruling = loaded.job.rulings.get(FRAMES)
-    assert ruling and ruling["lease_id"] == lease.id, "web judges before it completes"
-    if ruling["allowed"]:
+    assert ruling and ruling.lease_id == lease.id, "web judges before it completes"
+    if ruling.allowed:
         return True
     loaded.change(intent=None)
     loaded.end(JobEvent.FAIL, error=_error(loaded.job.id, ruling))
     return False
 
 
-def _error(job_id: str, ruling: Json) -> Json:
-    if ruling["error"]:
-        return kept(
-            "policy_unavailable",
-            "The operator's policy could not judge the frames, so they are withheld.",
-            Say("Ask the operator, then make the video again."),
-            Rerun(job_id),
+def _error(job_id: str, ruling: Ruling) -> JobError:
+    if ruling.error:
+        return JobError(
+            code="policy_unavailable",
+            message="The operator's policy could not judge the frames, so they are withheld.",
+            remedies=(Say("Ask the operator, then make the video again."), Rerun(job_id)),
         )
-    refused = PolicyRefused(f"The operator's policy refused the frames: {ruling['reason']}")
-    return kept(refused.code, refused.message, *refused.remedies)
+    refused = PolicyRefused(f"The operator's policy refused the frames: {ruling.reason}")
+    return JobError(code=refused.code, message=refused.message, remedies=refused.remedies)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from heapq import merge
 from operator import itemgetter
 
@@ -11,7 +11,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Json, Month, Quote, RenderPlan, Session
+from orchestrator.model import Brief, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
@@ -28,7 +28,7 @@ class Alternative:
     brief: Brief
     quote: Quote
     session_id: str
-    """Who would pay."""
+    """The payer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +43,13 @@ class Offer:
     account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
     fitted: str | None = None
-    """What gave so that it fits, in words; None: it is what was asked."""
+    """Words for what gave so that it fits; None: it is what was asked."""
 
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> RenderPlan:
     """Parse and plan a brief; the seed is the brief's, else the prompt's, else the one given."""
     parser.check(brief.negative_prompt, "What to leave out", farm.terms.max_prompt_chars)
-    screenplay = parser.parse(
-        brief.prompt,
-        vocabulary=card.vocabulary,
-        scenes=brief.scenes,
-        max_chars=farm.terms.max_prompt_chars,
-        before=brief.before,
-    )
+    screenplay = parser.of_brief(brief, card.vocabulary, farm.terms.max_prompt_chars)
     chosen = next((s for s in (brief.seed, screenplay.seed, seed) if s is not None), 0)
     plan = planner.plan(brief, screenplay, card, seed=chosen)
     _check_size(farm, plan)
@@ -137,11 +131,6 @@ def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer
         return asked
     found = _cheaper(farm, tx, asked)
     return next((each for each in found if each.quote.p90_gpu_ms <= room_gpu_ms), asked)
-
-
-def quote_json(quote: Quote) -> Json:
-    """Return a quote as JSON, in GPU-ms."""
-    return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
 
 
 def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:

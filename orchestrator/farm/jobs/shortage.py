@@ -1,4 +1,4 @@
-"""What a refusal for want of budget says: which limit, what holds it until when, what helps."""
+"""Refusals for want of budget: the limit, what holds it until when, and what helps."""
 
 from dataclasses import replace
 from typing import Final, TypeVar

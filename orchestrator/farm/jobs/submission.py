@@ -24,9 +24,9 @@ from orchestrator.model import (
     Ruling,
     Session,
     Unit,
+    Watermark,
 )
 from orchestrator.money import ledger, monthly, pricing
-from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
@@ -34,24 +34,23 @@ from orchestrator.wire import PARSE_QUEUE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a job would be and cost; nothing was written."""
+    """A job as it would be, and its cost; nothing was written."""
 
     render_plan: RenderPlan
     quote: Quote
     session: Session
     available_gpu_ms: int
-    """What a new job of the session could hold, within its account's month."""
+    """Room for a new job of the session, within its account's month."""
     refusal: BudgetExceeded | PlanLimit | None
-    """Why it would be refused: which limit, what holds it until when, and the way out."""
+    """The refusal it would get: which limit, what holds it until when, and the way out."""
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
-    """What gave so that it fits, in words."""
-    watermark: dict[str, str] | None = None
-    """Its text and the plan it is by."""
+    """Words for what gave so that it fits."""
+    watermark: Watermark | None = None
 
     @property
     def fits(self) -> bool:
-        """Whether it would be taken as it is."""
+        """Tell whether it would be taken as it is."""
         return self.refusal is None
 
 
@@ -205,17 +204,14 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         session_id=session.id,
         month_id=month.id,
         state=JobState.QUEUED,
-        brief=planner.brief_json(asked.brief),
-        render_plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
-        quote=quoting.quote_json(quote)
-        | {
-            "plan_sha256": digest_of(plan),
-            "step_prior": pricing.step_prior(asked.costs, plan),
-            "measured": asked.costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
-            "device_class": asked.costs.device_class,
-            "fitted": asked.fitted,
-            "watermark": asked.account_plan.mark if asked.account_plan else None,
-        },
+        brief=asked.brief,
+        render_plan=replace(plan, batches=_one_run(plan)),
+        quote=replace(
+            quote,
+            plan_sha256=digest_of(plan),
+            fitted=asked.fitted,
+            watermark=asked.account_plan.mark if asked.account_plan else None,
+        ),
         image=asked.brief.image,
         model=plan.model,
         width=plan.output.width,

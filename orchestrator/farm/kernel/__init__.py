@@ -1,4 +1,4 @@
-"""The verbs of the farm. Each one is one transaction on the store it is given.
+"""The ground of every verb: the farm, the ports of its store, ids, idempotency, paging.
 
 Nothing here knows HTTP, SQL, Celery or the wall clock: the store, the catalogue and the
 clock come in with `Farm`.
@@ -73,7 +73,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who is using the farm, as the audit log names them."""
+    """The user of the farm, as the audit log names them."""
 
     key_id: str | None = None
     """The key that asked; None: a browser, or a process of the farm."""
@@ -83,7 +83,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Farm:
-    """What every verb needs: the truth, the models, the time and the house's numbers."""
+    """Everything a verb needs: the truth, the models, the time and the house's numbers."""
 
     store: Store
     catalog: Catalog
@@ -95,7 +95,7 @@ class Farm:
     new_id: Callable[[str, int], str] = new_id
     """(prefix, now_ms) -> an id that sorts by time."""
     board: PositionCache = field(default_factory=PositionCache, compare=False, repr=False)
-    """What waiting jobs were told last; every process looks for itself."""
+    """The newest look at the waiting jobs; every process looks for itself."""
     actor: Actor = Actor()
     """On whose behalf the verbs are called; a front end replaces it for each request."""
 
@@ -129,8 +129,8 @@ class Repeat:
     """As the client counts: 0 is the first."""
     arrived_at_ms: int
     window_ms: int
-    """How long ago the first try may have been."""
+    """Time since the first try, at most."""
 
 
 Promise = Idempotency | Repeat
-"""How a repeated request is known to be one."""
+"""The signs by which a repeated request is known."""

@@ -41,7 +41,7 @@ def of_operator(
 def listing(
     farm: Farm, *, limit: int = 50, after: str | None = None, kind: str | None = None
 ) -> Page[AuditEntry]:
-    """Return deeds, newest first; `kind`: with that verb alone."""
+    """Return entries of the audit log, newest first; `kind`: with that verb alone."""
     equal: dict[str, Any] = {} if kind is None else {"verb": kind}
     with farm.store.read() as tx:
         return page(tx, AuditEntry, limit, after, **equal)

@@ -5,7 +5,7 @@ from typing import Final
 from orchestrator.farm.kernel.ports import Transaction
 
 FROZEN: Final = "frozen"
-"""Whether an operator has stopped all spending."""
+"""Tell whether an operator has stopped all spending."""
 TRIED: Final = "month"
 """For which month all that waited for budget was tried, or why to try again."""
 

@@ -1,4 +1,4 @@
-"""What a reported lease costs its session, and what of it nobody pays."""
+"""Charges of a reported lease: its session's part, and the part that nobody pays."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Charge:
 
     settled_gpu_ms: int
     credit_gpu_ms: int
-    """What the session had paid before, for steps that were done again."""
+    """Payment of the session before, for steps that were done again."""
     losses: tuple[tuple[int, str], ...]
     """GPU-ms that nobody is charged for, each with the reason: at most what the farm saw."""
 
@@ -27,7 +27,7 @@ class Charge:
 
     @property
     def paid_gpu_ms(self) -> int:
-        """What the session paid, now or before, for what this lease did."""
+        """Payment of the session, now or before, for what this lease did."""
         return self.settled_gpu_ms + self.credit_gpu_ms
 
 
@@ -37,7 +37,7 @@ def charge(
     """Return min(reported, limit, device time the farm saw) for work that counts.
 
     Work counts when it is kept: frames, or the steps of a checkpoint. A cancelled unit keeps
-    nothing, and its owner pays for the steps done until the wish was heard.
+    nothing, and its owner pays for the steps done until the cancel was heard.
     """
     due = _due(job, request)
     credit = min(unit.prepaid_gpu_ms, due)
@@ -85,11 +85,12 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
 
     One report of a thousand seconds after one would else make everybody's next job too dear.
     """
-    receipt = lease.receipt or {}
+    receipt = lease.receipt
+    assert receipt, "it was just written"
     seen_ms = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
-    gpu_ms = min(receipt.get("gpu_ms", 0), seen_ms)
-    work = pricing.work_of(unit.kind, loaded.render_plan, unit.frames)
-    whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
+    gpu_ms = min(receipt.gpu_ms, seen_ms)
+    work = pricing.work_of(unit.kind, loaded.job.render_plan, unit.frames)
+    whole = unit.checkpoint is None and not receipt.checkpoint_step
     if whole and work > 0 and gpu_ms > 0:
         loaded.tx.add(
             Sample(
@@ -100,7 +101,7 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
                 gpu_ms=gpu_ms,
                 work=work,
                 steps=loaded.job.steps if unit.kind is UnitKind.RENDER else 0,
-                load_gpu_ms=receipt.get("load_gpu_ms", 0),
+                load_gpu_ms=receipt.load_gpu_ms,
                 at_ms=loaded.now_ms,
             )
         )

@@ -24,7 +24,7 @@ def in_turn(
 ) -> Iterator[tuple[Lane, Session, Sequence[str]]]:
     """Yield the sessions that a worker should serve, each with the rule and the queues it may use.
 
-    First whom the device owes time; then by pass, those of its own model before the others
+    First whom the device owes time; then by virtual time, those of its own model before the others
     while it may stay with that.
     """
     queues = scheduler.queues_of(worker.kinds, worker.models)
@@ -45,7 +45,7 @@ def in_turn(
 
 
 def granted(loaded: LoadedJob, unit: Unit) -> None:
-    """Move the session's pass by what the unit is expected to take."""
+    """Move the session's virtual time by what the unit is expected to take."""
     session = replace(
         loaded.books.session, plan=loaded.books.month.plan, waits_from_ms=loaded.now_ms
     )

@@ -14,7 +14,7 @@ from orchestrator.states import LeaseState, UnitState, WorkerState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDepth:
-    """How long a queue is, and how many devices stand idle beside it."""
+    """Length of a queue, and the number of devices that stand idle beside it."""
 
     queue: str
     ready: int

@@ -177,15 +177,15 @@ def _floor(loaded: LoadedJob, unit: Unit, *, shared: bool) -> int:
     wait = shared or loaded.job.on_exhausted is OnExhausted.FINISH
     if not wait or unit.kind is not UnitKind.RENDER:
         return unit.minimum_gpu_ms
-    micro_batches = -(-unit.frames // loaded.render_plan.micro_batch)
+    micro_batches = -(-unit.frames // loaded.job.render_plan.micro_batch)
     return max(unit.minimum_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
 
 
 def _margin(loaded: LoadedJob) -> float:
     terms = loaded.farm.terms
-    return terms.lease_margin if loaded.job.quote["measured"] else terms.lease_margin_unmeasured
+    return terms.lease_margin if loaded.job.quote.measured else terms.lease_margin_unmeasured
 
 
 def usage(loaded: LoadedJob) -> dict[str, int]:
-    """What the watchers of a job are told of its money."""
+    """News for the watchers of a job, of its money."""
     return {"gpu_ms": loaded.job.spent_gpu_ms, "held_gpu_ms": loaded.job.held_gpu_ms}

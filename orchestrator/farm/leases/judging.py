@@ -1,4 +1,4 @@
-"""What a worker's reports say of the worker: whom it failed, and what it leaves unexplained."""
+"""Judging a worker by its reports: units it failed, and time it leaves unexplained."""
 
 from dataclasses import replace
 from typing import Final

@@ -1,15 +1,14 @@
-"""What an accepted report does to its unit and its job: done, split, tried again, failed."""
+"""Effects of an accepted report on its unit and its job: done, split, tried again, failed."""
 
 import math
 from dataclasses import replace
 
-from orchestrator.errors import kept
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.jobs import policy
 from orchestrator.farm.jobs.exhaustion import assemble
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import charges, checkpoints
-from orchestrator.model import Json, Lease, RenderPlan, Unit, Worker
+from orchestrator.model import Checkpoint, FileRef, JobError, Lease, RenderPlan, Unit, Worker
 from orchestrator.money import pricing
 from orchestrator.remedies import Listing, LookAt, Rerun, Say
 from orchestrator.states import (
@@ -38,10 +37,10 @@ def apply(
     worker: Worker,
     request: CompleteRequest,
     plan: RenderPlan | None,
-    point: Json | None,
+    point: Checkpoint | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
-    frames = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
+    kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
     if request.message == LIMIT and lease.gpu_ms_limit >= unit.p90_gpu_ms:
         # It was given what it should need and more: this device is slower than that.
         slower = replace(unit, p50_gpu_ms=2 * unit.p50_gpu_ms, p90_gpu_ms=2 * unit.p90_gpu_ms)
@@ -49,9 +48,9 @@ def apply(
     match request.outcome:
         case Outcome.FAILED:
             _failed(loaded, unit, lease, request)
-        case Outcome.STOPPED if frames and frames < unit.frames:
-            _split(loaded, unit, lease, worker, frames, point)
-        case Outcome.STOPPED if not frames:
+        case Outcome.STOPPED if kept and kept < unit.frames:
+            _split(loaded, unit, lease, worker, kept, point)
+        case Outcome.STOPPED if not kept:
             floor = unit.minimum_gpu_ms
             if request.message == LIMIT and not request.receipt.checkpoint_step:
                 floor = max(floor, 2 * lease.gpu_ms_limit)  # it was too low to keep anything
@@ -68,10 +67,12 @@ def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteReques
     if request.cause is Cause.REQUEST:
         try_again(loaded, unit, lease, count=False, why=message)
         loaded.fail(
-            kept(
-                "request_failed",
-                message,
-                Say("Change the request as the message says; the GPU time used was charged."),
+            JobError(
+                code="request_failed",
+                message=message,
+                remedies=(
+                    Say("Change the request as the message says; the GPU time used was charged."),
+                ),
             )
         )
     else:
@@ -96,18 +97,20 @@ def try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: 
     )
     if attempts >= loaded.farm.terms.max_attempts:
         loaded.fail(
-            kept(
-                UNIT_FAILED,
-                f"The {unit.kind} unit failed {attempts} times, so nothing is charged, and what "
-                f"was charged before was given back. The last time: {why}",
-                Rerun(loaded.job.id),
-                LookAt(Listing.CHECKS, "Have the operator mend what the message names."),
+            JobError(
+                code=UNIT_FAILED,
+                message=f"The {unit.kind} unit failed {attempts} times, so nothing is charged, and "
+                f"what was charged before was given back. The last time: {why}",
+                remedies=(
+                    Rerun(loaded.job.id),
+                    LookAt(Listing.CHECKS, "Have the operator mend what the message names."),
+                ),
             )
         )
 
 
 def _split(
-    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Json | None
+    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Checkpoint | None
 ) -> None:
     """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
     rest = unit.frames - kept
@@ -192,14 +195,10 @@ def _rendered(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
 def _encoded(loaded: LoadedJob, lease: Lease) -> None:
     assert lease.receipt, "it was just written"
     names = {VIDEO: "video", POSTER: "poster", SHEET: "sheet"}
-    files: Json = {
-        names[file["name"]]: {
-            "key": lease.key(file["name"]),
-            "sha256": file["sha256"],
-            "bytes": file["bytes"],
-        }
-        for file in lease.receipt["artifacts"]
-        if file["name"] in names
+    files = {
+        names[file.name]: FileRef(key=lease.key(file.name), sha256=file.sha256, bytes=file.bytes)
+        for file in lease.receipt.artifacts
+        if file.name in names
     }
     if policy.publishes(loaded, lease):
         loaded.change(artifacts=files, intent=None)

@@ -1,4 +1,4 @@
-"""What nobody asks for and has to be done: lapsed leases, lost workers, bells to ring."""
+"""Upkeep that nobody asks for: lapsed leases, lost workers, bells to ring."""
 
 from dataclasses import replace
 from typing import Final

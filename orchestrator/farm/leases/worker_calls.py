@@ -35,7 +35,7 @@ from orchestrator.wire import (
 SEEN_RESOLUTION_MS: Final = 5_000
 """`seen_at_ms` of an idle worker is written at most this often."""
 AROUND_MS: Final = 1_800_000
-"""What a lease may last beside its limit of device time: a worker waits 15 minutes for a model to
+"""Time of a lease beside its limit of device time: a worker waits 15 minutes for a model to
 load, and fetching, writing and sending may take as long again."""
 OVER_SHARE: Final = 0.1
 OVER_MS: Final = 1_000
@@ -172,7 +172,7 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
             job = tx.get(Job, lease.job_id)
             own = tx.get(Unit, lease.unit_id)
             goes_on = own.checkpoint if own else None
-            if key in (job and job.brief.get("image"), goes_on and goes_on["key"]):
+            if key in (job and job.brief.image, goes_on and goes_on.key):
                 return
             if job and (lead := extensions.lead(tx, job)) and key == lead.key:
                 return

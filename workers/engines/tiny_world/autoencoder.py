@@ -32,14 +32,14 @@ class ResidualBlock(nn.Module):
         return changed
 
 
-class TinyWorldAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class TinyWorldAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
     """Pictures (B, 3, H, W) in -1..1 to latents (B, 32, H/16, W/16) and back.
 
     Latents leave `encode` and enter `decode` normalised: every channel has mean 0 and
     deviation 1 over the training pictures (buffers `mean`, `deviation`).
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
     def __init__(
         self,
         latent_channels: int = 32,

@@ -1,4 +1,4 @@
-"""What stands where: turns a frame's layout into extra input channels of the U-Net."""
+"""Layouts of frames: turns a frame's layout into extra input channels of the U-Net."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAVES = (1, 2)
 CLEAR, OPAQUE = 0.5, 0.9
 """Opacities up to and from which a subject is cut out: its rim shows the painted setting."""
 OUTSIDE = 6.0
-"""What makes any opacity none, before its sigmoid."""
+"""Value that makes any opacity none, before its sigmoid."""
 UNIT = 0.44
 """Height of a subject at scale 1.0, as a share of the picture's height."""
 
@@ -29,7 +29,7 @@ Placement = Mapping[str, Any]
 """subject, x, y, scale, turn; anything with these attributes serves as well."""
 
 
-class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
     """Learned spatial codes of the subjects, laid into the frame where they are wanted.
 
     Every subject owns a code: 8 channels on a 32×32 grid, learned together with the
@@ -40,7 +40,7 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     neighbourhoods, knows from the start what belongs where.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
     def __init__(
         self,
         subjects: Sequence[str] = (),
@@ -133,7 +133,7 @@ class TinyWorldLayoutEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return laid
 
     def _coverage(self, numbers: Tensor, poses: Tensor, height: int, width: int) -> Tensor:
-        """How far subjects cover each pixel, 0..1, (B, 1, height, width).
+        """Return how far subjects cover each pixel, 0..1, (B, 1, height, width).
 
         Read off the codes' first channel, whose ends are cut off: it nowhere reaches them.
         """

@@ -21,7 +21,7 @@ Layouts = Sequence[Sequence[Placement]]
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
-class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]
+class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers has no types
     """Paints frames of the little world, each from its own caption, layout and noise.
 
     A frame's result depends on its own row of the arguments alone. All frames of a shot

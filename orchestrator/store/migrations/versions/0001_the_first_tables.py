@@ -172,7 +172,7 @@ def upgrade() -> None:
     sa.Column('month_id', sa.String(length=64), nullable=False),
     sa.Column('state', sa.Enum('queued', 'parsing', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
     sa.Column('intent', sa.Enum('pause', 'cancel', name='intent', native_enum=False, create_constraint=True, length=20), nullable=True),
-    sa.Column('pause_reason', sa.Enum('budget', 'user', 'approval', name='pause_reason', native_enum=False, create_constraint=True, length=20), nullable=True),
+    sa.Column('pause_reason', sa.Enum('budget', 'user', name='pause_reason', native_enum=False, create_constraint=True, length=20), nullable=True),
     sa.Column('brief', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('render_plan', sa.JSON(none_as_null=True), nullable=False),
     sa.Column('parsed', sa.Boolean(), nullable=False),

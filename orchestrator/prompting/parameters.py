@@ -1,0 +1,136 @@
+"""Parameters pasted behind a prompt, as image tools copy them, and `Negative prompt:` lines.
+
+    a dog runs
+    Negative prompt: cats, text
+    Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 12345, Size: 512x768
+
+and `a dog runs --ar 9:16 --seed 7 --no text`. What means the same here is taken; the rest is
+noted, since it is of another model.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from orchestrator.model import Size
+from orchestrator.prompting.instructions import Wishes
+from orchestrator.prompting.measures import MAX_FPS, MAX_SEED, read_ratio, read_seconds
+
+_KEYS: Final = (
+    r"(?:Steps|Sampler|Schedule type|Scheduler|CFG(?: scale)?|Guidance scale|Seed|Size|Width"
+    r"|Height|Model(?: hash)?|Clip skip|Denoising strength|Version|FPS|Frames)"
+)
+_BLOCK: Final = re.compile(
+    rf"(?:^|[\n.,;] ?| )(?={_KEYS}: ?[^,\n:]{{1,80}}, ?[A-Z][\w ]{{0,30}}: )"
+    rf"|\n(?={_KEYS}: ?[^,\n:]{{1,80}}(?:\n|$))"
+)
+_PAIR: Final = re.compile(r'([A-Z][\w /-]{0,30}): ?("[^"\n]{0,2000}"|[^,\n]{0,400})')
+_NEGATIVE: Final = re.compile(
+    r"\bnegative[ _-]prompts? ?[:=]|(?:^|\n)[ \t]*(?:negatives?|exclude) ?:", re.IGNORECASE
+)
+_FLAG: Final = re.compile(
+    r"(?:^|\s)--(?P<name>ar|aspect|seed|no|fps|size|seconds|v|version|niji|s|stylize|q|quality"
+    r"|style|chaos|c|weird|w|tile|iw|cref|sref|cfg|steps|raw|hd)\b(?![-\w])"
+    r"(?:[ =](?P<value>(?:(?!\s--[a-z])[^\n]){1,2000}))?"
+)
+_TAIL: Final = frozenset({"no"})
+"""Flags whose value may have spaces."""
+_SIZE: Final = re.compile(r"(\d{1,5}) ?[x×] ?(\d{1,5})")
+_RATIO: Final = re.compile(r"(\d{1,3}):(\d{1,3})")
+
+
+@dataclass(slots=True)
+class Pasted:
+    """Pasted parameters, read."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    left: list[str] = field(default_factory=list)
+    """Names of those that mean nothing here."""
+
+
+def take(text: str, given: Collection[str] = ()) -> tuple[str, Wishes]:
+    """Return the prompt without pasted parameters, and what they ask for.
+
+    `given`: what options say already; such parameters are left out, and noted.
+    """
+    pasted = Pasted()
+    text = _take_flags(text, pasted, given)
+    block = _BLOCK.search(text)
+    if block:
+        text, facts = text[: block.start()], text[block.end() :]
+        _take_block(facts, pasted, given)
+    found = _NEGATIVE.search(text)
+    if found:
+        end = len(text) if block else text.find("\n", found.end())
+        end = len(text) if end < 0 else end
+        _keep_negative(text[found.end() : end], pasted)
+        text = f"{text[: found.start()]}\n{text[end:]}"
+    if pasted.left:
+        names = ", ".join(dict.fromkeys(pasted.left))
+        pasted.wishes.notes.append(f"Pasted parameters that are not taken: {names[:200]}.")
+    return text.strip(), pasted.wishes
+
+
+# --- inside -------------------------------------------------------------------------------
+
+
+def _take_block(facts: str, pasted: Pasted, given: Collection[str]) -> None:
+    """Read `Key: value, Key: value …`."""
+    pairs = {name.strip(): value.strip(' "') for name, value in _PAIR.findall(facts)}
+    width, height = pairs.pop("Width", ""), pairs.pop("Height", "")
+    if width and height:
+        pairs.setdefault("Size", f"{width}x{height}")
+    for name, value in pairs.items():
+        if not _take_one(name.lower(), value, pasted, given):
+            pasted.left.append(name)
+
+
+def _take_flags(text: str, pasted: Pasted, given: Collection[str]) -> str:
+    """Read `--ar 9:16 --seed 7`; words behind a value stay."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found["name"], (found["value"] or "").strip()
+        rest = ""
+        if name not in _TAIL:
+            value, _, rest = value.partition(" ")
+            mark = value[len(value.rstrip(",.;")) :]
+            value, rest = value.removesuffix(mark), f"{mark} {rest}"
+        if name == "no":
+            _keep_negative(value, pasted)
+        elif not _take_one(
+            {"ar": "ratio", "aspect": "ratio"}.get(name, name), value, pasted, given
+        ):
+            pasted.left.append(f"--{name}")
+        return f"{'' if rest[:1] in ',.;' else ' '}{rest}"
+
+    return _FLAG.sub(flag, text) if "--" in text else text
+
+
+def _take_one(name: str, value: str, pasted: Pasted, given: Collection[str]) -> bool:
+    """Keep one parameter; tell whether it means anything here and no option says it already."""
+    wishes = pasted.wishes
+    field_ = {"ratio": "size"}.get(name, name)
+    if field_ in given:
+        return False
+    match name:
+        case "seed" if value.isdecimal() and int(value) <= MAX_SEED:
+            wishes.seed = int(value)
+        case "fps" if value.isdecimal() and 1 <= int(value) <= MAX_FPS:
+            wishes.fps = int(value)
+        case "seconds" if re.fullmatch(r"\d{1,4}(?:\.\d{1,3})?", value):
+            wishes.video_seconds = read_seconds(value, "s")
+        case "size" if size := _SIZE.fullmatch(value):
+            wishes.pixels = Size(width=int(size[1]), height=int(size[2]))
+        case "ratio" if (ratio := _RATIO.fullmatch(value)) and read_ratio(ratio[1], ratio[2]):
+            wishes.ratio = read_ratio(ratio[1], ratio[2])
+        case _:
+            return False
+    wishes.said.setdefault(field_, []).append(f"{name}: {value}")
+    return True
+
+
+def _keep_negative(text: str, pasted: Pasted) -> None:
+    words = " ".join(text.split()).strip(" ,;")
+    if words:
+        pasted.wishes.negative.append(words)
