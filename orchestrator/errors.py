@@ -25,7 +25,7 @@ class FarmError(Exception):
 
     @property
     def advice(self) -> str:
-        """What helps best, in a sentence."""
+        """Return the best remedy as a sentence."""
         return self.remedies[0].text
 
 

@@ -1,4 +1,4 @@
-"""What helps against a refusal or a wait, typed, so that each interface says it in its own words.
+"""Remedies against a refusal or a wait, typed, so that each interface has its own words for them.
 
 A remedy is a sentence that is true anywhere, and the data that acting on it takes. The command
 line makes a command of it, a page a button or a link, the API a call: `orchestrator.cli.remedies`,
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, TypeAlias, get_args
 
 
 class Listing(StrEnum):
-    """What there is to look at before one goes on."""
+    """Something to look at before one goes on."""
 
     JOBS = "jobs"
     SESSIONS = "sessions"
@@ -27,9 +27,9 @@ class Listing(StrEnum):
     MODELS = "models"
     WORKERS = "workers"
     CHECKS = "checks"
-    """What the farm finds wrong with itself."""
+    """Faults that the farm finds with itself."""
     LOGS = "logs"
-    """What the farm's processes wrote."""
+    """Words of the farm's processes."""
 
 
 # --- of a budget --------------------------------------------------------------------------
@@ -43,13 +43,13 @@ class TopUp:
     session: str
     """Its name."""
     gpu_ms: int | None = None
-    """How much more helps; None: any amount."""
+    """Amount that is enough; None: any helps."""
     goes_on: bool = False
-    """It is for the rest of a paused job, which then goes on by itself."""
+    """True for the rest of a paused job, which then goes on by itself."""
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         by = "" if self.gpu_ms is None else f" by {seconds(self.gpu_ms)} GPU-seconds"
         rest = "; that likely is enough, and the job goes on by itself" if self.goes_on else ""
         return f"Top up session {self.session!r}{by}{rest}."
@@ -63,7 +63,7 @@ class RaiseLimit:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         return f"Allow the job at least {seconds(self.gpu_ms)} GPU-seconds."
 
 
@@ -97,7 +97,7 @@ class WaitForMonth:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         return f"Wait for the next month, which begins on {self.from_date}."
 
 
@@ -125,7 +125,7 @@ class ChangeAlerts:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         return f"Change the alerts of session {self.session!r}."
 
 
@@ -165,7 +165,7 @@ class FinishEarly:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         several = f"{self.frames} finished frames"
         return f"Make the video of its {'finished frame' if self.frames == 1 else several}."
 
@@ -233,7 +233,7 @@ class CreateKey:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         return f"Make a new {self.kind} key."
 
 
@@ -252,7 +252,7 @@ class AddPerson:
 
     @property
     def text(self) -> str:
-        """What helps."""
+        """Return it as a sentence."""
         return f"Ask the operator to let {self.name} sign in by the provider."
 
 
@@ -288,7 +288,7 @@ class LookAt:
     what: Listing
     text: str
     id: str = ""
-    """Of what it is about, where that has one."""
+    """Id of the one thing it is about, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

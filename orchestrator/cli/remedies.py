@@ -1,4 +1,4 @@
-"""What helps, as the command line says it: a sentence, and the command that does it."""
+"""Remedies on the command line: a sentence, and the command that does it."""
 
 import re
 import shlex

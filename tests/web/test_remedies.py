@@ -1,5 +1,6 @@
 """Each remedy as the command line, the pages and the API say it."""
 
+import json
 import shlex
 from collections.abc import Iterator
 from typing import get_args
@@ -7,12 +8,14 @@ from typing import get_args
 import pytest
 import rich_click as click
 from flask import Flask, render_template_string
+from pydantic import TypeAdapter
 
-from orchestrator import errors, remedies
+from orchestrator import remedies
 from orchestrator.cli import farm as command_line
 from orchestrator.cli import remedies as typed
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import sessions
+from orchestrator.model import JobError
 from orchestrator.remedies import (
     KINDS,
     AddPerson,
@@ -51,6 +54,8 @@ from web.api import remedies as called
 from web.pages import remedies as pressed
 from web.pages.budget import Budget
 
+KEPT = TypeAdapter(JobError)
+"""As a job's row keeps it."""
 EXAMPLES: tuple[tuple[Remedy, str | None, str | None, str | None], ...] = (
     (
         TopUp("ses_1", "small", 1_500),
@@ -146,18 +151,19 @@ def test_three_interfaces_say_a_remedy(
     (step,) = pressed.steps([remedy])
     assert (step.action and step.action.label) == action
     for text in (remedy.text, told["text"], step.text):
-        assert "farm " not in text
+        assert "`farm " not in text
     assert step.text or step.action
 
 
 @pytest.mark.parametrize("remedy", [remedy for remedy, *_ in EXAMPLES])
 def test_a_remedy_goes_through_the_api_and_the_database_whole(remedy: Remedy) -> None:
-    """What the farm tells over HTTP, the command line says of the same data."""
+    """The command line reads from HTTP what the farm meant, and so does a row."""
     assert remedies.from_json(remedies.to_json(remedy)) == remedy
     (read,) = typed.told(called.shown([remedy]))
     assert read == remedy
-    kept = errors.kept("x", "y", remedy, remedy)
-    assert errors.remedies_of(kept) == (remedy, remedy)
+    failed = JobError(code="x", message="y", remedies=(remedy, remedy))
+    kept = json.loads(KEPT.dump_json(failed))
+    assert KEPT.validate_python(kept) == failed
 
 
 @pytest.mark.parametrize("command", {command for _, command, *_ in EXAMPLES if command})
@@ -185,7 +191,7 @@ def _found(group: click.Group, word: str) -> click.Command:
 
 
 def test_a_remedy_of_another_version_is_said() -> None:
-    """What is unknown here, has other data, or is an older farm's sentence is plain words."""
+    """An unknown code, other data and an older farm's sentence are plain words."""
     for sent in (
         {"code": "pray", "text": "Pray.", "data": {"how": "often"}},
         {"code": "top_up", "text": "Pray.", "data": {}},
@@ -195,7 +201,8 @@ def test_a_remedy_of_another_version_is_said() -> None:
         assert typed.told({"next": sent}) == (Say("Pray."),)
     assert typed.told({"next": "Pray."}) == (Say("Pray."),)
     assert typed.told({}) == ()
-    assert errors.remedies_of({"code": "x", "message": "y", "next": "Pray."}) == (Say("Pray."),)
+    old = KEPT.validate_python({"code": "x", "message": "y", "next": "Pray."})
+    assert old.remedies == (Say("Pray."),)
 
 
 def test_others_stand_beside_the_best() -> None:

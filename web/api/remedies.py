@@ -1,4 +1,4 @@
-"""What helps, as the API says it: a code, a sentence, its data, and the call that does it."""
+"""Remedies in the API: a code, a sentence, its data, and the call that does it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, assert_never

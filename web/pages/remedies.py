@@ -1,4 +1,4 @@
-"""What helps, as a page says it: a sentence, a button or a link."""
+"""Remedies on a page: a sentence, a button or a link."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class Button:
 
     label: str
     action: str = ""
-    """Where a form of its own is posted to."""
+    """Address that a form of its own is posted to."""
     form: str = ""
     """The page's form that it sends; empty: the one it stands in, if `action` is empty too."""
     name: str = ""
@@ -71,14 +71,14 @@ Action: TypeAlias = Link | Button
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a page says of a remedy: words, something to press, or both."""
+    """A remedy on a page: words, something to press, or both."""
 
     text: str = ""
     action: Action | None = field(default=None)
 
 
 TEXTS_WITH_ACTION: Final = (RaiseLimit, Rerun, Cancel, LookAt, EndAJob, Watch)
-"""Whose button does not say all that their sentence does."""
+"""Remedies whose button does not say all that their sentence does."""
 
 
 def steps(helping: Iterable[Remedy], budget: Budget | None = None) -> tuple[Step, ...]:
