@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
 
 from orchestrator.receipt import KeptReceipt
-from orchestrator.remedies import Remedy, Say, best_first, from_json, to_json
+from orchestrator.remedies import Remedy, Say, best_first, from_json, shown, to_json
 from orchestrator.states import (
     AlertAction,
     DeliveryState,
@@ -360,7 +360,7 @@ class JobError:
 
     def as_json(self) -> "Json":
         """Return it as its owner's programs read it."""
-        told = [to_json(each) for each in self.remedies]
+        told = [shown(each) for each in self.remedies]
         return {"code": self.code, "message": self.message, **best_first(told)}
 
 

@@ -349,8 +349,17 @@ def data_of(remedy: Remedy) -> dict[str, Any]:
 
 
 def to_json(remedy: Remedy) -> dict[str, Any]:
-    """Return a remedy as it is kept and sent."""
+    """Return a remedy as it is kept."""
     return {"code": code_of(type(remedy)), "text": remedy.text, "data": data_of(remedy)}
+
+
+def shown(remedy: Remedy) -> dict[str, Any]:
+    """Return a remedy as programs read it: like `to_json`, in GPU-seconds."""
+    told = to_json(remedy)
+    amount = told["data"].pop("gpu_ms", None)
+    if amount is not None:
+        told["data"]["gpu_seconds"] = amount / 1000
+    return told
 
 
 def from_json(told: Mapping[str, Any]) -> Remedy:

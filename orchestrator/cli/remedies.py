@@ -64,7 +64,7 @@ LISTS: Final[Mapping[Listing, str]] = {
 
 def as_json(helping: Iterable[Remedy]) -> dict[str, Any]:
     """Return what to do next for programs: each with its command, or null."""
-    told = [remedies.to_json(each) | {"command": command(each)} for each in helping]
+    told = [remedies.shown(each) | {"command": command(each)} for each in helping]
     return remedies.best_first(told)
 
 

@@ -1,4 +1,4 @@
-"""What a quote says of how it came about, and what a price is for whom."""
+"""Quotes on how they came about, and prices for whoever pays them."""
 
 import re
 from html import unescape
@@ -68,7 +68,7 @@ def test_each_variant_has_its_price(browser: FlaskClient, farm: Farm) -> None:
 
 
 def test_what_a_plan_includes_has_no_price(browser: FlaskClient, farm: Farm, clock: Clock) -> None:
-    """Who pays by the month is told so, in the quote, its variants, the meter and the receipt."""
+    """A payer by the month is told so, in the quote, its variants, the meter and the receipt."""
     accounts.set_plan(farm, account_id(farm), "creator")
     sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=1_500)
     quote = said(send(browser, "/quote", **FORM).text)
@@ -94,7 +94,7 @@ def test_who_pays_by_the_gpu_second_sees_prices(
 
 
 def test_code_in_a_sentence_is_set_as_code(browser: FlaskClient) -> None:
-    """What a sentence quotes reads as such; what people wrote stays text."""
+    """Words that a sentence quotes read as such; what people wrote stays text."""
     parts = browser.application.jinja_env.get_template("_parts.html").module
     assert parts.coded("Set `a <b>`, then wait.") == "Set <code>a &lt;b&gt;</code>, then wait."
     assert parts.coded("a ` b") == "a ` b"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
+from orchestrator import remedies
 from orchestrator.model import Json
 from orchestrator.remedies import (
     AboutBudget,
@@ -39,7 +40,6 @@ from orchestrator.remedies import (
     WaitForMonth,
     Watch,
     best_first,
-    to_json,
 )
 
 BASE: Final = "/api/v1"
@@ -74,10 +74,7 @@ def call(remedy: Remedy) -> Json | None:
 
 
 def _shown(remedy: Remedy) -> Json:
-    told = to_json(remedy)
-    amount = told["data"].pop("gpu_ms", None)
-    if amount is not None:
-        told["data"]["gpu_seconds"] = amount / 1000
+    told = remedies.shown(remedy)
     if isinstance(remedy, UseKey):
         told["text"] = "Send a valid key: `Authorization: Bearer farm_…`."
     return told | {"call": call(remedy)}
