@@ -245,6 +245,18 @@ def spoken(path: Path) -> Iterator[str]:
             yield str(node.value)
 
 
+def test_no_error_has_a_next_sentence() -> None:
+    """Errors take remedies: a `next` would pass for data of theirs, and nobody would say it."""
+    mistaken = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources("orchestrator", "web", "workers")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        if any(word.arg == "next" for word in node.exc.keywords)
+    ]
+    assert not mistaken
+
+
 def test_only_the_command_line_names_commands() -> None:
     """Domain, API, pages and workers say what helps as remedies; each interface has its words."""
     own = (ROOT / "orchestrator/cli", ROOT / "orchestrator/bootstrap")

@@ -284,6 +284,6 @@ def test_any_mix_of_orders_is_understood_or_refused(words: list[str]) -> None:
     try:
         made = parse(" ".join(words))
     except BadRequest as refused:
-        assert refused.next
+        assert refused.advice
         return
     assert all(scene.prompt == scene.prompt.strip() != "" for scene in made.scenes)
