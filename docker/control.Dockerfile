@@ -32,4 +32,4 @@ WORKDIR /var/lib/framefarm
 VOLUME ["/var/lib/framefarm"]
 EXPOSE 8080
 CMD ["gunicorn", "web.app:create_app()", "--worker-class", "gevent", "--workers", "1", \
-     "--bind", "0.0.0.0:8080", "--no-control-socket", "--graceful-timeout", "10", "--forwarded-allow-ips="]
+     "--worker-connections", "4000", "--bind", "0.0.0.0:8080", "--no-control-socket", "--graceful-timeout", "10", "--forwarded-allow-ips="]

@@ -108,6 +108,13 @@ class StaleLease(FarmError):
     next = "Drop the work; the unit was granted again or its job has ended. Nothing is charged."
 
 
+class TooMany(FarmError):
+    """One account asks for more of this at once than the farm gives to one."""
+
+    code = "too_many_requests"
+    next = "Wait a little and send it again."
+
+
 class DiskFull(FarmError):
     """There is no room left on the farm's disk."""
 

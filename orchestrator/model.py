@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.receipt import KeptReceipt
 from orchestrator.states import (
     AlertAction,
     DeliveryState,
@@ -304,6 +305,25 @@ class Quote:
     """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
     """Source of the figures: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    device_class: str
+    """That it is for."""
+    measured: bool
+    """It rests on receipts, not on the card's prior."""
+    step_prior: tuple[int, int]
+    """Expected cost of one denoising step and of decoding one micro-batch, in GPU-ms."""
+    plan_sha256: str = ""
+    """Of a job: the plan that its worker is to come to as well."""
+    fitted: str | None = None
+    """Words for what gave so that it fits; None: it is what was asked."""
+    watermark: "Watermark | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """Words in the corner of a video, and the plan of its account that wants it there."""
+
+    text: str
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +332,66 @@ class Alert:
 
     percent: int
     action: AlertAction = AlertAction.NOTIFY
+
+
+# --- what rows hold ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """The failure of a job, and what to do about it."""
+
+    code: str
+    message: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A file that is kept, and how to know it again."""
+
+    key: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A word of the operator's policy on a prompt or on frames."""
+
+    allowed: bool
+    reason: str = ""
+    error: str = ""
+    """Reason for which it said nothing; `allowed` is then what the operator chose for that case."""
+    at_ms: int
+    lease_id: str | None = None
+    """Of frames: whose they were."""
+    tries: int = 0
+    """Of frames: how often it was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Place at which a unit's first micro-batch goes on."""
+
+    key: str
+    sha256: str
+    step: int
+    """Steps that are done."""
+    fingerprint: str
+    """Under which they were done and are to be continued."""
+    gpu_ms: int
+    """Payment of the session for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One try to send a message."""
+
+    at_ms: int
+    status: int | None
+    error: str
+    milliseconds: int
 
 
 # --- rows --------------------------------------------------------------------------------
@@ -324,8 +404,8 @@ class Account:
     id: str
     name: str
     plan: str
-    alerts: Json | None = None
-    """Its months' own: action by percent; None: the plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its months' own, ascending; None: the plan's."""
     created_at_ms: int
 
 
@@ -363,8 +443,8 @@ class Month:
     """The cap; above it while held + spent are, when the cap was lowered under them."""
     held_gpu_ms: int = 0
     spent_gpu_ms: int = 0
-    alerts: Json | None = None
-    """Its account's own: action by percent; None: the plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its account's own, ascending; None: the plan's."""
     alerted_percent: int = 0
     """The highest alert that was given and still holds."""
 
@@ -391,8 +471,8 @@ class Session:
     spent_gpu_ms: int = 0
     target_gpu_ms: int | None = None
     """A lower limit that was asked for: the limit sinks to it as holds release."""
-    alerts: Json | None = None
-    """Its own: action by percent; None: its plan's."""
+    alerts: tuple[Alert, ...] | None = None
+    """Its own, ascending; None: its plan's."""
     alerted_percent: int = 0
     """The highest alert that was given and still holds."""
     virtual_us: int = 0
@@ -425,12 +505,12 @@ class Job:
     state: JobState
     intent: Intent | None = None
     pause_reason: PauseReason | None = None
-    brief: Json
-    render_plan: Json
+    brief: Brief
+    render_plan: RenderPlan
     """As quoted; its batches are one run here, since the units know the cuts."""
     parsed: bool = False
     """The parse unit is done: there are render units."""
-    quote: Json
+    quote: Quote
     image: str | None = None
     """Artifact key of its reference image; other jobs may have started from the same."""
     model: str
@@ -452,9 +532,9 @@ class Job:
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
     encode_reserve_gpu_ms: int = 0
     """Part of the hold that only the encode unit may use."""
-    error: Json | None = None
-    artifacts: Json = field(default_factory=dict)
-    """name -> {"key", "sha256", "bytes"} of the finished video's files."""
+    error: JobError | None = None
+    artifacts: Mapping[str, FileRef] = field(default_factory=dict)
+    """Of the finished video, by name: `video`, `poster`, `sheet`."""
     revision: int = 0
     """Grows with every change; the ETag."""
     created_at_ms: int
@@ -466,17 +546,17 @@ class Job:
     @property
     def on_exhausted(self) -> OnExhausted:
         """Choice for when the budget runs out."""
-        return OnExhausted(self.brief["on_exhausted"])
+        return self.brief.on_exhausted
 
     @property
     def interpolate(self) -> int:
         """Frames of its video for each one that is painted."""
-        return int(self.brief.get("interpolate", 1))
+        return self.brief.interpolate
 
     @property
     def upscale(self) -> int:
         """Times by which the painted sides are shorter than its model would have them."""
-        return int(self.brief.get("upscale", 1))
+        return self.brief.upscale
 
     @property
     def seconds(self) -> float:
@@ -485,7 +565,7 @@ class Job:
 
     webhook_id: str | None = None
     """The endpoint that its `webhook_url` named."""
-    rulings: Json = field(default_factory=dict)
+    rulings: Mapping[str, Ruling] = field(default_factory=dict)
     """Rulings of the operator's policy on its `prompt` and its `frames`."""
 
 
@@ -515,9 +595,7 @@ class Unit:
     last_worker_id: str | None = None
     """The worker that failed it last; another one is preferred."""
     accepted_lease_id: str | None = None
-    checkpoint: Json | None = None
-    """Checkpoint of its first micro-batch: key, sha256, step, fingerprint, and the gpu_ms that
-    the session paid for the steps done."""
+    checkpoint: Checkpoint | None = None
     prepaid_gpu_ms: int = 0
     """Paid for steps that have to be done again; the next charges are less by it."""
     rung_at_ms: int | None = None
@@ -565,7 +643,7 @@ class Lease:
     settled_gpu_ms: int = 0
     lost_gpu_ms: int = 0
     """Measured, and charged to nobody."""
-    receipt: Json | None = None
+    receipt: KeptReceipt | None = None
     resolved_at_ms: int | None = None
 
     def key(self, name: str) -> str:
@@ -589,7 +667,7 @@ class Worker:
     models: tuple[str, ...]
     fingerprint: str
     """Of library versions and device class; pixels are equal within one."""
-    versions: Json
+    versions: Mapping[str, str]
     state: WorkerState = WorkerState.ACTIVE
     polls: bool = False
     """Claims by itself; the dispatcher need not ring it."""
@@ -601,7 +679,7 @@ class Worker:
     """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
     """Up to when its device time was charged; what comes next is charged after it."""
-    owed: Json = field(default_factory=dict)
+    owed: Mapping[str, int] = field(default_factory=dict)
     """GPU-ms it owes: by plan with a floor, and under "" to those that waited too long."""
     warm: str = ""
     """Queue of the model it rendered with last."""
@@ -799,22 +877,11 @@ class Delivery:
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     """Since it was written or last replayed."""
-    tries: tuple[Json, ...] = ()
-    """The log: {at_ms, status, error, milliseconds}, newest last."""
+    tries: tuple[Try, ...] = ()
+    """The newest last."""
     next_at_ms: int
     created_at_ms: int
     ended_at_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """A word of the operator's policy on a prompt or on frames."""
-
-    allowed: bool
-    reason: str = ""
-    error: str = ""
-    """Reason for which it said nothing; `allowed` is then what the operator chose for that case."""
-    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,9 +122,11 @@ class Settings(BaseSettings):
     max_job_megapixel_steps: int = 100_000
     """Of one job: frames x pixels x denoising steps, in millions."""
     rate_limit: str = Field(default="6000/minute", pattern=r"^(\d+/(second|minute|hour|day))?$")
-    """Requests of one key, as each web process counts them; empty: any number."""
+    """Requests of one account, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
+    max_streams: int = Field(default=200, ge=1)
+    """Event streams of one account that are open at once, as each web process counts them."""
     max_body_mb: int = 32
     max_upload_mb: int = 512
     """Of one worker artifact."""

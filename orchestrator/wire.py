@@ -7,8 +7,10 @@ worker counts `expires_in_ms` from the moment it *sent* the request, by its mono
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from orchestrator.model import Brief, RenderPlan
+from orchestrator.receipt import MOST_BEATS, MOST_MS, MOST_WORDS, Message, Receipt, Word
 from orchestrator.safe_text import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
@@ -19,12 +21,6 @@ ENCODE_QUEUE: Final = "encode"
 
 LIMIT: Final = "limit"
 """The message of a unit that was stopped by its lease's limit and by nothing else."""
-MOST_MS: Final = 10**12
-"""Thirty years: what a worker reports beyond that is no report."""
-MOST_MJ: Final = 10**12
-"""278 kWh, of one unit."""
-MOST_BEATS: Final = 2**31 - 1
-
 SEGMENT: Final = "segment.mp4"
 """Closed-GOP H.264 of one unit at the output size; concatenated without re-encoding."""
 MASTER: Final = "master.mkv"
@@ -49,17 +45,6 @@ FILES_OF: Final = {
 def render_queue(model: str) -> str:
     """Return the queue of a model's render units."""
     return f"render.{model}"
-
-
-MOST_WORDS: Final = 1000
-Word = Annotated[Label, Field(max_length=100)]
-"""An id of a model, a stage or a library, of which a worker names at most MOST_WORDS."""
-
-
-class Message(BaseModel):
-    """Form of every message: closed, so that a misspelt field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HelloRequest(Message):
@@ -112,10 +97,10 @@ class FrameSpec(Message):
 
 
 class ParseWork(Message):
-    """Work of a parse unit: the brief as it was submitted (JSON of `orchestrator.model.Brief`)."""
+    """Work of a parse unit: the brief as it was submitted."""
 
     kind: Literal[UnitKind.PARSE] = UnitKind.PARSE
-    brief: dict[str, object]
+    brief: Brief
     seed: int
     """The job's, fixed at submission, so that the plan is the one that was quoted."""
 
@@ -238,50 +223,6 @@ class HeartbeatAnswer(Message):
     leases: tuple[LeaseVerdict, ...]
 
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A SHA-256 in lower-case hexadecimal digits."""
-
-
-class Artifact(Message):
-    """A file the worker has uploaded under its lease."""
-
-    name: str
-    sha256: Digest
-    bytes: int = Field(ge=1)
-
-
-class Receipt(Message):
-    """Measurements. Immutable once accepted."""
-
-    gpu_ms: int = Field(ge=0, le=MOST_MS)
-    """All device time under this lease that the session may be charged for."""
-    wasted_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
-    """Device time of work that was not kept (a micro-batch that was stopped midway)."""
-    by_stage: dict[Word, int] = Field(default={}, max_length=MOST_WORDS)
-    """text_encode, denoise, decode, transfer, encode, parse …; sums to gpu_ms + wasted_gpu_ms."""
-    load_gpu_ms: int = Field(0, ge=0, le=MOST_MS)
-    """Model load and warm-up: the farm's."""
-    host_ms: dict[Word, Annotated[int, Field(ge=0, le=MOST_MS)]] = Field(
-        default={}, max_length=MOST_WORDS
-    )
-    """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
-    for it; a report that leaves much of that time unexplained flags its worker."""
-    frames_done: int = Field(0, ge=0, le=MOST_BEATS)
-    """Frames that are kept, from the unit's first one on."""
-    frame_sha256: tuple[Digest, ...] = ()
-    """Of each kept frame's native uint8 RGB bytes, in order: as many as `frames_done`."""
-    artifacts: tuple[Artifact, ...] = ()
-    """As they were stored: the farm compares digests and sizes."""
-    energy_mj: int | None = Field(default=None, ge=0, le=MOST_MJ)
-    """Millijoules by NVML; None where there is no meter."""
-    fingerprint: str = ""
-    checkpoint_step: int = Field(default=0, ge=0, le=MOST_BEATS)
-    """Steps done of the micro-batch after the kept frames, which the artifact
-    `checkpoint.safetensors` continues; 0: there is none."""
-    checkpoint_gpu_ms: int = Field(default=0, ge=0, le=MOST_MS)
-    """Part of `gpu_ms`: what those steps cost under this lease."""
-
-
 class CompleteRequest(Message):
     """The unit has ended on this worker."""
 
@@ -291,8 +232,8 @@ class CompleteRequest(Message):
     cause: Cause | None = None
     message: Annotated[str, AfterValidator(one_line)] = Field("", max_length=2000)
     receipt: Receipt
-    render_plan: dict[str, object] | None = None
-    """Of a done parse unit: JSON of `orchestrator.model.RenderPlan`."""
+    render_plan: RenderPlan | None = None
+    """Of a done parse unit."""
     claim_next: bool = True
 
 

@@ -9,9 +9,10 @@ from orchestrator.farm import Farm, Idempotency, Terms, jobs
 from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.leases import worker_calls
-from orchestrator.model import Brief, Job
+from orchestrator.model import Brief, Job, RenderPlan
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
+from orchestrator.receipt import Artifact, Receipt
 from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.wire import (
@@ -22,7 +23,6 @@ from orchestrator.wire import (
     SHEET,
     STRIP,
     VIDEO,
-    Artifact,
     CompleteAnswer,
     CompleteRequest,
     HeartbeatRequest,
@@ -30,7 +30,6 @@ from orchestrator.wire import (
     LeaseUse,
     Order,
     ParseWork,
-    Receipt,
     ReleaseRequest,
     RenderWork,
 )
@@ -204,13 +203,13 @@ class Hand:
         )
         return worker_calls.complete(self.farm, self.id, request)
 
-    def plan(self, order: Order) -> dict[str, Any]:
+    def plan(self, order: Order) -> RenderPlan:
         """Plan as a worker does."""
         assert isinstance(order.work, ParseWork)
-        asked = planner.brief_from_json(order.work.brief)
+        asked = order.work.brief
         card = self.farm.catalog.card(asked.model)
         parsed = parser.of_brief(asked, card.vocabulary)
-        return planner.plan_json(planner.plan(asked, parsed, card, seed=order.work.seed))
+        return planner.plan(asked, parsed, card, seed=order.work.seed)
 
     def release(self, order: Order, gpu_ms: int = 0) -> None:
         """Hand an order back."""

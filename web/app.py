@@ -16,7 +16,7 @@ from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, pages, problems, protocol, sso, throttle
+from web import auth, pages, problems, protocol, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -75,6 +75,7 @@ def create_app(
     app.extensions["policies"] = Policies(config)
     auth.init_app(app)
     throttle.init_app(app)
+    streams.init_app(app, config.max_streams)
     sso.init_app(app, config)
     problems.init_app(app)
     app.register_blueprint(pages.bp)

@@ -12,6 +12,7 @@ from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 
 from orchestrator.errors import NotAllowed, NotFound, Unauthorized
+from orchestrator.farm import Farm
 from orchestrator.farm.accounts import accounts, keys, people
 from orchestrator.model import Key, Person
 from orchestrator.states import SCOPES, KeyKind, Scope
@@ -45,6 +46,8 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
         return self.by.partition(" ")[0] in OPERATORS
 
 
+API: Final = "api"
+"""The way of a reader that shows its key with every request."""
 OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
 """Ways to sign in that only an operator has; persons and user keys are an account's."""
 
@@ -111,11 +114,33 @@ def current_key() -> Key:
     return cast(Key, g.key)
 
 
-def still_live() -> bool:
-    """Tell whether this request's key, or browser, is as good as when it began."""
+def asker() -> str:
+    """Return whom this request counts for: its account, however many keys and browsers that has."""
     if "key" in g:
-        return off_hub(keys.is_live, farm(), current_key().id)
-    return _visitor(current_user.get_id()) is not None
+        return current_key().account_id or current_key().id
+    return str(current_user.account_id)
+
+
+def reader() -> str:
+    """Return who reads this answer, for `live_among`: this request's key, or its browser."""
+    return f"{API} {current_key().id} -" if "key" in g else str(current_user.get_id())
+
+
+def live_among(house: Farm, readers: set[str]) -> frozenset[str]:
+    """Return those of these readers whose key, or browser, is as good as ever. Blocking: SQL."""
+    parts = {each: each.split(" ") for each in readers}
+    who = {each: proof.partition("@")[0] for each, (_, proof, _) in parts.items()}
+    of_people = {each for each, (how, *_) in parts.items() if how == "person"}
+    by_key = readers - of_people
+    opened = keys.live_among(house, {who[each] for each in by_key}) if by_key else frozenset()
+    there = {by_person(each): each for each in people.among(house, {who[e] for e in of_people})}
+    found = {each for each in by_key if who[each] in opened}
+    for each in of_people:
+        _, proof, account_id = parts[each]
+        person = there.get(f"person {proof}")
+        if person and person.account_id == account_id:
+            found.add(each)
+    return frozenset(found)
 
 
 ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {

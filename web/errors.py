@@ -20,6 +20,7 @@ STATUS: Final = {
     "idempotency_mismatch": 422,
     "unavailable": 503,
     "disk_full": 507,
+    "too_many_requests": 429,
 }
 NAME_CHARS: Final = 40
 

@@ -4,17 +4,18 @@ gunicorn's gevent worker serves every request and stream on one thread, the hub.
 hashing would stop them all, so they run in a pool of native threads; outside gevent (tests, the
 flask command) the same call runs where it stands.
 
-SQLite has one thread: it lets one writer in at a time anyway, and two that wait for each other
-in its back-off waste more time than a transaction takes.
+There are two lanes, so that a worker's call never stands in line behind pages: a heartbeat that
+waits costs device time. On SQLite each lane has one thread, and of their transactions one writes at
+a time, in turn: two that met in SQLite's back-off would wait for longer than a transaction takes.
 """
 
 import contextvars
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import stamina
-from flask import current_app
+from flask import current_app, g
 from gevent import monkey
 from gevent.threadpool import ThreadPool
 
@@ -23,8 +24,10 @@ from orchestrator.errors import Contended
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 10
-"""For a database that takes several transactions at once."""
+CLIENTS: Final = "clients"
+WORKERS: Final = "workers"
+THREADS: Final = {CLIENTS: 10, WORKERS: 5}
+"""For a database that takes several transactions at once; its pool has 15 connections."""
 
 ATTEMPTS = 5
 """Of a verb whose transaction had to give way to another one."""
@@ -68,9 +71,19 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def serve_workers() -> None:
+    """Have this request, a worker's, make its calls in the lane that no page stands in."""
+    g.lane = WORKERS
+
+
 def _pool() -> ThreadPool:
-    """Return this application's threads; made with its first request, after the fork."""
+    """Return the threads of this request's lane; made with the first request, after the fork."""
     kept = current_app.extensions
-    if "threads" not in kept:
-        kept["threads"] = ThreadPool(1 if kept["farm"].store.one_writer else THREADS)
-    return kept["threads"]
+    if "lanes" not in kept:
+        store = kept["farm"].store
+        if store.one_writer:
+            store.write_in_turn(monkey.get_original("threading", "Lock")())
+        kept["lanes"] = {
+            lane: ThreadPool(1 if store.one_writer else most) for lane, most in THREADS.items()
+        }
+    return kept["lanes"][g.get("lane", CLIENTS)]

@@ -1,22 +1,33 @@
 """Reference images, looked at by their content: PNG, JPEG or WebP of a sane size.
 
 Only headers are read in this process. Pixels are decoded by `web.decode` in a child process
-with little memory and time, and what the farm keeps is the picture that the child made anew.
+with little memory and time, and what the farm keeps is the picture that the child made anew. Few
+children run beside each other, one for an account; who waits for a place waits for a while only,
+and leaves the line, or ends the child, when the client hangs up.
 """
 
 import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Final
 
-from orchestrator.errors import BadRequest, Unavailable
+from orchestrator.errors import BadRequest, TooMany, Unavailable
 
 MAX_PIXELS: Final = 25_000_000
 AT_ONCE: Final = 2
 """Children that decode beside each other: what bounds the memory of all uploads together."""
-WAIT_SECONDS: Final = 30
+WAIT_SECONDS: Final = 15
+"""For one child."""
+TURN_SECONDS: Final = 10.0
+"""For a place; then its client may come again."""
+WAITING: Final = 4
+"""Pictures of one account that stand in line: each is kept in memory."""
+RETRY_SECONDS: Final = 5
 DECODER: Final = Path(__file__).with_name("decode.py")
 REFUSED: Final = 2
 """The exit code with which the child says why, for the sender."""
@@ -25,43 +36,129 @@ _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that carry the frame's size (ITU T.81, table B.1)."""
 
 
-_children = BoundedSemaphore(AT_ONCE)
+@dataclass(slots=True, eq=False)
+class Upload:
+    """One picture on its way through a child."""
+
+    data: bytes
+    account: str = ""
+    """The sender."""
+    is_unwanted: bool = False
+    """Its client has hung up."""
+    turn: threading.Event = field(default_factory=threading.Event)
+    child: "subprocess.Popen[bytes] | None" = None
+
+    def drop(self) -> None:
+        """Go on with it no further; never waits, so that the hub may call it."""
+        self.is_unwanted = True
+        self.turn.set()
+        if self.child is not None:
+            with suppress(ProcessLookupError):
+                self.child.kill()
 
 
-def clean(data: bytes) -> tuple[str, bytes]:
+class Places:
+    """Places for children, taken in turn; an account has one at a time."""
+
+    def __init__(self, most: int, waiting: int, seconds: float) -> None:
+        self._most, self._waiting, self._seconds = most, waiting, seconds
+        self._lock = threading.Lock()
+        self._line: list[Upload] = []
+        self._taken: list[Upload] = []
+
+    @contextmanager
+    def taken(self, upload: Upload) -> Iterator[None]:
+        """Hold a place as soon as there is one.
+
+        Raises:
+            TooMany: the account has many waiting.
+            Unavailable: there was none for too long, or the client has hung up.
+        """
+        with self._lock:
+            if sum(each.account == upload.account for each in self._line) >= self._waiting:
+                raise TooMany(
+                    f"{self._waiting} pictures of this account wait to be decoded already.",
+                    next="Send them one after the other.",
+                    retry_after_seconds=RETRY_SECONDS,
+                )
+            self._line.append(upload)
+            self._serve()
+        upload.turn.wait(self._seconds)
+        try:
+            if upload.is_unwanted or upload not in self._taken:
+                raise _busy()
+            yield
+        finally:
+            with self._lock:
+                for there in (self._line, self._taken):
+                    if upload in there:
+                        there.remove(upload)
+                self._serve()
+
+    def _serve(self) -> None:
+        for upload in tuple(self._line):
+            if len(self._taken) >= self._most:
+                return
+            if all(each.account != upload.account for each in self._taken):
+                self._line.remove(upload)
+                self._taken.append(upload)
+                upload.turn.set()
+
+
+places = Places(AT_ONCE, WAITING, TURN_SECONDS)
+"""Those of this process."""
+
+
+def _busy() -> Unavailable:
+    return Unavailable(
+        "The farm is decoding other pictures.",
+        next="Wait a little and send it again; nothing was started or charged.",
+        retry_after_seconds=RETRY_SECONDS,
+    )
+
+
+def clean(upload: Upload) -> tuple[str, bytes]:
     """Return a picture made anew, without metadata or anything behind it, and its file ending.
 
     Call it where the request is served, not off the hub: gevent waits for children only there.
 
     Raises:
         BadRequest: it is no still PNG, JPEG or WebP of at most 25 megapixels, or is damaged.
+        TooMany: its account has many waiting.
         Unavailable: the machine has too much to do to decode it in time.
     """
-    check_picture(data)
+    check_picture(upload.data)
+    with places.taken(upload):
+        code, made, said = _made_by_child(upload)
+    if upload.is_unwanted:
+        raise _busy()
+    if code:
+        told = said.decode(errors="replace") if code == REFUSED else ""
+        raise BadRequest(
+            told or "The reference image cannot be decoded.",
+            next="Save it anew as PNG or JPEG; nothing was started or charged.",
+        )
+    return check_picture(made), made
+
+
+def _made_by_child(upload: Upload) -> tuple[int, bytes, bytes]:
+    """Return a child's exit code, its picture and its words."""
+    pipe = subprocess.PIPE
     argv = [sys.executable, "-I", str(DECODER)]
-    with _children:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/") as child:
+        upload.child = child
         try:
-            child = subprocess.run(
-                argv,
-                input=data,
-                capture_output=True,
-                env={},
-                cwd="/",
-                timeout=WAIT_SECONDS,
-                check=False,
-            )
+            made, said = child.communicate(upload.data, timeout=WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             raise Unavailable(
                 "The reference image could not be decoded in time.",
                 next="Send a smaller one, or wait a little and send it again.",
+                retry_after_seconds=RETRY_SECONDS,
             ) from None
-    if child.returncode:
-        said = child.stderr.decode(errors="replace") if child.returncode == REFUSED else ""
-        raise BadRequest(
-            said or "The reference image cannot be decoded.",
-            next="Save it anew as PNG or JPEG; nothing was started or charged.",
-        )
-    return check_picture(child.stdout), child.stdout
+        finally:
+            upload.child = None
+            child.kill()
+    return child.returncode, made, said
 
 
 def check_picture(data: bytes) -> str:

@@ -23,7 +23,7 @@ from orchestrator import safe_text
 from orchestrator.errors import FarmError
 from orchestrator.farm.jobs import policy
 from orchestrator.model import Brief, Job, Json, Ruling
-from orchestrator.planning.planner import brief_json
+from orchestrator.planning.plan_json import brief_json
 from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
 from web.artifacts import UNSTORED
@@ -120,7 +120,7 @@ def rule_on_frames(worker_id: str, report: CompleteRequest) -> None:
 
 
 def _of_job(job: Job) -> Json:
-    facts = {name: value for name, value in job.brief.items() if name != "image"}
+    facts = {name: value for name, value in brief_json(job.brief).items() if name != "image"}
     about = {"stage": "frames", "job_id": job.id, "account_id": job.account_id}
     return facts | about | {"model": job.model, "frames_total": job.frames_total}
 

@@ -70,7 +70,10 @@ def invalid(error: ValidationError) -> Response:
 def _farm_error(error: FarmError) -> Response:
     status = STATUS.get(error.code, 500)
     data = problem_data(error.data)
-    return problem(status, error.code, error.message, next_step=error.next, **data)
+    answer = problem(status, error.code, error.message, next_step=error.next, **data)
+    if again := error.data.get("retry_after_seconds"):
+        answer.headers["Retry-After"] = str(again)
+    return answer
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, NotAllowed, Unavailable
 from orchestrator.farm.leases import worker_calls
 from orchestrator.model import artifact_key
+from orchestrator.receipt import Message
 from orchestrator.states import Scope
 from orchestrator.wire import (
     PREFIX,
@@ -18,7 +19,6 @@ from orchestrator.wire import (
     CompleteRequest,
     HeartbeatRequest,
     HelloRequest,
-    Message,
     Order,
     ReleaseRequest,
 )
@@ -26,7 +26,7 @@ from web import errors
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
-from web.hub import off_hub, pause
+from web.hub import off_hub, pause, serve_workers
 from web.policy import rule_on_frames
 
 LOOK_SECONDS = 0.25
@@ -40,6 +40,7 @@ csrf.exempt(bp)
 
 @bp.before_request
 def _workers_alone() -> None:
+    serve_workers()
     needs(Scope.WORKER, Scope.ENROL)
 
 

@@ -1,4 +1,4 @@
-"""Limits on what one key asks in a while; counted in this process: no request waits for it."""
+"""Limits on what one account asks in a while; counted in this process: no request waits for it."""
 
 from typing import Final
 
@@ -6,17 +6,21 @@ from flask import Flask, request
 from flask_limiter import Limiter
 
 from orchestrator.errors import FarmError
-from web.auth import current_key
+from web.auth import asker, current_key
 from web.context import settings
 
 UNBOUNDED: Final = "1000000/second"
 
 
 def _asker() -> str:
-    """Return whose request this is: a key's, or an address's where there is no live key."""
+    """Return whose request this is: an account's, or an address's where there is no live key.
+
+    Not a key's: an account that made a new one would be counted from nothing again.
+    """
     if "Authorization" in request.headers:
         try:
-            return current_key().id
+            current_key()
+            return asker()
         except FarmError:
             pass  # the view refuses it; until then it counts for its address
     return address()

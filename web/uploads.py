@@ -4,7 +4,8 @@ from pathlib import PurePath
 from typing import Final
 
 from orchestrator.errors import BadRequest
-from web import pictures
+from web import hangups, pictures
+from web.auth import asker
 from web.context import artifacts
 from web.hub import off_hub
 
@@ -16,8 +17,12 @@ def keep_picture(data: bytes) -> str:
 
     Raises:
         BadRequest: it is no picture the farm takes.
+        TooMany: its account has many on their way.
+        Unavailable: the farm has too much to do to look at it soon.
     """
-    ending, picture = pictures.clean(data)
+    upload = pictures.Upload(data, account=asker())
+    with hangups.watched(upload.drop):
+        ending, picture = pictures.clean(upload)
     return off_hub(artifacts().keep_input, ending, picture)
 
 

@@ -17,14 +17,13 @@ from typing import Final
 import structlog
 
 from orchestrator.errors import FarmError, StaleLease, Unavailable
+from orchestrator.receipt import Artifact, Receipt
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import (
-    Artifact,
     CompleteRequest,
     EncodeWork,
     HelloAnswer,
     Order,
-    Receipt,
     ReleaseRequest,
     RenderWork,
 )

@@ -10,7 +10,8 @@ from time import monotonic, sleep
 from typing import Final
 
 from orchestrator.errors import FarmError, Unavailable
-from orchestrator.wire import Artifact, Order
+from orchestrator.receipt import Artifact
+from orchestrator.wire import Order
 from workers.client import Client
 
 CACHE_BYTES: Final = 4 * 1024**3

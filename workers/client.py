@@ -27,6 +27,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
+from orchestrator.receipt import Message
 from orchestrator.wire import (
     PREFIX,
     ClaimAnswer,
@@ -37,7 +38,6 @@ from orchestrator.wire import (
     HeartbeatRequest,
     HelloAnswer,
     HelloRequest,
-    Message,
     Order,
     ReleaseAnswer,
     ReleaseRequest,

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol
 
+from orchestrator.receipt import Receipt
 from orchestrator.states import Cause, Outcome, Verdict
-from orchestrator.wire import Receipt
 from workers.checkpoint import Checkpoint
 
 LOAD: Final = "load"

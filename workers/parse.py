@@ -26,10 +26,10 @@ def parse(work: ParseWork, catalog: Catalog, meter: Meter) -> Result:
     try:
         meter.before_step()
         with meter.stage(PARSE):
-            brief = planner.brief_from_json(work.brief)
+            brief = work.brief
             card = catalog.card(brief.model)
             screenplay = parser.of_brief(brief, card.vocabulary)
-            planned = planner.plan_json(planner.plan(brief, screenplay, card, seed=work.seed))
+            planned = planner.plan(brief, screenplay, card, seed=work.seed)
     except Stopped as stopped:
         return Result(
             outcome=Outcome.STOPPED,

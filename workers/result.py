@@ -4,11 +4,12 @@ import errno
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.errors import BadRequest, Unavailable
+from orchestrator.model import RenderPlan
+from orchestrator.receipt import Receipt
 from orchestrator.states import Cause, Outcome
-from orchestrator.wire import Receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class Result:
     receipt: Receipt
     """Without artifacts; the parent adds them as it uploads `files`."""
     files: tuple[Path, ...] = ()
-    render_plan: dict[str, Any] | None = None
+    render_plan: RenderPlan | None = None
     """Of a parse unit."""
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +27,13 @@ RESTART_WINDOW_SECONDS: Final = 60.0
 LOG_BYTES: Final = 10_000_000
 """A log longer than this is put aside as `.log.old` when its process starts."""
 _PR_SET_PDEATHSIG: Final = 1
+
+
+def allow_files() -> None:
+    """Let children open as many files as the system allows us: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import httpx
 
 from orchestrator.bootstrap import broker
 from orchestrator.bootstrap import home as run_folder
-from orchestrator.bootstrap.children import Child, tend
+from orchestrator.bootstrap.children import Child, allow_files, tend
 from orchestrator.farm.accounts import accounts, opening
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
@@ -115,6 +115,7 @@ def start(
         farm.url = f"http://{_reachable(host)}:{port}"
         farm.broker_url = config.broker_url.get_secret_value() or _start_broker(farm)
         env = _environment(farm, _open(farm, config))
+        allow_files()
         _spawn_web(farm, env, host, port)
         _spawn(farm, "dispatcher", [sys.executable, "-m", "orchestrator.dispatcher"], env)
         for number in range(1, workers + 1):
@@ -192,6 +193,7 @@ def _spawn_web(farm: Embedded, env: dict[str, str], host: str, port: int) -> Non
     argv = [
         *(sys.executable, "-m", "gunicorn", "web.app:create_app()"),
         *("--worker-class", "gevent", "--workers", "1", "--bind", bind),
+        *("--worker-connections", "4000"),  # above `web.streams.ALL_STREAMS`
         *("--no-control-socket", "--graceful-timeout", "5", "--timeout", "60"),
         *("--forwarded-allow-ips", ""),  # which proxies to believe is FARM_TRUSTED_PROXIES
         *("--worker-tmp-dir", str(farm.home / "run"), "--log-level", "warning"),

@@ -11,7 +11,7 @@ import secrets
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Delivery, Job, Json, Webhook
+from orchestrator.model import Account, Delivery, Job, Json, Try, Webhook
 from orchestrator.states import DeliveryState, JobState, WebhookState
 
 EVENTS: Final = (
@@ -195,7 +195,7 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "object": "job",
         "state": state,
         "pause_reason": job.pause_reason,
-        "error": job.error,
+        "error": asdict(job.error) if job.error else None,
         "session_id": job.session_id,
         "model": job.model,
         "frames_total": job.frames_total,
@@ -258,7 +258,7 @@ def tried(
         message = tx.get(Delivery, delivery_id, lock=True)
         if webhook is None or message is None or message.state is not DeliveryState.PENDING:
             return message
-        note = {"at_ms": now, "status": status, "error": error[:300], "milliseconds": milliseconds}
+        note = Try(at_ms=now, status=status, error=error[:300], milliseconds=milliseconds)
         attempts = message.attempts + 1
         tries = (*message.tries, note)[-TRIES_KEPT:]
         after = replace(message, attempts=attempts, tries=tries)

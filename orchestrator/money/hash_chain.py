@@ -47,7 +47,7 @@ def lease_digest(lease: Lease) -> str:
 
     Its line of a receipt says the same; docs/ledger.md lists the items of this array too.
     """
-    return row_digest(lease, lease.receipt)
+    return row_digest(lease, lease.receipt and lease.receipt.model_dump(mode="json"))
 
 
 def row_digest(lease: Any, receipt: Any) -> str:

@@ -393,8 +393,6 @@ def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
         need += job.encode_reserve_gpu_ms
     if not job.parsed:
         need += next(
-            stage["p90_gpu_ms"]
-            for stage in job.quote["stages"]
-            if stage["stage"] == UnitKind.RENDER
+            stage.p90_gpu_ms for stage in job.quote.stages if stage.stage is UnitKind.RENDER
         )
     return need

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Alert, Entry, Job, Json, Month, Session
+from orchestrator.model import Alert, Entry, Job, Month, Session
 from orchestrator.money import hash_chain
 from orchestrator.money.ledger import Movement
 from orchestrator.states import AlertAction, EntryKind
@@ -81,12 +81,6 @@ def carry(job: Job, old: Month, new: Month) -> tuple[Job, Month, Month]:
         capped(left, left.cap_gpu_ms),
         replace(new, held_gpu_ms=new.held_gpu_ms + job.held_gpu_ms),
     )
-
-
-def alerts(kept: Json) -> tuple[Alert, ...]:
-    """Return a list of alerts as it is kept, ascending."""
-    found = (Alert(int(percent), AlertAction(action)) for percent, action in kept.items())
-    return tuple(sorted(found, key=lambda alert: alert.percent))
 
 
 def crossed(alerts: Sequence[Alert], budget: Session | Month) -> tuple[Alert, ...]:

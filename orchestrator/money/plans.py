@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import BadRequest, PlanLimit
-from orchestrator.model import Alert, RenderPlan
+from orchestrator.model import Alert, RenderPlan, Watermark
 from orchestrator.states import AlertAction
 
 SHIPPED: Final = Path(__file__).with_name("plans.toml")
@@ -53,9 +53,9 @@ class Plan:
     """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
 
     @property
-    def mark(self) -> dict[str, str] | None:
+    def mark(self) -> Watermark | None:
         """The watermark and the plan it is by, as a job keeps them from its submission on."""
-        return {"text": self.watermark, "plan": self.name} if self.watermark else None
+        return Watermark(text=self.watermark, plan=self.name) if self.watermark else None
 
     def check_session(self, limit_gpu_ms: int) -> None:
         """Refuse a session's budget that is larger than this plan allows.

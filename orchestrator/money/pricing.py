@@ -206,6 +206,9 @@ def quote(plan: RenderPlan, costs: CostModel) -> Quote:
         rates=costs.rates.version,
         profile=costs.card.profile_of(plan.steps),
         basis=costs.basis(plan.steps),
+        device_class=costs.device_class,
+        measured=costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
+        step_prior=step_prior(costs, plan),
     )
 
 

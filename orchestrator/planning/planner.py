@@ -27,25 +27,8 @@ from orchestrator.model import (
 )
 from orchestrator.planning import limits, motion
 from orchestrator.planning.limits import MAX_SEED
-from orchestrator.planning.plan_json import (
-    brief_from_json,
-    brief_json,
-    own_plan,
-    plan_from_json,
-    plan_json,
-)
 from orchestrator.prompting.transformations import split_becoming
 from orchestrator.states import OnExhausted
-
-__all__ = [
-    "brief_from_json",
-    "brief_json",
-    "frames",
-    "own_plan",
-    "plan",
-    "plan_from_json",
-    "plan_json",
-]
 
 BATCH_MS: Final = 1000.0
 """A batch lasts at least this on the fastest device the card knows: under it, the overhead of

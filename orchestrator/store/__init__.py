@@ -1,7 +1,7 @@
 """The truth: SQL behind transactions that speak in the nouns of `orchestrator.model`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +20,17 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.one_writer = engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[object] = nullcontext()
         # When its last connection closes, SQLite folds its log into the file, which takes
         # longer than a transaction. This one stays open, so that none of ours is the last.
         self._anchor = engine.connect() if self.one_writer else None
+
+    def write_in_turn(self, lock: AbstractContextManager[object]) -> None:
+        """Have the threads of this process write one after the other, without SQLite's back-off.
+
+        The lock is the caller's, who knows what its threads are.
+        """
+        self._turn = lock
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -43,7 +51,7 @@ class Store:
             Contended: it met another one; the whole verb may be called again.
             Unavailable: the database cannot be used now (its disk is full, it is down).
         """
-        with explained(), self.engine.begin() as connection:
+        with self._turn, explained(), self.engine.begin() as connection:
             yield Transaction(connection)
 
     def close(self) -> None:

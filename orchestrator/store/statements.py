@@ -1,5 +1,6 @@
 """The statements that every transaction runs: made once each, since that costs more than a run."""
 
+from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
@@ -13,13 +14,21 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal_column,
     select,
     update,
 )
 
 from orchestrator.model import Json
 from orchestrator.states import RUNNABLE, LeaseState, UnitState
+from orchestrator.store.conversion import as_stored
 from orchestrator.store.tables import facts, jobs, leases, months, units
+
+
+def literal(word: StrEnum) -> ColumnElement[str]:
+    """Return a word as an index's condition has it: of a parameter nobody knows what it will be."""
+    return literal_column(f"'{word.value}'")
+
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 READY: Final = (
@@ -73,8 +82,9 @@ def finding(
 
 @cache
 def looking(table: Table, columns: tuple[str, ...]) -> Select[Any]:
-    """Return the query for these columns of every row."""
-    return select(*(table.c[name] for name in columns)).order_by(table.c.id)
+    """Return the query for these columns of every row, JSON as it is."""
+    asked = (as_stored(table.c[name]).label(name) for name in columns)
+    return select(*asked).order_by(table.c.id)
 
 
 @cache

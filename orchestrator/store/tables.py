@@ -43,6 +43,7 @@ from orchestrator.states import (
     WebhookState,
     WorkerState,
 )
+from orchestrator.store.conversion import Converted
 
 metadata: Final = MetaData(
     naming_convention={
@@ -80,8 +81,8 @@ def _count(name: str) -> Column[Any]:
     return Column(name, Integer, nullable=False)
 
 
-def _json(name: str, *, null: bool = False) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True), nullable=null)
+def _json(noun: type, name: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, Converted(noun, name), nullable=null)
 
 
 accounts: Final = Table(
@@ -90,7 +91,7 @@ accounts: Final = Table(
     _id(),
     Column("name", String(200), nullable=False),
     Column("plan", String(40), nullable=False),
-    _json("alerts", null=True),
+    _json(model.Account, "alerts", null=True),
     _ms("created_at_ms"),
 )
 
@@ -117,7 +118,7 @@ months: Final = Table(
     _ms("limit_gpu_ms", null=True),
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
-    _json("alerts", null=True),
+    _json(model.Month, "alerts", null=True),
     _count("alerted_percent"),
     CheckConstraint(
         "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND "
@@ -138,7 +139,7 @@ sessions: Final = Table(
     _ms("held_gpu_ms"),
     _ms("spent_gpu_ms"),
     _ms("target_gpu_ms", null=True),
-    _json("alerts", null=True),
+    _json(model.Session, "alerts", null=True),
     _count("alerted_percent"),
     _ms("virtual_us"),
     Column("plan", String(40), nullable=False),
@@ -170,10 +171,10 @@ jobs: Final = Table(
     _word("state", JobState),
     _word("intent", Intent, null=True),
     _word("pause_reason", PauseReason, null=True),
-    _json("brief"),
-    _json("render_plan"),
+    _json(model.Job, "brief"),
+    _json(model.Job, "render_plan"),
     Column("parsed", Boolean, nullable=False),
-    _json("quote"),
+    _json(model.Job, "quote"),
     Column("image", String(200)),
     Column("model", String(100), nullable=False),
     _count("width"),
@@ -189,15 +190,15 @@ jobs: Final = Table(
     _ms("refunded_gpu_ms"),
     _ms("cap_gpu_ms", null=True),
     _ms("encode_reserve_gpu_ms"),
-    _json("error", null=True),
-    _json("artifacts"),
+    _json(model.Job, "error", null=True),
+    _json(model.Job, "artifacts"),
     _count("revision"),
     _ms("created_at_ms"),
     _ms("started_at_ms", null=True),
     _ms("finished_at_ms", null=True),
     _ms("deleted_at_ms", null=True),
     _id(name="webhook_id", null=True),
-    _json("rulings"),
+    _json(model.Job, "rulings"),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
     CheckConstraint(
@@ -224,17 +225,17 @@ workers: Final = Table(
     Column("device", String(50), nullable=False),
     Column("device_class", String(50), nullable=False),
     _count("memory_mb"),
-    _json("kinds"),
-    _json("models"),
+    _json(model.Worker, "kinds"),
+    _json(model.Worker, "models"),
     Column("fingerprint", String(100), nullable=False),
-    _json("versions"),
+    _json(model.Worker, "versions"),
     _word("state", WorkerState),
     Column("polls", Boolean, nullable=False),
-    _json("blamed"),
+    _json(model.Worker, "blamed"),
     _count("flags"),
     _ms("unexplained_ms"),
     _ms("metered_to_ms"),
-    _json("owed"),
+    _json(model.Worker, "owed"),
     Column("warm", String(120), nullable=False),
     _ms("warm_from_ms"),
     _ms("since_ms"),
@@ -261,7 +262,7 @@ units: Final = Table(
     _count("attempts"),
     Column("last_worker_id", String(64), nullable=True),
     Column("accepted_lease_id", String(64), nullable=True),
-    _json("checkpoint", null=True),
+    _json(model.Unit, "checkpoint", null=True),
     _ms("prepaid_gpu_ms"),
     _ms("rung_at_ms", null=True),
     _ms("created_at_ms"),
@@ -300,7 +301,7 @@ leases: Final = Table(
     _word("outcome", Outcome, null=True),
     _ms("settled_gpu_ms"),
     _ms("lost_gpu_ms"),
-    _json("receipt", null=True),
+    _json(model.Lease, "receipt", null=True),
     _ms("resolved_at_ms", null=True),
     UniqueConstraint("unit_id", "fence"),
     CheckConstraint("settled_gpu_ms >= 0 AND settled_gpu_ms <= gpu_ms_limit", name="limit"),
@@ -377,7 +378,7 @@ events: Final = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     _id("jobs.id", name="job_id"),
     Column("kind", String(20), nullable=False),
-    _json("data"),
+    _json(model.Event, "data"),
     _ms("at_ms"),
     Index(None, "job_id", "id"),
     sqlite_autoincrement=True,
@@ -479,7 +480,7 @@ webhooks: Final = Table(
     _id(),
     _id("accounts.id", name="account_id"),
     Column("url", String(2048), nullable=False),
-    _json("kinds"),
+    _json(model.Webhook, "kinds"),
     Column("operator", Boolean, nullable=False),
     Column("for_jobs", Boolean, nullable=False),
     _word("state", WebhookState),
@@ -500,7 +501,7 @@ deliveries: Final = Table(
     Column("body", Text, nullable=False),
     _word("state", DeliveryState),
     _count("attempts"),
-    _json("tries"),
+    _json(model.Delivery, "tries"),
     _ms("next_at_ms"),
     _ms("created_at_ms"),
     _ms("ended_at_ms", null=True),
@@ -521,7 +522,7 @@ audit_log: Final = Table(
     _id(name="account_id", null=True),
     _id(name="key_id", null=True),
     Column("source", String(100), nullable=False),
-    _json("data"),
+    _json(model.AuditEntry, "data"),
 )
 """Append-only like the entries: a trigger refuses to change or delete one."""
 
@@ -529,7 +530,7 @@ facts: Final = Table(
     "facts",
     metadata,
     Column("name", String(40), primary_key=True),
-    _json("value"),
+    Column("value", JSON(none_as_null=True), nullable=False),
 )
 """The farm's own few facts: `epoch`, `frozen`, `dispatcher` (who holds the lock, until when),
 `looked` (what the newest look at the whole store found), `month` (the last that began) and `plans`

@@ -36,9 +36,9 @@ from orchestrator.store.statements import (
 )
 from orchestrator.store.sums import SumQueries
 from orchestrator.store.tables import TABLES
+from orchestrator.store.watching import Watching
 
 T = TypeVar("T")
-_TUPLES = frozenset({"kinds", "models", "blamed", "tries"})
 _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "revision")
 """Columns that must still be as they were for a row to be overwritten."""
 
@@ -46,7 +46,6 @@ _AT_ONCE = 500
 """Rows that are fetched together of a table that may not fit into memory."""
 
 _NAMES = {cls: tuple(table.c.keys()) for cls, table in TABLES.items()}
-_TUPLES_OF = {cls: _TUPLES.intersection(names) for cls, names in _NAMES.items()}
 
 
 def _columns(row: Any) -> Json:
@@ -54,13 +53,10 @@ def _columns(row: Any) -> Json:
 
 
 def _noun(cls: type[T], row: Any) -> T:
-    facts = dict(zip(_NAMES[cls], row, strict=True))
-    for name in _TUPLES_OF[cls]:
-        facts[name] = tuple(facts[name])
-    return cls(**facts)
+    return cls(**dict(zip(_NAMES[cls], row, strict=True)))
 
 
-class Transaction(FairShareQueries, SumQueries, Guards):
+class Transaction(FairShareQueries, SumQueries, Guards, Watching):
     """Reads and writes inside one BEGIN … COMMIT."""
 
     def __init__(self, connection: Connection) -> None:

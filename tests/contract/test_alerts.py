@@ -111,7 +111,7 @@ def test_another_plan_lets_a_braked_job_go_on_whole(
     assert (job.state, job.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)
     units = [view.unit for view in jobs.units(farm, None, job.id)]
     assert {unit.state for unit in units} == {UnitState.DONE, UnitState.READY}
-    assert [unit.checkpoint["step"] for unit in units if unit.checkpoint] == [1]
+    assert [unit.checkpoint.step for unit in units if unit.checkpoint] == [1]
     accounts.set_plan(farm, job.account_id, "studio")
     hand.work_off()
     job = jobs.get(farm, None, job.id)
@@ -268,7 +268,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     mine = account_id(farm)
     job, hand = opened(farm), Hand(farm, clock)
     own = sessions.set_alerts(farm, None, job.session_id, listed((2, "notify"), (90, "pause_new")))
-    assert own.alerts == {"2": "notify", "90": "pause_new"}
+    assert own.alerts == listed((2, "notify"), (90, "pause_new"))
     hand.work_off(100)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
     with pytest.raises(BudgetExceeded, match="plan tight stops all jobs") as refused:
@@ -278,7 +278,7 @@ def test_a_session_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None:
     sessions.set_alerts(farm, None, job.session_id, ())
     assert submit(farm, session="s").state is JobState.QUEUED
     born = sessions.create(farm, account_id=mine, name="t", own_alerts=listed((1, "pause_new")))
-    assert born.alerts == {"1": "pause_new"}
+    assert born.alerts == listed((1, "pause_new"))
     verbs = [
         audit_entry.verb for audit_entry in audit_log.listing(farm, kind="session.alerts").items
     ]
@@ -313,7 +313,7 @@ def test_an_account_may_have_alerts_of_its_own(farm: Farm, clock: Clock) -> None
     dearly(hand)
     assert jobs.get(farm, None, job.id).state is JobState.PAUSED
     standing = accounts.set_alerts(farm, mine, listed((2, "notify"), (99, "pause_new")))
-    assert standing.month.alerts == {"2": "notify", "99": "pause_new"}
+    assert standing.month.alerts == listed((2, "notify"), (99, "pause_new"))
     assert jobs.get(farm, None, job.id).state is JobState.QUEUED
     hand.work_off(1)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED

@@ -1,10 +1,11 @@
 """Rows that somebody with the database's password might write, and the invariant that names it."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import JSON, select, text, type_coerce, update
 
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.model import Entry, Job, Lease, Unit
@@ -33,14 +34,20 @@ class Tamperer:
     def set(self, row: Any, **values: Any) -> None:
         """Overwrite columns of one row."""
         table = TABLES[type(row)]
+        raw = {
+            name: type_coerce(value, JSON(none_as_null=True))
+            if isinstance(value, dict | list)
+            else value
+            for name, value in values.items()
+        }
         with self.store.engine.begin() as connection:
-            query = update(table).where(table.c.id == row.id).values(**values)
+            query = update(table).where(table.c.id == row.id).values(**raw)
             assert connection.execute(query).rowcount == 1
 
     def say(self, lease: Lease, **changes: Any) -> None:
         """Rewrite part of what a worker reported."""
         assert lease.receipt
-        self.set(lease, receipt=lease.receipt | changes)
+        self.set(lease, receipt=lease.receipt.model_dump(mode="json") | changes)
 
     def renders(self) -> list[Lease]:
         """Return the accepted leases of render units."""
@@ -162,7 +169,7 @@ def a_stop_that_is_charged(by: Tamperer) -> str:
 
 def a_failed_job_that_is_charged(by: Tamperer) -> str:
     """A job that the farm could not do keeps its charges."""
-    by.set(by.job, state=JobState.FAILED, error={"code": "unit_failed"})
+    by.set(by.job, state=JobState.FAILED, error={"code": "unit_failed", "message": "", "next": ""})
     return f"I11: job {by.job.id} failed by the farm's fault and is still charged"
 
 
@@ -218,7 +225,7 @@ def a_loss_of_more_than_its_time(by: Tamperer) -> str:
 
 def another_video(by: Tamperer) -> str:
     """The owner is told of another file than was brought."""
-    files = {n: file | {"sha256": "0" * 64} for n, file in by.job.artifacts.items()}
+    files = {n: asdict(file) | {"sha256": "0" * 64} for n, file in by.job.artifacts.items()}
     by.set(by.job, artifacts=files)
     return f"I10: the files of job {by.job.id} are not those that its encode unit brought"
 

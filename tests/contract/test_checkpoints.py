@@ -75,8 +75,8 @@ def test_the_rest_of_a_split_unit_has_the_checkpoint(farm: Farm, clock: Clock) -
         if view.unit.first_frame == 8 and view.unit.state is UnitState.READY
     )
     assert rest.checkpoint
-    assert (rest.checkpoint["step"], rest.checkpoint["gpu_ms"]) == (3, 100)
-    assert rest.checkpoint["key"] == f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}"
+    assert (rest.checkpoint.step, rest.checkpoint.gpu_ms) == (3, 100)
+    assert rest.checkpoint.key == f"units/{order.unit_id}/{order.fence}/{CHECKPOINT}"
 
 
 def test_a_file_of_no_open_lease_is_not_read(farm: Farm, clock: Clock) -> None:

@@ -97,7 +97,7 @@ def test_a_job_may_be_cancelled_by_its_empty_budget(farm: Farm, clock: Clock) ->
     job = short_of_budget(farm, hand, OnExhausted.CANCEL, units=2)
     assert (job.state, job.held_gpu_ms) == (JobState.CANCELLED, 0)
     assert job.error
-    assert "may spend ran out" in job.error["message"]
+    assert "may spend ran out" in job.error.message
     assert check.violations(farm) == []
 
 

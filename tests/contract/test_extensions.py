@@ -40,7 +40,7 @@ def test_the_finished_video_is_the_first_segment(farm: Farm, clock: Clock) -> No
         order = hand.claim()
     assert order
     work = cast(EncodeWork, order.work)
-    assert work.segments[0].key == source.artifacts["video"]["key"]
+    assert work.segments[0].key == source.artifacts["video"].key
     assert work.segments[0].frames == source.frames_total
     assert work.segments[1].first_frame == source.frames_total
     assert work.frames_total == sum(each.frames for each in work.segments) == 48
@@ -60,7 +60,7 @@ def test_frames_made_behind_a_video_are_numbered_after_it(farm: Farm, clock: Clo
     assert order
     work = cast(EncodeWork, order.work)
     lead, *own = work.segments
-    assert (lead.key, lead.frames) == (source.artifacts["video"]["key"], 24)
+    assert (lead.key, lead.frames) == (source.artifacts["video"].key, 24)
     painted = [n for each in own for n in indices(each.first_frame, each.frames, each.stride)]
     assert sorted(painted) == list(range(24, 48, 2))
     assert all(each.key.endswith("master.mkv") for each in own)
@@ -75,7 +75,7 @@ def test_the_noise_goes_on(farm: Farm, clock: Clock) -> None:
     hand = Hand(farm, clock)
     source = finished(farm, hand)
     longer = submit(farm, extension(source))
-    seeds = [shot["seed"] for job in (source, longer) for shot in job.render_plan["shots"]]
+    seeds = [shot.seed for job in (source, longer) for shot in job.render_plan.shots]
     assert len(set(seeds)) == 1
 
 

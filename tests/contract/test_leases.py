@@ -159,7 +159,7 @@ def test_three_failures_fail_the_job_and_free_its_hold(farm: Farm, clock: Clock)
     ended = jobs.get(farm, None, job.id)
     assert ended.state is JobState.FAILED
     assert ended.error
-    assert "3 times" in ended.error["message"]
+    assert "3 times" in ended.error.message
     assert (ended.spent_gpu_ms, ended.held_gpu_ms) == (0, 0)
     assert check.violations(farm) == []
 

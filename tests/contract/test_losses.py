@@ -4,8 +4,9 @@ import pytest
 
 from orchestrator.farm import Farm, check
 from orchestrator.farm.books import receipts
+from orchestrator.receipt import MOST_MS
 from orchestrator.states import Cause, Outcome
-from orchestrator.wire import MOST_MS, Order
+from orchestrator.wire import Order
 from tests.factories import Clock, Hand, submit
 
 

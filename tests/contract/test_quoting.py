@@ -44,7 +44,7 @@ def test_a_job_that_fits_is_left_alone(farm: Farm) -> None:
     told = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(), fit=True
     ).job
-    assert told.quote["fitted"] is None
+    assert told.quote.fitted is None
     assert (told.steps, told.frames_total) == (submit(farm).steps, submit(farm).frames_total)
 
 
@@ -63,7 +63,7 @@ def test_fit_takes_the_best_that_fits(farm: Farm) -> None:
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id="small budget", brief=asked, fit=True
     ).job
-    assert job.quote["fitted"] == best.label
+    assert job.quote.fitted == best.label
     assert (job.steps, job.held_gpu_ms) == (best.brief.steps, best.quote.p90_gpu_ms)
 
 
@@ -80,7 +80,7 @@ def test_fit_stays_within_the_job_s_own_cap(farm: Farm) -> None:
         brief=brief(seconds=8.0, max_gpu_ms=cap),
         fit=True,
     ).job
-    assert job.quote["fitted"]
+    assert job.quote.fitted
     assert job.held_gpu_ms <= cap == job.cap_gpu_ms
 
 
@@ -178,7 +178,7 @@ def test_fit_brings_a_wish_down_to_the_plan(farm: Farm) -> None:
     job = jobs.submit(
         farm, account_id=account_id(farm), session_id=None, brief=brief(steps=4), fit=True
     ).job
-    assert (job.steps, job.quote["fitted"]) == (3, "3 steps instead of 4")
+    assert (job.steps, job.quote.fitted) == (3, "3 steps instead of 4")
 
 
 def with_plan(farm: Farm, **changes: Any) -> Farm:
@@ -366,7 +366,7 @@ def test_ended_jobs_are_held_against_their_quotes(farm: Farm, clock: Clock) -> N
     while order := hand.claim():
         clock.advance(10)
         hand.complete(order, Outcome.DONE, gpu_ms=order.gpu_ms_limit)
-    assert jobs.get(farm, None, dear.id).spent_gpu_ms > dear.quote["p90_gpu_ms"]
+    assert jobs.get(farm, None, dear.id).spent_gpu_ms > dear.quote.p90_gpu_ms
     jobs.cancel(farm, None, submit(farm).id)
     told = calibration.calibration(farm)
     assert (told["jobs"], told["under_p90"], told["under_p90_percent"]) == (2, 1, 50.0)

@@ -66,7 +66,7 @@ def test_a_waiting_job_knows_its_place(farm: Farm, clock: Clock) -> None:
     told = [why(farm, first), why(farm, second)]
     assert [each and each.jobs_ahead for each in told] == [0, 1]
     assert told[0] and told[0].what == "It waits for a device: it is next, about 1 s."
-    assert told[1] and told[1].eta_ms == first.quote["p50_gpu_ms"]
+    assert told[1] and told[1].eta_ms == first.quote.p50_gpu_ms
     assert told[1].what.startswith("It waits for a device: 1 job ahead, about ")
 
 

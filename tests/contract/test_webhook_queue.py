@@ -152,7 +152,7 @@ def test_ten_tries_over_three_days(farm: Farm, clock: Clock) -> None:
         == 9
     )
     assert message.state is DeliveryState.FAILED
-    assert [t["status"] for t in message.tries] == [500] * 10
+    assert [t.status for t in message.tries] == [500] * 10
     assert webhook_queue.due(farm, {}, 10) == []
 
 
@@ -184,7 +184,7 @@ def test_a_replay_keeps_id_and_bytes(farm: Farm) -> None:
     assert done.state is DeliveryState.DELIVERED
     again = webhook_queue.replay(farm, None, webhook.id, message.id)
     assert (again.id, again.body, again.state) == (message.id, message.body, "pending")
-    assert [t["status"] for t in fail(farm, again, 204).tries] == [200, 204]
+    assert [t.status for t in fail(farm, again, 204).tries] == [200, 204]
 
 
 def test_a_slow_endpoint_keeps_only_itself_waiting(farm: Farm) -> None:

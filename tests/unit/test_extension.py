@@ -5,8 +5,8 @@ from dataclasses import replace
 from orchestrator.model import Brief, Origin, RenderPlan
 from orchestrator.money import pricing
 from orchestrator.planning import planner, variants
-from orchestrator.planning.plan_json import brief_from_json, brief_json, plan_from_json, plan_json
 from orchestrator.prompting import parser
+from orchestrator.wire import ParseWork
 from tests.unit.test_planner import plan
 from tests.unit.words import LAYOUT
 
@@ -17,11 +17,12 @@ def after(source: RenderPlan, text: str) -> RenderPlan:
         job_id="job_1", how="extension", frames=source.frames_total, last=source.shots[-1]
     )
     brief = Brief(prompt=text, seconds=2.0, origin=lead)
-    assert brief_from_json(brief_json(brief)) == brief
+    assert (
+        ParseWork.model_validate_json(ParseWork(brief=brief, seed=99).model_dump_json()).brief
+        == brief
+    )
     screenplay = parser.parse(text, vocabulary=LAYOUT.vocabulary, before=brief.before)
-    made = planner.plan(brief, screenplay, LAYOUT, seed=99)
-    assert plan_from_json(plan_json(made)) == made
-    return made
+    return planner.plan(brief, screenplay, LAYOUT, seed=99)
 
 
 def test_a_subject_begins_where_it_was() -> None:

@@ -7,14 +7,27 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from orchestrator.catalog import FAKE, CostPrior, ModelCard
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, Cast, RenderPlan, Scene, SceneText, Screenplay, Size
+from orchestrator.model import (
+    Brief,
+    Cast,
+    FrameBatch,
+    RenderPlan,
+    Scene,
+    SceneText,
+    Screenplay,
+    Size,
+)
 from orchestrator.planning import planner, variants
 from orchestrator.planning.motion import PATHS, layout
+from orchestrator.planning.plan_json import digest_of
 from orchestrator.prompting import parser
-from orchestrator.states import OnExhausted
+from orchestrator.receipt import Receipt
+from orchestrator.states import OnExhausted, Outcome
+from orchestrator.wire import CompleteRequest, ParseWork
 from tests.unit.words import LAYOUT, VOCABULARY
 
 
@@ -136,7 +149,6 @@ def test_a_job_that_may_be_cut_off_has_its_key_frames_first(frames: int) -> None
     keys = -(-frames // 4)
     assert indices[:keys] == list(range(0, frames, 4))
     assert indices[keys : -(-frames // 2)] == list(range(2, frames, 4))
-    assert planner.plan_from_json(planner.plan_json(made)) == made
 
 
 def test_frames_may_lie_apart() -> None:
@@ -274,41 +286,52 @@ def test_only_a_model_whose_card_says_so_paints_smaller() -> None:
         plan(card=SMALLER, upscale=3)
 
 
+def report(made: RenderPlan) -> CompleteRequest:
+    """Return what a worker says of its plan."""
+    receipt = Receipt(gpu_ms=1)
+    return CompleteRequest(
+        lease_id="l", fence=1, outcome=Outcome.DONE, receipt=receipt, render_plan=made
+    )
+
+
 @given(scenes=SCENES, seed=st.integers(0, 2**31 - 1))
 def test_plans_survive_json(scenes: list[tuple[str, float | None]], seed: int) -> None:
-    """A plan that was written comes back equal, and writes the same again."""
+    """A plan that was sent comes back equal, with the same digest, and is sent the same again."""
     texts = tuple(SceneText(prompt=text, seconds=seconds) for text, seconds in scenes)
     brief = Brief(prompt="title", scenes=texts, size=Size(width=64, height=64), seed=seed)
     screenplay = parser.parse("title", vocabulary=VOCABULARY, scenes=texts)
     made = planner.plan(brief, screenplay, LAYOUT, seed=seed)
-    sent = json.loads(json.dumps(planner.plan_json(made)))
-    assert planner.plan_from_json(sent) == made
-    assert planner.plan_json(planner.plan_from_json(sent)) == sent
-    assert planner.brief_from_json(json.loads(json.dumps(planner.brief_json(brief)))) == brief
+    sent = report(made).model_dump_json()
+    got = CompleteRequest.model_validate_json(sent)
+    assert got.model_dump_json() == sent
+    assert got.render_plan == made
+    assert digest_of(got.render_plan) == digest_of(made)
+    work = ParseWork(brief=brief, seed=seed)
+    assert ParseWork.model_validate_json(work.model_dump_json()) == work
+
+
+@pytest.mark.parametrize("change", [{"steps": "four"}, {"extra": 1}, {"native": {"width": 64}}])
+def test_what_is_no_plan_is_refused(change: dict[str, object]) -> None:
+    """A plan from outside has all fields of a plan, of their types, and no others."""
+    facts = json.loads(report(plan()).model_dump_json())
+    facts["render_plan"] |= change
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        CompleteRequest.model_validate_json(json.dumps(facts))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"steps": "4"},
-        {"steps": 0},
-        {"extra": 1},
-        {"shots": []},
-        {"batches": [{"first_frame": 0, "frames": 23, "stride": 1}]},
-        {"batches": [{"first_frame": 1, "frames": 24, "stride": 1}]},
-        {"batches": [{"first_frame": 0, "frames": 24, "stride": 0}]},
-        {"batches": [{"first_frame": 0, "frames": 12, "stride": 2}] * 2},
+        {"steps": 5},
+        {"shots": ()},
+        {"batches": (FrameBatch(first_frame=0, frames=23),)},
         {"guidance_scale": float("nan")},
-        {"guidance_scale": float("inf")},
-        {"native": {"width": 0, "height": 64}},
+        {"native": Size(width=0, height=64)},
     ],
 )
-def test_what_is_no_plan_is_refused(change: dict[str, object]) -> None:
-    """A plan from outside is checked: types, fields, and that it covers its frames."""
-    with pytest.raises(BadRequest, match="no plan"):
-        planner.plan_from_json(planner.plan_json(plan()) | change)
-    with pytest.raises(BadRequest, match="no plan"):
-        planner.plan_from_json({})
+def test_another_plan_has_another_digest(change: dict[str, object]) -> None:
+    """The farm takes no plan from a worker but the one it quoted: any other shows."""
+    assert digest_of(replace(plan(), **change)) != digest_of(plan())
 
 
 @pytest.mark.parametrize("motion", sorted(PATHS))

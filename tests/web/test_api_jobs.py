@@ -48,7 +48,7 @@ def test_a_finished_job_serves_its_files(
     hand.work_off(gpu_ms=5)
     ended = api.get(f"{JOBS}/{job['id']}").get_json()
     assert (ended["state"], ended["progress"]) == ("succeeded", 100)
-    key = jobs.get(house, None, job["id"]).artifacts["video"]["key"]
+    key = jobs.get(house, None, job["id"]).artifacts["video"].key
     body = bytes(range(100))
     files = app.extensions["artifacts"]
     files.put(key, [body], sha256=sha256(body).hexdigest(), max_bytes=1000)
@@ -189,8 +189,10 @@ def test_a_multipart_job_brings_its_picture(api: FlaskClient, house: Farm) -> No
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
     answer = api.post(JOBS, data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
-    assert image == f"inputs/{sha256(pictures.clean(PNG)[1]).hexdigest()}/input.png"
+    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
+    assert (
+        image == f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
+    )
 
 
 def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:

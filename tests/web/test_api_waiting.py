@@ -30,7 +30,7 @@ def test_place_and_time_are_shown(api: FlaskClient, house: Farm, clock: Clock) -
     Hand(house, clock)
     waits = api.get(f"/api/v1/jobs/{second.id}").get_json()["waiting_for"]
     assert waits["jobs_ahead"] == 1
-    assert waits["eta_seconds"] == first.quote["p50_gpu_ms"] / 1000
+    assert waits["eta_seconds"] == first.quote.p50_gpu_ms / 1000
     listed = {job["id"]: job["waiting_for"] for job in api.get("/api/v1/jobs").get_json()["data"]}
     assert listed[second.id] == waits and listed[first.id]["jobs_ahead"] == 0
 

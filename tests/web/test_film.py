@@ -114,12 +114,12 @@ def test_an_extension_starts_from_the_last_frame(
     longer = api.post("/v1/videos/extensions", data=asked).get_json()
     file = tmp_path / "master.mkv"
     file.write_bytes(master)
-    kept = app.extensions["artifacts"].read(jobs.get(house, None, longer["id"]).brief["image"])
+    kept = app.extensions["artifacts"].read(jobs.get(house, None, longer["id"]).brief.image)
     pixels = [Image.open(io.BytesIO(png)).tobytes() for png in (kept, film.last_frame(file))]
     assert pixels[0] == pixels[1]
     with_painter(house, uses_layout=True)
     laid = api.post("/v1/videos/extensions", data=asked).get_json()
-    assert jobs.get(house, None, laid["id"]).brief["image"] is None
+    assert jobs.get(house, None, laid["id"]).brief.image is None
 
 
 def test_a_layout_goes_on_before_the_same_picture(
@@ -157,7 +157,7 @@ def test_a_character_is_a_named_picture(
         {"data": {"prompt": "a dog", "model": "painter", "characters[][id]": made[0]["id"]}},
     ):
         video = api.post("/v1/videos", **body).get_json()
-        assert jobs.get(house, None, video["id"]).brief["image"].endswith("input.png")
+        assert jobs.get(house, None, video["id"]).brief.image.endswith("input.png")
 
 
 @pytest.fixture

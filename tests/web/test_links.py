@@ -20,7 +20,7 @@ def link(app: Flask, api: FlaskClient, house: Farm, clock: Clock) -> str:
     """The path of a link to a finished job's video, for a minute."""
     job = submit(house)
     Hand(house, clock).work_off()
-    key = jobs.get(house, account_id(house), job.id).artifacts["video"]["key"]
+    key = jobs.get(house, account_id(house), job.id).artifacts["video"].key
     files = app.extensions["artifacts"]
     files.put(key, [DATA], sha256=sha256(DATA).hexdigest(), max_bytes=len(DATA))
     made = api.post(f"/api/v1/jobs/{job.id}/links", json={"seconds": 60})

@@ -223,8 +223,10 @@ def test_a_picture_comes_in_any_form(api: FlaskClient, house: Farm) -> None:
     found = set()
     for form in forms:
         video = create(api, model="painter", **form)
-        found.add(jobs.get(house, None, video["id"]).brief["image"])
-    assert found == {f"inputs/{sha256(pictures.clean(PNG)[1]).hexdigest()}/input.png"}
+        found.add(jobs.get(house, None, video["id"]).brief.image)
+    assert found == {
+        f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
+    }
 
 
 def test_a_picture_is_refused_by_what_it_is(api: FlaskClient, house: Farm) -> None:

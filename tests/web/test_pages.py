@@ -225,8 +225,8 @@ def test_an_image_and_a_storyboard_are_kept_over_a_quote(browser: FlaskClient, f
     assert set(kept) == {"kept_image", "kept_storyboard"}
     assert send(browser, "/", prompt="pets", model="painter", **kept).status_code == 303
     job = jobs.get(farm, account_id(farm), only_job(farm))
-    assert job.brief["image"] == kept["kept_image"]
-    assert [scene["prompt"] for scene in job.brief["scenes"]] == ["a dog", "a cat"]
+    assert job.brief.image == kept["kept_image"]
+    assert [scene.prompt for scene in job.brief.scenes] == ["a dog", "a cat"]
     assert job.frames_total == 36
 
 
@@ -294,7 +294,7 @@ def test_a_finished_job_has_player_download_and_receipt(
     hand.work_off()
     job = jobs.get(farm, None, job_id)
     store = browser.application.extensions["artifacts"]
-    put(store, job.artifacts["video"]["key"], b"0123456789")
+    put(store, job.artifacts["video"].key, b"0123456789")
     page = browser.get(f"/jobs/{job_id}").text
     assert "<video" in page
     part = browser.get(f"/jobs/{job_id}/video", headers={"Range": "bytes=2-4"}, buffered=True)

@@ -16,10 +16,11 @@ from orchestrator.errors import FarmError
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import keys
 from orchestrator.farm.jobs import policy
+from orchestrator.receipt import Artifact, Receipt
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.store import open_store
-from orchestrator.wire import STRIP, Artifact, CompleteRequest, Order, Receipt
+from orchestrator.wire import STRIP, CompleteRequest, Order
 from tests import judges
 from tests.factories import FILES, Clock, Hand, account_id, make_farm, with_painter
 from tests.receiver import Received, Receiver, receiving

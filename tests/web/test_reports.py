@@ -134,9 +134,7 @@ def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, house: Fa
     assert worker.report(order).status_code == 200
     job = jobs.get(house, None, order.job_id)
     assert job.state is JobState.SUCCEEDED
-    assert {(file["sha256"], file["bytes"]) for file in job.artifacts.values()} == {
-        (DIGEST, len(BODY))
-    }
+    assert {(file.sha256, file.bytes) for file in job.artifacts.values()} == {(DIGEST, len(BODY))}
 
 
 def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:

@@ -78,7 +78,7 @@ def _furnished(farm: Farm, home: Path, url: str, token: str) -> dict[str, str]:
     hand.work_off()
     done = jobs.get(farm, owner, done.id)
     for file in done.artifacts.values():
-        path = home / "artifacts" / file["key"]
+        path = home / "artifacts" / file.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"what a worker would have made")
     spare, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="spare")

@@ -92,7 +92,7 @@ def test_every_try_is_logged(real: Farm, courier: Courier, receiver: Receiver) -
     receiver.says = lambda *_: 503
     look(courier)
     (tried,) = only(real, webhook).tries
-    assert (tried["status"], tried["error"]) == (503, "")
+    assert (tried.status, tried.error) == (503, "")
     assert only(real, webhook).next_at_ms > now_ms()
 
 
@@ -107,8 +107,8 @@ def test_an_address_that_is_refused_or_dead_is_a_failed_try(
     submit(real)
     look(courier)
     (tried,) = only(real, webhook).tries
-    assert tried["status"] is None
-    assert tried["error"]
+    assert tried.status is None
+    assert tried.error
 
 
 def test_a_slow_receiver_does_not_hold_the_others(

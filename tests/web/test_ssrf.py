@@ -120,10 +120,10 @@ def test_a_webhook_that_is_moved_inside_is_not_called(
     states = [sent.state for sent in webhook_queue.deliveries(house, None, webhook.id).items]
     assert states.count(DeliveryState.DELIVERED) == 1
     errors = [
-        note["error"]
+        note.error
         for sent in webhook_queue.deliveries(house, None, webhook.id).items
         for note in sent.tries
-        if note["error"]
+        if note.error
     ]
     assert len(errors) == 2
     assert all("not a host of the public Internet" in error for error in errors)

@@ -1,4 +1,4 @@
-"""Limits on what one key may ask, and on what one job and one account may want."""
+"""Limits on what one account may ask, and on what one job and one account may want."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import keys
+from orchestrator.model import Account
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.store import open_store
@@ -18,15 +19,19 @@ from web.app import create_app
 
 @pytest.fixture
 def strict(house: Farm, tmp_path: Path) -> Flask:
-    """An application that answers five requests a key and two tries to sign in an hour."""
+    """An application that answers five requests an account and two tries to sign in an hour."""
     config = Settings(home=tmp_path / "home", rate_limit="5/hour", sign_in_limit="2/hour")
     return create_app(house, config, {"TESTING": True, "WTF_CSRF_ENABLED": False})
 
 
-def test_one_key_too_fast_slows_no_other_key(strict: Flask, house: Farm) -> None:
-    """The sixth request of a key is a 429 that says when to come back; another key goes on."""
-    owner = account_id(house)
-    tokens = [keys.create(house, account_id=owner, kind=KeyKind.USER, name="k")[1] for _ in "ab"]
+def test_one_account_too_fast_slows_no_other(strict: Flask, house: Farm) -> None:
+    """The sixth request is a 429 that says when to come back; another account goes on."""
+    with house.store.write() as tx:
+        tx.add(Account(id="acc_other", name="other", plan="free", created_at_ms=0))
+    tokens = [
+        keys.create(house, account_id=owner, kind=KeyKind.USER, name="k")[1]
+        for owner in (account_id(house), "acc_other")
+    ]
     fast, slow = [{"Authorization": f"Bearer {token}"} for token in tokens]
     client = strict.test_client()
     for _ in range(5):
@@ -37,6 +42,18 @@ def test_one_key_too_fast_slows_no_other_key(strict: Flask, house: Farm) -> None
         assert 0 < int(refused.headers["Retry-After"]) <= 3600
     assert client.get("/api/v1/jobs", headers=fast).get_json()["next"]
     assert client.get("/api/v1/jobs", headers=slow).status_code == 200
+
+
+def test_a_new_key_is_no_new_count(strict: Flask, house: Farm) -> None:
+    """An account that rotates its key has what is left of its requests, and no more."""
+    owner = account_id(house)
+    old, token = keys.create(house, account_id=owner, kind=KeyKind.USER, name="k")
+    client = strict.test_client()
+    for _ in range(5):
+        client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {token}"})
+    _, fresh = keys.rotate(house, owner, old.id, keep_seconds=60)
+    refused = client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {fresh}"})
+    assert refused.status_code == 429
 
 
 def test_guessing_keys_is_slowed_by_address(strict: Flask) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from werkzeug.test import TestResponse
 
+from orchestrator.errors import TooMany, Unavailable
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import opening
 from orchestrator.states import KeyKind
@@ -138,7 +140,7 @@ def _posted(app: Flask, house: Farm, fields: dict[str, Any]) -> TestResponse:
 def test_every_honest_kind_of_jpeg_is_taken(mode: str) -> None:
     """Grey, colour, and the four inks of printers, which become colours."""
     for options in ({}, {"progressive": True}):
-        _, kept = pictures.clean(evil.picture("JPEG", mode=mode, **options))
+        _, kept = pictures.clean(pictures.Upload(evil.picture("JPEG", mode=mode, **options)))
         with Image.open(io.BytesIO(kept)) as taken:
             assert (taken.mode, taken.size) == ("RGB", (64, 48))
 
@@ -152,7 +154,7 @@ def test_the_children_stay_within_their_memory() -> None:
     assert size[0] * size[1] == pictures.MAX_PIXELS == decode.MAX_PIXELS
     program = (
         "import resource; from tests.web import evil; from web import pictures;"
-        f"ending, kept = pictures.clean(evil.picture('JPEG', {size}));"
+        f"ending, kept = pictures.clean(pictures.Upload(evil.picture('JPEG', {size})));"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss;"
         "print(ending, len(kept), used)"
     )
@@ -170,7 +172,9 @@ def test_a_picture_is_kept_without_what_was_hidden_in_it(kind: str) -> None:
     exif = Image.Exif()
     exif[0x010E] = PAYLOAD.decode()
     exif[0x0112] = 6  # lies on its side
-    ending, kept = pictures.clean(evil.picture(kind, exif=exif.tobytes()) + PAYLOAD + b"PK\x03\x04")
+    ending, kept = pictures.clean(
+        pictures.Upload(evil.picture(kind, exif=exif.tobytes()) + PAYLOAD + b"PK\x03\x04")
+    )
     assert PAYLOAD not in kept
     with Image.open(io.BytesIO(kept)) as image:
         image.load()
@@ -194,7 +198,7 @@ def test_no_kind_of_metadata_is_kept() -> None:
     ):
         sent = evil.picture(kind, **options)
         assert PAYLOAD in sent
-        _, kept = pictures.clean(sent)
+        _, kept = pictures.clean(pictures.Upload(sent))
         for planted in (PAYLOAD, b"ICC", b"adobe", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf"):
             assert planted not in kept, (kind, planted)
 
@@ -209,7 +213,7 @@ def test_every_honest_kind_of_png_is_taken(mode: str) -> None:
         image = source.convert(mode)
     out = io.BytesIO()
     image.save(out, "PNG")
-    _, kept = pictures.clean(out.getvalue())
+    _, kept = pictures.clean(pictures.Upload(out.getvalue()))
     with Image.open(io.BytesIO(kept)) as taken:
         assert taken.size == (64, 48)
         assert taken.mode in ("RGB", "RGBA")
@@ -251,6 +255,115 @@ def test_a_files_name_never_names_a_place(api: FlaskClient, house: Farm, name: s
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(evil.picture()), name)}
     answer = api.post("/api/v1/jobs", data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief["image"]
+    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
     folder, digest, file = image.split("/")
     assert (folder, len(digest), file) == ("inputs", 64, "input.png")
+
+
+LARGE = 5000
+"""A side of a picture of as many pixels as are taken."""
+
+
+def large(kind: str = "PNG", mode: str = "RGB") -> bytes:
+    """Return a picture of 25 megapixels that is a small file."""
+    out = io.BytesIO()
+    Image.new(mode, (LARGE, LARGE), 1).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_large_picture_is_made_smaller(kind: str) -> None:
+    """A kept picture has at most four times the pixels worth keeping, in the same shape."""
+    data = large(kind)
+    assert len(data) < 1 << 20
+    _, kept = pictures.clean(pictures.Upload(data))
+    with Image.open(io.BytesIO(kept)) as taken:
+        assert taken.width == taken.height
+        assert 1 <= taken.width * taken.height / decode.KEPT_PIXELS < 4
+
+
+def test_a_picture_lies_and_shows_as_it_did_when_made_smaller() -> None:
+    """Colours, transparency and which way is up are what they were."""
+    image = Image.new("RGBA", (6000, 3000), (200, 0, 0, 255))
+    image.paste((0, 0, 100, 0), (0, 0, 6000, 1500))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    out = io.BytesIO()
+    image.save(out, "PNG", exif=exif.tobytes())
+    _, kept = pictures.clean(pictures.Upload(out.getvalue()))
+    with Image.open(io.BytesIO(kept)) as taken:
+        assert taken.width == 2 * taken.height < 6000
+        assert taken.getpixel((9, 9)) == (200, 0, 0, 255)
+        assert taken.getpixel((9, taken.height - 9))[3] == 0  # type: ignore[index]
+
+
+def test_an_account_has_one_place_and_others_theirs() -> None:
+    """While one account's pictures are decoded or wait, another account's has a place at once."""
+    places = pictures.Places(most=2, waiting=4, seconds=0.05)
+    mine, theirs = (pictures.Upload(b"", account=name) for name in ("a", "b"))
+    with places.taken(mine):
+        with pytest.raises(Unavailable) as none, places.taken(pictures.Upload(b"", account="a")):
+            pass
+        assert none.value.data["retry_after_seconds"] > 0
+        with places.taken(theirs):
+            assert theirs.turn.is_set()
+    with places.taken(pictures.Upload(b"", account="a")):
+        pass
+
+
+def test_who_waits_for_a_place_is_few() -> None:
+    """An account whose pictures stand in line already is told so at once, and memory is bounded."""
+    places = pictures.Places(most=1, waiting=2, seconds=60)
+    waiting = [pictures.Upload(b"", account="a") for _ in range(2)]
+
+    def stand(upload: pictures.Upload) -> None:
+        with suppress(Unavailable), places.taken(upload):
+            pass
+
+    with places.taken(pictures.Upload(b"", account="a")), ThreadPoolExecutor(2) as crowd:
+        stood = [crowd.submit(stand, each) for each in waiting]
+        until(lambda: len(places._line) == 2)
+        with pytest.raises(TooMany), places.taken(pictures.Upload(b"", account="a")):
+            pass
+        for each in waiting:
+            each.drop()
+        for each in stood:
+            each.result(30)
+    assert not places._line, "who hung up stands in line no more"
+
+
+def test_no_place_is_had_for_ever(api: FlaskClient) -> None:
+    """A picture that finds all places taken is a 503 that says when to come back."""
+    full = pictures.Places(most=0, waiting=4, seconds=0.05)
+    kept, pictures.places = pictures.places, full
+    try:
+        file = {"file": (io.BytesIO(evil.picture()), "a.png")}
+        answer = api.post("/v1/videos/characters", data={"name": "Rex", "video": file["file"]})
+    finally:
+        pictures.places = kept
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_hung_up_clients_picture_is_dropped(served: tuple[str, str, str]) -> None:
+    """Its child is ended at once, and nothing is kept."""
+    url, token, _ = served
+    (web,) = [p for p in psutil.Process().children(recursive=True) if _serves(p, url)]
+    picture = evil.picture("PNG", (5000, 5000))
+    asked = httpx.Request(
+        "POST",
+        f"{url}/v1/videos/characters",
+        headers={"Authorization": f"Bearer {token}"},
+        data={"name": "Rex"},
+        files={"video": ("a.png", picture)},
+    )
+    body = asked.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in asked.headers.items())
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+        client.sendall(f"POST /v1/videos/characters HTTP/1.1\r\n{head}\r\n".encode() + body)
+        until(web.children)
+        (child,) = web.children()
+        child.suspend()  # it would be done by itself
+    until(lambda: not web.children(), seconds=pictures.WAIT_SECONDS / 2)
+    listed = httpx.get(f"{url}/v1/videos/characters", headers={"Authorization": f"Bearer {token}"})
+    assert "Rex" not in listed.text

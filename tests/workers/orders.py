@@ -5,7 +5,6 @@ from itertools import count
 from typing import Any
 
 from orchestrator.model import Brief
-from orchestrator.planning import planner
 from orchestrator.states import UnitKind
 from orchestrator.wire import EncodeWork, FrameSpec, Order, ParseWork, RenderWork, SegmentRef
 
@@ -46,7 +45,7 @@ def render_order(frames: int = 8, *, prompt: str = "a dog", steps: int = 2, **fa
 def plan_order(prompt: str = "a rocket rises", **brief: Any) -> Order:
     """Return a parse unit of the fake model."""
     asked = Brief(prompt=prompt, model="fake", **brief)
-    return order(ParseWork(kind=UnitKind.PARSE, brief=planner.brief_json(asked), seed=11))
+    return order(ParseWork(kind=UnitKind.PARSE, brief=asked, seed=11))
 
 
 def encode_order(parts: dict[str, bytes], frames: int, **facts: object) -> Order:

@@ -86,7 +86,7 @@ def test_a_prompt_becomes_a_video_and_an_exact_bill(
     assert job.state is JobState.SUCCEEDED, job
     assert units >= 3
     assert check.violations(farm) == []
-    video = tmp_path / "home" / "artifacts" / job.artifacts["video"]["key"]
+    video = tmp_path / "home" / "artifacts" / job.artifacts["video"].key
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         assert sum(1 for _ in container.decode(stream)) == job.frames_total
@@ -106,7 +106,7 @@ def test_half_of_the_frames_are_painted_and_the_video_has_all(
     assert job.state is JobState.SUCCEEDED, job
     assert (job.frames_total, job.frames_done, job.fps, job.seconds) == (24, 24, 12, 4.0)
     assert check.violations(farm) == []
-    video = tmp_path / "home" / "artifacts" / job.artifacts["video"]["key"]
+    video = tmp_path / "home" / "artifacts" / job.artifacts["video"].key
     with av.open(str(video)) as container:
         times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]  # type: ignore[operator]
     assert times == [pytest.approx(number / 12, abs=1e-3) for number in range(48)]

@@ -32,7 +32,7 @@ def test_the_plan_is_the_one_that_was_quoted() -> None:
     )
     assert result.outcome is Outcome.DONE
     assert result.render_plan is not None
-    assert planner.plan_from_json(result.render_plan) == quoted
+    assert result.render_plan == quoted
     assert list(result.receipt.by_stage) == ["parse"]
 
 

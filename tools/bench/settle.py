@@ -30,9 +30,10 @@ from orchestrator.bootstrap.home import free_port
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, keys, opening, sessions
 from orchestrator.farm.leases import worker_calls
-from orchestrator.model import Brief
+from orchestrator.model import Brief, RenderPlan
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
+from orchestrator.receipt import Artifact, Receipt
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.wire import (
@@ -40,7 +41,6 @@ from orchestrator.wire import (
     PREFIX,
     SEGMENT,
     STRIP,
-    Artifact,
     ClaimAnswer,
     ClaimRequest,
     CompleteAnswer,
@@ -48,7 +48,6 @@ from orchestrator.wire import (
     HelloRequest,
     Order,
     ParseWork,
-    Receipt,
     RenderWork,
 )
 from orchestrator.wiring import farm_from
@@ -138,11 +137,11 @@ class Reporter:
         answer = self.http.post("/complete", content=request.model_dump_json())
         return CompleteAnswer.model_validate_json(answer.raise_for_status().content)
 
-    def _plan(self, asked: ParseWork) -> dict[str, object]:
-        brief = planner.brief_from_json(asked.brief)
+    def _plan(self, asked: ParseWork) -> RenderPlan:
+        brief = asked.brief
         card = self.farm.catalog.card(brief.model)
         parsed = parser.of_brief(brief, card.vocabulary)
-        return planner.plan_json(planner.plan(brief, parsed, card, seed=asked.seed))
+        return planner.plan(brief, parsed, card, seed=asked.seed)
 
 
 def main() -> None:

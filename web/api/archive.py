@@ -26,10 +26,10 @@ def frames_zip(job: Job) -> Response:
         NotFound: there is none yet, or they are not kept any more.
         PlanLimit: the job's plan puts a watermark on its pictures, and these have none.
     """
-    if mark := job.quote.get("watermark"):
+    if mark := job.quote.watermark:
         raise PlanLimit(
             f"The frames have no watermark, and this job was submitted under the plan "
-            f"{mark['plan']}, whose pictures have one.",
+            f"{mark.plan}, whose pictures have one.",
             next="Take the video; or change the plan and run the job again "
             f"(`farm jobs rerun {job.id}`).",
             limit="watermark",

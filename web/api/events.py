@@ -1,24 +1,23 @@
-"""A job's events as a stream (SSE): one poller per stream, off the hub, by the job's own cursor."""
+"""A job's events as a stream (SSE), from the one look that serves all streams of the process."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from flask import Response, stream_with_context
+from flask import Response
 
-from orchestrator.errors import NotFound
 from orchestrator.farm import jobs
 from orchestrator.model import Event, Job
+from web import hangups
+from web.auth import asker, reader
 from web.context import farm
-from web.hub import off_hub, pause
+from web.hub import off_hub
+from web.streams import Stream, streams
 
-LOOK_SECONDS: Final = 0.4
-COMMENT_SECONDS: Final = 15.0
-"""A quiet stream says so, before a proxy takes it for dead."""
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 
-def stream(job: Job, after: int, *, still: Callable[[], bool]) -> Response:
+def stream(job: Job, after: int) -> Response:
     """Return the events of a job after this one, until it has ended or its reader may not read.
 
     Nothing to come is a 204: by that alone an EventSource stops to connect again.
@@ -26,11 +25,19 @@ def stream(job: Job, after: int, *, still: Callable[[], bool]) -> Response:
     ended = job.state.is_terminal
     if ended and not off_hub(jobs.events, farm(), (job.id,), after=after, limit=1):
         return Response(status=204)
-    return Response(
-        stream_with_context(_messages(job.id, after, still)),
+    opened = streams().open(job.id, after, account=asker(), who=reader())
+    return answer(opened, _messages(opened))
+
+
+def answer(opened: Stream, messages: Iterator[str]) -> Response:
+    """Return a stream's messages as an answer; the stream ends with it, whoever ends it."""
+    told = Response(
+        hangups.until_gone(opened.close, messages),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+    told.call_on_close(opened.close)
+    return told
 
 
 def message(event: Event) -> str:
@@ -39,30 +46,12 @@ def message(event: Event) -> str:
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"
 
 
-def _messages(job_id: str, after: int, still: Callable[[], bool]) -> Iterator[str]:
+def _messages(opened: Stream) -> Iterator[str]:
     yield "retry: 1000\n\n"
-    quiet = 0.0
-    while True:
-        events = off_hub(jobs.events, farm(), (job_id,), after=after)
-        talks = bool(events) or quiet >= COMMENT_SECONDS
-        if talks and not still():
+    while news := opened.wait():
+        yield from map(message, news.events)
+        ends = (event.data["state"] for event in news.events if event.kind == "state")
+        if news.over or not TERMINAL.isdisjoint(ends):
             return
-        for event in events:
-            yield message(event)
-            after = event.id
-        quiet = 0.0 if talks else quiet + LOOK_SECONDS
-        if any(event.kind == "state" and event.data["state"] in TERMINAL for event in events):
-            return
-        if not events and _is_over(job_id):
-            return
-        if talks and not events:
+        if not news.events:
             yield ": still here\n\n"
-        pause(LOOK_SECONDS)
-
-
-def _is_over(job_id: str) -> bool:
-    """Tell whether a job has ended, or was deleted while somebody watched."""
-    try:
-        return bool(off_hub(jobs.get, farm(), None, job_id).state.is_terminal)
-    except NotFound:
-        return True

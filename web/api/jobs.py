@@ -28,7 +28,7 @@ from web.api.parameters import (
     idempotency,
 )
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
-from web.auth import account_scope, clients, own_account, still_live
+from web.auth import account_scope, clients, own_account
 from web.context import artifacts, farm
 from web.hub import off_hub
 
@@ -144,7 +144,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
     after = min(int(newest[:19]), MAX_EVENT_ID) if newest.isdecimal() else query.after
-    return stream(job, after, still=still_live)
+    return stream(job, after)
 
 
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses=content(*KINDS))
@@ -166,7 +166,7 @@ def finished_file(job: Job, name: str) -> Response:
         )
     mimetype, ending = FILES[name]
     return artifacts().send(
-        job.artifacts[name]["key"],
+        job.artifacts[name].key,
         mimetype=mimetype,
         download_name=f"{job.id}.{ending}",
     )
@@ -183,7 +183,7 @@ def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
     job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
     if "sheet" in job.artifacts:
-        return artifacts().send(job.artifacts["sheet"]["key"], mimetype="image/jpeg")
+        return artifacts().send(job.artifacts["sheet"].key, mimetype="image/jpeg")
     for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
         if view.lease and view.unit.kind is UnitKind.RENDER:
             key = view.lease.key(STRIP)

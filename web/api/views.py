@@ -1,6 +1,7 @@
 """The farm's nouns as JSON. Here GPU-ms become seconds: decimals with at most three places."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -11,8 +12,19 @@ from orchestrator.farm.jobs import Estimate
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
-from orchestrator.model import Alert, Brief, Job, Json, Quote, SceneText, Worker
-from orchestrator.planning import planner
+from orchestrator.model import (
+    Alert,
+    Brief,
+    Job,
+    JobError,
+    Json,
+    Quote,
+    Ruling,
+    SceneText,
+    Shot,
+    Watermark,
+    Worker,
+)
 from orchestrator.states import OnExhausted
 
 T = TypeVar("T")
@@ -50,8 +62,8 @@ def job(row: Job) -> Json:
     """Return a job as its owner sees it."""
     quoted = row.quote
     files = {
-        name: {"url": f"{BASE}/jobs/{row.id}/{name}", **{k: f[k] for k in ("sha256", "bytes")}}
-        for name, f in row.artifacts.items()
+        name: {"url": f"{BASE}/jobs/{row.id}/{name}", "sha256": file.sha256, "bytes": file.bytes}
+        for name, file in row.artifacts.items()
     }
     return {
         "id": row.id,
@@ -61,8 +73,8 @@ def job(row: Job) -> Json:
         "pause_reason": row.pause_reason.value if row.pause_reason else None,
         "session_id": row.session_id,
         "model": row.model,
-        "prompt": row.brief["prompt"],
-        "negative_prompt": row.brief.get("negative_prompt", ""),
+        "prompt": row.brief.prompt,
+        "negative_prompt": row.brief.negative_prompt,
         "seconds": round(row.seconds, 3),
         "fps": row.fps,
         "width": row.width,
@@ -74,18 +86,18 @@ def job(row: Job) -> Json:
         "frames_total": row.frames_total,
         "frames_done": row.frames_done,
         "progress": _progress(row),
-        "shots": [_shot(shot) for shot in row.render_plan["shots"]],
-        "notes": row.render_plan["notes"],
+        "shots": [_shot(shot) for shot in row.render_plan.shots],
+        "notes": list(row.render_plan.notes),
         "origin": _origin(row),
         "quote": {
-            "gpu_seconds_p50": seconds(quoted["p50_gpu_ms"]),
-            "gpu_seconds_p90": seconds(quoted["p90_gpu_ms"]),
-            "price": price(quoted["price_microusd"]),
-            "rates": quoted["rates"],
-            "profile": quoted.get("profile"),
-            "fitted": quoted["fitted"],
+            "gpu_seconds_p50": seconds(quoted.p50_gpu_ms),
+            "gpu_seconds_p90": seconds(quoted.p90_gpu_ms),
+            "price": price(quoted.price_microusd),
+            "rates": quoted.rates,
+            "profile": quoted.profile,
+            "fitted": quoted.fitted,
         },
-        "watermark": quoted.get("watermark"),
+        "watermark": _facts(quoted.watermark),
         "usage": {
             "gpu_seconds": seconds(row.spent_gpu_ms),
             "held_gpu_seconds": seconds(row.held_gpu_ms),
@@ -95,7 +107,7 @@ def job(row: Job) -> Json:
         "truncated": row.truncated,
         "webhook_id": row.webhook_id,
         "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
-        "error": row.error,
+        "error": _facts(row.error),
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),
         "finished_at": when(row.finished_at_ms),
@@ -126,7 +138,7 @@ def quote(estimate: Estimate) -> Json:
         "why_not": why_not(estimate.refusal) if estimate.refusal else None,
         "gpu_seconds_least": seconds(estimate.quote.least_gpu_ms),
         "fitted": estimate.fitted,
-        "watermark": estimate.watermark,
+        "watermark": _facts(estimate.watermark),
         "session_id": estimate.session.id,
         "available_gpu_seconds": seconds(estimate.available_gpu_ms),
         "model": estimate.render_plan.model,
@@ -138,7 +150,7 @@ def quote(estimate: Estimate) -> Json:
         "upscale": estimate.render_plan.upscale,
         "seconds": round(estimate.render_plan.seconds, 3),
         "frames_total": estimate.render_plan.frames_total,
-        "shots": [_shot(shot) for shot in planner.plan_json(estimate.render_plan)["shots"]],
+        "shots": [_shot(shot) for shot in estimate.render_plan.shots],
         "notes": list(estimate.render_plan.notes),
         "alternatives": [alternative(each) for each in estimate.alternatives],
     }
@@ -231,7 +243,7 @@ def worker(row: Worker) -> Json:
         "polls": row.polls,
         "state": row.state.value,
         "flags": row.flags,
-        "versions": row.versions,
+        "versions": dict(row.versions),
         "seen_at": when(row.seen_at_ms),
     }
 
@@ -275,9 +287,8 @@ def _quoted(cost: Quote) -> Json:
     }
 
 
-def _ruling(ruling: Json) -> Json:
-    shown = {name: ruling[name] for name in ("allowed", "reason")}
-    return shown | {"judged": not ruling["error"], "at": when(ruling["at_ms"])}
+def _facts(noun: JobError | Watermark | None) -> Json | None:
+    return None if noun is None else asdict(noun)
 
 
 def _scene(scene: SceneText) -> Json:
@@ -289,22 +300,32 @@ def _scene(scene: SceneText) -> Json:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _shot(shot: Json) -> Json:
-    scene = shot["scene"]
+def _ruling(ruling: Ruling) -> Json:
     return {
-        "first_frame": shot["first_frame"],
-        "frames": shot["frames"],
-        "prompt": scene["prompt"],
-        "negative_prompt": scene["negative_prompt"],
-        "understood": scene["understood"],
-        "camera": scene["camera"],
+        "allowed": ruling.allowed,
+        "reason": ruling.reason,
+        "judged": not ruling.error,
+        "at": when(ruling.at_ms),
+    }
+
+
+def _shot(shot: Shot) -> Json:
+    return {
+        "first_frame": shot.first_frame,
+        "frames": shot.frames,
+        "prompt": shot.scene.prompt,
+        "negative_prompt": shot.scene.negative_prompt,
+        "understood": shot.scene.understood,
+        "camera": shot.scene.camera,
     }
 
 
 def _origin(row: Job) -> Json | None:
     """Return which job this one is made from, and how."""
-    made_from = row.brief.get("origin")
-    return made_from and {name: made_from[name] for name in ("job_id", "how", "frames")}
+    made_from = row.brief.origin
+    if made_from is None:
+        return None
+    return {"job_id": made_from.job_id, "how": made_from.how, "frames": made_from.frames}
 
 
 def _progress(row: Job) -> int:

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm import webhook_queue
-from orchestrator.model import Delivery, Json, Webhook
+from orchestrator.model import Delivery, Json, Try, Webhook
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import WebhookBody, webhook_url
@@ -135,6 +135,10 @@ def _sent(row: Delivery) -> Json:
     }
 
 
-def _try(note: Json) -> Json:
-    shown = {name: value for name, value in note.items() if name != "at_ms"}
-    return {"at": views.when(note["at_ms"]), **shown}
+def _try(note: Try) -> Json:
+    return {
+        "at": views.when(note.at_ms),
+        "status": note.status,
+        "error": note.error,
+        "milliseconds": note.milliseconds,
+    }

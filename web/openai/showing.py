@@ -67,7 +67,7 @@ def status(job: Job) -> str:
 def poll_after_ms(job: Job) -> int:
     """Return when a client should ask again: often for a short video, seldom for a long one."""
     least, most = POLL_MS
-    return int(max(least, min(most, job.quote["p50_gpu_ms"] / POLLS)))
+    return int(max(least, min(most, job.quote.p50_gpu_ms / POLLS)))
 
 
 def timestamp(at_ms: int) -> int:
@@ -77,8 +77,8 @@ def timestamp(at_ms: int) -> int:
 
 def _error(job: Job) -> Json | None:
     if job.error:
-        message = f"{job.error['message']} {job.error.get('next', '')}".strip()
-        return {"code": job.error["code"], "message": message}
+        message = f"{job.error.message} {job.error.next}".strip()
+        return {"code": job.error.code, "message": message}
     if job.state is JobState.CANCELLED:
         return {"code": "cancelled", "message": "The video was cancelled."}
     if status(job) == "failed":

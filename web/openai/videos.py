@@ -9,7 +9,6 @@ from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting
 from orchestrator.model import Brief, Job, Json, Origin
-from orchestrator.planning import planner
 from orchestrator.states import JobState
 from web.api import submission
 from web.api.bodies import JobBody
@@ -73,7 +72,7 @@ def edit() -> Response:
     asked = asking.fields()
     source = _source(asking.video_id(asked))
     change = asking.need(asked, "prompt")
-    asked["prompt"] = ", ".join(part for part in (source.brief["prompt"], change) if part)
+    asked["prompt"] = ", ".join(part for part in (source.brief.prompt, change) if part)
     return _made_from(source, asked, Origin(job_id=source.id, how="edit"))
 
 
@@ -121,7 +120,7 @@ def content(video_id: str) -> Response:
             f"The video is {showing.status(job)} and has no content yet.",
             next="Poll it until its status is completed.",
         )
-    key = job.artifacts[name]["key"]
+    key = job.artifacts[name].key
     return artifacts().send(key, mimetype=mimetype, download_name=f"{job.id}.{ending}")
 
 
@@ -163,7 +162,7 @@ def _stopped(job: Job) -> Job:
 
 def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     """Submit a video like its source but for what is asked."""
-    was = planner.brief_from_json(source.brief)
+    was = source.brief
     like: Json = {
         "model": source.model,
         "seconds": source.seconds,
@@ -187,7 +186,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
 
 def _beside(source: Job) -> Json:
     """Return what else a video made from another has of it."""
-    kept = {"negative_prompt": source.brief.get("negative_prompt", "")}
+    kept = {"negative_prompt": source.brief.negative_prompt}
     mine = source.account_id == own_account()
     return kept | {"session_id": source.session_id} if mine else kept
 

@@ -72,9 +72,9 @@ def file(job_id: str, name: str) -> Response:
         raise NotFound(f"This job has no {name} yet.", next="Open its page to see how far it is.")
     mimetype, ending = FILES[name]
     return artifacts().send(
-        found.artifacts[name]["key"],
+        found.artifacts[name].key,
         mimetype=mimetype,
-        download_name=f"{slug(found.brief['prompt'])}.{ending}",
+        download_name=f"{slug(found.brief.prompt)}.{ending}",
         as_attachment="download" in request.args,
     )
 

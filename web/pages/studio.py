@@ -15,7 +15,7 @@ from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.model import Size
-from orchestrator.planning.plan_json import brief_from_json, brief_json
+from orchestrator.planning.plan_json import brief_json
 from web import uploads
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
@@ -39,7 +39,7 @@ def home() -> Answer:
     form = _with_kept(forms.read(request.args))
     if "like" in request.args:
         found = off_hub(jobs.get, farm(), me(), request.args["like"])
-        form = forms.from_brief(brief_from_json(found.brief))
+        form = forms.from_brief(found.brief)
     return _page(form)
 
 

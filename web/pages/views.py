@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from orchestrator.farm.jobs import UnitView, shortage
 from orchestrator.farm.jobs.waiting import Waiting
-from orchestrator.model import Job, Json, Month, RenderPlan, Session
-from orchestrator.planning.plan_json import own_plan
+from orchestrator.model import FileRef, Job, Month, RenderPlan, Session
+from orchestrator.receipt import KeptReceipt
 from orchestrator.states import Intent, JobState, PauseReason, UnitKind, UnitState
 from orchestrator.wire import STRIP
 from web.pages import words
@@ -112,10 +112,9 @@ class JobView:
         return len(self.prompt) > LONG_PROMPT
 
     @property
-    def video(self) -> Json | None:
+    def video(self) -> FileRef | None:
         """The finished video's file, if there is one."""
-        file: Json | None = self.job.artifacts.get("video")
-        return file
+        return self.job.artifacts.get("video")
 
 
 def job_view(
@@ -129,8 +128,8 @@ def job_view(
     pausing = job.state is JobState.PAUSED or job.intent is Intent.PAUSE
     return JobView(
         job=job,
-        prompt=job.brief["prompt"],
-        render_plan=own_plan(job.render_plan),
+        prompt=job.brief.prompt,
+        render_plan=job.render_plan,
         label=words.state(job.state, job.intent, job.pause_reason, truncated=job.truncated),
         tone=words.tone(job.state, truncated=job.truncated),
         stages=_stages(job),
@@ -138,8 +137,8 @@ def job_view(
         preview=_newest(done),
         frames_done=frames_done,
         percent=_percent(job, frames_done),
-        quoted_p50_gpu_ms=job.quote["p50_gpu_ms"],
-        quoted_p90_gpu_ms=job.quote["p90_gpu_ms"],
+        quoted_p50_gpu_ms=job.quote.p50_gpu_ms,
+        quoted_p90_gpu_ms=job.quote.p90_gpu_ms,
         eta=_eta(job, frames_done, now_ms, waits),
         notice=_notice(job, frames_done, waits),
         can_pause=open_to and not pausing,
@@ -153,7 +152,7 @@ def reel(job: Job, units: tuple[UnitView, ...]) -> tuple[Tile, ...]:
     """Return the batches of a job in frame order; before its plan is done, those it was quoted."""
     renders = [view for view in units if view.unit.kind is UnitKind.RENDER]
     if not renders:
-        plan = own_plan(job.render_plan)
+        plan = job.render_plan
         return tuple(
             Tile(
                 unit_id=f"batch-{batch.first_frame}",
@@ -182,7 +181,7 @@ def budget_bar(budget: Session | Month, asked_gpu_ms: int = 0) -> Bar:
 
 def job_bar(job: Job) -> Bar:
     """Return what a job used and holds, of all that it may."""
-    whole = max(job.spent_gpu_ms + job.held_gpu_ms, job.quote["p90_gpu_ms"], 1)
+    whole = max(job.spent_gpu_ms + job.held_gpu_ms, job.quote.p90_gpu_ms, 1)
     return Bar(spent=100 * job.spent_gpu_ms / whole, held=100 * job.held_gpu_ms / whole, asked=0.0)
 
 
@@ -234,10 +233,8 @@ def _tile(view: UnitView) -> Tile:
     )
 
 
-def _has_strip(receipt: Json | None) -> bool:
-    return receipt is not None and any(
-        file["name"] == STRIP for file in receipt.get("artifacts", ())
-    )
+def _has_strip(receipt: KeptReceipt | None) -> bool:
+    return receipt is not None and any(file.name == STRIP for file in receipt.artifacts)
 
 
 def _newest(done: tuple[Tile, ...]) -> tuple[Tile, ...]:
@@ -265,7 +262,7 @@ def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
     if job.state is JobState.ENCODING:
         return "a few seconds left"
     if not frames_done or job.started_at_ms is None:
-        return f"about {words.lasting(job.quote['p50_gpu_ms'])} on one device"
+        return f"about {words.lasting(job.quote.p50_gpu_ms)} on one device"
     pace = (now_ms - job.started_at_ms) / frames_done
     return f"about {words.lasting(pace * (job.frames_total - frames_done) + 1000)} left"
 
@@ -273,15 +270,15 @@ def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
 def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
     charged = f"{words.exact(job.spent_gpu_ms)} GPU-seconds were charged"
     if job.state is JobState.FAILED:
-        error = job.error or {}
+        error = job.error
         return Notice(
             tone="danger",
             title="This video could not be made",
-            what=error.get("message", "The farm gave no reason."),
+            what=error.message if error else "The farm gave no reason.",
             charged=f"{charged}; attempts that failed on the farm’s side cost you nothing."
             if job.spent_gpu_ms
             else "Nothing was charged.",
-            next=error.get("next", "Try it again, or change the prompt."),
+            next=error.next if error else "Try it again, or change the prompt.",
         )
     if job.truncated and job.state is JobState.SUCCEEDED:
         return Notice(

@@ -132,7 +132,9 @@ def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> S
         for month in tx.find(Month, account_id=account_id, lock=True):
             if month.id == current.id or month.held_gpu_ms:
                 tx.save(month, alerts.taken_back(farm, replace(month, alerts=kept)))
-        audit_log.note(farm, tx, "account.alerts", account_id, account_id, alerts=kept)
+        audit_log.note(
+            farm, tx, "account.alerts", account_id, account_id, alerts=alerts.in_words(kept)
+        )
     go_on(farm, account_id)
     return look(farm, account_id)
 

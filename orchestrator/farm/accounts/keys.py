@@ -6,6 +6,7 @@ passwords, which have less) and the look-up by hash leaks no timing of its chara
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -222,6 +223,18 @@ def is_live(farm: Farm, key_id: str) -> bool:
     with farm.store.read() as tx:
         key = tx.get(Key, key_id)
     return key is not None and _live(key, farm.clock())
+
+
+def live_among(farm: Farm, key_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these keys that still open anything, or still keep a browser signed in."""
+    now = farm.clock()
+    with farm.store.read() as tx:
+        found = tx.find(Key, id=tuple(key_ids))
+    return frozenset(
+        key.id
+        for key in found
+        if (key.revoked_at_ms is None if key.kind is KeyKind.SIGNIN else _live(key, now))
+    )
 
 
 def still_opens(farm: Farm, link_id: str) -> bool:

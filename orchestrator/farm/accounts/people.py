@@ -1,5 +1,6 @@
 """People of an account, who sign in to the pages with a name and a password (Argon2id)."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -73,6 +74,12 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
     with farm.store.write() as tx:
         audit_log.note(farm, tx, "person.sign_in", found[0].id, found[0].account_id)
     return found[0]
+
+
+def among(farm: Farm, person_ids: Collection[str]) -> list[Person]:
+    """Return those of these people who may still sign in."""
+    with farm.store.read() as tx:
+        return tx.find(Person, id=tuple(person_ids))
 
 
 def get(farm: Farm, person_id: str) -> Person:

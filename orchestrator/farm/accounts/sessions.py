@@ -12,7 +12,7 @@ from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.owned import named_session, own_session
 from orchestrator.farm.kernel.paging import page
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Alert, Entry, Json, Session
+from orchestrator.model import Account, Alert, Entry, Session
 from orchestrator.money import ledger
 from orchestrator.states import SessionState
 
@@ -68,7 +68,7 @@ def open_session(
     name: str,
     budget_gpu_ms: int,
     *,
-    own_alerts: Json | None = None,
+    own_alerts: tuple[Alert, ...] | None = None,
 ) -> Session:
     """Write a new session and the entry of its budget within an open transaction."""
     now = farm.clock()
@@ -205,7 +205,9 @@ def set_alerts(
         month = months.seen(farm, tx, session.account_id, now)
         changed = alerts.looked(farm, tx, replace(session, alerts=kept), month, now)
         tx.save(session, changed)
-        audit_log.note(farm, tx, "session.alerts", session.id, session.account_id, alerts=kept)
+        audit_log.note(
+            farm, tx, "session.alerts", session.id, session.account_id, alerts=alerts.in_words(kept)
+        )
         resume_for_budget(farm, tx, session.id, now)
         return own_session(tx, account_id, session_id)
 

@@ -13,7 +13,7 @@ from orchestrator.farm import webhook_queue
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Alert, Job, Json, Month, Session, Unit
+from orchestrator.model import Alert, Job, Month, Session, Unit
 from orchestrator.money import ledger, monthly
 from orchestrator.states import AlertAction, JobState, UnitKind
 
@@ -32,12 +32,12 @@ _OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 def of(farm: Farm, budget: Session | Month, month: Month) -> tuple[Alert, ...]:
     """Return the alerts of a budget, ascending: its own, or those of the plan of its month."""
     if budget.alerts is not None:
-        return monthly.alerts(budget.alerts)
+        return budget.alerts
     plan = farm.plans.get(month.plan)
     return plan.alerts if plan else ()
 
 
-def checked(alerts: Sequence[Alert] | None) -> Json | None:
+def checked(alerts: Sequence[Alert] | None) -> tuple[Alert, ...] | None:
     """Return a list of somebody's own as it is kept.
 
     Raises:
@@ -54,9 +54,14 @@ def checked(alerts: Sequence[Alert] | None) -> Json | None:
     elif len(percents) > MOST:
         fault = f"A budget has at most {MOST} alerts; these are {len(percents)}."
     else:
-        return {str(alert.percent): alert.action.value for alert in alerts}
+        return tuple(alerts)
     actions = ", ".join(AlertAction)
     raise BadRequest(fault, next=f"Write them as 50=notify 90=pause_new; actions: {actions}.")
+
+
+def in_words(kept: Sequence[Alert] | None) -> dict[str, str] | None:
+    """Return a list of alerts as the audit log has it: action by percent."""
+    return None if kept is None else {str(each.percent): each.action.value for each in kept}
 
 
 # --- telling ------------------------------------------------------------------------------

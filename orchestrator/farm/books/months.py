@@ -51,7 +51,7 @@ def under(month: Month, plan: Plan | None) -> Month:
     if plan is None:
         return replace(monthly.capped(month, 0), plan="")
     capped = monthly.capped(month, plan.month_gpu_ms)
-    own = plan.alerts if month.alerts is None else monthly.alerts(month.alerts)
+    own = plan.alerts if month.alerts is None else month.alerts
     reached = max((alert.percent for alert in monthly.crossed(own, capped)), default=0)
     alerted = min(month.alerted_percent, reached)
     return replace(capped, plan=plan.name, alerted_percent=alerted)

@@ -1,6 +1,7 @@
 """Receipts: each lease of a job, what it measured, what it cost, and what was not charged."""
 
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import Any
 
 from orchestrator.farm.kernel import Farm
@@ -45,7 +46,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         "rates": sorted({entry.rates for entry in entries if entry.rates}),
         "by_stage": dict(by_kind),
         "frames": job.frames_done,
-        "watermark": job.quote.get("watermark"),
+        "watermark": asdict(job.quote.watermark) if job.quote.watermark else None,
         "energy_mj": sum(energies) if energies else None,
         "lines": lines,
         "entries": [
@@ -57,7 +58,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
 
 def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
     """Return one lease; what it cost and what it did not is what its entries say."""
-    measured = lease.receipt or {}
+    measured = lease.receipt
     outcome = lease.outcome.value if lease.outcome else lease.state.value
     lost = [entry for entry in entries if entry.kind in (EntryKind.LOSS, EntryKind.REFUND)]
     refunded = sum(entry.gpu_ms for entry in entries if entry.kind is EntryKind.REFUND)
@@ -77,12 +78,12 @@ def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
         "gpu_ms": lease.settled_gpu_ms - refunded,
         "lost_gpu_ms": lease.lost_gpu_ms + refunded,
         "not_charged": [{"why": entry.note, "gpu_ms": entry.gpu_ms} for entry in lost],
-        "by_stage": measured.get("by_stage", {}),
+        "by_stage": measured.by_stage if measured else {},
         "price_microusd": sum(entry.price_microusd for entry in entries),
-        "energy_mj": measured.get("energy_mj"),
-        "frame_sha256": measured.get("frame_sha256", []),
-        "message": measured.get("message", ""),
-        "report": lease.receipt,
+        "energy_mj": measured.energy_mj if measured else None,
+        "frame_sha256": list(measured.frame_sha256) if measured else [],
+        "message": measured.message if measured else "",
+        "report": measured.model_dump(mode="json") if measured else None,
         "receipt_sha256": None
         if lease.state is LeaseState.OPEN
         else hash_chain.lease_digest(lease),

@@ -7,6 +7,8 @@ from orchestrator.farm.jobs.queries import (
     get,
     last_event_id,
     listing,
+    newer_events,
+    still_open,
     units,
 )
 from orchestrator.farm.jobs.submission import Estimate, Submission, estimate, submit
@@ -22,8 +24,10 @@ __all__ = [
     "get",
     "last_event_id",
     "listing",
+    "newer_events",
     "pause",
     "resume",
+    "still_open",
     "submit",
     "units",
 ]

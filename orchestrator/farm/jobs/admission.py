@@ -1,17 +1,16 @@
 """Obeying the policy's rulings: no job of a refused prompt, no refused frame."""
 
-from dataclasses import asdict
 from typing import Final
 
 from orchestrator.errors import PolicyRefused, PolicyUnavailable
 from orchestrator.farm.kernel import Farm
-from orchestrator.model import Job, Json, Ruling
+from orchestrator.model import Job, Ruling
 from orchestrator.states import JobState
 
 FRAMES: Final = "frames"
 
 
-def admitted(farm: Farm, ruling: Ruling | None) -> Json:
+def admitted(farm: Farm, ruling: Ruling | None) -> dict[str, Ruling]:
     """Return what a new job keeps of the ruling on its prompt.
 
     Raises:
@@ -25,7 +24,7 @@ def admitted(farm: Farm, ruling: Ruling | None) -> Json:
         if ruling.error:
             raise PolicyUnavailable
         raise PolicyRefused(f"The operator's policy refused this: {ruling.reason}")
-    return {"prompt": asdict(ruling)}
+    return {"prompt": ruling}
 
 
 def shows_frames(farm: Farm, job: Job) -> bool:
@@ -34,5 +33,5 @@ def shows_frames(farm: Farm, job: Job) -> bool:
     A video that was published before there was a judge stays public.
     """
     if ruling := job.rulings.get(FRAMES):
-        return bool(ruling["allowed"])
+        return ruling.allowed
     return job.state is JobState.SUCCEEDED or not farm.terms.judges_frames

@@ -23,10 +23,10 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
             raise Conflict(f"The job is {job.state}.", next="Cancel it first: `farm jobs cancel`.")
         extensions.check_unneeded(tx, job)
         loaded = LoadedJob(farm, tx, job_id, job.session_id, farm.clock())
-        keys = [file["key"] for file in job.artifacts.values()]
+        keys = [file.key for file in job.artifacts.values()]
         for lease in tx.find(Lease, job_id=job_id):
-            files = lease.receipt["artifacts"] if lease.receipt else []
-            keys += [lease.key(file["name"]) for file in files]
+            files = lease.receipt.artifacts if lease.receipt else ()
+            keys += [lease.key(file.name) for file in files]
         if job.image and not _others_use(tx, job):
             keys.append(job.image)
         loaded.change(deleted_at_ms=farm.clock(), artifacts={})

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.model import Unit
+from orchestrator.model import JobError, Unit
 from orchestrator.states import JobEvent, OnExhausted, PauseReason, UnitKind, UnitState
 from orchestrator.wire import ENCODE_QUEUE
 
@@ -14,12 +14,12 @@ def exhausted(loaded: LoadedJob, unit: Unit) -> None:
         case OnExhausted.CANCEL:
             loaded.end(
                 JobEvent.CANCEL,
-                error={
-                    "code": "budget_exceeded",
-                    "message": "What it may spend ran out, and the job was to be cancelled then.",
-                    "next": "Run it again with more (a top-up, or a higher max_gpu_seconds); "
+                error=JobError(
+                    code="budget_exceeded",
+                    message="What it may spend ran out, and the job was to be cancelled then.",
+                    next="Run it again with more (a top-up, or a higher max_gpu_seconds); "
                     "`on_exhausted: pause` would have waited.",
-                },
+                ),
             )
         case OnExhausted.FINISH if loaded.job.frames_done and unit.kind is UnitKind.RENDER:
             finish(loaded)

@@ -11,7 +11,6 @@ from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Brief, Job, Origin, RenderPlan
-from orchestrator.planning import planner
 from orchestrator.states import JobState
 from orchestrator.wire import SegmentRef
 
@@ -21,13 +20,13 @@ NEWEST: Final = 200
 
 def video_frames(job: Job) -> int:
     """Return how many frames a job's video has: an extension's own come after others."""
-    own = job.frames_total * job.interpolate
-    return own + ((job.brief.get("origin") or {}).get("frames") or 0)
+    before = job.brief.origin.frames if job.brief.origin else 0
+    return before + job.frames_total * job.interpolate
 
 
 def origin(source: Job) -> Origin:
     """Return what an extension of a finished job goes on from."""
-    last = planner.own_plan(source.render_plan).shots[-1]
+    last = source.render_plan.shots[-1]
     last = replace(last, frames=last.frames * source.interpolate)  # of the video, as `frames` is
     return Origin(job_id=source.id, how="extension", frames=video_frames(source), last=last)
 
@@ -43,7 +42,7 @@ def find_video(farm: Farm, account_id: str, sha256: str) -> Job | None:
             order="-id",
             limit=NEWEST,
         )
-    return next((job for job in newest if job.artifacts["video"]["sha256"] == sha256), None)
+    return next((job for job in newest if job.artifacts["video"].sha256 == sha256), None)
 
 
 def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> None:
@@ -74,15 +73,13 @@ def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> N
 
 def lead(tx: Transaction, job: Job) -> SegmentRef | None:
     """Return the finished video that a job's own segments are joined to."""
-    made_from = job.brief.get("origin") or {}
-    if made_from.get("how") != "extension":
+    made_from = job.brief.origin
+    if made_from is None or made_from.how != "extension":
         return None
-    source = tx.get(Job, made_from["job_id"])
+    source = tx.get(Job, made_from.job_id)
     assert source, "rows are never deleted"
     video = source.artifacts["video"]
-    return SegmentRef(
-        first_frame=0, frames=made_from["frames"], key=video["key"], sha256=video["sha256"]
-    )
+    return SegmentRef(first_frame=0, frames=made_from.frames, key=video.key, sha256=video.sha256)
 
 
 def check_unneeded(tx: Transaction, job: Job) -> None:
@@ -93,8 +90,8 @@ def check_unneeded(tx: Transaction, job: Job) -> None:
     """
     busy = tuple(state for state in JobState if not state.is_terminal)
     for other in tx.find(Job, account_id=job.account_id, state=busy):
-        made_from = other.brief.get("origin") or {}
-        if made_from.get("how") == "extension" and made_from["job_id"] == job.id:
+        made_from = other.brief.origin
+        if made_from and made_from.how == "extension" and made_from.job_id == job.id:
             raise Conflict(
                 f"The extension {other.id} still needs this video.",
                 next="Delete it when the extension has ended, or cancel that first.",

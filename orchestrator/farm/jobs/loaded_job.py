@@ -1,7 +1,6 @@
 """A job loaded into a transaction: its books, its open leases, and how it moves along its life."""
 
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from typing import Any
 
 from orchestrator.farm import webhook_queue
@@ -9,8 +8,7 @@ from orchestrator.farm.books import cap_hits
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, JobSample, Json, Lease, RenderPlan, Unit
-from orchestrator.planning import planner
+from orchestrator.model import Job, JobError, JobSample, Json, Lease, Unit
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
     UNIT_FAILED,
@@ -38,11 +36,6 @@ class LoadedJob:
         """The job as this transaction has changed it so far."""
         return self.books.job
 
-    @cached_property
-    def render_plan(self) -> RenderPlan:
-        """The plan that was quoted; its batches are one run."""
-        return planner.own_plan(self.job.render_plan)
-
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
         self.books.write()
@@ -69,7 +62,7 @@ class LoadedJob:
                 "state",
                 state=state.value,
                 pause_reason=self.job.pause_reason,
-                error=self.job.error,
+                error=asdict(self.job.error) if self.job.error else None,
             )
 
     def tell(self, kind: str, **data: Any) -> None:
@@ -99,17 +92,17 @@ class LoadedJob:
         """Return the job's units that match, in frame order."""
         return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **equal)
 
-    def end(self, event: JobEvent, *, error: Json | None = None) -> None:
+    def end(self, event: JobEvent, *, error: JobError | None = None) -> None:
         """Bring the job to a terminal state: hold released, open units dropped.
 
         One that the farm could not finish costs nothing, whatever it was charged on its way.
         """
         self.books.release()
         spent = self.job.spent_gpu_ms
-        if event is JobEvent.FAIL and self.job.error and self.job.error["code"] == UNIT_FAILED:
+        if event is JobEvent.FAIL and self.job.error and self.job.error.code == UNIT_FAILED:
             self.books.refund()
         whole = event is JobEvent.FINISH and not self.job.truncated  # else the quote was for more
-        if whole or spent > self.job.quote["p90_gpu_ms"]:
+        if whole or spent > self.job.quote.p90_gpu_ms:
             self.tx.add(_against_quote(self, spent))
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
@@ -121,7 +114,7 @@ class LoadedJob:
             finished_at_ms=self.now_ms,
         )
 
-    def fail(self, error: Json) -> None:
+    def fail(self, error: JobError) -> None:
         """End the job with an error as soon as no lease is open.
 
         Until then its intent is to be cancelled; `error` says which of the two it will be.
@@ -156,10 +149,10 @@ def _against_quote(loaded: LoadedJob, spent_gpu_ms: int) -> JobSample:
         id=loaded.farm.new_id("jsm", loaded.now_ms),
         job_id=loaded.job.id,
         model=loaded.job.model,
-        device_class=quote["device_class"],
-        p50_gpu_ms=quote["p50_gpu_ms"],
-        p90_gpu_ms=quote["p90_gpu_ms"],
+        device_class=quote.device_class,
+        p50_gpu_ms=quote.p50_gpu_ms,
+        p90_gpu_ms=quote.p90_gpu_ms,
         spent_gpu_ms=spent_gpu_ms,
-        measured=quote["measured"],
+        measured=quote.measured,
         at_ms=loaded.now_ms,
     )

@@ -4,14 +4,14 @@ Asking it takes a while and may fail, so that happens before these transactions,
 that asks (`web.policy`). Here a ruling is kept and obeyed.
 """
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Final
 
 from orchestrator.errors import PolicyRefused, Unavailable
 from orchestrator.farm.jobs.admission import FRAMES
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
-from orchestrator.model import Job, Json, Lease, Ruling
+from orchestrator.model import Job, JobError, Lease, Ruling
 from orchestrator.states import JobEvent, LeaseState, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
 
@@ -42,11 +42,11 @@ def keep(farm: Farm, lease: Lease, ruling: Ruling) -> None:
     """
     with farm.store.write() as tx:
         loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, farm.clock())
-        before = loaded.job.rulings.get(FRAMES, {"tries": 0})
-        kept = asdict(ruling) | {"lease_id": lease.id, "tries": before["tries"] + 1}
-        loaded.change(rulings=loaded.job.rulings | {FRAMES: kept})
+        before = loaded.job.rulings.get(FRAMES)
+        kept = replace(ruling, lease_id=lease.id, tries=1 + (before.tries if before else 0))
+        loaded.change(rulings={**loaded.job.rulings, FRAMES: kept})
         loaded.close()
-    if ruling.error and not ruling.allowed and kept["tries"] < TRIES:
+    if ruling.error and not ruling.allowed and kept.tries < TRIES:
         raise Unavailable("The frames could not be judged yet.", next="Complete it again.")
 
 
@@ -58,20 +58,20 @@ def publishes(loaded: LoadedJob, lease: Lease) -> bool:
     if not loaded.farm.terms.judges_frames:
         return True
     ruling = loaded.job.rulings.get(FRAMES)
-    assert ruling and ruling["lease_id"] == lease.id, "web judges before it completes"
-    if ruling["allowed"]:
+    assert ruling and ruling.lease_id == lease.id, "web judges before it completes"
+    if ruling.allowed:
         return True
     loaded.change(intent=None)
     loaded.end(JobEvent.FAIL, error=_error(ruling))
     return False
 
 
-def _error(ruling: Json) -> Json:
-    if ruling["error"]:
-        return {
-            "code": "policy_unavailable",
-            "message": "The operator's policy could not judge the frames, so they are withheld.",
-            "next": "Ask the operator; `farm jobs rerun` makes the video again.",
-        }
-    refused = PolicyRefused(f"The operator's policy refused the frames: {ruling['reason']}")
-    return {"code": refused.code, "message": refused.message, "next": refused.next}
+def _error(ruling: Ruling) -> JobError:
+    if ruling.error:
+        return JobError(
+            code="policy_unavailable",
+            message="The operator's policy could not judge the frames, so they are withheld.",
+            next="Ask the operator; `farm jobs rerun` makes the video again.",
+        )
+    refused = PolicyRefused(f"The operator's policy refused the frames: {ruling.reason}")
+    return JobError(code=refused.code, message=refused.message, next=refused.next)

@@ -1,5 +1,6 @@
 """Jobs, their units and their events, as their owners see them."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,18 @@ def events(
     equal: dict[str, Any] = {} if job_ids is None else {"job_id": job_ids}
     with farm.store.read() as tx:
         return tuple(tx.find(Event, after=after, limit=limit, **equal))
+
+
+def newer_events(farm: Farm, cursors: Mapping[str, int], *, limit: int) -> tuple[Event, ...]:
+    """Return what happened to these jobs after each one's own cursor, oldest first, in one look."""
+    with farm.store.read() as tx:
+        return tuple(tx.events_after(cursors, limit))
+
+
+def still_open(farm: Farm, job_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these jobs that have neither ended nor been deleted."""
+    with farm.store.read() as tx:
+        return tx.open_among(job_ids)
 
 
 def last_event_id(farm: Farm) -> int:

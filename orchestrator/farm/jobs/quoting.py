@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from heapq import merge
 from operator import itemgetter
 
@@ -11,7 +11,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Json, Month, Quote, RenderPlan, Session
+from orchestrator.model import Brief, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
@@ -130,11 +130,6 @@ def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer
         return asked
     found = _cheaper(farm, tx, asked)
     return next((each for each in found if each.quote.p90_gpu_ms <= room_gpu_ms), asked)
-
-
-def quote_json(quote: Quote) -> Json:
-    """Return a quote as JSON, in GPU-ms."""
-    return asdict(quote) | {"stages": [asdict(line) for line in quote.stages]}
 
 
 def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:

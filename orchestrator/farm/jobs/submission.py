@@ -24,9 +24,9 @@ from orchestrator.model import (
     Ruling,
     Session,
     Unit,
+    Watermark,
 )
 from orchestrator.money import ledger, monthly, pricing
-from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
@@ -46,8 +46,7 @@ class Estimate:
     alternatives: tuple[Alternative, ...]
     fitted: str | None = None
     """Words for what gave so that it fits."""
-    watermark: dict[str, str] | None = None
-    """Its text and the plan it is by."""
+    watermark: Watermark | None = None
 
     @property
     def fits(self) -> bool:
@@ -204,17 +203,14 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         session_id=session.id,
         month_id=month.id,
         state=JobState.QUEUED,
-        brief=planner.brief_json(asked.brief),
-        render_plan=planner.plan_json(replace(plan, batches=_one_run(plan))),
-        quote=quoting.quote_json(quote)
-        | {
-            "plan_sha256": digest_of(plan),
-            "step_prior": pricing.step_prior(asked.costs, plan),
-            "measured": asked.costs.factor(UnitKind.RENDER, plan.steps).samples > 0,
-            "device_class": asked.costs.device_class,
-            "fitted": asked.fitted,
-            "watermark": asked.account_plan.mark if asked.account_plan else None,
-        },
+        brief=asked.brief,
+        render_plan=replace(plan, batches=_one_run(plan)),
+        quote=replace(
+            quote,
+            plan_sha256=digest_of(plan),
+            fitted=asked.fitted,
+            watermark=asked.account_plan.mark if asked.account_plan else None,
+        ),
         image=asked.brief.image,
         model=plan.model,
         width=plan.output.width,

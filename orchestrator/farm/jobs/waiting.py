@@ -1,7 +1,7 @@
 """Reasons why a job that could go on does not: the first thing in its way, and what moves it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +55,40 @@ def reason(farm: Farm, job: Job) -> Waiting | None:
         if tx.find(Lease, job_id=job.id, state=LeaseState.OPEN, limit=1):
             return None
         return _queued(farm, tx, job)
+
+
+def reasons(farm: Farm, job_ids: Collection[str]) -> dict[str, Waiting | None]:
+    """Return what `reason` would for each of these jobs, from one look for all of them.
+
+    Those that have ended, or were deleted, are not in it.
+    """
+    with farm.store.read() as tx:
+        there = tx.open_among(job_ids)
+        found: dict[str, Waiting | None] = dict.fromkeys(there)
+        at_rest = there - tx.leased_among(there)
+        still = [job for job in tx.find(Job, id=tuple(at_rest)) if job.intent is None]
+        paused = [job for job in still if job.state is JobState.PAUSED]
+        for job in paused:
+            session = tx.get(Session, job.session_id)
+            assert session, "rows are never deleted"
+            found[job.id] = _paused(farm, tx, job, session)
+        if in_line := [job for job in still if job.state is not JobState.PAUSED]:
+            found |= _all_in_line(farm, tx, in_line)
+    return found
+
+
+def _all_in_line(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> dict[str, Waiting]:
+    """Return what jobs wait for that no worker has a unit of; nothing where none is ready."""
+    if facts.is_frozen(tx):
+        return {job.id: _FROZEN for job in jobs}
+    stopped = _without_plan(farm, tx, jobs)
+    queues = tx.ready_queues([job.id for job in jobs])
+    able = [job for job in jobs if job.account_id not in stopped and job.id in queues]
+    found = {job.id: stopped[job.account_id] for job in jobs if job.account_id in stopped}
+    if able:
+        line = _look(farm, tx, able)
+        found |= {job.id: _in_line(line, job, queues[job.id]) for job in able}
+    return found
 
 
 def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:

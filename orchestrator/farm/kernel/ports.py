@@ -1,10 +1,10 @@
 """Questions that the farm asks its store. `orchestrator.store` answers on SQLite and Postgres."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from orchestrator.model import Delivery, Json, Lease, Sample, Session, Shift, Unit
+from orchestrator.model import Delivery, Event, Json, Lease, Sample, Session, Shift, Unit
 
 T = TypeVar("T")
 
@@ -45,6 +45,18 @@ class Transaction(Protocol):
 
     def last_event_id(self) -> int:
         """Return the newest event's id."""
+
+    def events_after(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
+        """Return the events of these jobs that are newer than each one's cursor, oldest first."""
+
+    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that have neither ended nor been deleted."""
+
+    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that a worker has a unit of."""
+
+    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return a queue in which each of these jobs has a ready unit, where it has one."""
 
     def fact(self, name: str) -> Any:
         """Return one of the farm's own facts."""

@@ -85,11 +85,12 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
 
     One report of a thousand seconds after one would else make everybody's next job too dear.
     """
-    receipt = lease.receipt or {}
+    receipt = lease.receipt
+    assert receipt, "it was just written"
     seen_ms = (lease.resolved_at_ms or lease.granted_at_ms) - lease.granted_at_ms
-    gpu_ms = min(receipt.get("gpu_ms", 0), seen_ms)
-    work = pricing.work_of(unit.kind, loaded.render_plan, unit.frames)
-    whole = unit.checkpoint is None and not receipt.get("checkpoint_step")
+    gpu_ms = min(receipt.gpu_ms, seen_ms)
+    work = pricing.work_of(unit.kind, loaded.job.render_plan, unit.frames)
+    whole = unit.checkpoint is None and not receipt.checkpoint_step
     if whole and work > 0 and gpu_ms > 0:
         loaded.tx.add(
             Sample(
@@ -100,7 +101,7 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
                 gpu_ms=gpu_ms,
                 work=work,
                 steps=loaded.job.steps if unit.kind is UnitKind.RENDER else 0,
-                load_gpu_ms=receipt.get("load_gpu_ms", 0),
+                load_gpu_ms=receipt.load_gpu_ms,
                 at_ms=loaded.now_ms,
             )
         )

@@ -7,13 +7,14 @@ that are lost comes off the next charges: doing them again is the farm's cost.
 
 from dataclasses import replace
 
-from orchestrator.model import Json, Lease, Unit, Worker
-from orchestrator.wire import CHECKPOINT, CheckpointRef, Receipt
+from orchestrator.model import Checkpoint, Lease, Unit, Worker
+from orchestrator.receipt import Receipt
+from orchestrator.wire import CHECKPOINT, CheckpointRef
 
 
 def fits(unit: Unit, worker: Worker) -> bool:
     """Tell whether this worker would begin the unit where it is to begin."""
-    return unit.checkpoint is None or unit.checkpoint["fingerprint"] == worker.fingerprint
+    return unit.checkpoint is None or unit.checkpoint.fingerprint == worker.fingerprint
 
 
 def begun(unit: Unit, worker: Worker) -> Unit:
@@ -25,10 +26,11 @@ def ref(unit: Unit) -> CheckpointRef | None:
     """Return what an order says of the unit's checkpoint."""
     if unit.checkpoint is None:
         return None
-    return CheckpointRef(**{name: unit.checkpoint[name] for name in ("key", "sha256", "step")})
+    point = unit.checkpoint
+    return CheckpointRef(key=point.key, sha256=point.sha256, step=point.step)
 
 
-def reached(unit: Unit, lease: Lease, receipt: Receipt, paid_gpu_ms: int) -> Json | None:
+def reached(unit: Unit, lease: Lease, receipt: Receipt, paid_gpu_ms: int) -> Checkpoint | None:
     """Return the checkpoint of a stopped unit; None: nothing of its last micro-batch is kept.
 
     `paid_gpu_ms`: what the session paid for all that this lease did.
@@ -37,18 +39,18 @@ def reached(unit: Unit, lease: Lease, receipt: Receipt, paid_gpu_ms: int) -> Jso
     if not receipt.checkpoint_step:
         return here
     file = next(file for file in receipt.artifacts if file.name == CHECKPOINT)
-    return {
-        "key": lease.key(CHECKPOINT),
-        "sha256": file.sha256,
-        "step": receipt.checkpoint_step,
-        "fingerprint": receipt.fingerprint,
-        "gpu_ms": min(receipt.checkpoint_gpu_ms, paid_gpu_ms) + (here["gpu_ms"] if here else 0),
-    }
+    return Checkpoint(
+        key=lease.key(CHECKPOINT),
+        sha256=file.sha256,
+        step=receipt.checkpoint_step,
+        fingerprint=receipt.fingerprint,
+        gpu_ms=min(receipt.checkpoint_gpu_ms, paid_gpu_ms) + (here.gpu_ms if here else 0),
+    )
 
 
 def forgotten(unit: Unit) -> Unit:
     """Return the unit as it starts again: what was paid for its steps is owed to the session."""
     if unit.checkpoint is None:
         return unit
-    owed = unit.prepaid_gpu_ms + unit.checkpoint["gpu_ms"]
+    owed = unit.prepaid_gpu_ms + unit.checkpoint.gpu_ms
     return replace(unit, checkpoint=None, prepaid_gpu_ms=owed)

@@ -177,13 +177,13 @@ def _floor(loaded: LoadedJob, unit: Unit, *, shared: bool) -> int:
     wait = shared or loaded.job.on_exhausted is OnExhausted.FINISH
     if not wait or unit.kind is not UnitKind.RENDER:
         return unit.minimum_gpu_ms
-    micro_batches = -(-unit.frames // loaded.render_plan.micro_batch)
+    micro_batches = -(-unit.frames // loaded.job.render_plan.micro_batch)
     return max(unit.minimum_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
 
 
 def _margin(loaded: LoadedJob) -> float:
     terms = loaded.farm.terms
-    return terms.lease_margin if loaded.job.quote["measured"] else terms.lease_margin_unmeasured
+    return terms.lease_margin if loaded.job.quote.measured else terms.lease_margin_unmeasured
 
 
 def usage(loaded: LoadedJob) -> dict[str, int]:

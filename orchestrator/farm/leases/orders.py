@@ -44,9 +44,9 @@ def order(loaded: LoadedJob, unit: Unit, lease: Lease) -> Order:
 
 
 def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
-    job, plan = loaded.job, loaded.render_plan
+    job, plan = loaded.job, loaded.job.render_plan
     card = loaded.farm.catalog.card(job.model)
-    step_ms, decode_ms = job.quote["step_prior"]
+    step_ms, decode_ms = job.quote.step_prior
     frames = planner.frames(plan, unit.first_frame, unit.frames, card, unit.stride)
     return RenderWork(
         model=plan.model,
@@ -62,7 +62,7 @@ def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
         frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
         stride=unit.stride,
         watermark=_watermark(job),
-        image=job.brief.get("image"),
+        image=job.brief.image,
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
         checkpoint=checkpoints.ref(unit),
@@ -86,10 +86,10 @@ def _encode(loaded: LoadedJob) -> EncodeWork:
         fps=job.fps,
         frames_total=extensions.video_frames(job),
         truncated=job.truncated,
-        title=str(job.brief["prompt"])[:200],
+        title=job.brief.prompt[:200],
         segments=segments,
         interpolate=every,
-        cuts=tuple(before + every * shot.first_frame for shot in loaded.render_plan.shots),
+        cuts=tuple(before + every * shot.first_frame for shot in job.render_plan.shots),
         watermark=_watermark(job),
     )
 
@@ -98,15 +98,15 @@ def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
     """Return a unit's frames, numbered as the video's: after `before`, `every` apart."""
     assert lease.receipt, "an accepted lease has a receipt"
     name = SEGMENT if every == 1 else MASTER
-    file = next(f for f in lease.receipt["artifacts"] if f["name"] == name)
+    file = next(file for file in lease.receipt.artifacts if file.name == name)
     return SegmentRef(
         first_frame=before + every * unit.first_frame,
         frames=unit.frames,
         stride=every * unit.stride,
         key=lease.key(name),
-        sha256=file["sha256"],
+        sha256=file.sha256,
     )
 
 
 def _watermark(job: Job) -> str:
-    return str((job.quote.get("watermark") or {}).get("text", ""))
+    return job.quote.watermark.text if job.quote.watermark else ""

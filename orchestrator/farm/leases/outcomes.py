@@ -8,7 +8,7 @@ from orchestrator.farm.jobs import policy
 from orchestrator.farm.jobs.exhaustion import assemble
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import charges, checkpoints
-from orchestrator.model import Json, Lease, RenderPlan, Unit, Worker
+from orchestrator.model import Checkpoint, FileRef, JobError, Lease, RenderPlan, Unit, Worker
 from orchestrator.money import pricing
 from orchestrator.states import (
     UNIT_FAILED,
@@ -36,7 +36,7 @@ def apply(
     worker: Worker,
     request: CompleteRequest,
     plan: RenderPlan | None,
-    point: Json | None,
+    point: Checkpoint | None,
 ) -> None:
     """Do to the unit and its job what the outcome means."""
     kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
@@ -66,11 +66,11 @@ def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteReques
     if request.cause is Cause.REQUEST:
         try_again(loaded, unit, lease, count=False, why=message)
         loaded.fail(
-            {
-                "code": "request_failed",
-                "message": message,
-                "next": "Change the request as the message says; the GPU time used was charged.",
-            }
+            JobError(
+                code="request_failed",
+                message=message,
+                next="Change the request as the message says; the GPU time used was charged.",
+            )
         )
     else:
         try_again(loaded, unit, lease, count=True, why=message)
@@ -94,18 +94,18 @@ def try_again(loaded: LoadedJob, unit: Unit, lease: Lease, *, count: bool, why: 
     )
     if attempts >= loaded.farm.terms.max_attempts:
         loaded.fail(
-            {
-                "code": UNIT_FAILED,
-                "message": f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
-                "next": "Nothing is charged: what was charged before was given back. `farm worker "
+            JobError(
+                code=UNIT_FAILED,
+                message=f"The {unit.kind} unit failed {attempts} times; the last time: {why}",
+                next="Nothing is charged: what was charged before was given back. `farm worker "
                 "ls`, `farm doctor` and `farm logs` say more about the machines; mend what the "
                 "message names, then `farm jobs rerun` tries the whole job again.",
-            }
+            )
         )
 
 
 def _split(
-    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Json | None
+    loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker, kept: int, point: Checkpoint | None
 ) -> None:
     """Keep the whole micro-batches of a stopped unit; a new unit has the rest of its frames."""
     rest = unit.frames - kept
@@ -190,14 +190,10 @@ def _rendered(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
 def _encoded(loaded: LoadedJob, lease: Lease) -> None:
     assert lease.receipt, "it was just written"
     names = {VIDEO: "video", POSTER: "poster", SHEET: "sheet"}
-    files: Json = {
-        names[file["name"]]: {
-            "key": lease.key(file["name"]),
-            "sha256": file["sha256"],
-            "bytes": file["bytes"],
-        }
-        for file in lease.receipt["artifacts"]
-        if file["name"] in names
+    files = {
+        names[file.name]: FileRef(key=lease.key(file.name), sha256=file.sha256, bytes=file.bytes)
+        for file in lease.receipt.artifacts
+        if file.name in names
     }
     if policy.publishes(loaded, lease):
         loaded.change(artifacts=files, intent=None)

@@ -5,7 +5,6 @@ from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
-from orchestrator.planning import planner
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import (
     LeaseState,
@@ -63,8 +62,8 @@ def checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPl
         raise BadRequest(f"The result lacks {', '.join(sorted(missing))}.")
     if unit.kind is not UnitKind.PARSE or request.outcome is not Outcome.DONE:
         return None
-    plan = planner.plan_from_json(request.render_plan or {})
-    if digest_of(plan) != loaded.job.quote["plan_sha256"]:
+    plan = request.render_plan
+    if plan is None or digest_of(plan) != loaded.job.quote.plan_sha256:
         raise BadRequest(
             "The plan is not the one that was quoted.",
             next="Install the same version of Framefarm and its models on worker and farm.",

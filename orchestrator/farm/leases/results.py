@@ -9,6 +9,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import charges, checkpoints, fair_share, grants, outcomes, reports
 from orchestrator.farm.leases.judging import judge, seen_ms
 from orchestrator.model import Lease, Unit, Worker
+from orchestrator.receipt import KeptReceipt
 from orchestrator.states import (
     LeaseState,
     UnitState,
@@ -109,8 +110,7 @@ def _resolve(
             frames_done=receipt.frames_done,
             settled_gpu_ms=charge.settled_gpu_ms,
             lost_gpu_ms=charge.lost_gpu_ms,
-            receipt=receipt.model_dump(mode="json")
-            | {"message": request.message, "cause": request.cause},
+            receipt=KeptReceipt(**dict(receipt), message=request.message, cause=request.cause),
             resolved_at_ms=now_ms,
         ),
     )

@@ -171,7 +171,7 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
             job = tx.get(Job, lease.job_id)
             own = tx.get(Unit, lease.unit_id)
             goes_on = own.checkpoint if own else None
-            if key in (job and job.brief.get("image"), goes_on and goes_on["key"]):
+            if key in (job and job.brief.image, goes_on and goes_on.key):
                 return
             if job and (lead := extensions.lead(tx, job)) and key == lead.key:
                 return

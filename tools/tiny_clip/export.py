@@ -1,0 +1,59 @@
+"""Make the model folder of tiny_clip from a training folder: stock classes, float16."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AnimateDiffPipeline, AutoencoderDC, UNetMotionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
+from transformers import CLIPTextModel
+
+from tools.tiny_clip.train_denoiser import make_scheduler, make_unet
+from tools.tiny_clip.words import tokenizer
+
+FOLDER = Path("build/tiny_clip")
+"""Folder of the training unless told otherwise."""
+MODEL = Path(__file__).parents[2] / "models/tiny_clip"
+
+
+def assemble(
+    unet: UNetMotionModel, vae: AutoencoderDC, text_encoder: CLIPTextModel
+) -> AnimateDiffPipeline:
+    """Put the trained parts together."""
+    pipe = AnimateDiffPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer(), unet=unet,
+        motion_adapter=None, scheduler=make_scheduler(),
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load_parts(folder: Path) -> tuple[UNetMotionModel, AutoencoderDC, CLIPTextModel, int]:
+    """The averaged denoiser, autoencoder and text encoder of a training folder, and the steps."""
+    unet = make_unet()
+    state = torch.load(folder / "denoiser.pt", weights_only=True)
+    unet.load_state_dict(state["ema"])
+    unet.set_attn_processor(AttnProcessor2_0())
+    vae = AutoencoderDC.from_pretrained(folder / "vae")
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    return unet.eval(), vae.eval(), text.eval(), state["step"]
+
+
+def main() -> None:
+    """Export the averaged weights of a training folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where train.py worked")
+    parser.add_argument("--model", type=Path, default=MODEL)
+    asked = parser.parse_args()
+    *parts, step = load_parts(asked.folder)
+    assemble(*parts).to(torch.float16).save_pretrained(asked.model, safe_serialization=True)
+    for path in asked.model.rglob("*.safetensors"):
+        path.chmod(0o644)
+    size = sum(path.stat().st_size for path in asked.model.rglob("*.safetensors"))
+    print(f"step {step}: {size / 1e6:.1f} MB of weights in {asked.model}")
+
+
+if __name__ == "__main__":
+    main()
