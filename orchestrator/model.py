@@ -310,7 +310,7 @@ class Quote:
     measured: bool
     """It rests on receipts, not on the card's prior."""
     step_prior: tuple[int, int]
-    """Expected cost of one denoising step and of decoding one micro-batch, in GPU-ms."""
+    """GPU-ms that one denoising step, and decoding one micro-batch, should cost."""
     plan_sha256: str = ""
     """Of a job: the plan that its worker is to come to as well."""
     fitted: str | None = None
@@ -320,7 +320,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """Words in the corner of a video, and the plan of its account that wants it there."""
+    """Words in the corner of a video, and the plan of its account that wants them there."""
 
     text: str
     plan: str
@@ -339,7 +339,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobError:
-    """The failure of a job, and what to do about it."""
+    """Reason for which a job failed, and what to do about it."""
 
     code: str
     message: str
@@ -372,7 +372,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Place at which a unit's first micro-batch goes on."""
+    """Point at which a unit's first micro-batch goes on."""
 
     key: str
     sha256: str
@@ -381,7 +381,7 @@ class Checkpoint:
     fingerprint: str
     """Under which they were done and are to be continued."""
     gpu_ms: int
-    """Payment of the session for them."""
+    """Charge that the session paid for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Measurements of one unit: as it reports it, and as its lease keeps it."""
+"""Measurements of one unit: as its worker reports them, and as its lease keeps them."""
 
 from typing import Annotated, Final
 
@@ -19,7 +19,7 @@ Word = Annotated[Label, Field(max_length=100)]
 
 
 class Message(BaseModel):
-    """Form of every message: closed, so that a misspelt field is an error."""
+    """Base of every message: closed, so that a misspelt field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,7 +37,7 @@ class Artifact(Message):
 
 
 class Receipt(Message):
-    """Measurements. Immutable once accepted."""
+    """Measurements of one lease. Immutable once accepted."""
 
     gpu_ms: int = Field(ge=0, le=MOST_MS)
     """All device time under this lease that the session may be charged for."""

@@ -47,7 +47,7 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
 
 API: Final = "api"
-"""The way of a reader that shows its key with every request."""
+"""Way in of a reader that shows its key with every request."""
 OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
 """Ways to sign in that only an operator has; persons and user keys are an account's."""
 

@@ -42,7 +42,7 @@ class Upload:
 
     data: bytes
     account: str = ""
-    """The sender."""
+    """The account that sent it."""
     is_unwanted: bool = False
     """Its client has hung up."""
     turn: threading.Event = field(default_factory=threading.Event)

@@ -48,7 +48,7 @@ RETRY_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """News for a stream to tell; nothing of it: a sign of life is due."""
+    """News for a stream; nothing of it: a sign of life is due."""
 
     events: tuple[Event, ...]
     moved: bool
@@ -94,7 +94,7 @@ class Stream:
         self.told_at = time.monotonic()
         self.closed = False
         self.follows = False
-        """It tells what its job waits for, as pages do."""
+        """Tell whether it says what its job waits for, as pages do."""
         self._known, self._shown = "", ""
         self._room = room
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Limits on what one account asks in a while; counted in this process: no request waits for it."""
+"""Limit of what one account may ask in a while; counted in this process, without waiting."""
 
 from typing import Final
 

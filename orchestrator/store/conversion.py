@@ -44,7 +44,7 @@ class Converted(TypeDecorator[object]):
 
     def coerce_compared_value(self, op: object, value: object) -> Any:
         """Let SQL look into the JSON as into any other."""
-        return self.impl_instance.coerce_compared_value(op, value)  # type: ignore[arg-type]  # the same at run time
+        return self.impl_instance.coerce_compared_value(op, value)  # type: ignore[arg-type]  # SQLAlchemy types it so
 
 
 def as_stored(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -1,4 +1,4 @@
-"""Questions of all streams of a process to the store, together: one statement for each question."""
+"""Questions that all streams of a process ask together: one statement for each."""
 
 import json
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""Limits on what one account may ask, and on what one job and one account may want."""
+"""Limits of what one account may ask, and of what one job and one account may want."""
 
 from pathlib import Path
 

@@ -273,7 +273,7 @@ def large(kind: str = "PNG", mode: str = "RGB") -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_large_picture_is_made_smaller(kind: str) -> None:
-    """A kept picture has at most four times the pixels worth keeping, in the same shape."""
+    """A kept picture has at most four times the pixels that are worth it, in the same shape."""
     data = large(kind)
     assert len(data) < 1 << 20
     _, kept = pictures.clean(pictures.Upload(data))

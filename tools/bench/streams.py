@@ -1,4 +1,4 @@
-"""Cost of many open pages to everybody else: `GET /`, heartbeats and descriptors with and without.
+"""Cost of many open pages for everybody else: `GET /`, heartbeats and descriptors with and without.
 
     python -m tools.bench.streams --streams 1000 --jobs 8 --seconds 20
 
@@ -239,13 +239,13 @@ def _hold(
     until = time.monotonic() + 120
     while len(heard) < count and time.monotonic() < until:
         for key, _ in watch.select(0.1):
-            part = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]  # a socket
+            part = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]  # ours is a socket
             assert not part or b"HTTP/1.1 200" in part or key.fd in heard, part[:200]
             heard.add(key.fd)
     line.send(len(heard))
     while not line.poll():
         for key, _ in watch.select(0.1):
-            messages += key.fileobj.recv(1 << 16).count(b"\nid: ")  # type: ignore[union-attr]  # a socket
+            messages += key.fileobj.recv(1 << 16).count(b"\nid: ")  # type: ignore[union-attr]  # ours is a socket
     line.recv()
     for client in began:
         client.close()

@@ -38,7 +38,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The content of a clip."""
+    """Words that a clip shows."""
 
     subject: str
     setting: str
@@ -55,7 +55,7 @@ def clip_of(seed: int, index: int) -> Clip:
 
 
 def poses_of(motion: str) -> NDArray[np.float32]:
-    """Return where a motion puts its subject, (FRAMES, 4): x, y, scale, clockwise degrees."""
+    """Return a subject's places under a motion, (FRAMES, 4): x, y, scale, clockwise degrees."""
     points = [PATHS[motion](k / (FRAMES - 1), SECONDS) for k in range(FRAMES)]
     return np.array([(p.x, p.y, p.scale, p.turn) for p in points], np.float32)
 
@@ -93,7 +93,7 @@ def draw_still(assets: Path, rng: random.Random, crop: int) -> Frames:
 
 
 def squares(motion: str, cells: int) -> NDArray[np.float32]:
-    """Return (FRAMES, cells, cells): 1 inside the subject's square and a small margin."""
+    """Return masks of the subject, (FRAMES, cells, cells): 1 in its square and a small margin."""
     middle = (np.arange(cells, dtype=np.float32) + 0.5) / cells
     masks = []
     for x, y, scale, _ in poses_of(motion):

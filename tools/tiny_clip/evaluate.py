@@ -54,7 +54,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Measurements of it."""
+    """Findings of the judge in it."""
 
     asked: Asked
     seen: judge.Seen
@@ -126,7 +126,7 @@ def scores(found: Sequence[Verdict]) -> dict[str, float]:
 
 
 def confusions(found: Sequence[Verdict]) -> str:
-    """Return what was taken for what, most frequent first."""
+    """Return the confusions, most frequent first."""
     lines = []
     for part in ("setting", "subject", "motion"):
         pairs = ((getattr(v.asked.clip, part), getattr(v.seen, part)) for v in found)

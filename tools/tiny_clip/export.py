@@ -14,7 +14,7 @@ from tools.tiny_clip.train_denoiser import make_scheduler, make_unet
 from tools.tiny_clip.words import tokenizer
 
 FOLDER = Path("build/tiny_clip")
-"""Folder of the training unless told otherwise."""
+"""Folder in which the training works unless told otherwise."""
 MODEL = Path(__file__).parents[2] / "models/tiny_clip"
 
 

@@ -181,7 +181,7 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A clip as the judge sees it."""
+    """Findings of the judge in a clip."""
 
     subject: str
     setting: str

@@ -37,7 +37,7 @@ WHOLE_SHARE = 0.12
 PEAK_RATE = 6e-4
 DROP_TEXT = 0.08
 SUBJECT_WEIGHT = 3.0
-"""Weight of a place inside the subject's square."""
+"""Factor by which a place inside the subject's square counts more."""
 SAVE_EVERY, SHOW_EVERY = 50, 250
 """Steps between checkpoints, and between sheets of samples."""
 
