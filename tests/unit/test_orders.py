@@ -12,7 +12,6 @@ from orchestrator.catalog import FAKE
 from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Screenplay, Size, Vocabulary
 from orchestrator.planning import planner, variants
-from orchestrator.planning.plan_json import brief_from_json, brief_json
 from orchestrator.prompting import parser
 from tests.unit.numbers_said import ORDERS, WORDS, Asked
 from tests.unit.words import VOCABULARY
@@ -115,13 +114,6 @@ def test_a_brief_says_which_words_are_read() -> None:
     copy = planner.plan(again, parser.of_brief(again, NOTHING), FAKE, seed=1)
     assert (copy.shots, copy.fps) == (plan.shots, plan.fps)
     assert not [note for note in copy.notes if "read from" in note]
-
-
-def test_a_brief_of_an_earlier_release_is_read() -> None:
-    """A stored brief that lacks what came later has its default."""
-    facts = brief_json(Brief(prompt="a dog"))
-    del facts["written_out"]
-    assert brief_from_json(facts) == Brief(prompt="a dog")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import BadRequest
+from orchestrator.model import Watermark
 from orchestrator.money import plans
 
 
@@ -18,7 +19,7 @@ def test_the_shipped_plans_are_four() -> None:
         assert set(before) == {"notify"}
         assert last == ("pause_new" if plan.name == "free" else "notify")
     assert shipped["unlimited"].month_gpu_ms is None
-    assert shipped["free"].mark == {"text": "Framefarm", "plan": "free"}
+    assert shipped["free"].mark == Watermark(text="Framefarm", plan="free")
     assert shipped["creator"].mark is None
     prices = {name: plan.price_month_microusd for name, plan in shipped.items()}
     assert prices == {"free": 0, "creator": 15_000_000, "studio": None, "unlimited": 95_000_000}

@@ -141,7 +141,7 @@ def test_content_comes_in_three_variants(
     kept = jobs.get(house, None, video["id"]).artifacts
     for variant, name in (("video", "video"), ("thumbnail", "poster"), ("spritesheet", "sheet")):
         body = name.encode()
-        files.put(kept[name]["key"], [body], sha256=sha256(body).hexdigest(), max_bytes=99)
+        files.put(kept[name].key, [body], sha256=sha256(body).hexdigest(), max_bytes=99)
         with api.get(f"{VIDEOS}/{video['id']}/content?variant={variant}") as answer:
             assert (answer.status_code, answer.data) == (200, body)
     wrong = api.get(f"{VIDEOS}/{video['id']}/content?variant=gif")

@@ -223,7 +223,8 @@ def test_a_client_that_hangs_up_is_let_go_at_once(served: tuple[str, str, str]) 
     (web,) = [
         each
         for each in psutil.Process().children(recursive=True)
-        if each.ppid() != psutil.Process().pid and each.net_connections("tcp")
+        if each.ppid() != psutil.Process().pid
+        and any(c.laddr.port == port for c in each.net_connections("tcp"))
     ]
     before = web.num_fds()
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]

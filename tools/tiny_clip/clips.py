@@ -1,7 +1,7 @@
 """The clips that tiny_clip learns: one subject of tiny_world's world moves through one setting.
 
 A clip is drawn from its four words alone (subject, setting, motion, view), along the very
-paths that the farm's planner gives a motion (`orchestrator/motion.py`).
+paths that the farm's planner gives a motion (`orchestrator/planning/motion.py`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from orchestrator.motion import PATHS
 from PIL import Image
 
+from orchestrator.planning.motion import PATHS
 from tools.tiny_world.dataset import SUBJECTS, held_out
 from tools.tiny_world.world import SETTINGS, UNIT, Pose, backdrop, paint, random_poses
 
