@@ -21,7 +21,7 @@ IDLE_BEATS: Final = 5
 
 @dataclass(slots=True)
 class Held:
-    """A lease in hand. The agent writes the use, the heart the rest."""
+    """A lease in hand. The agent writes the use, the heartbeats the rest."""
 
     order: Order
     deadline: float
@@ -63,7 +63,7 @@ class Heartbeats:
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
 
     def start(self) -> None:
         """Start beating."""

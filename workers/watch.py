@@ -53,7 +53,7 @@ class Watch:
             Leaving: the worker was told to go.
             Unavailable: the lease ended while the farm did not answer.
         """
-        ear = Ear(held.order, self.lease_seconds, self.grace_seconds)
+        listener = Listener(held.order, self.lease_seconds, self.grace_seconds)
         stopped_at: float | None = None
         leaving_at: float | None = None
         while True:
@@ -65,7 +65,7 @@ class Watch:
                 )
             if isinstance(message, Progress):
                 held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
-            ear.listen(message, self.child, now)
+            listener.listen(message, self.child, now)
             if self.leaving.is_set():
                 leaving_at = leaving_at or now
                 if now - leaving_at > LEAVE_SECONDS:
@@ -77,11 +77,13 @@ class Watch:
             if now > held.deadline + self.grace_seconds:
                 self.child.kill()
                 raise Unavailable("The lease ended while the farm did not answer.")
-            if ear.is_too_silent(now) or self._is_deaf(held, stopped_at, now):
+            if listener.is_too_silent(now) or self._is_deaf(held, stopped_at, now):
                 self.child.kill()
                 if held.verdict is Verdict.GONE:
                     return None
-                raise ChildDied(f"The engine said nothing for {ear.silence(now):.0f} s: killed.")
+                raise ChildDied(
+                    f"The engine said nothing for {listener.silence(now):.0f} s: killed."
+                )
 
     def _stop_for(self, held: Held, now: float) -> Verdict | None:
         """Return why the child should stop: the farm says so, is silent, or the worker goes."""
@@ -105,8 +107,8 @@ class Watch:
         return isinstance(held.order.work, RenderWork) or not may_end
 
 
-class Ear:
-    """Return how long a child gave no sign of life under an order, and how long it may not.
+class Listener:
+    """Silence of a child under an order, and the time for which it may be silent.
 
     A render speaks after every step. A plan or an encode is all processor time, its own and
     FFmpeg's, and that is looked at: whoever hangs takes none.

@@ -1,7 +1,7 @@
 """The plans an account can have: what a month may cost, and what one job may ask for.
 
 They come from a TOML file (`FARM_PLANS`, else the one shipped beside this module). An account
-names one of them; in code it is a tier, since a Plan is a planned video.
+names one of them. What is planned of a video is a render plan.
 """
 
 import tomllib

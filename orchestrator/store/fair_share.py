@@ -18,20 +18,20 @@ _WITH_WORK: Final = (
     .where(sessions.c.held_gpu_ms > 0, READY.where(units.c.session_id == sessions.c.id).exists())
     .limit(bindparam("limit"))
 )
-_BY_PASS: Final = _WITH_WORK.order_by(sessions.c.virtual_us, sessions.c.id)
-_OF_PLAN: Final = _BY_PASS.where(sessions.c.plan == bindparam("plan"))
+_BY_VIRTUAL_TIME: Final = _WITH_WORK.order_by(sessions.c.virtual_us, sessions.c.id)
+_OF_PLAN: Final = _BY_VIRTUAL_TIME.where(sessions.c.plan == bindparam("plan"))
 _BY_WAIT: Final = _WITH_WORK.where(sessions.c.waits_from_ms < bindparam("before_ms")).order_by(
     sessions.c.waits_from_ms, sessions.c.id
 )
 
 _AT_WORK: Final = select(jobs.c.id).where(jobs.c.state.in_(RUNNABLE), jobs.c.id != bindparam("but"))
 _IS_AT_WORK: Final = select(_AT_WORK.where(jobs.c.session_id == bindparam("session_id")).exists())
-_LOWEST_PASS: Final = select(func.min(sessions.c.virtual_us)).where(
+_LOWEST: Final = select(func.min(sessions.c.virtual_us)).where(
     sessions.c.held_gpu_ms > 0, _AT_WORK.where(jobs.c.session_id == sessions.c.id).exists()
 )
-_HIGHEST_PASS: Final = select(func.max(sessions.c.virtual_us))
+_HIGHEST: Final = select(func.max(sessions.c.virtual_us))
 _NEWEST_LEASES: Final = select(leases.c.id).order_by(leases.c.id.desc()).limit(_NEWEST)
-_NEWEST_PASS: Final = (
+_NEWEST_GRANTED: Final = (
     select(leases.c.virtual_us)
     .join(jobs, jobs.c.id == leases.c.job_id)
     .where(
@@ -87,14 +87,14 @@ class FairShareQueries:
         before the first grant the lowest there is. While nobody does, it is the highest there
         ever was: all that was done counts alike.
         """
-        lowest: int | None = self.connection.scalar(_LOWEST_PASS, {"but": but})
+        lowest: int | None = self.connection.scalar(_LOWEST, {"but": but})
         if lowest is None:
-            return self.connection.scalar(_HIGHEST_PASS) or 0
-        return max(lowest, self.connection.scalar(_NEWEST_PASS, {"model": model}) or 0)
+            return self.connection.scalar(_HIGHEST) or 0
+        return max(lowest, self.connection.scalar(_NEWEST_GRANTED, {"model": model}) or 0)
 
     def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
         """Return sessions with a grantable unit, the one furthest behind its share first."""
-        return self._sessions(_BY_PASS, queues=queues, limit=limit)
+        return self._sessions(_BY_VIRTUAL_TIME, queues=queues, limit=limit)
 
     def sessions_of_plan(self, plan: str, queues: Sequence[str], limit: int) -> list[Session]:
         """Return those of one plan, the one furthest behind its share first."""

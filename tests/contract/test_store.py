@@ -71,7 +71,7 @@ def test_a_row_cannot_be_replaced(
 ) -> None:
     """SQLite's INSERT OR REPLACE deletes what it meets: refused to us, and to any other client."""
     store = open_store(sqlite_url)
-    fleet.freeze(make_farm(store, clock), frozen=False)  # opened with an entry; this is a deed
+    fleet.freeze(make_farm(store, clock), frozen=False)  # opened with an entry; this logs one more
     store.close()
     engine = store.engine if ours else create_engine(sqlite_url, module=sqlite)
     with engine.connect() as connection:
