@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import WebhookMatch
 from orchestrator.model import Account, Delivery, Job, Json, Try, Webhook
 from orchestrator.states import DeliveryState, JobState, WebhookState
 
@@ -112,9 +113,11 @@ def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
 ) -> Page[Webhook]:
     """Return endpoints, newest first."""
-    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    where: WebhookMatch = {"state": _KEPT}
+    if account_id is not None:
+        where["account_id"] = account_id
     with farm.store.read() as tx:
-        return page(tx, Webhook, limit, after, state=_KEPT, **equal)
+        return page(tx.find(Webhook, **where, **part(limit, after)), limit)
 
 
 def rotate(farm: Farm, account_id: str | None, webhook_id: str) -> Webhook:
@@ -293,7 +296,7 @@ def deliveries(
     """Return what an endpoint was sent, newest first."""
     with farm.store.read() as tx:
         webhook = _own(tx, account_id, webhook_id)
-        return page(tx, Delivery, limit, after, webhook_id=webhook.id)
+        return page(tx.find(Delivery, webhook_id=webhook.id, **part(limit, after)), limit)
 
 
 def replay(farm: Farm, account_id: str | None, webhook_id: str, delivery_id: str) -> Delivery:

@@ -1,13 +1,14 @@
 """A job loaded into a transaction: its books, its open leases, and how it moves along its life."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Unpack
 
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import cap_hits
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import UnitMatch
 from orchestrator.model import Job, JobError, JobSample, Json, Lease, Unit
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
@@ -88,9 +89,9 @@ class LoadedJob:
         """Return the job's unresolved leases."""
         return self.tx.find(Lease, job_id=self.job.id, state=LeaseState.OPEN)
 
-    def units(self, **equal: Any) -> list[Unit]:
+    def units(self, **where: Unpack[UnitMatch]) -> list[Unit]:
         """Return the job's units that match, in frame order."""
-        return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **equal)
+        return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **where)
 
     def end(self, event: JobEvent, *, error: JobError | None = None) -> None:
         """Bring the job to a terminal state: hold released, open units dropped.

@@ -2,9 +2,52 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
-from orchestrator.model import Delivery, Event, Json, Lease, Sample, Session, Shift, Unit
+from orchestrator.farm.kernel.where import (
+    AccountWhere,
+    AttemptWhere,
+    AuditEntryWhere,
+    DeliveryWhere,
+    EntryWhere,
+    EventWhere,
+    JobSampleWhere,
+    JobWhere,
+    KeyWhere,
+    LeaseWhere,
+    MonthWhere,
+    PersonWhere,
+    PlanPeriodWhere,
+    ReferenceWhere,
+    SampleWhere,
+    SessionWhere,
+    UnitWhere,
+    WebhookWhere,
+    WorkerWhere,
+)
+from orchestrator.model import (
+    Account,
+    Attempt,
+    AuditEntry,
+    Delivery,
+    Entry,
+    Event,
+    Job,
+    JobSample,
+    Json,
+    Key,
+    Lease,
+    Month,
+    Person,
+    PlanPeriod,
+    Reference,
+    Sample,
+    Session,
+    Shift,
+    Unit,
+    Webhook,
+    Worker,
+)
 
 T = TypeVar("T")
 
@@ -15,18 +58,65 @@ class Transaction(Protocol):
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id."""
 
-    def find(
-        self,
-        cls: type[T],
-        *,
-        order: str = "id",
-        limit: int | None = None,
-        after: str | int | None = None,
-        before: str | None = None,
-        lock: bool = False,
-        **equal: Any,
-    ) -> list[T]:
-        """Return the rows that match."""
+    @overload
+    def find(self, cls: type[Account], **where: Unpack[AccountWhere]) -> list[Account]: ...
+
+    @overload
+    def find(self, cls: type[Attempt], **where: Unpack[AttemptWhere]) -> list[Attempt]: ...
+
+    @overload
+    def find(self, cls: type[AuditEntry], **where: Unpack[AuditEntryWhere]) -> list[AuditEntry]: ...
+
+    @overload
+    def find(self, cls: type[Delivery], **where: Unpack[DeliveryWhere]) -> list[Delivery]: ...
+
+    @overload
+    def find(self, cls: type[Entry], **where: Unpack[EntryWhere]) -> list[Entry]: ...
+
+    @overload
+    def find(self, cls: type[Event], **where: Unpack[EventWhere]) -> list[Event]: ...
+
+    @overload
+    def find(self, cls: type[Job], **where: Unpack[JobWhere]) -> list[Job]: ...
+
+    @overload
+    def find(self, cls: type[JobSample], **where: Unpack[JobSampleWhere]) -> list[JobSample]: ...
+
+    @overload
+    def find(self, cls: type[Key], **where: Unpack[KeyWhere]) -> list[Key]: ...
+
+    @overload
+    def find(self, cls: type[Lease], **where: Unpack[LeaseWhere]) -> list[Lease]: ...
+
+    @overload
+    def find(self, cls: type[Month], **where: Unpack[MonthWhere]) -> list[Month]: ...
+
+    @overload
+    def find(self, cls: type[Person], **where: Unpack[PersonWhere]) -> list[Person]: ...
+
+    @overload
+    def find(self, cls: type[PlanPeriod], **where: Unpack[PlanPeriodWhere]) -> list[PlanPeriod]: ...
+
+    @overload
+    def find(self, cls: type[Reference], **where: Unpack[ReferenceWhere]) -> list[Reference]: ...
+
+    @overload
+    def find(self, cls: type[Sample], **where: Unpack[SampleWhere]) -> list[Sample]: ...
+
+    @overload
+    def find(self, cls: type[Session], **where: Unpack[SessionWhere]) -> list[Session]: ...
+
+    @overload
+    def find(self, cls: type[Unit], **where: Unpack[UnitWhere]) -> list[Unit]: ...
+
+    @overload
+    def find(self, cls: type[Webhook], **where: Unpack[WebhookWhere]) -> list[Webhook]: ...
+
+    @overload
+    def find(self, cls: type[Worker], **where: Unpack[WorkerWhere]) -> list[Worker]: ...
+
+    def find(self, cls: type[T], **where: object) -> list[T]:
+        """Return the rows that match, by what `farm.kernel.where` says of each noun."""
 
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row."""
