@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import BadRequest
-from orchestrator.model import Size, Vocabulary
+from orchestrator.model import Json, Size, Vocabulary
 
 CARD: Final = "card.toml"
 VOCABULARY: Final = "vocabulary.toml"
@@ -291,11 +291,11 @@ def _rows(file: Path, table: str, rows: Any) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _is_phrase(word: Any) -> bool:
+def _is_phrase(word: object) -> bool:
     return isinstance(word, str) and bool(word.strip()) and word == word.lower()
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def _read_toml(file: Path) -> Json:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli.client import Json
+from orchestrator.model import Json
 from orchestrator.states import AlertAction
 
 PLAN: Final = "plan"

@@ -16,6 +16,7 @@ import rich_click as click
 
 from orchestrator.cli.output import EXIT_CODES, Problem, say
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unavailable
+from orchestrator.model import Json
 
 if TYPE_CHECKING:
     import httpx
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.bootstrap import Embedded
     from orchestrator.settings import Settings
 
-Json = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 API: Final = "/api/v1"

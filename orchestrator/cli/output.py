@@ -13,6 +13,7 @@ import rich_click as click
 
 from orchestrator import safe_text
 from orchestrator.errors import FarmError
+from orchestrator.model import Json
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "bad_request": 2,
@@ -158,7 +159,7 @@ def facts(pairs: Mapping[str, object]) -> None:
         echo(f"{name:<{width}}  {'–' if value is None else safe_text.one_line(str(value))}")
 
 
-def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(data: Mapping[str, Any]) -> Json:
     return {name: value for name, value in data.items() if _is_json(value)}
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 import rich_click as click
 
 from orchestrator.cli import output, progress, words
-from orchestrator.cli.client import Client, Json, connected, part, server
+from orchestrator.cli.client import Client, connected, part, server
 from orchestrator.errors import BadRequest
+from orchestrator.model import Json
 from orchestrator.states import OnExhausted
 
 INTERRUPTED: Final = 130
@@ -211,7 +212,7 @@ _AS_THEY_ARE: Final = (
 )  # fmt: skip
 
 
-def _request(intent: Json) -> dict[str, Any]:
+def _request(intent: Json) -> Json:
     """Return the arguments of the POST: JSON, or a form when there are files."""
     typed = _read_stdin() if intent["prompt"] == "-" else intent["prompt"]
     prompt = _text(typed or "", "prompt").strip()

@@ -228,7 +228,7 @@ def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Webhook, 
     full = tuple(account for account, count in under_way.items() if count >= SHARE)
     chosen = []
     with farm.store.read() as tx:
-        messages = tx.due_deliveries(farm.clock(), tuple(busy), full, SHARE, limit)
+        messages = tx.deliveries.due(farm.clock(), tuple(busy), full, SHARE, limit)
         webhooks = {
             webhook.id: webhook
             for webhook in tx.find(Webhook, id=tuple(m.webhook_id for m in messages))

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from orchestrator.model import Json
+
 Described = dict[int | str, Any]
 
 
@@ -62,7 +64,7 @@ def content(*media_types: str, status: int = 200, description: str = "The file."
     return {str(status): {"description": description, "content": kinds}}
 
 
-def _text(media_type: str) -> dict[str, Any]:
+def _text(media_type: str) -> Json:
     stream = media_type == "text/event-stream"  # a list of events, each one as its kind has it
     return {media_type: {} if stream else {"schema": {"type": "string"}}}
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, Conflict
 from orchestrator.farm import Promise, jobs
 from orchestrator.farm.jobs import Submission, extensions
-from orchestrator.model import Brief, Job, SceneText, Size
+from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.states import JobState
 from web import errors, film, uploads
@@ -38,7 +38,7 @@ def read_body() -> JobBody:
     """
     try:
         if request.mimetype == "multipart/form-data":
-            facts: dict[str, Any] = {k: v for k, v in request.form.items() if v != ""}
+            facts: Json = {k: v for k, v in request.form.items() if v != ""}
             if isinstance(facts.get("storyboard"), str):
                 facts["storyboard"] = read_json(facts["storyboard"])
             return JobBody.from_texts(facts)

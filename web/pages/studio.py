@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlencode
 
 from flask import make_response, redirect, render_template, request, url_for
@@ -14,7 +13,7 @@ from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.kernel.ids import new_id
-from orchestrator.model import Size
+from orchestrator.model import Json, Size
 from orchestrator.planning.plan_json import brief_json
 from web import uploads
 from web.context import artifacts, farm, settings
@@ -126,7 +125,7 @@ def _upload(name: str) -> Upload | None:
     return Upload(name=sent.filename, data=sent.read())
 
 
-def _priced(form: Form) -> dict[str, Any]:
+def _priced(form: Form) -> Json:
     """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
     paying = off_hub(page_data.budget, me(), None)
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
@@ -204,7 +203,7 @@ def _faults(form: Form) -> dict[str, str]:
     }
 
 
-def _refusal(error: FarmError) -> dict[str, Any]:
+def _refusal(error: FarmError) -> Json:
     missing = error.data.get("missing_gpu_ms", 0) if error.data.get("limit") == "session" else 0
     return {
         "title": "It was not started",

@@ -1,12 +1,11 @@
 """The books of a job: its hold, its session and its account's month, moved together."""
 
 from dataclasses import replace
-from typing import Any
 
 from orchestrator.farm.books import months
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Month, Session
+from orchestrator.model import Entry, Job, Json, Lease, Month, Session
 from orchestrator.money import hash_chain, ledger, monthly
 from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
@@ -49,7 +48,7 @@ class JobBooks:
         self.tx.add(*self._entries)
         self._entries = []
 
-    def stamp(self) -> dict[str, Any]:
+    def stamp(self) -> Json:
         """Return a new entry's id and time."""
         return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from orchestrator.farm.check.money import Till
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
+from orchestrator.model import Entry, Job, Json, Lease, Month, Session, Unit
 from orchestrator.money import hash_chain
 from orchestrator.states import EntryKind
 
@@ -24,9 +24,9 @@ class Snapshot:
 
     sessions: Sequence[Session]
     months: Sequence[Month]
-    jobs: dict[str, Any]
+    jobs: Json
     units: Sequence[Any]
-    leases: dict[str, Any]
+    leases: Json
     sums: Counter[str] = field(default_factory=Counter)
     of_job: Counter[str | None] = field(default_factory=Counter)
     """Settled less refunded."""

@@ -31,7 +31,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
             keys.append(job.image)
         loaded.change(deleted_at_ms=farm.clock(), artifacts={})
         loaded.close()
-        tx.forget_job(job_id)
+        tx.deliveries.forget_job(job_id)
         audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(dict.fromkeys(keys))
 

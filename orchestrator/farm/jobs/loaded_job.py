@@ -40,7 +40,7 @@ class LoadedJob:
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
         self.books.write()
-        self.tx.tell(self.job.id, self._told, self.now_ms)
+        self.tx.deliveries.tell(self.job.id, self._told, self.now_ms)
         for kind, data in self._told:
             if kind == "state":
                 webhook_queue.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
@@ -76,8 +76,8 @@ class LoadedJob:
         What paused jobs keep held is no work: their session would come back with its old pass.
         """
         session, own = self.books.session, self.job.id
-        if not self.tx.is_at_work(session.id, but=own):
-            now = self.tx.current_virtual_us(but=own, model=self.job.model)
+        if not self.tx.turns.is_at_work(session.id, but=own):
+            now = self.tx.turns.current_virtual_us(but=own, model=self.job.model)
             self.books.session = replace(
                 session,
                 virtual_us=scheduler.join_at(session, now),

@@ -82,16 +82,16 @@ def events(
 def newer_events(farm: Farm, cursors: Mapping[str, int], *, limit: int) -> tuple[Event, ...]:
     """Return what happened to these jobs after each one's own cursor, oldest first, in one look."""
     with farm.store.read() as tx:
-        return tuple(tx.events_after(cursors, limit))
+        return tuple(tx.deliveries.events_after(cursors, limit))
 
 
 def still_open(farm: Farm, job_ids: Collection[str]) -> frozenset[str]:
     """Return those of these jobs that have neither ended nor been deleted."""
     with farm.store.read() as tx:
-        return tx.open_among(job_ids)
+        return tx.turns.open_among(job_ids)
 
 
 def last_event_id(farm: Farm) -> int:
     """Return the newest event's id."""
     with farm.store.read() as tx:
-        return tx.last_event_id()
+        return tx.deliveries.last_event_id()

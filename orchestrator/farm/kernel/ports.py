@@ -52,8 +52,126 @@ from orchestrator.model import (
 T = TypeVar("T")
 
 
+class Turns(Protocol):
+    """Questions about who works and waits, and who is next."""
+
+    def is_at_work(self, session_id: str, *, but: str) -> bool:
+        """Tell whether a session has a job that may run, beside this one."""
+
+    def current_virtual_us(self, *, but: str, model: str) -> int:
+        """Return the virtual time at which somebody without work beside this job joins."""
+
+    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return sessions with a grantable unit, lowest pass first."""
+
+    def sessions_of_plan(self, plan: str, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return those of one plan, lowest pass first."""
+
+    def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
+        """Return those that wait since before then, longest first."""
+
+    def jobs_in_line(self) -> list[Json]:
+        """Return every job that may run with its session's turn."""
+
+    def work_in_hand(self) -> list[tuple[str, int, int]]:
+        """Return (worker, granted at, expected GPU-ms) of every open lease."""
+
+    def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
+        """Return a session's grantable units."""
+
+    def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
+        """Return grantable units of a queue nobody was rung for lately."""
+
+    def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
+        """Note that a device was rung."""
+
+    def lapsed_leases(self, before_ms: int) -> list[Lease]:
+        """Return open leases that expired before then."""
+
+    def queue_depths(self) -> list[tuple[str, str, int]]:
+        """Return (queue, unit state, count)."""
+
+    def classes_at_work(self, model: str) -> frozenset[str]:
+        """Return the device classes of the active workers that have a model."""
+
+    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that have neither ended nor been deleted."""
+
+    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that a worker has a unit of."""
+
+    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return a queue in which each of these jobs has a ready unit, where it has one."""
+
+
+class Books(Protocol):
+    """Questions that the books ask, the operator's and those that are checked."""
+
+    def movements(self, from_ms: int, until_ms: int) -> list[Json]:
+        """Return sums of measured entries by account, its plan then, model, device and kind."""
+
+    def shifts(self, from_ms: int, until_ms: int) -> list[Shift]:
+        """Return the ended shifts that overlap this time."""
+
+    def count_cap_hit(
+        self, account_id: str, plan: str, model: str, day_ms: int, reason: str
+    ) -> None:
+        """Add one to a day's count."""
+
+    def cap_hits(self, from_ms: int, until_ms: int) -> list[Json]:
+        """Return the caps that were hit on the days that begin in this time."""
+
+    def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
+        """Return settled and lost GPU-ms, grouped."""
+
+    def open_jobs(self, account_id: str) -> int:
+        """Return how many jobs of an account have not ended."""
+
+    def receipts(self) -> Iterator[tuple[str, str | None]]:
+        """Give every lease's id and receipt, as the JSON that it is stored as."""
+
+    def missing_triggers(self) -> list[str]:
+        """Return the triggers that keep the past as it is, and are gone or off."""
+
+
+class Deliveries(Protocol):
+    """Words to those outside: events for a job's watchers, messages for endpoints."""
+
+    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
+        """Append events, each a kind and its data."""
+
+    def last_event_id(self) -> int:
+        """Return the newest event's id."""
+
+    def events_after(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
+        """Return the events of these jobs that are newer than each one's cursor, oldest first."""
+
+    def due(
+        self, now_ms: int, busy: Sequence[str], full: Sequence[str], share: int, limit: int
+    ) -> list[Delivery]:
+        """Return the oldest due message of each active endpoint that is not busy.
+
+        At most `share` of one account, and none of those that are `full`.
+        """
+
+    def forget_job(self, job_id: str) -> None:
+        """Delete a job's events."""
+
+
 class Transaction(Protocol):
-    """One moment of the truth; see `orchestrator.store.transaction` for each call."""
+    """One moment of the truth: its rows, and three ports for what rows alone do not answer."""
+
+    @property
+    def turns(self) -> Turns:
+        """Questions about turns."""
+
+    @property
+    def books(self) -> Books:
+        """Questions of the books."""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Words to those outside."""
 
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id."""
@@ -121,32 +239,11 @@ class Transaction(Protocol):
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row."""
 
-    def receipts(self) -> Iterator[tuple[str, str | None]]:
-        """Give every lease's id and receipt, as the JSON that it is stored as."""
-
     def add(self, *rows: Any) -> None:
         """Insert rows."""
 
     def save(self, old: T, new: T) -> T:
         """Write what differs; Conflict when somebody else did first."""
-
-    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
-        """Append events, each a kind and its data."""
-
-    def last_event_id(self) -> int:
-        """Return the newest event's id."""
-
-    def events_after(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
-        """Return the events of these jobs that are newer than each one's cursor, oldest first."""
-
-    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these jobs that have neither ended nor been deleted."""
-
-    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these jobs that a worker has a unit of."""
-
-    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
-        """Return a queue in which each of these jobs has a ready unit, where it has one."""
 
     def fact(self, name: str) -> Any:
         """Return one of the farm's own facts."""
@@ -163,87 +260,11 @@ class Transaction(Protocol):
     def forget_attempts(self, account_id: str, before_ms: int) -> None:
         """Delete an account's attempts that are older than this moment."""
 
-    def open_jobs(self, account_id: str) -> int:
-        """Return how many jobs of an account have not ended."""
-
-    def is_at_work(self, session_id: str, *, but: str) -> bool:
-        """Tell whether a session has a job that may run, beside this one."""
-
-    def current_virtual_us(self, *, but: str, model: str) -> int:
-        """Return the virtual time at which somebody without work beside this job joins."""
-
-    def sessions_with_work(self, queues: Sequence[str], limit: int) -> list[Session]:
-        """Return sessions with a grantable unit, lowest pass first."""
-
-    def sessions_of_plan(self, plan: str, queues: Sequence[str], limit: int) -> list[Session]:
-        """Return those of one plan, lowest pass first."""
-
-    def sessions_waiting(self, before_ms: int, queues: Sequence[str], limit: int) -> list[Session]:
-        """Return those that wait since before then, longest first."""
-
-    def jobs_in_line(self) -> list[Json]:
-        """Return every job that may run with its session's turn."""
-
-    def work_in_hand(self) -> list[tuple[str, int, int]]:
-        """Return (worker, granted at, expected GPU-ms) of every open lease."""
-
-    def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
-        """Return a session's grantable units."""
-
-    def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
-        """Return grantable units of a queue nobody was rung for lately."""
-
-    def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
-        """Note that a device was rung."""
-
-    def lapsed_leases(self, before_ms: int) -> list[Lease]:
-        """Return open leases that expired before then."""
-
-    def queue_depths(self) -> list[tuple[str, str, int]]:
-        """Return (queue, unit state, count)."""
-
-    def missing_triggers(self) -> list[str]:
-        """Return the triggers that keep the past as it is, and are gone or off."""
-
-    def classes_at_work(self, model: str) -> frozenset[str]:
-        """Return the device classes of the active workers that have a model."""
-
-    def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
-        """Return the newest measured units."""
-
-    def movements(self, from_ms: int, until_ms: int) -> list[Json]:
-        """Return sums of measured entries by account, its plan then, model, device and kind."""
-
-    def shifts(self, from_ms: int, until_ms: int) -> list[Shift]:
-        """Return the ended shifts that overlap this time."""
-
-    def count_cap_hit(
-        self, account_id: str, plan: str, model: str, day_ms: int, reason: str
-    ) -> None:
-        """Add one to a day's count."""
-
-    def cap_hits(self, from_ms: int, until_ms: int) -> list[Json]:
-        """Return the caps that were hit on the days that begin in this time."""
-
-    def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
-        """Return settled and lost GPU-ms, grouped."""
-
-    def due_deliveries(
-        self, now_ms: int, busy: Sequence[str], full: Sequence[str], share: int, limit: int
-    ) -> list[Delivery]:
-        """Return the oldest due message of each active endpoint that is not busy.
-
-        At most `share` of one account, and none of those that are `full`.
-        """
-
     def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
         """Delete what is kept for a time only."""
 
     def remove_person(self, person_id: str) -> None:
         """Delete somebody who may sign in."""
-
-    def forget_job(self, job_id: str) -> None:
-        """Delete a job's events."""
 
 
 class Store(Protocol):

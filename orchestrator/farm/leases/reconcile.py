@@ -28,7 +28,7 @@ def reconcile(farm: Farm) -> int:
     """
     now = farm.clock()
     with farm.store.read() as tx:
-        lapsed = tx.lapsed_leases(now - farm.terms.grace_ms)
+        lapsed = tx.turns.lapsed_leases(now - farm.terms.grace_ms)
         gone_before = now - round(farm.terms.worker_gone_seconds * 1000)
         silent = [
             worker
@@ -107,7 +107,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
             if worker.id in busy:
                 continue
             for queue in scheduler.queues_of(worker.kinds, worker.models):
-                units = tx.unrung_units(queue, before, len(rung) + 1)
+                units = tx.turns.unrung_units(queue, before, len(rung) + 1)
                 fresh = [unit for unit in units if unit.id not in rung]
                 if fresh:
                     bells.append((queue, fresh[0].id))
@@ -115,7 +115,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
                     break
     if rung:
         with farm.store.write() as tx:
-            tx.mark_rung(sorted(rung), now)
+            tx.turns.mark_rung(sorted(rung), now)
     return bells
 
 

@@ -233,7 +233,7 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 "unit_frames_done": lease.frames_done,
                 "unit_gpu_ms": lease.used_gpu_ms,
             }
-            tx.tell(lease.job_id, [("progress", data)], now_ms)
+            tx.deliveries.tell(lease.job_id, [("progress", data)], now_ms)
     over = lease.used_gpu_ms > limit_ms * (1 + OVER_SHARE) + OVER_MS or now_ms > oldest_ms
     return LeaseVerdict(
         lease_id=lease.id,
