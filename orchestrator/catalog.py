@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -279,7 +279,7 @@ def load_vocabulary(file: Path) -> Vocabulary:
 # --- inside -------------------------------------------------------------------------------
 
 
-def _rows(file: Path, table: str, rows: Any) -> Mapping[str, tuple[str, ...]]:
+def _rows(file: Path, table: str, rows: object) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     if not isinstance(rows, dict):
         raise _unusable(file, f"{table} must be a table")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.bootstrap import Embedded
     from orchestrator.settings import Settings
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 API: Final = "/api/v1"
 TIMEOUT_SECONDS: Final = 30.0

@@ -382,7 +382,7 @@ def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -
     )
 
 
-def _in_seconds(value: Any) -> Any:
+def _in_seconds(value: object) -> object:
     """Return data as the API shows it: every GPU-ms as GPU-seconds."""
     if not isinstance(value, dict):
         return value

@@ -124,7 +124,7 @@ def _finding(
     return locked(query) if lock else query
 
 
-def _how(value: Any) -> str:
+def _how(value: object) -> str:
     return "null" if value is None else "many" if isinstance(value, tuple) else "one"
 
 

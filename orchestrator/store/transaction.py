@@ -33,7 +33,7 @@ _GUARDS = ("id", "state", "fence", "held_gpu_ms", "spent_gpu_ms", "entries", "re
 _NAMES = {cls: tuple(table.c.keys()) for cls, table in TABLES.items()}
 
 
-def _columns(row: Any) -> Json:
+def _columns(row: object) -> Json:
     return {name: getattr(row, name) for name in _NAMES[type(row)]}
 
 
@@ -77,7 +77,7 @@ class Transaction:
         after: str | int | None = None,
         before: str | None = None,
         lock: bool = False,
-        **equal: Any,
+        **equal: object,
     ) -> list[T]:
         """Return the rows whose columns equal (or are in the given tuple of) these values.
 
@@ -95,7 +95,7 @@ class Transaction:
         """Return these columns of every row, in the order of ids: for who needs but a few."""
         return self.connection.execute(looking(TABLES[cls], columns)).all()
 
-    def add(self, *rows: Any) -> None:
+    def add(self, *rows: object) -> None:
         """Insert rows."""
         for cls in dict.fromkeys(type(row) for row in rows):
             same = [_columns(row) for row in rows if type(row) is cls]
@@ -122,13 +122,14 @@ class Transaction:
 
     # --- events, facts, idempotency ---------------------------------------------------------
 
-    def fact(self, name: str) -> Any:
-        """Return one of the farm's own facts, or None."""
+    def fact(self, name: str, kind: type[T]) -> T | None:
+        """Return one of the farm's own facts, None where there is none of this kind."""
         if self._facts is None:
             self._facts = {row.name: row.value for row in self.connection.execute(FACTS)}
-        return self._facts.get(name)
+        value = self._facts.get(name)
+        return value if isinstance(value, kind) else None
 
-    def set_fact(self, name: str, value: Any) -> None:
+    def set_fact(self, name: str, value: object) -> None:
         """Write one of the farm's own facts."""
         dialect: Any = sqlite if self.connection.dialect.name == "sqlite" else postgresql
         query = dialect.insert(tables.facts).values(name=name, value=value)

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from orchestrator.model import Json
 
-Described = dict[int | str, Any]
+Described = dict[int | str, object]
 
 
 def schema_of(model: type[BaseModel]) -> Any:

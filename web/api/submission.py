@@ -6,7 +6,6 @@ Whatever the dialect, what a client asks for passes through here.
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from flask import request
 from pydantic import ValidationError
@@ -47,7 +46,7 @@ def read_body() -> JobBody:
         raise errors.bad_request(error) from None
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str) -> object:
     """Return what a text of JSON says.
 
     Raises:

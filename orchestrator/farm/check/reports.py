@@ -20,7 +20,7 @@ _KEPT: Final = 1024
 class Reported:
     """Questions asked of one receipt, whatever its JSON says."""
 
-    receipt: Any
+    receipt: object
     frames: int
     """Digests of frames; -1: some are none."""
     files: dict[str, File]
@@ -72,7 +72,7 @@ def read(text: str) -> Reported:
 
 
 @lru_cache(_KEPT)
-def _digest(lease: Any, text: str | None) -> str:
+def _digest(lease: object, text: str | None) -> str:
     return hash_chain.row_digest(lease, None if text is None else read(text).receipt)
 
 
@@ -87,7 +87,7 @@ def _free(job: Any, lease: Any, said: Reported) -> str:
     return ""
 
 
-def _files(files: list[Any]) -> Iterator[tuple[str, File]]:
+def _files(files: list[object]) -> Iterator[tuple[str, File]]:
     for file in files:
         if isinstance(file, dict) and _is_digest(file.get("sha256")) and file.get("bytes"):
             yield str(file.get("name")), (file["sha256"], file["bytes"])

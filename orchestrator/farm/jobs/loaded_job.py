@@ -66,7 +66,7 @@ class LoadedJob:
                 error=asdict(self.job.error) if self.job.error else None,
             )
 
-    def tell(self, kind: str, **data: Any) -> None:
+    def tell(self, kind: str, **data: object) -> None:
         """Append an event for the job's watchers."""
         self._told.append((kind, data))
 

@@ -1,7 +1,5 @@
 """The audit log: every administrative action, written in the transaction that does it."""
 
-from typing import Any
-
 from orchestrator.farm.kernel import Farm, Page
 from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
@@ -10,7 +8,7 @@ from orchestrator.model import AuditEntry
 
 
 def note(
-    farm: Farm, tx: Transaction, verb: str, target: str, account_id: str | None, **data: Any
+    farm: Farm, tx: Transaction, verb: str, target: str, account_id: str | None, **data: object
 ) -> None:
     """Write down that the farm's actor did this: `verb` as `key.create`, to what, whose."""
     now = farm.clock()

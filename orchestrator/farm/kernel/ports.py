@@ -239,16 +239,16 @@ class Transaction(Protocol):
     def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
         """Return these columns of every row."""
 
-    def add(self, *rows: Any) -> None:
+    def add(self, *rows: object) -> None:
         """Insert rows."""
 
     def save(self, old: T, new: T) -> T:
         """Write what differs; Conflict when somebody else did first."""
 
-    def fact(self, name: str) -> Any:
-        """Return one of the farm's own facts."""
+    def fact(self, name: str, kind: type[T]) -> T | None:
+        """Return one of the farm's own facts, None where there is none of this kind."""
 
-    def set_fact(self, name: str, value: Any) -> None:
+    def set_fact(self, name: str, value: object) -> None:
         """Write one of the farm's own facts."""
 
     def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:

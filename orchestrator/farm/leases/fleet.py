@@ -81,7 +81,7 @@ def is_frozen(farm: Farm) -> bool:
 def looked(farm: Farm) -> Json:
     """Return {at_ms, faults, first} of the newest look at the whole store; at_ms None: none yet."""
     with farm.store.read() as tx:
-        return tx.fact("looked") or {"at_ms": None, "faults": 0, "first": []}
+        return tx.fact("looked", dict) or {"at_ms": None, "faults": 0, "first": []}
 
 
 def tell_trouble(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> None:

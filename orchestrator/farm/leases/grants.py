@@ -151,7 +151,7 @@ def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease |
         lane=lane,
         virtual_us=loaded.books.session.virtual_us,
         fence=unit.fence + 1,
-        epoch=loaded.tx.fact("epoch"),
+        epoch=facts.epoch(loaded.tx),
         gpu_ms_limit=limit.gpu_ms,
         granted_at_ms=loaded.now_ms,
         expires_at_ms=loaded.now_ms + loaded.farm.terms.lease_ms,

@@ -81,7 +81,7 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
             _, token = keys.issue(
                 farm, tx, kind=KeyKind.WORKER, name=worker.name, worker_id=worker.id
             )
-        epoch = tx.fact("epoch")
+        epoch = facts.epoch(tx)
     return HelloAnswer(
         worker_id=worker.id,
         worker_key=token,
@@ -195,7 +195,7 @@ def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lea
         or lease.worker_id != worker_id
         or lease.fence != fence
         or lease.state is not LeaseState.OPEN
-        or lease.epoch != tx.fact("epoch")
+        or lease.epoch != facts.epoch(tx)
     ):
         raise StaleLease(lease_id=lease_id)
     return lease
