@@ -83,7 +83,7 @@ def problem(error: FarmError, *, as_json: bool) -> None:
     say(f"Next: {error.next}")
 
 
-def say_held(refused: Mapping[str, Any]) -> None:
+def say_held(refused: Json) -> None:
     """Say what holds of the budget that a refusal met, and until when."""
     for holder in refused.get("held_by") or ():
         if isinstance(holder, Mapping) and "gpu_seconds" in holder:
@@ -141,7 +141,7 @@ def one_of(**asked: bool) -> None:
         raise click.UsageError(f"{' and '.join(given)} are two answers; ask for one.")
 
 
-def verdict(fault: Mapping[str, Any] | None, well: str) -> int:
+def verdict(fault: Json | None, well: str) -> int:
     """Say how an audit came out; return the exit code."""
     if fault is None:
         say(well)
@@ -159,7 +159,7 @@ def facts(pairs: Mapping[str, object]) -> None:
         echo(f"{name:<{width}}  {'–' if value is None else safe_text.one_line(str(value))}")
 
 
-def _plain(data: Mapping[str, Any]) -> Json:
+def _plain(data: Json) -> Json:
     return {name: value for name, value in data.items() if _is_json(value)}
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import rich_click as click
 
 from orchestrator.cli import output, progress, words
-from orchestrator.cli.client import Client, connected, part, server
+from orchestrator.cli.client import Client, F, connected, part, server
 from orchestrator.errors import BadRequest
 from orchestrator.model import Json
 from orchestrator.states import OnExhausted
@@ -49,7 +49,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
     return value
 
 
-def _asked(command: Any) -> Any:
+def _asked(command: F) -> F:
     """Add the options that say which video."""
     file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     above = click.FloatRange(min=0, min_open=True)

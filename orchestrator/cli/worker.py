@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, config, connected, local, part, server
+from orchestrator.cli.client import Client, F, config, connected, local, part, server
 from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,7 +19,7 @@ def worker() -> None:
     """Run, join, list and drain workers."""
 
 
-def _offer(command: Any) -> Any:
+def _offer(command: F) -> F:
     """Add the options of a worker that runs here."""
     for option in reversed(
         (

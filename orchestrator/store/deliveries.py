@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     BindParameter,
     Connection,
-    Select,
     String,
     bindparam,
     cast,
@@ -23,10 +22,11 @@ from sqlalchemy import (
 from orchestrator.model import Delivery, Event, Json
 from orchestrator.states import DeliveryState, WebhookState
 from orchestrator.store import tables
+from orchestrator.store.statements import Query
 from orchestrator.store.tables import events
 
 
-def _after_cursors(dialect: str) -> Select[Any]:
+def _after_cursors(dialect: str) -> Query:
     """Return the query for events behind each job's own cursor, {job id: event id} as JSON."""
     given: BindParameter[str] = bindparam("cursors")
     each = func.json_each(given) if dialect == "sqlite" else func.json_each_text(cast(given, JSON))

@@ -49,7 +49,7 @@ class Transaction:
         self.turns = Turns(connection)
         self.books = Books(connection)
         self.deliveries = Deliveries(connection)
-        self._ours: dict[tuple[type[Any], str], Any] = {}
+        self._ours: dict[tuple[type, str], Any] = {}
         """Rows as they stand that nobody else changes until we commit."""
         self._facts: Json | None = None
 
@@ -91,9 +91,13 @@ class Transaction:
             self._ours |= {(cls, _columns(row)["id"]): row for row in found}
         return found
 
-    def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
-        """Return these columns of every row, in the order of ids: for who needs but a few."""
-        return self.connection.execute(looking(TABLES[cls], columns)).all()
+    def look(self, cls: type[T], *columns: str) -> Sequence[T]:
+        """Return every row with these of its columns alone, in the order of ids.
+
+        For who needs but a few of a large table. JSON is as it is stored, whoever wrote it.
+        """
+        rows: Sequence[Any] = self.connection.execute(looking(TABLES[cls], columns)).all()
+        return rows
 
     def add(self, *rows: object) -> None:
         """Insert rows."""

@@ -2,14 +2,21 @@
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, func, select, update
 
 from orchestrator.model import Json, Lease, Session, Unit
 from orchestrator.states import RUNNABLE, Lane, LeaseState, UnitState, WorkerState
 from orchestrator.store import tables
-from orchestrator.store.statements import LAPSED_LEASES, READY, READY_UNITS, UNRUNG_UNITS, literal
+from orchestrator.store.statements import (
+    LAPSED_LEASES,
+    READY,
+    READY_UNITS,
+    UNRUNG_UNITS,
+    Query,
+    literal,
+)
 from orchestrator.store.tables import jobs, leases, months, sessions, units
 
 _NEWEST: Final = 64
@@ -71,7 +78,7 @@ _IN_HAND: Final = (
     .where(leases.c.state == LeaseState.OPEN)
 )
 
-_AMONG: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
+_AMONG: Final[BindParameter[str]] = bindparam("ids", expanding=True)
 _OPEN_JOBS: Final = select(jobs.c.id).where(
     jobs.c.id.in_(_AMONG), jobs.c.finished_at_ms.is_(None), jobs.c.deleted_at_ms.is_(None)
 )
@@ -181,5 +188,5 @@ class Turns:
         found = self.connection.execute(_READY_QUEUES, {"ids": list(job_ids)})
         return {row[0]: row[1] for row in found}
 
-    def _sessions(self, query: Any, **asked: Any) -> list[Session]:
+    def _sessions(self, query: Query, **asked: object) -> list[Session]:
         return [Session(**row._mapping) for row in self.connection.execute(query, asked)]

@@ -1,14 +1,22 @@
 """The books of a job: its hold, its session and its account's month, moved together."""
 
 from dataclasses import replace
+from typing import TypedDict
 
 from orchestrator.farm.books import months
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Json, Lease, Month, Session
+from orchestrator.model import Entry, Job, Lease, Month, Session
 from orchestrator.money import hash_chain, ledger, monthly
 from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
+
+
+class Stamp(TypedDict):
+    """What every new entry needs."""
+
+    entry_id: str
+    now_ms: int
 
 
 class JobBooks:
@@ -48,7 +56,7 @@ class JobBooks:
         self.tx.add(*self._entries)
         self._entries = []
 
-    def stamp(self) -> Json:
+    def stamp(self) -> Stamp:
         """Return a new entry's id and time."""
         return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
 

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.farm.check.snapshot import File, Snapshot
+from orchestrator.model import Job, Lease
 from orchestrator.money import hash_chain
 from orchestrator.states import Cause, Intent, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.wire import FILES_OF
@@ -72,11 +73,11 @@ def read(text: str) -> Reported:
 
 
 @lru_cache(_KEPT)
-def _digest(lease: object, text: str | None) -> str:
+def _digest(lease: Lease, text: str | None) -> str:
     return hash_chain.row_digest(lease, None if text is None else read(text).receipt)
 
 
-def _free(job: Any, lease: Any, said: Reported) -> str:
+def _free(job: Job, lease: Lease, said: Reported) -> str:
     """Say why nobody pays for what a lease did; empty: its session does."""
     if lease.outcome is Outcome.FAILED and said.cause != Cause.REQUEST:
         return f"failed by the fault of the {said.cause or 'farm'}"

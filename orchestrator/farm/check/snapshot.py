@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.farm.check.money import Till
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Json, Lease, Month, Session, Unit
+from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
 from orchestrator.money import hash_chain
 from orchestrator.states import EntryKind
 
@@ -24,9 +24,9 @@ class Snapshot:
 
     sessions: Sequence[Session]
     months: Sequence[Month]
-    jobs: Json
-    units: Sequence[Any]
-    leases: Json
+    jobs: dict[str, Job]
+    units: Sequence[Unit]
+    leases: dict[str, Lease]
     sums: Counter[str] = field(default_factory=Counter)
     of_job: Counter[str | None] = field(default_factory=Counter)
     """Settled less refunded."""

@@ -1,7 +1,8 @@
 """A job loaded into a transaction: its books, its open leases, and how it moves along its life."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Unpack
+from typing import TypedDict, Unpack
 
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import cap_hits
@@ -9,7 +10,16 @@ from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.kernel.where import UnitMatch
-from orchestrator.model import Job, JobError, JobSample, Json, Lease, Unit
+from orchestrator.model import (
+    FileRef,
+    Job,
+    JobError,
+    JobSample,
+    Json,
+    Lease,
+    Ruling,
+    Unit,
+)
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
     UNIT_FAILED,
@@ -20,6 +30,22 @@ from orchestrator.states import (
     UnitState,
     step,
 )
+
+
+class Changes(TypedDict, total=False):
+    """Fields of a job that change beside its books."""
+
+    intent: Intent | None
+    pause_reason: PauseReason | None
+    parsed: bool
+    truncated: bool
+    frames_done: int
+    error: JobError | None
+    artifacts: Mapping[str, FileRef]
+    rulings: Mapping[str, Ruling]
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    deleted_at_ms: int | None
 
 
 class LoadedJob:
@@ -49,11 +75,11 @@ class LoadedJob:
 
     # --- life ----------------------------------------------------------------------------
 
-    def change(self, **changes: Any) -> None:
+    def change(self, **changes: Unpack[Changes]) -> None:
         """Change fields of the job."""
         self.books.job = replace(self.job, **changes)
 
-    def step(self, event: JobEvent, **changes: Any) -> None:
+    def step(self, event: JobEvent, **changes: Unpack[Changes]) -> None:
         """Move the job along its life and tell its watchers, if that changes its state."""
         state = step(self.job.state, event)
         moved = state is not self.job.state

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar, Unpack, overload
+from typing import Protocol, TypeVar, Unpack, overload
 
 from orchestrator.farm.kernel.where import (
     AccountWhere,
@@ -236,8 +236,8 @@ class Transaction(Protocol):
     def find(self, cls: type[T], **where: object) -> list[T]:
         """Return the rows that match, by what `farm.kernel.where` says of each noun."""
 
-    def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
-        """Return these columns of every row."""
+    def look(self, cls: type[T], *columns: str) -> Sequence[T]:
+        """Return every row with these of its columns alone, and JSON as it is stored."""
 
     def add(self, *rows: object) -> None:
         """Insert rows."""
