@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from orchestrator.errors import FarmError
 from orchestrator.wire import FrameSpec, RenderWork
 
-Arrays = Mapping[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 _FACTS: Final = "facts"
 _STEP: Final = "step"
 _ALIKE: Final = (
@@ -99,5 +100,5 @@ def load(path: Path, made_from: Mapping[str, str]) -> Checkpoint:
         raise NotThisCheckpoint(f"The checkpoint cannot be read: {error}.") from error
 
 
-def _digest(facts: Any) -> str:
+def _digest(facts: object) -> str:
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
