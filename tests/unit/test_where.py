@@ -1,4 +1,4 @@
-"""What rows are asked for by is what they have."""
+"""Conditions on rows name what the rows have."""
 
 from types import UnionType
 from typing import Union, get_args, get_origin, get_overloads, get_type_hints

@@ -13,7 +13,7 @@ from orchestrator.states import EntryKind
 
 
 class Stamp(TypedDict):
-    """What every new entry needs."""
+    """Id and time of a new entry."""
 
     entry_id: str
     now_ms: int

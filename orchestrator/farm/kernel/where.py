@@ -1,4 +1,4 @@
-"""What rows may be asked for by: of each noun the fields that queries name, with their types.
+"""Conditions on rows: of each noun the fields that queries name, with their types.
 
 A tuple of values means any of them. A `…Match` is what may be put together bit by bit, before it
 is known which part of a list is asked for. A test holds every name and type to the noun's field.
@@ -25,7 +25,7 @@ Among: TypeAlias = V | tuple[V, ...]
 
 
 class Bounds(TypedDict, total=False):
-    """Which of the rows that match, in which order."""
+    """Bounds of the rows that match, and their order."""
 
     order: str
     """Columns, `-` before one for descending; `id` where nothing is said."""
@@ -77,7 +77,7 @@ class EntryWhere(Bounds, total=False):
 
 
 class EventWhere(Bounds, total=False):
-    """What watchers are told."""
+    """Events."""
 
     job_id: Among[str]
 
@@ -141,7 +141,7 @@ class PersonWhere(Bounds, total=False):
 
 
 class PlanPeriodWhere(Bounds, total=False):
-    """Which plans accounts had from when."""
+    """Plans of accounts, each from a moment on."""
 
     account_id: Among[str]
 
