@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import BadRequest
-from orchestrator.model import Size, Vocabulary
+from orchestrator.model import Json, Size, Vocabulary
 from orchestrator.remedies import Listing, LookAt, Say
 
 CARD: Final = "card.toml"
@@ -282,7 +282,7 @@ def load_vocabulary(file: Path) -> Vocabulary:
 # --- inside -------------------------------------------------------------------------------
 
 
-def _rows(file: Path, table: str, rows: Any) -> Mapping[str, tuple[str, ...]]:
+def _rows(file: Path, table: str, rows: object) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     if not isinstance(rows, dict):
         raise _unusable(file, f"{table} must be a table")
@@ -294,11 +294,11 @@ def _rows(file: Path, table: str, rows: Any) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _is_phrase(word: Any) -> bool:
+def _is_phrase(word: object) -> bool:
     return isinstance(word, str) and bool(word.strip()) and word == word.lower()
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def _read_toml(file: Path) -> Json:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import threading
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from celery import Celery
@@ -124,7 +124,7 @@ def main() -> None:
         raise SystemExit("FARM_BROKER_URL is not set.")
     dispatcher = Dispatcher(farm_from(config), celery_app(broker_url), config)
 
-    def stop(*_: Any) -> None:
+    def stop(*_: object) -> None:
         dispatcher.stopped.set()
 
     signal.signal(signal.SIGTERM, stop)

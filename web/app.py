@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from flask import Response
@@ -36,7 +35,7 @@ POLICY = (
 def create_app(
     farm: Farm | None = None,
     config: Settings | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> OpenAPI:
     """Return the application for a farm; without one, for the farm that the settings describe."""
     config = config or settings()

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import gevent
 import httpx
@@ -33,7 +33,7 @@ from web.hub import off_hub
 
 log = structlog.get_logger()
 
-Judge = Callable[[Json], Any]
+Judge = Callable[[Json], object]
 
 THREADS: Final = 16
 REASON_CHARS: Final = 300
@@ -69,8 +69,8 @@ class Policies:
             at_ms=farm().clock(),
         )
 
-    def _within_time(self, judge: Judge, question: Json) -> tuple[Any, str]:
-        def run() -> tuple[Any, str]:
+    def _within_time(self, judge: Judge, question: Json) -> tuple[object, str]:
+        def run() -> tuple[object, str]:
             try:
                 return judge(question), ""
             except Exception as error:  # noqa: BLE001 - the operator's code: any error is a ruling
@@ -80,7 +80,7 @@ class Policies:
             self._threads = ThreadPool(THREADS)
         try:
             with gevent.Timeout(self.seconds):
-                answer: tuple[Any, str] = self._threads.spawn(run).get()
+                answer: tuple[object, str] = self._threads.spawn(run).get()
                 return answer
         except gevent.Timeout:
             return None, f"no answer within {self.seconds:g} s"
@@ -157,7 +157,7 @@ def _judge(where: str, seconds: float) -> Judge | None:
     return judge
 
 
-def _post(url: str, seconds: float, authorities: ssl.SSLContext, question: Json) -> Any:
+def _post(url: str, seconds: float, authorities: ssl.SSLContext, question: Json) -> object:
     answer = httpx.post(url, json=question, timeout=seconds, verify=authorities)
     if answer.status_code != 200:
         raise FarmError(f"it answered {answer.status_code}")

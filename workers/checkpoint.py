@@ -20,7 +20,8 @@ from orchestrator.errors import FarmError
 from orchestrator.remedies import Say
 from orchestrator.wire import FrameSpec, RenderWork
 
-Arrays = Mapping[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 _FACTS: Final = "facts"
 _STEP: Final = "step"
 _ALIKE: Final = (
@@ -100,5 +101,5 @@ def load(path: Path, made_from: Mapping[str, str]) -> Checkpoint:
         raise NotThisCheckpoint(f"The checkpoint cannot be read: {error}.") from error
 
 
-def _digest(facts: Any) -> str:
+def _digest(facts: object) -> str:
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -240,7 +240,7 @@ def _raise_for(response: httpx.Response) -> None:
     raise error(said, *([from_json(told)] if isinstance(told, dict) else []))
 
 
-def _problem(response: httpx.Response) -> dict[str, Any]:
+def _problem(response: httpx.Response) -> dict[str, object]:
     try:
         problem = response.json()
     except ValueError:

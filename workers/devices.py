@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import pynvml
@@ -142,7 +142,7 @@ def _gpus() -> list[Device]:
         return []
 
 
-def _visible() -> list[Any]:
+def _visible() -> list[object]:
     """Return NVML's handles of the GPUs that torch sees, in its order.
 
     NVML shows all of them, by their bus, as a child makes CUDA count (`workers.child.main`).
@@ -168,7 +168,7 @@ def _visible() -> list[Any]:
     return found
 
 
-def _gpu(index: int, handle: Any) -> Device:
+def _gpu(index: int, handle: object) -> Device:
     return Device(
         name=f"cuda:{index}",
         device_class=device_class_of(_text(pynvml.nvmlDeviceGetName(handle))),
@@ -178,6 +178,6 @@ def _gpu(index: int, handle: Any) -> Device:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return NVML's answer as text; older bindings answer in bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)

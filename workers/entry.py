@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -200,7 +200,7 @@ def serve(agent: Agent, farewell: "Farewell", terms: HelloAnswer, config: Settin
         except Refused:
             state.should_stop = 0
 
-    def shutting_down(**_: Any) -> None:
+    def shutting_down(**_: object) -> None:
         farewell()
 
     signals.worker_shutting_down.connect(shutting_down)

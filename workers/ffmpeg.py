@@ -12,7 +12,7 @@ import signal
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import ffmpeg
 import numpy as np
@@ -24,7 +24,7 @@ from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.wire import MASTER, SEGMENT, STRIP
 from workers.interleaving import TIME_BASE_PER_FRAME
-from workers.watermark import Mark
+from workers.watermark import Mark, Stream
 
 MARK: Final = "watermark.png"
 STRIP_HEIGHT: Final = 96
@@ -33,7 +33,7 @@ STRIP_MAX_WIDTH: Final = 16_000
 FINISH_SECONDS: Final = 120
 ERROR_CHARS: Final = 800
 
-X264: Final[dict[str, Any]] = {
+X264: Final[dict[str, str | int]] = {
     "vcodec": "libx264",
     "preset": "veryfast",
     "crf": 18,
@@ -76,7 +76,7 @@ def _bound(pid: int) -> None:
 class Process:
     """One ffmpeg process in its own group, its complaints kept in a file."""
 
-    def __init__(self, spec: Any, *, stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(self, spec: Stream, *, stdin: int = subprocess.DEVNULL) -> None:
         head = [
             programs.ffmpeg(settings().ffmpeg),
             "-nostdin",
@@ -252,7 +252,7 @@ def _tile(native: Size, frames: int) -> _Tile:
     return _Tile(width, columns, math.ceil(frames / columns))
 
 
-def delivered(frames: Any, output: Size) -> Any:
+def delivered(frames: Stream, output: Size) -> Stream:
     """Return FFmpeg's stream of frames at the size and in the colours of a video."""
     return frames.filter(
         "scale",
@@ -264,7 +264,7 @@ def delivered(frames: Any, output: Size) -> Any:
     )
 
 
-def segment_output(frames: Any, file: Path, fps: int, keys_every: int) -> Any:
+def segment_output(frames: Stream, file: Path, fps: int, keys_every: int) -> Stream:
     """Return FFmpeg's output of frames as a segment: closed GOPs, and times that add up."""
     return frames.output(
         str(file),
@@ -284,7 +284,7 @@ def _segment_spec(
     tile: _Tile,
     keys_every: int,
     mark: Mark | None,
-) -> Any:
+) -> Stream:
     """Spell the command: one raw input, three outputs."""
     raw = ffmpeg.input(
         "pipe:0",

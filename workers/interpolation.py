@@ -13,7 +13,7 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, Final
+from typing import Final
 
 import av
 import ffmpeg
@@ -22,7 +22,7 @@ from orchestrator.model import Size
 from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, MARK, Process, delivered, segment_output
 from workers.interleaving import Strand
-from workers.watermark import Mark
+from workers.watermark import Mark, Stream
 
 FOLLOWED: Final = {
     "mi_mode": "mci",
@@ -162,7 +162,7 @@ def _feed(
 ) -> None:
     """Write frames with their times into FFmpeg's stdin: raw pictures in NUT."""
     with av.open(_Pipe(process), "w", format="nut") as container:
-        stream: Any = None
+        stream: Stream = None
         for time, frame in painted:
             may_go_on()
             picture = frame.reformat(format="rgb24")
@@ -188,7 +188,7 @@ class _Pipe:
         return len(data)
 
 
-def _spec(file: Path, frames: int, look: Screening, mark: Mark | None) -> Any:
+def _spec(file: Path, frames: int, look: Screening, mark: Mark | None) -> Stream:
     """Spell the command: painted frames in, `frames` of the video out."""
     raw = ffmpeg.input(
         "pipe:0", protocol_whitelist="pipe", format="nut", codec_whitelist="rawvideo"

@@ -50,7 +50,7 @@ class Timer(Protocol):
     ahead: int
     """Stretches that may stay queued on the device while the host goes on."""
 
-    def mark(self) -> Any:
+    def mark(self) -> object:
         """Return a point in the device's work, after all that was queued so far."""
 
     def ms_between(self, start: Any, end: Any) -> float:
@@ -97,8 +97,8 @@ class Meter:
         self._stop = stop
         self._timer: Timer = timer or HostTimer()
         self._stage: str | None = None
-        self._since: Any = None
-        self._queued: deque[tuple[str, bool, Any, Any]] = deque()
+        self._since: object = None
+        self._queued: deque[tuple[str, bool, object, object]] = deque()
         self._stages_ms: dict[str, float] = {}
         self._spent_ms = 0.0
         self._load_ms = 0.0

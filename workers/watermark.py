@@ -6,12 +6,15 @@ it, and every worker draws the same ones.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import ffmpeg
 from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.model import Size
+
+Stream: TypeAlias = Any
+"""Frames on their way through FFmpeg's filters: ffmpeg-python has no types."""
 
 LEAST_LETTER_PX: Final = 9
 """Smaller letters cannot be read."""
@@ -45,7 +48,7 @@ class Mark:
         picture.thumbnail((max(1, round(self.frame.width * MOST_OF_WIDTH)), self.frame.height))
         picture.save(self.file)
 
-    def over(self, frames: Any) -> Any:
+    def over(self, frames: Stream) -> Stream:
         """Return FFmpeg's stream of frames with the words in their corner."""
         words = ffmpeg.input(
             str(self.file), format="png_pipe", protocol_whitelist="file", codec_whitelist="png"

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -14,6 +13,7 @@ from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import STOP_SECONDS
 from orchestrator.bootstrap.embedded import answers
 from orchestrator.errors import BadRequest, Conflict, FarmError, Unavailable
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.settings import Settings
 
@@ -34,14 +34,14 @@ def find_running(home: Path) -> Running | None:
     return Running(url=facts["url"], key=facts["cli_key"])
 
 
-def status(home: Path) -> dict[str, Any] | None:
+def status(home: Path) -> Json | None:
     """Return what run/farm.json says of the farm that holds this home, or None."""
     return run_folder.published(home)
 
 
 def run_in_background(
     config: Settings, *, workers: int = 1, host: str | None = None, port: int | None = None
-) -> dict[str, Any]:
+) -> Json:
     """Start a farm that outlives this process; return what it announces.
 
     Raises:
@@ -67,7 +67,7 @@ def run_in_background(
         child.terminate()
         child.wait()
         raise
-    told: dict[str, Any] = json.loads(line) if line else {}
+    told: Json = json.loads(line) if line else {}
     if "error" in told or not told:
         child.wait()
         raise _told_error(told.get("error"), home)

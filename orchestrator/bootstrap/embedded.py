@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import httpx
 
@@ -17,6 +17,7 @@ from orchestrator.bootstrap import broker
 from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import Child, allow_files, tend
 from orchestrator.farm.accounts import accounts, opening
+from orchestrator.model import Json
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
@@ -146,7 +147,7 @@ def serve(farm: Embedded) -> list[str]:
             farm.stop()
 
 
-def announcement(farm: Embedded) -> dict[str, Any]:
+def announcement(farm: Embedded) -> Json:
     """Return what `farm up --json` prints."""
     return {
         "url": farm.url,

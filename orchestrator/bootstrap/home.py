@@ -7,9 +7,10 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from orchestrator.errors import Conflict, Unavailable
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 
 LOCK_TRIES = 10
@@ -59,12 +60,12 @@ def is_locked(home: Path) -> bool:
     return False
 
 
-def published(home: Path) -> dict[str, Any] | None:
+def published(home: Path) -> Json | None:
     """Return run/farm.json of the farm that holds this home, or None."""
     if not is_locked(home):
         return None
     try:
-        facts: dict[str, Any] = json.loads((home / "run" / "farm.json").read_text("utf-8"))
+        facts: Json = json.loads((home / "run" / "farm.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return facts

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import rich_click as click
 
@@ -95,7 +95,7 @@ def _run(args: list[str]) -> int:
     from orchestrator.errors import FarmError
 
     try:
-        outcome: Any = farm.main(args, prog_name="farm", standalone_mode=False)
+        outcome: object = farm.main(args, prog_name="farm", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -3,7 +3,8 @@
 import rich_click as click
 
 from orchestrator.cli import alerts, output
-from orchestrator.cli.client import Json, connected, part, server
+from orchestrator.cli.client import connected, part, server
+from orchestrator.model import Json
 
 ACCOUNT = click.argument("account_id", metavar="ACCOUNT")
 

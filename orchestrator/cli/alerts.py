@@ -1,11 +1,12 @@
 """Alerts of a budget, as the command line takes and shows them: `50=notify 90=pause_new`."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import rich_click as click
 
-from orchestrator.cli.client import Json
+from orchestrator.cli.client import F
+from orchestrator.model import Json
 from orchestrator.states import AlertAction
 
 PLAN: Final = "plan"
@@ -14,7 +15,7 @@ NONE: Final = "none"
 """The word for no alert at all."""
 
 
-def wanted(command: Any) -> Any:
+def wanted(command: F) -> F:
     """Add the argument of a command that changes or shows alerts: none, some, `plan` or `none`."""
     return click.argument("wanted", metavar="[ALERT]...", nargs=-1, callback=body)(command)
 

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import rich_click as click
 from orchestrator.cli.output import EXIT_CODES, Problem, say
 from orchestrator.cli.remedies import told
 from orchestrator.errors import BadRequest, Conflict, NotFound, Unavailable
+from orchestrator.model import Json
 from orchestrator.remedies import Say, UseKey
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.bootstrap import Embedded
     from orchestrator.settings import Settings
 
-Json = dict[str, Any]
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 API: Final = "/api/v1"
 TIMEOUT_SECONDS: Final = 30.0
@@ -47,34 +47,34 @@ class Client:
     key: str = field(repr=False)
     own: "Embedded | None" = None
     """The farm's processes when we started them for this command."""
-    _http: Any = field(default=None, repr=False)
+    _http: "httpx.Client | None" = field(default=None, repr=False)
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, **query: object) -> Json:
         """Return what a call answers."""
         asked = {name: value for name, value in query.items() if value is not None}
         return self._answer("GET", path, params=asked)
 
-    def sheet(self, path: str, **query: Any) -> str:
+    def sheet(self, path: str, **query: object) -> str:
         """Return what a call answers as CSV."""
         asked = {name: value for name, value in query.items() if value is not None}
         answer = self._send("GET", f"{API}/{path}", params={**asked, "format": "csv"})
         return _checked(answer).text
 
-    def post(self, path: str, body: Json | None = None, **more: Any) -> Any:
+    def post(self, path: str, body: Json | None = None, **more: Any) -> Json:
         """Send something once, however often the connection breaks."""
         headers = {"Idempotency-Key": more.pop("promise", None) or uuid.uuid4().hex}
         content = {} if body is None else {"json": body}
         return self._answer("POST", path, headers=headers, **content, **more)
 
-    def put(self, path: str, body: Json) -> Any:
+    def put(self, path: str, body: Json) -> Json:
         """Set something."""
         return self._answer("PUT", path, json=body)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str) -> Json:
         """Delete something."""
         return self._answer("DELETE", path)
 
-    def every(self, path: str, *, limit: int | None = None, **query: Any) -> list[Json]:
+    def every(self, path: str, *, limit: int | None = None, **query: object) -> list[Json]:
         """Return the items of a list, page after page, up to `limit`."""
         rows: list[Json] = []
         after: str | None = None
@@ -155,16 +155,17 @@ class Client:
         if self._http is not None:
             self._http.close()
 
-    def _answer(self, method: str, path: str, **more: Any) -> Any:
+    def _answer(self, method: str, path: str, **more: Any) -> Json:
         answer = _checked(self._send(method, path if path[:1] == "/" else f"{API}/{path}", **more))
         if not answer.content:
-            return None
+            return {}
         try:
-            return answer.json()
+            told: Json = answer.json()
         except ValueError:
             raise Unavailable(
                 f"What answers at {self.url} is not a farm.", Say("Check the URL of --server.")
             ) from None
+        return told
 
     def _send(self, method: str, path: str, **more: Any) -> "httpx.Response":
         import httpx
@@ -335,7 +336,7 @@ def _checked(answer: "httpx.Response") -> "httpx.Response":
     """
     if answer.is_success:
         return answer
-    facts: Mapping[str, Any] = {}
+    facts: Json = {}
     with suppress(ValueError):
         sent = answer.json()
         facts = sent if isinstance(sent, dict) else {}

@@ -6,7 +6,8 @@ import rich_click as click
 
 from orchestrator.cli import output, progress, remedies
 from orchestrator.cli import render as rendering
-from orchestrator.cli.client import Json, connected, part, server
+from orchestrator.cli.client import connected, part, server
+from orchestrator.model import Json
 from orchestrator.states import JobState
 
 JOB = click.argument("job_id", metavar="JOB")

@@ -14,6 +14,7 @@ import rich_click as click
 from orchestrator import safe_text
 from orchestrator.cli import remedies
 from orchestrator.errors import FarmError
+from orchestrator.model import Json
 from orchestrator.remedies import Remedy
 
 EXIT_CODES: Final[Mapping[str, int]] = {
@@ -91,7 +92,7 @@ def advise(helping: Iterable[Remedy]) -> None:
         say(f"{'  or' if number else 'Next'}: {remedies.said(remedy)}")
 
 
-def say_held(refused: Mapping[str, Any]) -> None:
+def say_held(refused: Json) -> None:
     """Say what holds of the budget that a refusal met, and until when."""
     for holder in refused.get("held_by") or ():
         if isinstance(holder, Mapping) and "gpu_seconds" in holder:
@@ -149,7 +150,7 @@ def one_of(**asked: bool) -> None:
         raise click.UsageError(f"{' and '.join(given)} are two answers; ask for one.")
 
 
-def verdict(fault: Mapping[str, Any] | None, well: str) -> int:
+def verdict(fault: Json | None, well: str) -> int:
     """Say how an audit came out; return the exit code."""
     if fault is None:
         say(well)
@@ -167,7 +168,7 @@ def facts(pairs: Mapping[str, object]) -> None:
         echo(f"{name:<{width}}  {'–' if value is None else safe_text.one_line(str(value))}")
 
 
-def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(data: Json) -> Json:
     return {name: value for name, value in data.items() if _is_json(value)}
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from orchestrator import safe_text
-from orchestrator.cli.client import Client, Json, part
+from orchestrator.cli.client import Client, part
 from orchestrator.cli.output import say, seconds
+from orchestrator.model import Json
 
 POLL_SECONDS: Final = 0.4
 ENDED: Final = ("succeeded", "failed", "cancelled")

@@ -13,8 +13,9 @@ from typing import Any, Final
 import rich_click as click
 
 from orchestrator.cli import output, progress, remedies, words
-from orchestrator.cli.client import Client, Json, connected, part, server
+from orchestrator.cli.client import Client, F, connected, part, server
 from orchestrator.errors import BadRequest
+from orchestrator.model import Json
 from orchestrator.remedies import Rerun, Resume, Say
 from orchestrator.states import OnExhausted
 
@@ -49,7 +50,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
     return value
 
 
-def _asked(command: Any) -> Any:
+def _asked(command: F) -> F:
     """Add the options that say which video."""
     file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     above = click.FloatRange(min=0, min_open=True)
@@ -212,7 +213,7 @@ _AS_THEY_ARE: Final = (
 )  # fmt: skip
 
 
-def _request(intent: Json) -> dict[str, Any]:
+def _request(intent: Json) -> Json:
     """Return the arguments of the POST: JSON, or a form when there are files."""
     typed = _read_stdin() if intent["prompt"] == "-" else intent["prompt"]
     prompt = _text(typed or "", "prompt").strip()

@@ -5,8 +5,9 @@ import re
 import rich_click as click
 
 from orchestrator.cli import alerts, output
-from orchestrator.cli.client import Json, connected, part, server
+from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.render import budget
+from orchestrator.model import Json
 
 SESSION = click.argument("session_id", metavar="SESSION")
 

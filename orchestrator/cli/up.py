@@ -3,13 +3,13 @@
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import rich_click as click
 
 from orchestrator.cli import output
 from orchestrator.cli.client import Client, config
 from orchestrator.errors import Conflict, NotFound, Unavailable
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 
 
@@ -86,7 +86,7 @@ def status(as_json: bool) -> int:
         output.say(f"No farm runs on {home}.\nNext: start one with `farm up`.")
         return output.UNREACHABLE
     client = Client(facts["url"], facts["cli_key"])
-    told: dict[str, Any] = {
+    told: Json = {
         "running": True,
         "url": facts["url"],
         "home": str(home),
@@ -155,7 +155,7 @@ def _follow(files: dict[str, Path], width: int) -> None:
             text.close()
 
 
-def _announce(said: dict[str, Any], *, as_json: bool) -> None:
+def _announce(said: Json, *, as_json: bool) -> None:
     if as_json:
         output.document(said)
         return
@@ -166,7 +166,7 @@ def _announce(said: dict[str, Any], *, as_json: bool) -> None:
     output.echo(f"home     {said['home']}")
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(told: Json) -> None:
     checks = told["checks"]
     found = f"{checks['faults']} faults" if checks["faults"] else "no fault"
     books = f"{found}, looked at {checks['at'][:19]}" if checks["at"] else "not looked at yet"

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json, connected, server
+from orchestrator.cli.client import connected, server
+from orchestrator.model import Json
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BY: Final = ("session", "user", "model", "worker", "stage")

@@ -3,7 +3,8 @@
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json, connected, part, server
+from orchestrator.cli.client import connected, part, server
+from orchestrator.model import Json
 
 WEBHOOK = click.argument("webhook_id", metavar="WEBHOOK")
 

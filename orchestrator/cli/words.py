@@ -1,7 +1,7 @@
 """Words for a terminal, of quotes and jobs."""
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Json
+from orchestrator.model import Json
 
 
 def fits(told: Json) -> str:

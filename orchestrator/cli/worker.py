@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, config, connected, local, part, server
+from orchestrator.cli.client import Client, F, config, connected, local, part, server
+from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -18,7 +19,7 @@ def worker() -> None:
     """Run, join, list and drain workers."""
 
 
-def _offer(command: Any) -> Any:
+def _offer(command: F) -> F:
     """Add the options of a worker that runs here."""
     for option in reversed(
         (
@@ -61,7 +62,7 @@ def run(server: str | None, poll: bool, **options: Any) -> None:
 @click.argument("url")
 @click.option("--token", envvar="FARM_JOIN_TOKEN", required=True, help="Of `farm keys create`.")
 @_offer
-def join(url: str, token: str, **options: Any) -> None:
+def join(url: str, token: str, **options: object) -> None:
     """Enrol this machine as a worker of the farm at URL, and work for it.
 
     It long-polls unless FARM_BROKER_URL is set. Later `farm worker run` needs no token.
@@ -129,7 +130,7 @@ def _join_token(client: Client) -> str:
         client.close()
 
 
-def _exec(options: dict[str, Any], env: dict[str, str], *, poll: bool) -> NoReturn:
+def _exec(options: Json, env: dict[str, str], *, poll: bool) -> NoReturn:
     """Become the worker; secrets travel in the environment, never in argv."""
     home = options["home"] or config().home / f"worker-{options['name'] or 'extra'}"
     argv = [sys.executable, "-m", "workers.entry", "--home", str(home)]

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import WebhookMatch
 from orchestrator.model import Account, Delivery, Job, Json, Try, Webhook
 from orchestrator.remedies import EnableWebhook, Listing, LookAt, RegisterWebhook
 from orchestrator.states import DeliveryState, JobState, WebhookState
@@ -113,9 +114,11 @@ def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
 ) -> Page[Webhook]:
     """Return endpoints, newest first."""
-    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    where: WebhookMatch = {"state": _KEPT}
+    if account_id is not None:
+        where["account_id"] = account_id
     with farm.store.read() as tx:
-        return page(tx, Webhook, limit, after, state=_KEPT, **equal)
+        return page(tx.find(Webhook, **where, **part(limit, after)), limit)
 
 
 def rotate(farm: Farm, account_id: str | None, webhook_id: str) -> Webhook:
@@ -226,7 +229,7 @@ def due(farm: Farm, busy: Mapping[str, str], limit: int) -> list[tuple[Webhook, 
     full = tuple(account for account, count in under_way.items() if count >= SHARE)
     chosen = []
     with farm.store.read() as tx:
-        messages = tx.due_deliveries(farm.clock(), tuple(busy), full, SHARE, limit)
+        messages = tx.deliveries.due(farm.clock(), tuple(busy), full, SHARE, limit)
         webhooks = {
             webhook.id: webhook
             for webhook in tx.find(Webhook, id=tuple(m.webhook_id for m in messages))
@@ -294,7 +297,7 @@ def deliveries(
     """Return what an endpoint was sent, newest first."""
     with farm.store.read() as tx:
         webhook = _own(tx, account_id, webhook_id)
-        return page(tx, Delivery, limit, after, webhook_id=webhook.id)
+        return page(tx.find(Delivery, webhook_id=webhook.id, **part(limit, after)), limit)
 
 
 def replay(farm: Farm, account_id: str | None, webhook_id: str, delivery_id: str) -> Delivery:
@@ -381,7 +384,7 @@ def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -
     )
 
 
-def _in_seconds(value: Any) -> Any:
+def _in_seconds(value: object) -> object:
     """Return data as the API shows it: every GPU-ms as GPU-seconds."""
     if not isinstance(value, dict):
         return value

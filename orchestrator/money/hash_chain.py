@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
 
 from orchestrator.model import Entry, Lease, Session
 
@@ -50,7 +49,7 @@ def lease_digest(lease: Lease) -> str:
     return row_digest(lease, lease.receipt and lease.receipt.model_dump(mode="json"))
 
 
-def row_digest(lease: Any, receipt: Any) -> str:
+def row_digest(lease: Lease, receipt: object) -> str:
     """Return that of a lease's row whose receipt was read apart from it."""
     facts = (
         lease.id,

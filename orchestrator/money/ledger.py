@@ -9,7 +9,7 @@ them; one with a price moves money between two others too, which `money` derives
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 from orchestrator.errors import BudgetExceeded
 from orchestrator.model import Brief, Entry, Job, Month, Quote, Session, Unit
@@ -349,6 +349,15 @@ def _movement(session: Session, job: Job | None, entry: Entry | None) -> Movemen
     return Movement(session=session, job=job, entry=entry)
 
 
+class _More(TypedDict, total=False):
+    lease_id: str | None
+    month_id: str | None
+    note: str
+    price_microusd: int
+    rates: str
+    receipt_sha256: str
+
+
 def _entry(
     kind: EntryKind,
     session: Session,
@@ -359,11 +368,11 @@ def _entry(
     now_ms: int,
     debit: str,
     credit: str,
-    **more: Any,
+    **more: Unpack[_More],
 ) -> Entry | None:
     if gpu_ms == 0:
         return None
-    more = {"month_id": job.month_id if job else None} | more
+    more.setdefault("month_id", job.month_id if job else None)
     return Entry(
         id=entry_id,
         at_ms=now_ms,

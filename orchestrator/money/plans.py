@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -225,7 +225,7 @@ def _ms(seconds: int | None) -> int | None:
     return None if seconds is None else seconds * 1000
 
 
-def _unusable(file: Path, fault: Any) -> BadRequest:
+def _unusable(file: Path, fault: object) -> BadRequest:
     return BadRequest(
         f"The file of plans {file} cannot be used: {fault}.",
         Say("Mend that line, or unset FARM_PLANS to take the shipped ones."),

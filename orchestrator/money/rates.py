@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -131,7 +131,7 @@ def _complete(amounts: dict[str, int]) -> dict[str, int]:
     return {OTHERWISE: max(amounts.values(), default=0), **amounts}
 
 
-def _unusable(file: Path, fault: Any) -> BadRequest:
+def _unusable(file: Path, fault: object) -> BadRequest:
     return BadRequest(
         f"The rate card file {file} cannot be used: {fault}.",
         Say("Mend that line, or unset FARM_RATES to take the shipped one."),

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.catalog import ModelCard
-from orchestrator.model import Brief, RenderPlan, Size
+from orchestrator.model import Brief, Json, RenderPlan, Size
 from orchestrator.money.plans import Plan
 
 LEAST_SIDE_PX: Final = 32
@@ -41,7 +41,7 @@ class Give:
     """One thing that may give: fields of a brief."""
 
     change: Change
-    fields: dict[str, Any]
+    fields: Json
 
     def of(self, brief: Brief) -> Brief:
         """Return the brief that asks for so much less."""

@@ -24,13 +24,8 @@ _THERE: Final = {
 """A trigger of Postgres may be there and be turned off."""
 
 
-class Guards:
-    """The database's own rules, as a transaction knows them."""
-
-    connection: Connection
-
-    def missing_triggers(self) -> list[str]:
-        """Return the triggers that should refuse a change of the past, and are gone or off."""
-        database = self.connection.dialect.name
-        there = set(self.connection.scalars(_THERE[database]))
-        return [name for name in TRIGGERS[database] if name not in there]
+def missing_triggers(connection: Connection) -> list[str]:
+    """Return the triggers that should refuse a change of the past, and are gone or off."""
+    database = connection.dialect.name
+    there = set(connection.scalars(_THERE[database]))
+    return [name for name in TRIGGERS[database] if name not in there]

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     BindParameter,
@@ -30,6 +30,8 @@ def literal(word: StrEnum) -> ColumnElement[str]:
     return literal_column(f"'{word.value}'")
 
 
+Query: TypeAlias = Select[Any]
+"""A query of rows, which become nouns and have no types before."""
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 READY: Final = (
     select(units)
@@ -63,7 +65,7 @@ RECEIPTS: Final = select(leases.c.id, cast(leases.c.receipt, Text))
 
 
 @cache
-def by_id(table: Table, *, lock: bool) -> Select[Any]:
+def by_id(table: Table, *, lock: bool) -> Query:
     """Return the query for the row with the id `id_`."""
     query = select(table).where(table.c.id == bindparam("id_"))
     return locked(query) if lock else query
@@ -71,7 +73,7 @@ def by_id(table: Table, *, lock: bool) -> Select[Any]:
 
 def finding(
     table: Table, order: str, bounds: Json, equal: Json, *, lock: bool
-) -> tuple[Select[Any], Json]:
+) -> tuple[Query, Json]:
     """Return the query for the rows that match, and its parameters."""
     bounds = {name: value for name, value in bounds.items() if value is not None}
     shape = tuple((name, _how(value)) for name, value in equal.items())
@@ -81,7 +83,7 @@ def finding(
 
 
 @cache
-def looking(table: Table, columns: tuple[str, ...]) -> Select[Any]:
+def looking(table: Table, columns: tuple[str, ...]) -> Query:
     """Return the query for these columns of every row, JSON as it is."""
     asked = (as_stored(table.c[name]).label(name) for name in columns)
     return select(*asked).order_by(table.c.id)
@@ -96,7 +98,7 @@ def changing(table: Table, guards: tuple[str, ...], changed: tuple[str, ...]) ->
     )
 
 
-def locked(query: Select[Any]) -> Select[Any]:
+def locked(query: Query) -> Query:
     """Return the query as one that locks its rows until the transaction ends."""
     # NO KEY: rows that only refer to this one (foreign keys) may be written meanwhile.
     return query.with_for_update(key_share=True)
@@ -110,8 +112,8 @@ def _finding(
     equal: tuple[tuple[str, str], ...],
     *,
     lock: bool,
-) -> Select[Any]:
-    query: Select[Any] = select(table).where(*(_equals(table, *one) for one in equal))
+) -> Query:
+    query: Query = select(table).where(*(_equals(table, *one) for one in equal))
     if "after" in bounds:
         query = query.where(table.c.id > bindparam("after"))
     if "before" in bounds:
@@ -124,7 +126,7 @@ def _finding(
     return locked(query) if lock else query
 
 
-def _how(value: Any) -> str:
+def _how(value: object) -> str:
     return "null" if value is None else "many" if isinstance(value, tuple) else "one"
 
 

@@ -5,7 +5,7 @@ law, `held + spent <= limit`, is a CHECK too: no bug above can commit an overspe
 """
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     JSON,
@@ -45,6 +45,7 @@ from orchestrator.states import (
 )
 from orchestrator.store.conversion import Converted
 
+AnyColumn: TypeAlias = Column[Any]
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -56,12 +57,12 @@ metadata: Final = MetaData(
 )
 
 
-def _id(parent: str | None = None, *, null: bool = False, name: str = "id") -> Column[Any]:
+def _id(parent: str | None = None, *, null: bool = False, name: str = "id") -> AnyColumn:
     links = [ForeignKey(parent)] if parent else []
     return Column(name, String(64), *links, primary_key=name == "id", nullable=null)
 
 
-def _word(name: str, words: type[StrEnum], *, null: bool = False) -> Column[Any]:
+def _word(name: str, words: type[StrEnum], *, null: bool = False) -> AnyColumn:
     kind = Enum(
         words,
         native_enum=False,
@@ -73,15 +74,15 @@ def _word(name: str, words: type[StrEnum], *, null: bool = False) -> Column[Any]
     return Column(name, kind, nullable=null)
 
 
-def _ms(name: str, *, null: bool = False) -> Column[Any]:
+def _ms(name: str, *, null: bool = False) -> AnyColumn:
     return Column(name, BigInteger, nullable=null)
 
 
-def _count(name: str) -> Column[Any]:
+def _count(name: str) -> AnyColumn:
     return Column(name, Integer, nullable=False)
 
 
-def _json(noun: type, name: str, *, null: bool = False) -> Column[Any]:
+def _json(noun: type, name: str, *, null: bool = False) -> AnyColumn:
     return Column(name, Converted(noun, name), nullable=null)
 
 
@@ -536,7 +537,7 @@ facts: Final = Table(
 `looked` (what the newest look at the whole store found), `month` (the last that began) and `plans`
 (which rules hold, and for how many accounts so far)."""
 
-TABLES: Final[dict[type[Any], Table]] = {
+TABLES: Final[dict[type, Table]] = {
     model.Account: accounts,
     model.PlanPeriod: plan_periods,
     model.Month: months,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import httpcore
 
@@ -139,7 +139,7 @@ class _Backend(httpcore.NetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        socket_options: Iterable[object] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = checked(self._door, host, port)
         for address in addresses[:-1]:
@@ -178,7 +178,7 @@ class _Stream(httpcore.NetworkStream):
         inner = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline))
         return _Stream(inner, self._deadline)
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
 
 

@@ -326,7 +326,7 @@ def test_a_refund_is_of_the_settlement(farm: Farm, store: Store, clock: Clock) -
 def test_a_receipt_is_read_as_it_is_stored(by: Tamperer) -> None:
     """The JSON of every lease comes with its id, once."""
     with by.store.read() as tx:
-        told = dict(tx.receipts())
+        told = dict(tx.books.receipts())
         leases = tx.find(Lease)
     assert sorted(told) == [lease.id for lease in leases]
     assert all('"frame_sha256"' in (receipt or "") for receipt in told.values())

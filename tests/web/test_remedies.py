@@ -166,7 +166,7 @@ def test_a_remedy_goes_through_the_api_and_the_database_whole(remedy: Remedy) ->
     assert KEPT.validate_python(kept) == failed
 
 
-@pytest.mark.parametrize("command", {command for _, command, *_ in EXAMPLES if command})
+@pytest.mark.parametrize("command", sorted({command for _, command, *_ in EXAMPLES if command}))
 def test_a_command_is_one_that_there_is(command: str) -> None:
     """Whatever a remedy tells people to type is known to the command line."""
     words = shlex.split(command)

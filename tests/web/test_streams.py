@@ -265,7 +265,7 @@ with app.test_request_context("/worker/v1/heartbeat"):
     store = app.extensions["farm"].store
     def beat():
         with store.write() as tx:
-            return tx.fact("epoch")
+            return tx.fact("epoch", int)
     print("epoch", hub.off_hub(beat), sum(each.ready() for each in pages))
 wait.set()
 gevent.joinall(pages)

@@ -5,7 +5,7 @@ Amounts of budget come as GPU-seconds, exact to the millisecond.
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -37,7 +37,7 @@ def gpu_ms(seconds: Decimal) -> int:
     return int(seconds * 1000)
 
 
-def _number(value: Any, info: ValidationInfo) -> Any:
+def _number(value: object, info: ValidationInfo) -> object:
     if isinstance(value, bool) or (isinstance(value, str) and info.context is None):
         raise ValueError("a number is asked for")
     return value

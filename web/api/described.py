@@ -4,15 +4,17 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-Described = dict[int | str, Any]
+from orchestrator.model import Json
+
+Described = dict[int | str, object]
 
 
-def schema_of(model: type[BaseModel]) -> Any:
+def schema_of(model: type[BaseModel]) -> Json:
     """Return a model's JSON schema with its parts in their places: OpenAPI finds no `$defs`."""
     schema = model.model_json_schema()
     parts = schema.pop("$defs", {})
 
-    def whole(node: Any) -> Any:
+    def whole(node: object) -> Any:
         if isinstance(node, list):
             return [whole(each) for each in node]
         if not isinstance(node, dict):
@@ -22,10 +24,11 @@ def schema_of(model: type[BaseModel]) -> Any:
             return whole({**part, **{k: v for k, v in node.items() if k != "$ref"}})
         return {name: whole(value) for name, value in node.items()}
 
-    return whole(schema)
+    described: Json = whole(schema)
+    return described
 
 
-def form_of(model: type[BaseModel], *files: str) -> Any:
+def form_of(model: type[BaseModel], *files: str) -> Json:
     """Return the schema of a model sent as a form: a field without a value is left out."""
     schema = schema_of(model)
     fields = {name: _given(field) for name, field in schema["properties"].items()}
@@ -38,10 +41,11 @@ def form_of(model: type[BaseModel], *files: str) -> Any:
     }
 
 
-def _given(field: Any) -> Any:
+def _given(field: Json) -> Json:
     """Return a field's schema without its null."""
     if "anyOf" not in field:
         return field
+    given: Json
     (given,) = (each for each in field["anyOf"] if each != {"type": "null"})
     return given
 
@@ -62,7 +66,7 @@ def content(*media_types: str, status: int = 200, description: str = "The file."
     return {str(status): {"description": description, "content": kinds}}
 
 
-def _text(media_type: str) -> dict[str, Any]:
+def _text(media_type: str) -> Json:
     stream = media_type == "text/event-stream"  # a list of events, each one as its kind has it
     return {media_type: {} if stream else {"schema": {"type": "string"}}}
 

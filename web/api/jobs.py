@@ -1,6 +1,5 @@
 """Jobs and quotes: ask what it costs, submit, watch, pause, resume, finish, cancel, fetch."""
 
-from typing import Any
 from zlib import crc32
 
 from flask import Response, jsonify, make_response, request
@@ -54,7 +53,7 @@ FILES = {
     "sheet": ("image/jpeg", "jpg"),
 }
 KINDS = sorted({kind for kind, _ in FILES.values()})
-BODY: Any = {
+BODY: object = {
     "required": True,
     "content": {
         "application/json": {"schema": schema_of(JobBody)},

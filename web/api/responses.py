@@ -1,8 +1,10 @@
 """Answers of the API, as OpenAPI sees them."""
 
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.model import Json
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"key": []}]
 
@@ -51,7 +53,7 @@ class DeliveryView(View):
     webhook_id: str
     type: str
     state: str
-    tries: list[dict[str, Any]]
+    tries: list[Json]
 
 
 class WorkerView(View):
@@ -79,7 +81,7 @@ class SessionView(View):
     held_gpu_seconds: float
     spent_gpu_seconds: float
     available_gpu_seconds: float
-    alerts: list[dict[str, Any]]
+    alerts: list[Json]
     alerts_by: str
     entries: int
     head_sha256: str | None
@@ -98,9 +100,9 @@ class QuoteView(View):
     gpu_seconds_p50: float
     gpu_seconds_p90: float
     price: Price
-    stages: list[dict[str, Any]]
+    stages: list[Json]
     fits: bool
-    alternatives: list[dict[str, Any]]
+    alternatives: list[Json]
 
 
 class JobView(View):
@@ -123,15 +125,15 @@ class JobView(View):
     frames_total: int
     frames_done: int
     progress: int = Field(ge=0, le=100)
-    shots: list[dict[str, Any]]
-    quote: dict[str, Any]
-    usage: dict[str, Any]
-    error: dict[str, Any] | None
-    waiting_for: dict[str, Any] | None = None
+    shots: list[Json]
+    quote: Json
+    usage: Json
+    error: Json | None
+    waiting_for: Json | None = None
     created_at: str
     started_at: str | None
     finished_at: str | None
-    artifacts: dict[str, Any]
+    artifacts: Json
 
 
 class MonthView(View):
@@ -152,7 +154,7 @@ class AccountView(View):
     plan: str | None
     may_run: bool
     month: MonthView
-    alerts: list[dict[str, Any]]
+    alerts: list[Json]
     alerts_by: str
 
 
@@ -166,15 +168,15 @@ class ReceiptView(View):
     refunded_gpu_seconds: float
     price: Price
     by_stage: dict[str, float]
-    lines: list[dict[str, Any]]
+    lines: list[Json]
 
 
 class AuditView(View):
     """A receipt, or a session's whole ledger, computed anew."""
 
     ok: bool
-    checked: dict[str, Any]
-    fault: dict[str, Any] | None
+    checked: Json
+    fault: Json | None
 
 
 class CalibrationView(View):
@@ -184,7 +186,7 @@ class CalibrationView(View):
     under_p90: int
     under_p90_percent: float | None
     goal_percent: list[int]
-    rows: list[dict[str, Any]]
+    rows: list[Json]
     note: str | None
 
 
@@ -194,15 +196,15 @@ class EconomicsView(View):
     by: str
     since: str
     cap_hits_since: str
-    rows: list[dict[str, Any]]
-    total: dict[str, Any]
-    devices: list[dict[str, Any]]
+    rows: list[Json]
+    total: Json
+    devices: list[Json]
 
 
 class Listed(View):
     """Part of a list."""
 
-    data: list[dict[str, Any]]
+    data: list[Json]
     next_cursor: str | None = None
 
 

@@ -6,7 +6,6 @@ Whatever the dialect, what a client asks for passes through here.
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from flask import request
 from pydantic import ValidationError
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, Conflict
 from orchestrator.farm import Promise, jobs
 from orchestrator.farm.jobs import Submission, extensions
-from orchestrator.model import Brief, Job, SceneText, Size
+from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState
@@ -39,7 +38,7 @@ def read_body() -> JobBody:
     """
     try:
         if request.mimetype == "multipart/form-data":
-            facts: dict[str, Any] = {k: v for k, v in request.form.items() if v != ""}
+            facts: Json = {k: v for k, v in request.form.items() if v != ""}
             if isinstance(facts.get("storyboard"), str):
                 facts["storyboard"] = read_json(facts["storyboard"])
             return JobBody.from_texts(facts)
@@ -48,7 +47,7 @@ def read_body() -> JobBody:
         raise errors.bad_request(error) from None
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str) -> object:
     """Return what a text of JSON says.
 
     Raises:

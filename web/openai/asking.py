@@ -138,7 +138,7 @@ def keep_upload(upload: FileStorage) -> str:
     return uploads.keep_picture(upload.read())
 
 
-def _referred(reference: Any, kept: Callable[[str, str], str]) -> Picture:
+def _referred(reference: object, kept: Callable[[str, str], str]) -> Picture:
     facts = reference if isinstance(reference, Mapping) else {"image_url": reference}
     url, file_id = facts.get("image_url"), facts.get("file_id")
     if isinstance(url, str) and url.startswith("data:"):
@@ -165,7 +165,7 @@ def _data(url: str) -> bytes:
     )
 
 
-def _ids(characters: Any) -> list[str]:
+def _ids(characters: object) -> list[str]:
     if characters is None:
         return []
     each = characters if isinstance(characters, list) else [characters]

@@ -1,7 +1,7 @@
 """The calls of `client.videos`, each a few lines over the verbs of the native API."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -220,5 +220,5 @@ def _one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
 
 
 def _bad(name: str, fault: str) -> BadRequest:
-    data: dict[str, Any] = {"errors": [{"field": name, "fault": fault}]}
+    data: Json = {"errors": [{"field": name, "fault": fault}]}
     return BadRequest(f"{name} {fault}.", **data)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from flask import render_template, request
 from flask_login import current_user, login_required
@@ -143,6 +143,6 @@ def _names(rows: list[Json]) -> dict[str, str]:
     return {each: accounts.get(house, each).name for each in ids}
 
 
-def _row(row: Json, rows: list[Json], names: dict[str, str]) -> dict[str, Any]:
+def _row(row: Json, rows: list[Json], names: dict[str, str]) -> Json:
     revenue, cost = money_bars(row, rows)
     return {**row, "name": names.get(row["key"], ""), "revenue_bar": revenue, "cost_bar": cost}

@@ -1,7 +1,7 @@
 """A job's page, its buttons, its files and its receipt."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from flask import jsonify, redirect, render_template, request, url_for
 from flask_login import login_required
@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
@@ -104,7 +105,7 @@ def slug(prompt: str) -> str:
     return "-".join(parts[:8])[:60].strip("-") or "video"
 
 
-def _trouble(verb: str, error: FarmError) -> dict[str, Any]:
+def _trouble(verb: str, error: FarmError) -> Json:
     return {
         "title": f"It could not be {DONE[verb]}",
         "what": error.message,

@@ -1,7 +1,5 @@
 """Data of the templates: gathered from the farm in one go, off the hub."""
 
-from typing import Any
-
 from flask import url_for
 from flask_login import current_user
 
@@ -10,7 +8,7 @@ from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
 from orchestrator.farm.jobs import waiting
 from orchestrator.farm.kernel.ids import new_id
-from orchestrator.model import Job, Session
+from orchestrator.model import Job, Json, Session
 from web.context import farm
 from web.pages import words
 from web.pages.budget import Budget
@@ -29,7 +27,7 @@ def me() -> str:
     return str(current_user.account_id)
 
 
-def room_of(account_id: str, job_id: str) -> dict[str, Any]:
+def room_of(account_id: str, job_id: str) -> Json:
     """Return everything the page of a job shows. Blocking: SQL."""
     house = farm()
     event_id = jobs.last_event_id(house)
@@ -53,7 +51,7 @@ def room_of(account_id: str, job_id: str) -> dict[str, Any]:
     }
 
 
-def recent(account_id: str) -> dict[str, Any]:
+def recent(account_id: str) -> Json:
     """Return the newest jobs of an account as cards. Blocking: SQL."""
     house = farm()
     now = house.clock()
@@ -65,7 +63,7 @@ def recent(account_id: str) -> dict[str, Any]:
     }
 
 
-def budget(account_id: str, name: str | None) -> dict[str, Any]:
+def budget(account_id: str, name: str | None) -> Json:
     """Return the sessions of an account and the one that pays. Blocking: SQL."""
     house = farm()
     chosen = sessions.find(house, account_id, name)
@@ -81,7 +79,7 @@ def is_prepaid(house: Farm, plan: str) -> bool:
     return account_plan is not None and account_plan.price_month_microusd is not None
 
 
-def _paying(house: Farm, session: Session) -> dict[str, Any]:
+def _paying(house: Farm, session: Session) -> Json:
     """Return what a page says of the session that pays, and the key of one top-up of it."""
     month = accounts.look(house, session.account_id).month
     return {
@@ -95,7 +93,7 @@ def _paying(house: Farm, session: Session) -> dict[str, Any]:
     }
 
 
-def _card(job: Job, now_ms: int) -> dict[str, Any]:
+def _card(job: Job, now_ms: int) -> Json:
     return {
         "job": job,
         "label": words.state(job.state, job.intent, job.pause_reason, truncated=job.truncated),

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlencode
 
 from flask import make_response, redirect, render_template, request, url_for
@@ -14,7 +13,7 @@ from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.kernel.ids import new_id
-from orchestrator.model import Size
+from orchestrator.model import Json, Size
 from orchestrator.planning.plan_json import brief_json
 from web import uploads
 from web.context import artifacts, farm, settings
@@ -126,7 +125,7 @@ def _upload(name: str) -> Upload | None:
     return Upload(name=sent.filename, data=sent.read())
 
 
-def _priced(form: Form) -> dict[str, Any]:
+def _priced(form: Form) -> Json:
     """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
     paying = off_hub(page_data.budget, me(), None)
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
@@ -148,7 +147,7 @@ def _priced(form: Form) -> dict[str, Any]:
     return empty | paying | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
 
 
-def _page(form: Form, *, status: int = 200, refusal: dict[str, Any] | None = None) -> Answer:
+def _page(form: Form, *, status: int = 200, refusal: Json | None = None) -> Answer:
     house = farm()
     priced = _priced(form)
     form = priced["form"]
@@ -195,7 +194,7 @@ def _sizes(native: Size, output: Size) -> list[str]:
     return list(dict.fromkeys(str(size) for size in (output, native, twice, wide, tall)))
 
 
-def _faults(form: Form) -> dict[str, Any]:
+def _faults(form: Form) -> Json:
     return {
         "title": "Something in the form needs a change",
         "what": " ".join(form.wrong.values()),
@@ -204,7 +203,7 @@ def _faults(form: Form) -> dict[str, Any]:
     }
 
 
-def _refusal(error: FarmError) -> dict[str, Any]:
+def _refusal(error: FarmError) -> Json:
     return {
         "title": "It was not started",
         "what": error.message,

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from flask import make_response, redirect, render_template, request
 from flask_login import login_required
@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 from orchestrator.errors import BadRequest, FarmError
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts import sessions
+from orchestrator.model import Json
 from orchestrator.remedies import Say
 from web.api.bodies import gpu_ms
 from web.context import farm
@@ -69,6 +70,6 @@ def amount(text: str) -> int:
     return gpu_ms(Decimal(text.strip().replace(",", ".")))
 
 
-def _answer(shown: dict[str, Any], back: str, *, alone: bool, status: int = 200) -> Response:
+def _answer(shown: Json, back: str, *, alone: bool, status: int = 200) -> Response:
     page = "_topped.html" if alone else "top_up.html"
     return make_response(render_template(page, **{**shown, "back_here": back}), status)

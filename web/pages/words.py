@@ -1,10 +1,11 @@
 """Numbers and states in words for people. Pure; the templates' filters."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
+from orchestrator.model import Json
 from orchestrator.states import Intent, JobState, PauseReason, UnitKind
 
 KILO: Final = 1024
@@ -85,7 +86,7 @@ def frames(first: int, count: int, stride: int = 1) -> str:
     return f"{first + 1}–{first + count}" if count > 1 else f"{first + 1}"
 
 
-def line_label(line: Mapping[str, Any]) -> str:
+def line_label(line: Json) -> str:
     """Return what a line of a receipt was for."""
     if line["kind"] != UnitKind.RENDER:
         return "Reading the prompt" if line["kind"] == UnitKind.PARSE else "Encoding the video"
@@ -94,7 +95,7 @@ def line_label(line: Mapping[str, Any]) -> str:
     return f"Frames {frames(line['first_frame'], line['frames'], line.get('stride', 1))}"
 
 
-def holders(refused: Mapping[str, Any], now_ms: int) -> list[str]:
+def holders(refused: Json, now_ms: int) -> list[str]:
     """Return what holds of the budget that a refusal met, and until when."""
     found = []
     for each in refused.get("held_by") or ():

@@ -21,7 +21,7 @@ from workers.checkpoint import Checkpoint
 from workers.engines import Pixels, latents
 from workers.engines import image as reference
 from workers.engines.noise import TRAVEL, denoiser_of, latent_shape, shot_noise
-from workers.engines.recipes import pipeline_class, recipe
+from workers.engines.recipes import Pipe, Scheduler, pipeline_class, recipe
 from workers.engines.text import Texts
 from workers.meter import (
     DECODE,
@@ -45,7 +45,7 @@ class DiffusersEngine:
     def __init__(self, card: ModelCard) -> None:
         self.card = card
         self._recipe = recipe(card.pipeline)
-        self._pipe: Any = None
+        self._pipe: Pipe = None
         self._texts: Any = None
 
     def load(self, device: str, threads: int) -> None:
@@ -247,7 +247,9 @@ def _one_frame(card: ModelCard) -> RenderWork:
 
 
 @contextmanager
-def _metered(scheduler: Any, meter: Meter, call: dict[str, Any], already: int) -> Iterator[None]:
+def _metered(
+    scheduler: Scheduler, meter: Meter, call: dict[str, Any], already: int
+) -> Iterator[None]:
     """Let the meter see and allow every step; after the last one the decode is running.
 
     A stop takes the state of the loop with it, where going on would be exact.

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from orchestrator.errors import BadRequest
 from orchestrator.remedies import Say
+from workers.engines.recipes import Pipe, Scheduler
 
 MAX_PIXELS: Final = 25_000_000
 
@@ -45,7 +46,7 @@ def read(path: Path, width: int, height: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode(pipe: Any, picture: torch.Tensor) -> torch.Tensor:
+def encode(pipe: Pipe, picture: torch.Tensor) -> torch.Tensor:
     """Return the picture's latents as the denoiser knows them, float32 on the CPU.
 
     Nothing is drawn: of a posterior, its mode is taken.
@@ -70,7 +71,7 @@ def steps_left_out(steps: int, strength: float) -> int:
 
 
 def noised(
-    scheduler: Any, start: torch.Tensor, noise: torch.Tensor, *, steps: int, left_out: int
+    scheduler: Scheduler, start: torch.Tensor, noise: torch.Tensor, *, steps: int, left_out: int
 ) -> torch.Tensor:
     """Return the latents with as much of the noise as the first step taken expects.
 
@@ -84,7 +85,7 @@ def noised(
 
 
 @contextmanager
-def late_start(scheduler: Any, left_out: int) -> Iterator[None]:
+def late_start(scheduler: Scheduler, left_out: int) -> Iterator[None]:
     """Let the pipelines called in the block see the schedule without its first steps.
 
     A pipeline reads `scheduler.timesteps` once, before its loop. From the first step on, the

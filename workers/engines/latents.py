@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from workers.checkpoint import Checkpoint
+from workers.checkpoint import Array, Checkpoint
+from workers.engines.recipes import Scheduler
 
 LATENTS: Final = "latents"
 _PLAIN: Final = (bool, int, float, str, type(None))
@@ -26,10 +26,10 @@ class _Unknown(Exception):
 
 
 def taken(
-    scheduler: Any, latents: torch.Tensor, generators: Sequence[torch.Generator], step: int
+    scheduler: Scheduler, latents: torch.Tensor, generators: Sequence[torch.Generator], step: int
 ) -> Checkpoint | None:
     """Return the state of a loop after `step` of its scheduler's steps; None: it has no words."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     try:
         facts = {
             LATENTS: _told(LATENTS, latents, arrays),
@@ -53,7 +53,7 @@ def latents_of(checkpoint: Checkpoint, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def resumed(
-    scheduler: Any,
+    scheduler: Scheduler,
     checkpoint: Checkpoint,
     generators: Sequence[torch.Generator],
     device: torch.device,
@@ -78,7 +78,7 @@ def resumed(
     def set_rest(*args: Any, **kwargs: Any) -> None:
         nonlocal whole
         set_timesteps(*args, **kwargs)
-        vars(scheduler).update(memory)
+        scheduler.__dict__.update(memory)
         whole = scheduler.timesteps
         scheduler.timesteps = whole[checkpoint.step :]
 
@@ -97,7 +97,7 @@ def resumed(
         scheduler.__class__ = kind
 
 
-def _memory(scheduler: Any) -> dict[str, Any]:
+def _memory(scheduler: Scheduler) -> dict[str, Any]:
     """Return what a scheduler remembers: its own attributes, but for its configuration."""
     return {
         name: value
@@ -106,7 +106,7 @@ def _memory(scheduler: Any) -> dict[str, Any]:
     }
 
 
-def _told(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+def _told(name: str, value: Any, arrays: dict[str, Array]) -> Any:
     """Write a value down as JSON, its arrays beside it under `name`."""
     if isinstance(value, torch.Tensor):
         host = value.detach().cpu()
@@ -128,7 +128,7 @@ def _told(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     raise _Unknown(name)
 
 
-def _heard(told: Any, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Any:
+def _heard(told: Any, arrays: Mapping[str, Array], device: torch.device) -> Any:
     """Return the value that `_told` wrote down."""
     match told:
         case {"tensor": name, "bfloat16": half, "cpu": cpu}:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import torch
 
 from orchestrator.wire import FrameSpec
+from workers.engines.recipes import Pipe
 
 TRAVEL: Final = math.radians(15)
 """Turn of a shot's noise from its first frame to its last, for models without a layout.
@@ -16,7 +17,7 @@ cos 15° = 0.97, so that they stay one picture.
 """
 
 
-def latent_shape(pipe: Any, height: int, width: int) -> tuple[int, int, int]:
+def latent_shape(pipe: Pipe, height: int, width: int) -> tuple[int, int, int]:
     """Return (channels, height, width) of one frame's latents, before any packing."""
     if hasattr(pipe, "latent_shape"):
         return tuple(pipe.latent_shape(height, width))[-3:]
@@ -27,7 +28,7 @@ def latent_shape(pipe: Any, height: int, width: int) -> tuple[int, int, int]:
     return channels, height // scale, width // scale
 
 
-def denoiser_of(pipe: Any) -> Any:
+def denoiser_of(pipe: Pipe) -> Any:
     """Return the network that denoises: a UNet or a transformer."""
     return getattr(pipe, "unet", None) or pipe.transformer
 

@@ -5,11 +5,16 @@ or a model folder says.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import diffusers
 
 from orchestrator.errors import BadRequest
+
+Pipe: TypeAlias = Any
+"""A pipeline, or the class of one: each of diffusers' has parts and calls of its own."""
+Scheduler: TypeAlias = Any
+"""A pipeline's scheduler, of which the same is true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,7 @@ def recipe(pipeline: str) -> Recipe:
         ) from None
 
 
-def pipeline_class(pipeline: str) -> Any:
+def pipeline_class(pipeline: str) -> Pipe:
     """Return the class of an allowed pipeline name."""
     recipe(pipeline)
     if pipeline == "TinyWorldPipeline":

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from orchestrator.wire import FrameSpec
-from workers.engines.recipes import Recipe
+from workers.engines.recipes import Pipe, Recipe
 
 KEPT: Final = 64
 """Prompts whose embeddings stay on the device (4 MB each for the largest encoders)."""
@@ -30,7 +30,7 @@ class Texts:
     neighbours; a negative prompt by the pipeline's own path for negative prompts.
     """
 
-    def __init__(self, pipe: Any, recipe: Recipe) -> None:
+    def __init__(self, pipe: Pipe, recipe: Recipe) -> None:
         self._pipe = pipe
         self._recipe = recipe
         call = inspect.signature(pipe.__call__).parameters

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.farm.accounts import sessions
@@ -10,8 +9,9 @@ from orchestrator.farm.books import alerts, months, plan_history, session_limits
 from orchestrator.farm.jobs.pausing import resume_for_budget
 from orchestrator.farm.kernel import DEFAULT_SESSION, Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import JobMatch
 from orchestrator.model import Account, Alert, Job, Month, Session
 from orchestrator.remedies import Listing, LookAt, Say
 from orchestrator.states import JobState, PauseReason, SessionState
@@ -50,7 +50,7 @@ def listing(farm: Farm, *, limit: int = 50, after: str | None = None) -> Page[St
     """Return accounts with their months, newest first."""
     now = farm.clock()
     with farm.store.read() as tx:
-        found = page(tx, Account, limit, after)
+        found = page(tx.find(Account, **part(limit, after)), limit)
         standings = tuple(Standing(a, months.seen(farm, tx, a.id, now)) for a in found.items)
     return Page(items=standings, next_cursor=found.next_cursor)
 
@@ -161,7 +161,7 @@ def renew(farm: Farm, after: str, most: int) -> str | None:
 
 def go_on(farm: Farm, account_id: str | None = None) -> None:
     """Let jobs go on that were paused for budget, each session in a transaction of its own."""
-    waiting: dict[str, Any] = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
+    waiting: JobMatch = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
     if account_id is not None:
         waiting["account_id"] = account_id
     with farm.store.read() as tx:

@@ -14,6 +14,7 @@ from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
 from orchestrator.farm.kernel import Farm, Idempotency, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import KeyWhere
 from orchestrator.model import Account, Key
 from orchestrator.remedies import CreateKey, GetLink, Listing, LookAt, Say
 from orchestrator.settings import MAKE_ONE, is_guessable
@@ -260,9 +261,11 @@ def end(farm: Farm, tx: Transaction, key: Key) -> Key:
 
 def listing(farm: Farm, account_id: str | None) -> list[Key]:
     """Return the keys of an account (None: all), newest first; never their secrets."""
-    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    where: KeyWhere = {"order": "-id"}
+    if account_id is not None:
+        where["account_id"] = account_id
     with farm.store.read() as tx:
-        return tx.find(Key, order="-id", **equal)
+        return tx.find(Key, **where)
 
 
 def _live(key: Key, now_ms: int) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm.books import alerts, months, session_limits
@@ -10,8 +9,9 @@ from orchestrator.farm.jobs.pausing import resume_for_budget
 from orchestrator.farm.kernel import Farm, Idempotency, Page, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.owned import named_session, own_session
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import SessionMatch
 from orchestrator.model import Account, Alert, Entry, Session
 from orchestrator.money import ledger
 from orchestrator.remedies import Say, TopUp
@@ -119,9 +119,11 @@ def listing(
     farm: Farm, account_id: str | None, *, limit: int = 50, after: str | None = None
 ) -> Page[Session]:
     """Return sessions, newest first. `account_id` None: of every account."""
-    equal: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
+    where: SessionMatch = {}
+    if account_id is not None:
+        where["account_id"] = account_id
     with farm.store.read() as tx:
-        return page(tx, Session, limit, after, **equal)
+        return page(tx.find(Session, **where, **part(limit, after)), limit)
 
 
 def top_up(
@@ -236,7 +238,7 @@ def ledger_page(
     """Return a session's entries, newest first."""
     with farm.store.read() as tx:
         session = own_session(tx, account_id, session_id)
-        return page(tx, Entry, limit, after, session_id=session.id)
+        return page(tx.find(Entry, session_id=session.id, **part(limit, after)), limit)
 
 
 def entries(farm: Farm, account_id: str | None, session_id: str) -> list[Entry]:

@@ -142,7 +142,7 @@ def _give(
     beside = tx.find(Job, session_id=session.id, state=_OPEN, order="-id", limit=WATCHED)
     for watched in dict.fromkeys((job_id, *(job.id for job in beside))):
         if watched is not None:
-            tx.tell(watched, [("budget", facts)], now_ms)
+            tx.deliveries.tell(watched, [("budget", facts)], now_ms)
     webhook_queue.tell(farm, tx, session.account_id, EVENT, facts, now_ms)
     return movement.session
 

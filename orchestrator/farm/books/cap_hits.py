@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm.books import plan_history
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.model import Json
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,7 +23,7 @@ PAUSED: Final = "paused"
 def hit(tx: Transaction, account_id: str, model: str, reason: str, now_ms: int) -> None:
     """Count one, against the plan that the account has."""
     plan = plan_history.plan_of(tx, account_id)
-    tx.count_cap_hit(account_id, plan, model, now_ms // DAY_MS * DAY_MS, reason)
+    tx.books.count_cap_hit(account_id, plan, model, now_ms // DAY_MS * DAY_MS, reason)
 
 
 def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Farm, P], T]:
@@ -33,7 +34,7 @@ def counted(verb: Callable[Concatenate[Farm, P], T]) -> Callable[Concatenate[Far
 
     @wraps(verb)
     def counting(farm: Farm, /, *args: P.args, **asked: P.kwargs) -> T:
-        intent: dict[str, Any] = asked
+        intent: Json = asked
         try:
             return verb(farm, *args, **asked)
         except (BudgetExceeded, PlanLimit):

@@ -156,7 +156,7 @@ def _used(
     tx: Transaction, span: Span, fleet: defaultdict[str, Fleet]
 ) -> Iterator[tuple[dict[str, str], Sums]]:
     """Yield what the ledger says of device time, and note how long each class was busy."""
-    for row in tx.movements(span.from_ms, span.until_ms):
+    for row in tx.books.movements(span.from_ms, span.until_ms):
         kind, gpu_ms, device = row["kind"], row["gpu_ms"], row["device_class"]
         price = row["price_microusd"]
         sums = Sums(users={row["account_id"]}, rate_card_microusd=price)
@@ -200,7 +200,7 @@ def _paid(
 
 def _hit(tx: Transaction, span: Span) -> Iterator[tuple[dict[str, str], Sums]]:
     first_day = span.from_ms // cap_hits.DAY_MS * cap_hits.DAY_MS
-    for row in tx.cap_hits(first_day, span.until_ms):
+    for row in tx.books.cap_hits(first_day, span.until_ms):
         yield _place(row, span), Sums(users={row["account_id"]}, cap_hits=row["hits"])
 
 

@@ -1,7 +1,7 @@
 """The books of a job: its hold, its session and its account's month, moved together."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from orchestrator.farm.books import months
 from orchestrator.farm.kernel import Farm
@@ -10,6 +10,13 @@ from orchestrator.model import Entry, Job, Lease, Month, Session
 from orchestrator.money import hash_chain, ledger, monthly
 from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
+
+
+class Stamp(TypedDict):
+    """Id and time of a new entry."""
+
+    entry_id: str
+    now_ms: int
 
 
 class JobBooks:
@@ -49,7 +56,7 @@ class JobBooks:
         self.tx.add(*self._entries)
         self._entries = []
 
-    def stamp(self) -> dict[str, Any]:
+    def stamp(self) -> Stamp:
         """Return a new entry's id and time."""
         return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
 

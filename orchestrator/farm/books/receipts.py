@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from dataclasses import asdict
-from typing import Any
 
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.owned import own_job
@@ -56,7 +55,7 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
     }
 
 
-def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
+def _line(lease: Lease, unit: Unit, entries: list[Entry]) -> Json:
     """Return one lease; what it cost and what it did not is what its entries say."""
     measured = lease.receipt
     outcome = lease.outcome.value if lease.outcome else lease.state.value

@@ -40,7 +40,7 @@ def seen(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> Worker:
 def present_ms(tx: Transaction, from_ms: int, until_ms: int) -> Counter[str]:
     """Return the time of all workers together between two moments, by device class."""
     time: Counter[str] = Counter()
-    for shift in tx.shifts(from_ms, until_ms):
+    for shift in tx.books.shifts(from_ms, until_ms):
         time[shift.device_class] += _within(shift.from_ms, shift.until_ms, from_ms, until_ms)
     for worker in tx.find(Worker):
         time[worker.device_class] += _within(worker.since_ms, worker.seen_at_ms, from_ms, until_ms)

@@ -14,10 +14,10 @@ def violations(farm: Farm) -> list[str]:
     """Return a sentence for every invariant that does not hold; an empty list is health."""
     with farm.store.read() as tx:
         snapshot = look(tx)
-        reported = [*reports.faults(snapshot, tx.receipts())]
-        open_doors = [f"I6: the trigger {name} is gone or off" for name in tx.missing_triggers()]
+        reported = [*reports.faults(snapshot, tx.books.receipts())]
+        gone = tx.books.missing_triggers()
     return [
-        *open_doors,
+        *(f"I6: the trigger {name} is gone or off" for name in gone),
         *balances.faults(snapshot),
         *balances.months(snapshot),
         *snapshot.faults,

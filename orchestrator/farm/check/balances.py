@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from orchestrator.farm.check.snapshot import Snapshot
+from orchestrator.model import Job
 from orchestrator.states import UNIT_FAILED, JobState
 
 
@@ -30,14 +30,15 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
             yield f"I2: session {session.id} holds something else than its jobs together"
 
 
-def _job(snapshot: Snapshot, job: Any) -> Iterator[str]:
+def _job(snapshot: Snapshot, job: Job) -> Iterator[str]:
     if snapshot.of_job[job.id] != job.spent_gpu_ms:
         yield f"I2: job {job.id} was charged something else than its entries say"
     if snapshot.sums[f"held:{job.id}"] != job.held_gpu_ms:
         yield f"I2: what job {job.id} holds is not what its entries say"
     if job.state.is_terminal and job.held_gpu_ms:
         yield f"I7: job {job.id} is {job.state} and still holds budget"
-    code = job.error.get("code") if isinstance(job.error, dict) else None
+    error: object = job.error  # as it is stored
+    code = error.get("code") if isinstance(error, dict) else None
     if job.state is JobState.FAILED and code == UNIT_FAILED:
         if job.spent_gpu_ms:
             yield f"I11: job {job.id} failed by the farm's fault and is still charged"

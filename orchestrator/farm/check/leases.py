@@ -2,9 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 from orchestrator.farm.check.snapshot import Snapshot
+from orchestrator.model import Lease
 from orchestrator.states import LeaseState
 
 
@@ -30,7 +30,7 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
             yield f"I4: the open leases of job {job.id} may cost more than it holds"
 
 
-def _money(snapshot: Snapshot, lease: Any) -> Iterator[str]:
+def _money(snapshot: Snapshot, lease: Lease) -> Iterator[str]:
     if snapshot.times[lease.id] > 1:
         yield f"I3: lease {lease.id} was settled {snapshot.times[lease.id]} times"
     if snapshot.settled[lease.id] != lease.settled_gpu_ms:
@@ -47,7 +47,7 @@ def devices(snapshot: Snapshot) -> Iterator[str]:
     In the order in which they ended, each charge is put where it fits first: after its grant and
     after the charge before it. One that would have to end later than its lease did is too much.
     """
-    by_worker: defaultdict[str, list[Any]] = defaultdict(list)
+    by_worker: defaultdict[str, list[Lease]] = defaultdict(list)
     for lease in snapshot.leases.values():
         if lease.settled_gpu_ms:
             by_worker[lease.worker_id].append(lease)
@@ -60,6 +60,6 @@ def devices(snapshot: Snapshot) -> Iterator[str]:
                 break
 
 
-def _end(lease: Any) -> int:
+def _end(lease: Lease) -> int:
     end: int = lease.granted_at_ms if lease.resolved_at_ms is None else lease.resolved_at_ms
     return end

@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from orchestrator.model import Entry
+from orchestrator.model import Entry, Job, Lease
 from orchestrator.money import ledger
 from orchestrator.money.rates import Rates
 from orchestrator.states import EntryKind
@@ -42,7 +41,7 @@ class Till:
         self.prices[entry.lease_id] += entry.price_microusd
 
 
-def faults(rates: Rates, till: Till, jobs: Iterable[Any], leases: Iterable[Any]) -> Iterator[str]:
+def faults(rates: Rates, till: Till, jobs: Iterable[Job], leases: Iterable[Lease]) -> Iterator[str]:
     """Revenue is what the receipts cost, computed anew; receivables are the same, owed."""
     for entry_id in till.odd:
         yield f"I13: entry {entry_id} has a price that no entry of its kind has"

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.farm.check.snapshot import File, Snapshot
+from orchestrator.model import Job, Lease
 from orchestrator.money import hash_chain
 from orchestrator.states import Cause, Intent, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.wire import FILES_OF
@@ -20,7 +21,7 @@ _KEPT: Final = 1024
 class Reported:
     """Questions asked of one receipt, whatever its JSON says."""
 
-    receipt: Any
+    receipt: object
     frames: int
     """Digests of frames; -1: some are none."""
     files: dict[str, File]
@@ -72,11 +73,11 @@ def read(text: str) -> Reported:
 
 
 @lru_cache(_KEPT)
-def _digest(lease: Any, text: str | None) -> str:
+def _digest(lease: Lease, text: str | None) -> str:
     return hash_chain.row_digest(lease, None if text is None else read(text).receipt)
 
 
-def _free(job: Any, lease: Any, said: Reported) -> str:
+def _free(job: Job, lease: Lease, said: Reported) -> str:
     """Say why nobody pays for what a lease did; empty: its session does."""
     if lease.outcome is Outcome.FAILED and said.cause != Cause.REQUEST:
         return f"failed by the fault of the {said.cause or 'farm'}"
@@ -87,7 +88,7 @@ def _free(job: Any, lease: Any, said: Reported) -> str:
     return ""
 
 
-def _files(files: list[Any]) -> Iterator[tuple[str, File]]:
+def _files(files: list[object]) -> Iterator[tuple[str, File]]:
     for file in files:
         if isinstance(file, dict) and _is_digest(file.get("sha256")) and file.get("bytes"):
             yield str(file.get("name")), (file["sha256"], file["bytes"])

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.farm.check.money import Till
 from orchestrator.farm.kernel.ports import Transaction
@@ -24,9 +24,9 @@ class Snapshot:
 
     sessions: Sequence[Session]
     months: Sequence[Month]
-    jobs: dict[str, Any]
-    units: Sequence[Any]
-    leases: dict[str, Any]
+    jobs: dict[str, Job]
+    units: Sequence[Unit]
+    leases: dict[str, Lease]
     sums: Counter[str] = field(default_factory=Counter)
     of_job: Counter[str | None] = field(default_factory=Counter)
     """Settled less refunded."""

@@ -2,10 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from orchestrator.farm.check.snapshot import Snapshot
-from orchestrator.model import indices
+from orchestrator.model import Job, Json, Lease, Unit, indices
 from orchestrator.states import RUNNABLE, JobState, LeaseState, Outcome, UnitKind, UnitState
 
 
@@ -16,7 +15,7 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
     for lease in snapshot.leases.values():
         newest[lease.unit_id] = max(newest[lease.unit_id], lease.fence)
         open_per_unit[lease.unit_id] += lease.state is LeaseState.OPEN
-    by_job: defaultdict[str, list[Any]] = defaultdict(list)
+    by_job: defaultdict[str, list[Unit]] = defaultdict(list)
     for unit in snapshot.units:
         by_job[unit.job_id].append(unit)
         if open_per_unit[unit.id] > 1:
@@ -26,12 +25,12 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
         if unit.fence != newest[unit.id]:
             yield f"I5: the fence of unit {unit.id} is not that of its newest lease"
         if unit.state is UnitState.DONE:
-            lease = snapshot.leases.get(unit.accepted_lease_id)
-            if lease is not None and lease.fence != newest[unit.id]:
+            accepted = snapshot.leases.get(unit.accepted_lease_id or "")
+            if accepted and accepted.fence != newest[unit.id]:
                 yield f"I5: unit {unit.id} was granted again after its result was accepted"
-            if why := _unfit(unit, lease):
+            if why := _unfit(unit, accepted):
                 yield f"I5: unit {unit.id} accepted a lease that {why}"
-            elif unit.kind is UnitKind.RENDER and lease.frames_done != unit.frames:
+            elif unit.kind is UnitKind.RENDER and accepted and accepted.frames_done != unit.frames:
                 yield f"I10: unit {unit.id} has other frames than the lease that it accepted"
     for job in snapshot.jobs.values():
         yield from _life(job, by_job[job.id])
@@ -40,7 +39,7 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
             yield from _film(snapshot, job, by_job[job.id])
 
 
-def _unfit(unit: Any, lease: Any) -> str:
+def _unfit(unit: Unit, lease: Lease | None) -> str:
     if lease is None:
         return "there is not"
     if (lease.unit_id, lease.job_id) != (unit.id, unit.job_id):
@@ -50,7 +49,7 @@ def _unfit(unit: Any, lease: Any) -> str:
     return f"is {lease.outcome}" if lease.outcome not in (Outcome.DONE, Outcome.STOPPED) else ""
 
 
-def _life(job: Any, units: Sequence[Any]) -> Iterator[str]:
+def _life(job: Job, units: Sequence[Unit]) -> Iterator[str]:
     alive = any(unit.state in (UnitState.READY, UnitState.LEASED) for unit in units)
     if job.state in RUNNABLE and not alive:
         yield f"job {job.id} is {job.state} and has no unit that could bring it on"
@@ -58,7 +57,7 @@ def _life(job: Any, units: Sequence[Any]) -> Iterator[str]:
         yield f"job {job.id} is {job.state} and has a unit that may be granted"
 
 
-def _frames(job: Any, units: Sequence[Any]) -> Iterator[str]:
+def _frames(job: Job, units: Sequence[Unit]) -> Iterator[str]:
     frames: list[int] = []
     for unit in units:
         if unit.state is UnitState.DONE and unit.kind is UnitKind.RENDER:
@@ -72,17 +71,18 @@ def _frames(job: Any, units: Sequence[Any]) -> Iterator[str]:
         yield f"I10: job {job.id} has all its frames and says that it was cut off"
 
 
-def _film(snapshot: Snapshot, job: Any, units: Sequence[Any]) -> Iterator[str]:
+def _film(snapshot: Snapshot, job: Job, units: Sequence[Unit]) -> Iterator[str]:
     """A video's files are those that its encode unit's accepted lease reported."""
     accepted = [
-        snapshot.films.get(unit.accepted_lease_id, {})
+        snapshot.films.get(unit.accepted_lease_id or "", {})
         for unit in units
         if unit.kind is UnitKind.ENCODE and unit.state is UnitState.DONE
     ]
     reported = sorted(accepted[-1].values()) if accepted else []
     try:
-        shown = sorted((file["sha256"], file["bytes"]) for file in job.artifacts.values())
-    except (AttributeError, KeyError, TypeError):  # somebody else wrote it
+        files: Json = dict(job.artifacts)
+        shown = sorted((file["sha256"], file["bytes"]) for file in files.values())
+    except (KeyError, TypeError, ValueError):  # somebody else wrote it
         shown = []
     if not shown or shown != reported:
         yield f"I10: the files of job {job.id} are not those that its encode unit brought"

@@ -28,11 +28,11 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         for lease in tx.find(Lease, job_id=job_id):
             files = lease.receipt.artifacts if lease.receipt else ()
             keys += [lease.key(file.name) for file in files]
-        if job.image and not _others_use(tx, job):
+        if job.image and not _others_use(tx, job.image):
             keys.append(job.image)
         loaded.change(deleted_at_ms=farm.clock(), artifacts={})
         loaded.close()
-        tx.forget_job(job_id)
+        tx.deliveries.forget_job(job_id)
         audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(dict.fromkeys(keys))
 
@@ -45,7 +45,7 @@ def was_deleted(farm: Farm, account_id: str | None, job_id: str) -> bool:
     return job is not None and mine and job.deleted_at_ms is not None
 
 
-def _others_use(tx: Transaction, job: Job) -> bool:
+def _others_use(tx: Transaction, image: str) -> bool:
     """Tell whether its reference image is another job's too, or is kept by name."""
-    jobs = tx.find(Job, image=job.image, deleted_at_ms=None, limit=2)
-    return len(jobs) > 1 or bool(tx.find(Reference, image=job.image, limit=1))
+    jobs = tx.find(Job, image=image, deleted_at_ms=None, limit=2)
+    return len(jobs) > 1 or bool(tx.find(Reference, image=image, limit=1))

@@ -1,14 +1,25 @@
 """A job loaded into a transaction: its books, its open leases, and how it moves along its life."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import cap_hits
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, JobError, JobSample, Json, Lease, Unit
+from orchestrator.farm.kernel.where import UnitMatch
+from orchestrator.model import (
+    FileRef,
+    Job,
+    JobError,
+    JobSample,
+    Json,
+    Lease,
+    Ruling,
+    Unit,
+)
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
     UNIT_FAILED,
@@ -19,6 +30,22 @@ from orchestrator.states import (
     UnitState,
     step,
 )
+
+
+class Changes(TypedDict, total=False):
+    """Fields of a job that change beside its books."""
+
+    intent: Intent | None
+    pause_reason: PauseReason | None
+    parsed: bool
+    truncated: bool
+    frames_done: int
+    error: JobError | None
+    artifacts: Mapping[str, FileRef]
+    rulings: Mapping[str, Ruling]
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    deleted_at_ms: int | None
 
 
 class LoadedJob:
@@ -39,7 +66,7 @@ class LoadedJob:
     def close(self) -> Job:
         """Write what changed and return the job as it now is."""
         self.books.write()
-        self.tx.tell(self.job.id, self._told, self.now_ms)
+        self.tx.deliveries.tell(self.job.id, self._told, self.now_ms)
         for kind, data in self._told:
             if kind == "state":
                 webhook_queue.tell_of_job(self.farm, self.tx, self.job, data["state"], self.now_ms)
@@ -48,11 +75,11 @@ class LoadedJob:
 
     # --- life ----------------------------------------------------------------------------
 
-    def change(self, **changes: Any) -> None:
+    def change(self, **changes: Unpack[Changes]) -> None:
         """Change fields of the job."""
         self.books.job = replace(self.job, **changes)
 
-    def step(self, event: JobEvent, **changes: Any) -> None:
+    def step(self, event: JobEvent, **changes: Unpack[Changes]) -> None:
         """Move the job along its life and tell its watchers, if that changes its state."""
         state = step(self.job.state, event)
         moved = state is not self.job.state
@@ -65,7 +92,7 @@ class LoadedJob:
                 error=self.job.error.as_json() if self.job.error else None,
             )
 
-    def tell(self, kind: str, **data: Any) -> None:
+    def tell(self, kind: str, **data: object) -> None:
         """Append an event for the job's watchers."""
         self._told.append((kind, data))
 
@@ -75,8 +102,8 @@ class LoadedJob:
         What paused jobs keep held is no work: their session would come back with its old pass.
         """
         session, own = self.books.session, self.job.id
-        if not self.tx.is_at_work(session.id, but=own):
-            now = self.tx.current_virtual_us(but=own, model=self.job.model)
+        if not self.tx.turns.is_at_work(session.id, but=own):
+            now = self.tx.turns.current_virtual_us(but=own, model=self.job.model)
             self.books.session = replace(
                 session,
                 virtual_us=scheduler.join_at(session, now),
@@ -88,9 +115,9 @@ class LoadedJob:
         """Return the job's unresolved leases."""
         return self.tx.find(Lease, job_id=self.job.id, state=LeaseState.OPEN)
 
-    def units(self, **equal: Any) -> list[Unit]:
+    def units(self, **where: Unpack[UnitMatch]) -> list[Unit]:
         """Return the job's units that match, in frame order."""
-        return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **equal)
+        return self.tx.find(Unit, job_id=self.job.id, order="first_frame,id", **where)
 
     def end(self, event: JobEvent, *, error: JobError | None = None) -> None:
         """Bring the job to a terminal state: hold released, open units dropped.

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.farm.jobs.admission import shows_frames
 from orchestrator.farm.kernel import Farm, Page
 from orchestrator.farm.kernel.owned import own_job
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
+from orchestrator.farm.kernel.where import EventWhere, JobMatch
 from orchestrator.model import Event, Job, Lease, Unit
 from orchestrator.states import JobState
 
@@ -37,10 +37,16 @@ def listing(
     oldest_first: bool = False,
 ) -> Page[Job]:
     """Return jobs, newest first unless asked otherwise."""
-    wanted = {"account_id": account_id, "state": state, "session_id": session_id}
-    equal = {name: value for name, value in wanted.items() if value is not None}
+    where: JobMatch = {"deleted_at_ms": None}
+    if account_id is not None:
+        where["account_id"] = account_id
+    if state is not None:
+        where["state"] = state
+    if session_id is not None:
+        where["session_id"] = session_id
     with farm.store.read() as tx:
-        return page(tx, Job, limit, after, oldest_first=oldest_first, deleted_at_ms=None, **equal)
+        found = tx.find(Job, **where, **part(limit, after, oldest_first=oldest_first))
+        return page(found, limit)
 
 
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
@@ -66,24 +72,26 @@ def events(
     The ids of one job never appear out of order (its transactions exclude each other); those
     of several jobs may on Postgres, so follow each job by its own cursor.
     """
-    equal: dict[str, Any] = {} if job_ids is None else {"job_id": job_ids}
+    where: EventWhere = {"after": after, "limit": limit}
+    if job_ids is not None:
+        where["job_id"] = job_ids
     with farm.store.read() as tx:
-        return tuple(tx.find(Event, after=after, limit=limit, **equal))
+        return tuple(tx.find(Event, **where))
 
 
 def newer_events(farm: Farm, cursors: Mapping[str, int], *, limit: int) -> tuple[Event, ...]:
     """Return what happened to these jobs after each one's own cursor, oldest first, in one look."""
     with farm.store.read() as tx:
-        return tuple(tx.events_after(cursors, limit))
+        return tuple(tx.deliveries.events_after(cursors, limit))
 
 
 def still_open(farm: Farm, job_ids: Collection[str]) -> frozenset[str]:
     """Return those of these jobs that have neither ended nor been deleted."""
     with farm.store.read() as tx:
-        return tx.open_among(job_ids)
+        return tx.turns.open_among(job_ids)
 
 
 def last_event_id(farm: Farm) -> int:
     """Return the newest event's id."""
     with farm.store.read() as tx:
-        return tx.last_event_id()
+        return tx.deliveries.last_event_id()

@@ -110,7 +110,7 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> N
     Raises:
         PlanLimit: names the limit; of open jobs, the oldest of those there are.
     """
-    count = tx.open_jobs(month.account_id)
+    count = tx.books.open_jobs(month.account_id)
     account_plan = months.plan_of(farm, tx, month)
     try:
         account_plan.check(plan, open_jobs=count)

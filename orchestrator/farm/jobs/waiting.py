@@ -73,9 +73,9 @@ def reasons(farm: Farm, job_ids: Collection[str]) -> dict[str, Waiting | None]:
     Those that have ended, or were deleted, are not in it.
     """
     with farm.store.read() as tx:
-        there = tx.open_among(job_ids)
+        there = tx.turns.open_among(job_ids)
         found: dict[str, Waiting | None] = dict.fromkeys(there)
-        at_rest = there - tx.leased_among(there)
+        at_rest = there - tx.turns.leased_among(there)
         still = [job for job in tx.find(Job, id=tuple(at_rest)) if job.intent is None]
         paused = [job for job in still if job.state is JobState.PAUSED]
         for job in paused:
@@ -92,7 +92,7 @@ def _all_in_line(farm: Farm, tx: Transaction, jobs: Sequence[Job]) -> dict[str, 
     if facts.is_frozen(tx):
         return {job.id: _FROZEN for job in jobs}
     stopped = _without_plan(farm, tx, jobs)
-    queues = tx.ready_queues([job.id for job in jobs])
+    queues = tx.turns.ready_queues([job.id for job in jobs])
     able = [job for job in jobs if job.account_id not in stopped and job.id in queues]
     found = {job.id: stopped[job.account_id] for job in jobs if job.account_id in stopped}
     if able:
@@ -217,7 +217,7 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
             serving[queue].add(worker.id)
     jobs: defaultdict[str, list[JobInLine]] = defaultdict(list)
     sessions: dict[str, tuple[int, str]] = {}
-    for row in tx.jobs_in_line():
+    for row in tx.turns.jobs_in_line():
         work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["p90_gpu_ms"])
         jobs[row["session_id"]].append(JobInLine(row["job_id"], row["model"], work_ms))
         sessions[row["session_id"]] = (row["virtual_us"], row["plan"])
@@ -240,6 +240,6 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
         serving={queue: frozenset(workers) for queue, workers in serving.items()},
         free_in_ms={
             worker: max(0, granted_at_ms + p50_gpu_ms - now_ms)
-            for worker, granted_at_ms, p50_gpu_ms in tx.work_in_hand()
+            for worker, granted_at_ms, p50_gpu_ms in tx.turns.work_in_hand()
         },
     )

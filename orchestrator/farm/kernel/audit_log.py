@@ -1,15 +1,14 @@
 """The audit log: every administrative action, written in the transaction that does it."""
 
-from typing import Any
-
 from orchestrator.farm.kernel import Farm, Page
-from orchestrator.farm.kernel.paging import page
+from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import AuditEntryMatch
 from orchestrator.model import AuditEntry
 
 
 def note(
-    farm: Farm, tx: Transaction, verb: str, target: str, account_id: str | None, **data: Any
+    farm: Farm, tx: Transaction, verb: str, target: str, account_id: str | None, **data: object
 ) -> None:
     """Write down that the farm's actor did this: `verb` as `key.create`, to what, whose."""
     now = farm.clock()
@@ -42,6 +41,8 @@ def listing(
     farm: Farm, *, limit: int = 50, after: str | None = None, kind: str | None = None
 ) -> Page[AuditEntry]:
     """Return entries of the audit log, newest first; `kind`: with that verb alone."""
-    equal: dict[str, Any] = {} if kind is None else {"verb": kind}
+    where: AuditEntryMatch = {}
+    if kind is not None:
+        where["verb"] = kind
     with farm.store.read() as tx:
-        return page(tx, AuditEntry, limit, after, **equal)
+        return page(tx.find(AuditEntry, **where, **part(limit, after)), limit)

@@ -10,9 +10,16 @@ TRIED: Final = "month"
 """For which month all that waited for budget was tried, or why to try again."""
 
 
+def epoch(tx: Transaction) -> int:
+    """Return the farm's epoch, which grows when its database is restored."""
+    value = tx.fact("epoch", int)
+    assert value is not None, "the first start writes it"
+    return value
+
+
 def is_frozen(tx: Transaction) -> bool:
     """Tell whether an operator has frozen all spending."""
-    return bool(tx.fact(FROZEN))
+    return bool(tx.fact(FROZEN, bool))
 
 
 def ask_again(tx: Transaction, why: str) -> None:

@@ -1,9 +1,10 @@
 """Parts of a list, by cursor: ids sort by time, so the last id of a part is its cursor."""
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from orchestrator.farm.kernel import Page
-from orchestrator.farm.kernel.ports import Transaction
+from orchestrator.farm.kernel.where import Bounds
 
 
 class HasId(Protocol):
@@ -19,21 +20,22 @@ T = TypeVar("T", bound=HasId)
 MAX_PAGE = 200
 
 
-def page(
-    tx: Transaction,
-    cls: type[T],
-    limit: int,
-    after: str | None,
-    *,
-    oldest_first: bool = False,
-    **equal: Any,
-) -> Page[T]:
-    """Return up to `limit` rows that match, newest first, from behind the cursor `after`."""
-    limit = max(1, min(limit, MAX_PAGE))
+def part(limit: int, after: str | None, *, oldest_first: bool = False) -> Bounds:
+    """Return which rows a part of a list needs: up to `limit`, newest first, from behind `after`.
+
+    There is one row more, by which `page` knows that the list goes on.
+    """
+    most = _bounded(limit) + 1
     if oldest_first:
-        rows = tx.find(cls, order="id", limit=limit + 1, after=after, **equal)
-    else:
-        rows = tx.find(cls, order="-id", limit=limit + 1, before=after, **equal)
-    items = tuple(rows[:limit])
-    more = len(rows) > limit
-    return Page(items=items, next_cursor=items[-1].id if more else None)
+        return {"order": "id", "limit": most, "after": after}
+    return {"order": "-id", "limit": most, "before": after}
+
+
+def page(rows: Sequence[T], limit: int) -> Page[T]:
+    """Return rows that were found by their `part` as a part of a list, with its cursor."""
+    items = tuple(rows[: _bounded(limit)])
+    return Page(items=items, next_cursor=items[-1].id if len(rows) > len(items) else None)
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, MAX_PAGE))

@@ -2,79 +2,58 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, Unpack, overload
 
-from orchestrator.model import Delivery, Event, Json, Lease, Sample, Session, Shift, Unit
+from orchestrator.farm.kernel.where import (
+    AccountWhere,
+    AttemptWhere,
+    AuditEntryWhere,
+    DeliveryWhere,
+    EntryWhere,
+    EventWhere,
+    JobSampleWhere,
+    JobWhere,
+    KeyWhere,
+    LeaseWhere,
+    MonthWhere,
+    PersonWhere,
+    PlanPeriodWhere,
+    ReferenceWhere,
+    SampleWhere,
+    SessionWhere,
+    UnitWhere,
+    WebhookWhere,
+    WorkerWhere,
+)
+from orchestrator.model import (
+    Account,
+    Attempt,
+    AuditEntry,
+    Delivery,
+    Entry,
+    Event,
+    Job,
+    JobSample,
+    Json,
+    Key,
+    Lease,
+    Month,
+    Person,
+    PlanPeriod,
+    Reference,
+    Sample,
+    Session,
+    Shift,
+    Unit,
+    Webhook,
+    Worker,
+)
 
 T = TypeVar("T")
 
 
-class Transaction(Protocol):
-    """One moment of the truth; see `orchestrator.store.transaction` for each call."""
-
-    def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
-        """Return the row with this id."""
-
-    def find(
-        self,
-        cls: type[T],
-        *,
-        order: str = "id",
-        limit: int | None = None,
-        after: str | int | None = None,
-        before: str | None = None,
-        lock: bool = False,
-        **equal: Any,
-    ) -> list[T]:
-        """Return the rows that match."""
-
-    def look(self, cls: type[T], *columns: str) -> Sequence[Any]:
-        """Return these columns of every row."""
-
-    def receipts(self) -> Iterator[tuple[str, str | None]]:
-        """Give every lease's id and receipt, as the JSON that it is stored as."""
-
-    def add(self, *rows: Any) -> None:
-        """Insert rows."""
-
-    def save(self, old: T, new: T) -> T:
-        """Write what differs; Conflict when somebody else did first."""
-
-    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
-        """Append events, each a kind and its data."""
-
-    def last_event_id(self) -> int:
-        """Return the newest event's id."""
-
-    def events_after(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
-        """Return the events of these jobs that are newer than each one's cursor, oldest first."""
-
-    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these jobs that have neither ended nor been deleted."""
-
-    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these jobs that a worker has a unit of."""
-
-    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
-        """Return a queue in which each of these jobs has a ready unit, where it has one."""
-
-    def fact(self, name: str) -> Any:
-        """Return one of the farm's own facts."""
-
-    def set_fact(self, name: str, value: Any) -> None:
-        """Write one of the farm's own facts."""
-
-    def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:
-        """Return (body_sha256, result_id) of a used idempotency key."""
-
-    def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
-        """Keep an idempotency key."""
-
-    def forget_attempts(self, account_id: str, before_ms: int) -> None:
-        """Delete an account's attempts that are older than this moment."""
-
-    def open_jobs(self, account_id: str) -> int:
-        """Return how many jobs of an account have not ended."""
+class Turns(Protocol):
+    """Questions about who works and waits, and who is next."""
 
     def is_at_work(self, session_id: str, *, but: str) -> bool:
         """Tell whether a session has a job that may run, beside this one."""
@@ -112,14 +91,21 @@ class Transaction(Protocol):
     def queue_depths(self) -> list[tuple[str, str, int]]:
         """Return (queue, unit state, count)."""
 
-    def missing_triggers(self) -> list[str]:
-        """Return the triggers that keep the past as it is, and are gone or off."""
-
     def classes_at_work(self, model: str) -> frozenset[str]:
         """Return the device classes of the active workers that have a model."""
 
-    def newest_samples(self, model: str, kind: str, limit: int) -> list[Sample]:
-        """Return the newest measured units."""
+    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that have neither ended nor been deleted."""
+
+    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that a worker has a unit of."""
+
+    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return a queue in which each of these jobs has a ready unit, where it has one."""
+
+
+class Books(Protocol):
+    """Questions that the books ask, the operator's and those that are checked."""
 
     def movements(self, from_ms: int, until_ms: int) -> list[Json]:
         """Return sums of measured entries by account, its plan then, model, device and kind."""
@@ -138,7 +124,29 @@ class Transaction(Protocol):
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
 
-    def due_deliveries(
+    def open_jobs(self, account_id: str) -> int:
+        """Return how many jobs of an account have not ended."""
+
+    def receipts(self) -> Iterator[tuple[str, str | None]]:
+        """Give every lease's id and receipt, as the JSON that it is stored as."""
+
+    def missing_triggers(self) -> list[str]:
+        """Return the triggers that keep the past as it is, and are gone or off."""
+
+
+class Deliveries(Protocol):
+    """Words to those outside: events for a job's watchers, messages for endpoints."""
+
+    def tell(self, job_id: str, events: Sequence[tuple[str, Json]], at_ms: int) -> None:
+        """Append events, each a kind and its data."""
+
+    def last_event_id(self) -> int:
+        """Return the newest event's id."""
+
+    def events_after(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
+        """Return the events of these jobs that are newer than each one's cursor, oldest first."""
+
+    def due(
         self, now_ms: int, busy: Sequence[str], full: Sequence[str], share: int, limit: int
     ) -> list[Delivery]:
         """Return the oldest due message of each active endpoint that is not busy.
@@ -146,14 +154,117 @@ class Transaction(Protocol):
         At most `share` of one account, and none of those that are `full`.
         """
 
+    def forget_job(self, job_id: str) -> None:
+        """Delete a job's events."""
+
+
+class Transaction(Protocol):
+    """One moment of the truth: its rows, and three ports for what rows alone do not answer."""
+
+    @property
+    def turns(self) -> Turns:
+        """Questions about turns."""
+
+    @property
+    def books(self) -> Books:
+        """Questions of the books."""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Words to those outside."""
+
+    def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
+        """Return the row with this id."""
+
+    @overload
+    def find(self, cls: type[Account], **where: Unpack[AccountWhere]) -> list[Account]: ...
+
+    @overload
+    def find(self, cls: type[Attempt], **where: Unpack[AttemptWhere]) -> list[Attempt]: ...
+
+    @overload
+    def find(self, cls: type[AuditEntry], **where: Unpack[AuditEntryWhere]) -> list[AuditEntry]: ...
+
+    @overload
+    def find(self, cls: type[Delivery], **where: Unpack[DeliveryWhere]) -> list[Delivery]: ...
+
+    @overload
+    def find(self, cls: type[Entry], **where: Unpack[EntryWhere]) -> list[Entry]: ...
+
+    @overload
+    def find(self, cls: type[Event], **where: Unpack[EventWhere]) -> list[Event]: ...
+
+    @overload
+    def find(self, cls: type[Job], **where: Unpack[JobWhere]) -> list[Job]: ...
+
+    @overload
+    def find(self, cls: type[JobSample], **where: Unpack[JobSampleWhere]) -> list[JobSample]: ...
+
+    @overload
+    def find(self, cls: type[Key], **where: Unpack[KeyWhere]) -> list[Key]: ...
+
+    @overload
+    def find(self, cls: type[Lease], **where: Unpack[LeaseWhere]) -> list[Lease]: ...
+
+    @overload
+    def find(self, cls: type[Month], **where: Unpack[MonthWhere]) -> list[Month]: ...
+
+    @overload
+    def find(self, cls: type[Person], **where: Unpack[PersonWhere]) -> list[Person]: ...
+
+    @overload
+    def find(self, cls: type[PlanPeriod], **where: Unpack[PlanPeriodWhere]) -> list[PlanPeriod]: ...
+
+    @overload
+    def find(self, cls: type[Reference], **where: Unpack[ReferenceWhere]) -> list[Reference]: ...
+
+    @overload
+    def find(self, cls: type[Sample], **where: Unpack[SampleWhere]) -> list[Sample]: ...
+
+    @overload
+    def find(self, cls: type[Session], **where: Unpack[SessionWhere]) -> list[Session]: ...
+
+    @overload
+    def find(self, cls: type[Unit], **where: Unpack[UnitWhere]) -> list[Unit]: ...
+
+    @overload
+    def find(self, cls: type[Webhook], **where: Unpack[WebhookWhere]) -> list[Webhook]: ...
+
+    @overload
+    def find(self, cls: type[Worker], **where: Unpack[WorkerWhere]) -> list[Worker]: ...
+
+    def find(self, cls: type[T], **where: object) -> list[T]:
+        """Return the rows that match, by what `farm.kernel.where` says of each noun."""
+
+    def look(self, cls: type[T], *columns: str) -> Sequence[T]:
+        """Return every row with these of its columns alone, and JSON as it is stored."""
+
+    def add(self, *rows: object) -> None:
+        """Insert rows."""
+
+    def save(self, old: T, new: T) -> T:
+        """Write what differs; Conflict when somebody else did first."""
+
+    def fact(self, name: str, kind: type[T]) -> T | None:
+        """Return one of the farm's own facts, None where there is none of this kind."""
+
+    def set_fact(self, name: str, value: object) -> None:
+        """Write one of the farm's own facts."""
+
+    def remembered(self, account_id: str, key: str) -> tuple[str, str] | None:
+        """Return (body_sha256, result_id) of a used idempotency key."""
+
+    def remember(self, account_id: str, key: str, body: str, result_id: str, at_ms: int) -> None:
+        """Keep an idempotency key."""
+
+    def forget_attempts(self, account_id: str, before_ms: int) -> None:
+        """Delete an account's attempts that are older than this moment."""
+
     def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
         """Delete what is kept for a time only."""
 
     def remove_person(self, person_id: str) -> None:
         """Delete somebody who may sign in."""
-
-    def forget_job(self, job_id: str) -> None:
-        """Delete a job's events."""
 
 
 class Store(Protocol):

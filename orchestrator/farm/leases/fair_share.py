@@ -31,15 +31,15 @@ def in_turn(
     for name in scheduler.due(worker.owed):
         if name == scheduler.AGE:
             before = now_ms - farm.terms.age_ms
-            lane, found = Lane.AGE, tx.sessions_waiting(before, queues, SESSIONS)
+            lane, found = Lane.AGE, tx.turns.sessions_waiting(before, queues, SESSIONS)
         else:
-            lane, found = Lane.FLOOR, tx.sessions_of_plan(name, queues, SESSIONS)
+            lane, found = Lane.FLOOR, tx.turns.sessions_of_plan(name, queues, SESSIONS)
         yield from ((lane, session, queues) for session in found)
-    heads = tx.sessions_with_work(queues, SESSIONS)
+    heads = tx.turns.sessions_with_work(queues, SESSIONS)
     if heads and _may_stay(farm, worker, heads[0], now_ms):
         others = {render_queue(model) for model in worker.models} - {worker.warm}
         near = [queue for queue in queues if queue not in others]
-        found = tx.sessions_with_work(near, SESSIONS)
+        found = tx.turns.sessions_with_work(near, SESSIONS)
         yield from ((Lane.WEIGHT, session, near) for session in found)
     yield from ((Lane.WEIGHT, session, queues) for session in heads)
 

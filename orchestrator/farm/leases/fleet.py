@@ -43,7 +43,7 @@ def queues(farm: Farm) -> list[QueueDepth]:
     with farm.store.read() as tx:
         busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
         active = tx.find(Worker, state=WorkerState.ACTIVE)
-        depths = {(queue, state): count for queue, state, count in tx.queue_depths()}
+        depths = {(queue, state): count for queue, state, count in tx.turns.queue_depths()}
     idle: dict[str, int] = {}
     for worker in active:
         for queue in scheduler.queues_of(worker.kinds, worker.models):
@@ -63,7 +63,7 @@ def queues(farm: Farm) -> list[QueueDepth]:
 def usage(farm: Farm, account_id: str | None, by: str, since_ms: int) -> list[Json]:
     """Return rows {key, units, gpu_ms, lost_gpu_ms} by user, session, model, worker or stage."""
     with farm.store.read() as tx:
-        return tx.usage(by, since_ms, account_id)
+        return tx.books.usage(by, since_ms, account_id)
 
 
 def freeze(farm: Farm, *, frozen: bool) -> None:
@@ -82,7 +82,7 @@ def is_frozen(farm: Farm) -> bool:
 def looked(farm: Farm) -> Json:
     """Return {at_ms, faults, first} of the newest look at the whole store; at_ms None: none yet."""
     with farm.store.read() as tx:
-        return tx.fact("looked") or {"at_ms": None, "faults": 0, "first": []}
+        return tx.fact("looked", dict) or {"at_ms": None, "faults": 0, "first": []}
 
 
 def tell_trouble(farm: Farm, tx: Transaction, worker: Worker, now_ms: int) -> None:

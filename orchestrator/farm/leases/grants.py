@@ -42,7 +42,7 @@ def waiting_for(
 ) -> Iterator[tuple[Lane, Unit]]:
     """Yield ready units in the order in which this worker should get them, and by which rule."""
     for lane, session, queues in fair_share.in_turn(farm, tx, worker, now_ms):
-        units = tx.ready_units(session.id, queues, UNITS)
+        units = tx.turns.ready_units(session.id, queues, UNITS)
         failed = {unit.queue for unit in units if unit.last_worker_id == worker.id}
         alone = not failed or _is_alone(tx, worker, failed)
         for unit in scheduler.in_order(units, worker, hint=hint, alone=alone):
@@ -151,7 +151,7 @@ def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease |
         lane=lane,
         virtual_us=loaded.books.session.virtual_us,
         fence=unit.fence + 1,
-        epoch=loaded.tx.fact("epoch"),
+        epoch=facts.epoch(loaded.tx),
         gpu_ms_limit=limit.gpu_ms,
         granted_at_ms=loaded.now_ms,
         expires_at_ms=loaded.now_ms + loaded.farm.terms.lease_ms,

@@ -28,7 +28,7 @@ def reconcile(farm: Farm) -> int:
     """
     now = farm.clock()
     with farm.store.read() as tx:
-        lapsed = tx.lapsed_leases(now - farm.terms.grace_ms)
+        lapsed = tx.turns.lapsed_leases(now - farm.terms.grace_ms)
         gone_before = now - round(farm.terms.worker_gone_seconds * 1000)
         silent = [
             worker
@@ -54,12 +54,12 @@ def turn_month(farm: Farm) -> bool:
     """Let what waited for budget go on in a new month, or since some came back; tell whether so."""
     name = months.name_of(farm.clock())
     with farm.store.read() as tx:
-        tried = tx.fact(facts.TRIED)
+        tried = tx.fact(facts.TRIED, str)
     if tried == name:
         return False
     accounts.go_on(farm)
     with farm.store.write() as tx:
-        if tx.fact(facts.TRIED) == tried:  # else more came back meanwhile
+        if tx.fact(facts.TRIED, str) == tried:  # else more came back meanwhile
             tx.set_fact(facts.TRIED, name)
     return True
 
@@ -80,7 +80,7 @@ def turn_plans(farm: Farm, most: int = ACCOUNTS) -> bool:
         for name, plan in farm.plans.plans.items()
     }
     with farm.store.read() as tx:
-        fact = tx.fact("plans")
+        fact = tx.fact("plans", dict)
     after = fact["after"] if fact and fact["rules"] == rules else ""
     if after is None:
         return False
@@ -107,7 +107,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
             if worker.id in busy:
                 continue
             for queue in scheduler.queues_of(worker.kinds, worker.models):
-                units = tx.unrung_units(queue, before, len(rung) + 1)
+                units = tx.turns.unrung_units(queue, before, len(rung) + 1)
                 fresh = [unit for unit in units if unit.id not in rung]
                 if fresh:
                     bells.append((queue, fresh[0].id))
@@ -115,7 +115,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
                     break
     if rung:
         with farm.store.write() as tx:
-            tx.mark_rung(sorted(rung), now)
+            tx.turns.mark_rung(sorted(rung), now)
     return bells
 
 
@@ -123,7 +123,7 @@ def lead(farm: Farm, holder: str, seconds: float) -> bool:
     """Take or renew the dispatcher's lock; False while another one holds it."""
     now = farm.clock()
     with farm.store.write() as tx:
-        held = tx.fact("dispatcher")
+        held = tx.fact("dispatcher", dict)
         if held and held["holder"] != holder and held["until_ms"] > now:
             return False
         tx.set_fact("dispatcher", {"holder": holder, "until_ms": now + round(seconds * 1000)})

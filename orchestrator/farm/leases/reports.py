@@ -2,7 +2,7 @@
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.kernel import Farm
+from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
 from orchestrator.planning.plan_json import digest_of
@@ -33,7 +33,7 @@ def reported(
     if lease.state is LeaseState.COMPLETED:
         return lease
     late = now_ms > lease.expires_at_ms + farm.terms.grace_ms
-    if lease.state is not LeaseState.OPEN or late or lease.epoch != tx.fact("epoch"):
+    if lease.state is not LeaseState.OPEN or late or lease.epoch != facts.epoch(tx):
         raise StaleLease(lease_id=request.lease_id)
     return lease
 

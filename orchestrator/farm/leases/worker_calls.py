@@ -82,7 +82,7 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
             _, token = keys.issue(
                 farm, tx, kind=KeyKind.WORKER, name=worker.name, worker_id=worker.id
             )
-        epoch = tx.fact("epoch")
+        epoch = facts.epoch(tx)
     return HelloAnswer(
         worker_id=worker.id,
         worker_key=token,
@@ -196,7 +196,7 @@ def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lea
         or lease.worker_id != worker_id
         or lease.fence != fence
         or lease.state is not LeaseState.OPEN
-        or lease.epoch != tx.fact("epoch")
+        or lease.epoch != facts.epoch(tx)
     ):
         raise StaleLease(lease_id=lease_id)
     return lease
@@ -234,7 +234,7 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 "unit_frames_done": lease.frames_done,
                 "unit_gpu_ms": lease.used_gpu_ms,
             }
-            tx.tell(lease.job_id, [("progress", data)], now_ms)
+            tx.deliveries.tell(lease.job_id, [("progress", data)], now_ms)
     over = lease.used_gpu_ms > limit_ms * (1 + OVER_SHARE) + OVER_MS or now_ms > oldest_ms
     return LeaseVerdict(
         lease_id=lease.id,

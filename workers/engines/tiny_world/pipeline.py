@@ -210,7 +210,7 @@ class TinyWorldPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers h
 
     def _finish(
         self, latents: Tensor, rows: Layouts, backdrop: Tensor | None, output_type: str
-    ) -> Any:
+    ) -> object:
         if output_type == "latent":
             return latents
         pictures = self.decode_latents(latents)

@@ -1,13 +1,22 @@
 """The order of service, as SQL answers it: every question is one look into an index, made once."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+import json
+from collections.abc import Collection, Sequence
+from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, func, select, update
 
-from orchestrator.model import Json, Session
-from orchestrator.states import RUNNABLE, Lane, LeaseState
-from orchestrator.store.statements import READY
+from orchestrator.model import Json, Lease, Session, Unit
+from orchestrator.states import RUNNABLE, Lane, LeaseState, UnitState, WorkerState
+from orchestrator.store import tables
+from orchestrator.store.statements import (
+    LAPSED_LEASES,
+    READY,
+    READY_UNITS,
+    UNRUNG_UNITS,
+    Query,
+    literal,
+)
 from orchestrator.store.tables import jobs, leases, months, sessions, units
 
 _NEWEST: Final = 64
@@ -69,11 +78,27 @@ _IN_HAND: Final = (
     .where(leases.c.state == LeaseState.OPEN)
 )
 
+_AMONG: Final[BindParameter[str]] = bindparam("ids", expanding=True)
+_OPEN_JOBS: Final = select(jobs.c.id).where(
+    jobs.c.id.in_(_AMONG), jobs.c.finished_at_ms.is_(None), jobs.c.deleted_at_ms.is_(None)
+)
+_LEASED_JOBS: Final = (
+    select(leases.c.job_id)
+    .where(leases.c.job_id.in_(_AMONG), leases.c.state == literal(LeaseState.OPEN))
+    .distinct()
+)
+_READY_QUEUES: Final = (
+    select(units.c.job_id, func.min(units.c.queue))
+    .where(units.c.job_id.in_(_AMONG), units.c.state == literal(UnitState.READY))
+    .group_by(units.c.job_id)
+)
 
-class FairShareQueries:
-    """Questions of a grant, and of who joins, about the sessions."""
 
-    connection: Connection
+class Turns:
+    """Questions about who works and waits, and who is next."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     def is_at_work(self, session_id: str, *, but: str) -> bool:
         """Tell whether a session has a job that may run, beside this one."""
@@ -112,5 +137,56 @@ class FairShareQueries:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""
         return [(row[0], row[1], row[2]) for row in self.connection.execute(_IN_HAND)]
 
-    def _sessions(self, query: Any, **asked: Any) -> list[Session]:
+    def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
+        """Return a session's grantable units: of jobs that may run, oldest first."""
+        asked = {"session_id": session_id, "queues": queues, "limit": limit}
+        return [Unit(**row._mapping) for row in self.connection.execute(READY_UNITS, asked)]
+
+    def unrung_units(self, queue: str, before_ms: int, limit: int) -> list[Unit]:
+        """Return grantable units of a queue that nobody was rung for since `before_ms`."""
+        asked = {"queues": [queue], "before_ms": before_ms, "limit": limit}
+        return [Unit(**row._mapping) for row in self.connection.execute(UNRUNG_UNITS, asked)]
+
+    def mark_rung(self, unit_ids: Sequence[str], at_ms: int) -> None:
+        """Note that a device was rung for these units."""
+        query = update(tables.units).where(tables.units.c.id.in_(unit_ids))
+        self.connection.execute(query.values(rung_at_ms=at_ms))
+
+    def lapsed_leases(self, before_ms: int) -> list[Lease]:
+        """Return open leases that expired before this moment."""
+        rows = self.connection.execute(LAPSED_LEASES, {"before_ms": before_ms})
+        return [Lease(**row._mapping) for row in rows]
+
+    def queue_depths(self) -> list[tuple[str, str, int]]:
+        """Return (queue, unit state, count) of ready and leased units."""
+        t = tables.units
+        query = (
+            select(t.c.queue, t.c.state, func.count())
+            .where(t.c.state.in_((UnitState.READY, UnitState.LEASED)))
+            .group_by(t.c.queue, t.c.state)
+        )
+        return [(q, s, n) for q, s, n in self.connection.execute(query)]
+
+    def classes_at_work(self, model: str) -> frozenset[str]:
+        """Return the device classes of the active workers that have a model."""
+        t = tables.workers
+        models = cast(t.c.models, Text)
+        query = select(t.c.device_class, models).where(t.c.state == WorkerState.ACTIVE).distinct()
+        found = self.connection.execute(query)
+        return frozenset(name for name, names in found if model in json.loads(names))
+
+    def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that have neither ended nor been deleted."""
+        return frozenset(self.connection.scalars(_OPEN_JOBS, {"ids": list(job_ids)}))
+
+    def leased_among(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Return those of these jobs that a worker has a unit of."""
+        return frozenset(self.connection.scalars(_LEASED_JOBS, {"ids": list(job_ids)}))
+
+    def ready_queues(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return a queue in which each of these jobs has a ready unit, where it has one."""
+        found = self.connection.execute(_READY_QUEUES, {"ids": list(job_ids)})
+        return {row[0]: row[1] for row in found}
+
+    def _sessions(self, query: Query, **asked: object) -> list[Session]:
         return [Session(**row._mapping) for row in self.connection.execute(query, asked)]

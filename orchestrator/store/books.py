@@ -1,13 +1,16 @@
 """Sums for the operator's economics: sums over the ledger, shifts, caps that were hit."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.model import Json, Shift
 from orchestrator.states import EntryKind
 from orchestrator.store import tables
+from orchestrator.store.guards import missing_triggers
+from orchestrator.store.statements import RECEIPTS
 
 MEASURED = (EntryKind.SETTLE, EntryKind.LOSS, EntryKind.REFUND)
 """Movements that tell of device time."""
@@ -25,11 +28,15 @@ _SPELLS: Final = select(
 ).subquery("spells")
 """Periods of plans with their ends; what began and ended in one millisecond holds at no moment."""
 
+_AT_ONCE: Final = 500
+"""Rows that are fetched together of a table that may not fit into memory."""
 
-class SumQueries:
-    """Questions of a transaction that only the books ask."""
 
-    connection: Connection
+class Books:
+    """Questions that the books ask, the operator's and those that are checked."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     def movements(self, from_ms: int, until_ms: int) -> list[Json]:
         """Return sums of measured entries by account, its plan then, model, device and kind.
@@ -107,3 +114,51 @@ class SumQueries:
             .order_by(*by)
         )
         return [{**row._mapping, "hits": int(row.hits)} for row in self.connection.execute(query)]
+
+    def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
+        """Return settled and lost GPU-ms of leases resolved since then, grouped.
+
+        `by`: user, session, model, worker or stage. Units are those that were charged, as the
+        books count them: given back since or not.
+        """
+        lease, job = tables.leases, tables.jobs
+        group = {
+            "user": job.c.account_id,
+            "session": lease.c.session_id,
+            "model": job.c.model,
+            "worker": lease.c.worker_id,
+            "stage": lease.c.kind,
+        }[by]
+        charged = case((job.c.refunded_gpu_ms > 0, 0), else_=lease.c.settled_gpu_ms)
+        query = (
+            select(
+                group.label("key"),
+                func.sum(case((lease.c.settled_gpu_ms > 0, 1), else_=0)).label("units"),
+                func.sum(charged).label("gpu_ms"),
+                func.sum(lease.c.lost_gpu_ms + lease.c.settled_gpu_ms - charged).label(
+                    "lost_gpu_ms"
+                ),
+            )
+            .join(job, job.c.id == lease.c.job_id)
+            .where(lease.c.resolved_at_ms >= since_ms)
+            .group_by(group)
+            .order_by(func.sum(charged).desc())
+        )
+        if account_id is not None:
+            query = query.where(job.c.account_id == account_id)
+        return [dict(row._mapping) for row in self.connection.execute(query)]
+
+    def open_jobs(self, account_id: str) -> int:
+        """Return how many jobs of an account have not ended."""
+        job = tables.jobs.c
+        mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
+        return self.connection.scalar(select(func.count()).where(*mine)) or 0
+
+    def receipts(self) -> Iterator[tuple[str, str | None]]:
+        """Give every lease's id and receipt, as the JSON that it is stored as, a few at a time."""
+        rows = self.connection.execute(RECEIPTS, execution_options={"yield_per": _AT_ONCE})
+        yield from (tuple(row) for row in rows)
+
+    def missing_triggers(self) -> list[str]:
+        """Return the triggers that should refuse a change of the past, and are gone or off."""
+        return missing_triggers(self.connection)
