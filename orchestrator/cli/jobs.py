@@ -108,7 +108,8 @@ _intend("cancel", "Cancel a job; what it used is charged, what it held is free a
 def rerun(job_id: str, server: str | None, as_json: bool) -> None:
     """Submit a job's request again, with the same seed; it costs again."""
     with connected(server) as client:
-        job = client.post("jobs", rendering.rerun_body(client.get(f"jobs/{part(job_id)}")))
+        asked = rendering.rerun_body(client, client.get(f"jobs/{part(job_id)}"))
+        job = client.post("jobs", asked)
     _print(job, as_json=as_json)
     output.say(f"Next: farm jobs watch {job['id']}")
 

@@ -356,25 +356,24 @@ def cancelled(client: Client, job: Json) -> Json:
     return job
 
 
-def rerun_body(job: Json) -> Json:
-    """Return the request that asks for a job's video again, same seed."""
-    size = f"{job['width']}x{job['height']}"
-    kept = (
-        "session_id", "model", "seconds", "fps", "seed", "steps", "interpolate", "upscale",
-        "on_exhausted",
-    )  # fmt: skip
-    body = {"size": size, **{name: job[name] for name in kept}}
-    if job["negative_prompt"]:
-        body["negative_prompt"] = job["negative_prompt"]
-    if job["origin"] and job["origin"]["how"] == "extension":
-        body["extends"] = job["origin"]["job_id"]
-    if job["prompt"].strip():
-        return {**body, "prompt": job["prompt"]}
-    scenes = [
-        {
-            "prompt": shot["prompt"],
-            "seconds": round(shot["frames"] * job["interpolate"] / job["fps"], 3),
-        }
-        for shot in job["shots"]
-    ]
-    return {**body, "storyboard": scenes}
+def rerun_body(client: Client, job: Json) -> Json:
+    """Return the request that asks for a job again, whole, with the same seed.
+
+    Raises:
+        BadRequest: the farm does not say all of it.
+    """
+    body = job.get("request")
+    if not body:
+        raise BadRequest(
+            f"The farm does not say what {job['id']} was asked with.",
+            Say("Update the farm; or render again with the prompt, files and limits of that job."),
+        )
+    if webhook := job["webhook_id"]:
+        urls = [row["url"] for row in client.every("webhooks") if row["id"] == webhook]
+        if not urls:
+            raise BadRequest(
+                f"{job['id']} told a webhook that is not there any more.",
+                Say("Submit it anew without one: its request is in `farm jobs show --json`."),
+            )
+        body = {**body, "webhook_url": urls[0]}
+    return dict(body)

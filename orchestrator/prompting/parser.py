@@ -24,8 +24,8 @@ from orchestrator.remedies import Say
 T = TypeVar("T")
 
 MAX_SHOTS: Final = 64
-OPTIONS: Final = ("size", "fps", "seconds", "seed")
-"""Settings that words may make where no option does."""
+OPTIONS: Final = ("size", "fps", "seconds")
+"""Settings that words make where no option does; beside one they are part of what is shown."""
 
 
 def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> Screenplay:
@@ -42,7 +42,7 @@ def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> S
         max_chars=max_chars,
         before=brief.before,
         given=() if brief.written_out else given,
-        overruled=given,
+        overruled=given if brief.seed is None else [*given, "seed"],
     )
 
 

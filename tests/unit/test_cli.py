@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from orchestrator import cli
 from orchestrator.cli import output, progress, render, usage
 from orchestrator.cli.checks import Finding, _model, _run, _variables
+from orchestrator.cli.client import Client
 from orchestrator.errors import BadRequest, BudgetExceeded, NotFound, Unavailable
 from orchestrator.remedies import Say
 
@@ -174,15 +175,11 @@ def test_names_are_slugs_that_are_free(tmp_path: Path, monkeypatch: pytest.Monke
     assert render.free_name("…") == Path("video.mp4")
 
 
-def test_rerun_asks_for_the_same_video() -> None:
-    """A rerun has the seed, size and length of the job; scenes stand in for a missing prompt."""
-    body = render.rerun_body(JOB)
-    assert body["size"] == "64x32"
-    assert (body["seed"], body["prompt"], body["upscale"]) == (7, "a ball", 2)
-    scenes = render.rerun_body({**JOB, "prompt": ""})["storyboard"]
-    assert scenes == [{"prompt": "a ball", "seconds": 2.0}]
-    half = render.rerun_body({**JOB, "prompt": "", "interpolate": 2, "frames_total": 12})
-    assert half["storyboard"] == [{"prompt": "a ball", "seconds": 4.0}]
+def test_a_rerun_that_cannot_be_whole_is_refused() -> None:
+    """A farm that does not say what a job was asked with is named, and nothing is submitted."""
+    with pytest.raises(BadRequest) as refused:
+        render.rerun_body(Client("http://127.0.0.1:9", ""), JOB)
+    assert JOB["id"] in refused.value.message
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("7d", 604_800), ("1.5h", 5400)])

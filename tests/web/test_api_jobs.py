@@ -8,7 +8,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.cli.render import rerun_body
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import sessions
 from orchestrator.states import KeyKind
@@ -318,4 +317,54 @@ def test_a_job_extends_another(api: FlaskClient, house: Farm, clock: Clock) -> N
     assert longer["origin"] == {"job_id": first["id"], "how": "extension", "frames": 24}
     assert (longer["width"], longer["seed"], longer["frames_total"]) == (128, 5, 12)
     assert api.post(JOBS, json={"prompt": "x", "extends": "job_nobody"}).status_code == 404
-    assert rerun_body(longer)["extends"] == first["id"]
+    assert longer["request"]["extends"] == first["id"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": "a ball rolls at 6 fps for 2 seconds, then a cat for 1 s, 64x64, seed 9"},
+        {"prompt": "a ball", "seconds": 2, "fps": 6, "size": "64x64", "seed": 3, "steps": 2},
+        {"prompt": "cartoon", "max_gpu_seconds": 300, "on_exhausted": "finish", "storyboard": [
+            {"prompt": "a dog for 9 s", "seconds": 0.5, "negative_prompt": "cats"},
+            {"prompt": "a cat, zoom in"},
+        ]},
+        {"storyboard": [{"prompt": "a dog", "seconds": 1}], "negative_prompt": "text"},
+        {"prompt": "a ball", "interpolate": 2, "fps": 12},
+        {"prompt": "a ball at 6 fps, 64x64", "seconds": 1, "written_out": True},
+    ],
+)  # fmt: skip
+def test_a_job_is_asked_for_again_whole(api: FlaskClient, asked: dict[str, Any]) -> None:
+    """The request of a job makes the same job: scenes, negatives, cap, words and options."""
+    first = submit_body(api, asked)
+    again = submit_body(api, first["request"])
+    same = set(first) - {
+        "id", "created_at", "waiting_for", "request", "webhook_secret", "notes", "usage", "quote"
+    }  # fmt: skip
+    assert {name: again[name] for name in same} == {name: first[name] for name in same}
+    assert again["request"] == first["request"]
+    assert again["usage"]["max_gpu_seconds"] == asked.get("max_gpu_seconds")
+    for name, value in asked.items():
+        assert first["request"][name] == value
+
+
+def test_a_reference_picture_is_taken_again(api: FlaskClient, house: Farm) -> None:
+    """The request of a job with a picture names the job, whose picture it takes; nobody else's."""
+    with_painter(house)
+    sent = {"prompt": "a ball", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
+    first = api.post(JOBS, data=sent, content_type="multipart/form-data").get_json()
+    assert first["request"]["image_of"] == first["id"], first
+    again = submit_body(api, first["request"])
+    assert again["request"]["image_of"] == again["id"]
+    plain = submit_body(api, {"prompt": "a ball"})
+    for job_id in (plain["id"], "job_nobody"):
+        answer = api.post(JOBS, json={"prompt": "a ball", "image_of": job_id})
+        assert answer.status_code == 404
+
+
+def submit_body(api: FlaskClient, body: dict[str, Any]) -> dict[str, Any]:
+    """Submit a job and return it."""
+    answer = api.post(JOBS, json=body)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.get_json()
+    return job

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -262,6 +263,24 @@ def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: 
         assert [again[name] for name in same] == [video[name] for name in same]
         assert again["remixed_from_video_id"] == video["id"]
     assert (remix["prompt"], edited["prompt"]) == ("a cat", "a rocket rises, at night")
+
+
+def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, house: Farm, clock: Clock) -> None:
+    """What is made from a video has its scenes, its cap and what it does without budget."""
+    scenes = [{"prompt": "a dog", "seconds": 1, "negative_prompt": "cats"}, {"prompt": "a cat"}]
+    video = create(
+        api,
+        storyboard=json.dumps(scenes),
+        max_gpu_seconds="300",
+        on_exhausted="finish",
+        seconds="2",
+    )
+    Hand(house, clock).work_off()
+    again = api.post(f"{VIDEOS}/{video['id']}/remix", json={"prompt": "oil painting"}).get_json()
+    was, now = (jobs.get(house, None, each["id"]).brief for each in (video, again))
+    for name in ("scenes", "max_gpu_ms", "on_exhausted"):
+        assert getattr(now, name) == getattr(was, name)
+    assert (now.prompt, now.max_gpu_ms) == ("oil painting", 300_000)
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))

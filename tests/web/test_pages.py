@@ -230,6 +230,23 @@ def test_an_image_and_a_storyboard_are_kept_over_a_quote(browser: FlaskClient, f
     assert job.frames_total == 36
 
 
+def test_a_variation_begins_with_the_whole_request(browser: FlaskClient, farm: Farm) -> None:
+    """The form that is like a job has its scenes, picture and limit; sent, it is the same."""
+    with_painter(farm)
+    board = b"prompt,seconds,negative_prompt\na dog,2,cats\na cat,1,\n"
+    files = {"image": (io.BytesIO(PNG), "me.png"), "storyboard": (io.BytesIO(board), "s.csv")}
+    typed = {"prompt": "pets, 6 fps", "model": "painter", "max_gpu_seconds": "300"}
+    assert send(browser, "/", **typed, **files).status_code == 303
+    first = jobs.get(farm, account_id(farm), only_job(farm))
+    page = browser.get(f"/?like={first.id}").text
+    kept = dict(re.findall(r'name="(kept_\w+)" value="([^"]+)"', page))
+    assert set(kept) == {"kept_image", "kept_storyboard"}
+    assert re.search(r'name="max_gpu_seconds"[^>]*value="300"', page)
+    assert send(browser, "/", request_key="2", **typed, **kept).status_code == 303
+    again = next(j for j in jobs.listing(farm, None).items if j.id != first.id)
+    assert again.brief == first.brief
+
+
 def test_a_picture_that_is_none_is_refused_at_its_field(browser: FlaskClient, farm: Farm) -> None:
     """Its content decides, not its name."""
     fake = (io.BytesIO(b"GIF89a"), "me.png")

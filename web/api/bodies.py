@@ -166,6 +166,11 @@ class JobBody(Body):
     finished (from a quarter of them on, the whole story at a lower frame rate), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
+    image_of: str | None = Field(None, max_length=100)
+    """Id of a job of this account whose reference picture this one takes."""
+    written_out: bool = False
+    """Size, rate, length and seed were written out of the prompt's words, as alternatives and
+    requests of jobs do: those words are instructions still, and not shown."""
     fit: bool = False
     """Take the best variant that fits, where it does not fit what is left."""
 

@@ -211,7 +211,7 @@ def verify(path: JobPath) -> Response:
 
 def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:
     waits = off_hub(waiting.reason, farm(), job)
-    shown = views.job(job) | {"waiting_for": views.waiting(waits)}
+    shown = views.job(job) | {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
     if webhook_secret:
         shown["webhook_secret"] = webhook_secret
     answer = make_response(jsonify(shown))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from flask import request
 from pydantic import ValidationError
 
-from orchestrator.errors import BadRequest, Conflict
+from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Promise, jobs
 from orchestrator.farm.jobs import Submission, extensions
 from orchestrator.model import Brief, Job, Json, SceneText, Size
@@ -87,8 +87,9 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         image=_image(body, picture or _sent_picture(), keep_files=keep_files),
         max_gpu_ms=None if body.max_gpu_seconds is None else gpu_ms(body.max_gpu_seconds),
         on_exhausted=body.on_exhausted,
+        written_out=body.written_out,
     )
-    return _going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
+    return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
 
 
 def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
@@ -124,7 +125,7 @@ def _image(body: JobBody, picture: Picture | None, *, keep_files: bool) -> str |
     One that the model does not take is not stored: the planner refuses it by name.
     """
     if picture is None:
-        return None
+        return picture_of(body.image_of) if body.image_of else None
     taken = farm().catalog.card(body.model).takes_image
     return picture() if taken and keep_files else UNSTORED
 
@@ -141,7 +142,7 @@ def _steps(body: JobBody) -> int | None:
     return farm().catalog.card(body.model).steps_of(body.profile)
 
 
-def _going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
+def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
     """Return a brief for more of a finished video; what it leaves open is as it was there.
 
     Raises:
@@ -166,11 +167,27 @@ def _going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         fps=brief.fps or source.fps,
         size=brief.size or Size(width=source.width, height=source.height),
         steps=brief.steps or source.steps,
+        interpolate=source.interpolate if brief.interpolate == 1 else brief.interpolate,
         upscale=source.upscale,
         seed=source.seed if brief.seed is None else brief.seed,
         image=image,
         origin=extensions.origin(source),
     )
+
+
+def picture_of(job_id: str) -> str:
+    """Return the key of a job's reference picture, for another job that takes it too.
+
+    Raises:
+        NotFound: the account has no such job, or its picture is not there any more.
+    """
+    image = off_hub(jobs.get, farm(), own_account(), job_id).image
+    if image is None or not off_hub(artifacts().exists, image):
+        raise NotFound(
+            f"The reference picture of {job_id} is not here any more.",
+            Say("Send the picture itself as `image`, with the rest of the request."),
+        )
+    return image
 
 
 def _last_frame(source: Job) -> str | None:

@@ -200,9 +200,16 @@ def brief(row: Brief) -> Json:
         "seed": row.seed,
         "max_gpu_seconds": None if row.max_gpu_ms is None else row.max_gpu_ms / 1000,
         "extends": row.origin.job_id if row.before and row.origin else None,
+        "written_out": row.written_out or None,
         "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
     return {name: value for name, value in asked.items() if value is not None}
+
+
+def request_of(job: Job) -> Json:
+    """Return the body that asks for a job again: as it was asked, on its model, with its seed."""
+    own = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
+    return brief(job.brief) | own | ({"image_of": job.id} if job.image else {})
 
 
 def model(card: ModelCard) -> Json:

@@ -173,6 +173,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         "interpolate": source.interpolate,
         "upscale": source.upscale,
         "seed": source.seed,
+        "written_out": True,
         **_beside(source),
     }
     picture = asking.picture(asked, kept_image)
@@ -180,14 +181,18 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
-    if origin.how == "edit":
-        brief = replace(brief, scenes=brief.scenes or was.scenes)
+    brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
 
 
 def _beside(source: Job) -> Json:
     """Return what else a video made from another has of it."""
-    kept = {"negative_prompt": source.brief.negative_prompt}
+    kept: Json = {
+        "negative_prompt": source.brief.negative_prompt,
+        "on_exhausted": source.brief.on_exhausted,
+    }
+    if source.brief.max_gpu_ms is not None:
+        kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
     mine = source.account_id == own_account()
     return kept | {"session_id": source.session_id} if mine else kept
 

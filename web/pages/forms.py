@@ -20,9 +20,12 @@ from web.pages.words import plain
 
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
-    "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session",
+    "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session", "extends",
+    "written_out",
 )  # fmt: skip
-MORE: Final = frozenset(FIELDS) - {"prompt", "negative_prompt", "seconds", "size", "seed"}
+HIDDEN: Final = frozenset({"extends", "written_out"})
+"""Fields that come from another job or an alternative, and nobody types."""
+MORE: Final = frozenset(FIELDS) - HIDDEN - {"prompt", "negative_prompt", "seconds", "size", "seed"}
 """Fields that start folded away."""
 KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
@@ -110,8 +113,9 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
         image=form.image or None,
         max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
         on_exhausted=reader.on_exhausted(),
+        written_out=form["written_out"] == "yes",
     )
-    if not form["prompt"] and "prompt" not in form.wrong and not form.wrong:
+    if not form["prompt"] and not form.scenes and not form.wrong:
         reader.wrong["prompt"] = "Describe the video: one sentence is enough."
     if reader.wrong:
         return replace(form, wrong=reader.wrong), None
@@ -127,10 +131,12 @@ def from_brief(asked: Brief) -> Form:
         "seed": "" if asked.seed is None else str(asked.seed),
         "on_exhausted": asked.on_exhausted.value,
         "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
+        "extends": asked.origin.job_id if asked.before and asked.origin else "",
     }
     return Form(
         values={name: value for name, value in values.items() if value},
         image=asked.image or "",
+        scenes=asked.scenes,
     )
 
 
@@ -144,12 +150,13 @@ def overrides(asked: Brief) -> dict[str, str]:
         "interpolate": str(asked.interpolate),
         "upscale": str(asked.upscale),
         "model": asked.model or "",
+        "written_out": "yes" if asked.written_out else "",
     }
 
 
 def choice(asked: Brief) -> str:
     """Return an alternative as the value of its button."""
-    return urlencode({name: value for name, value in overrides(asked).items() if value})
+    return urlencode(overrides(asked))
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -207,4 +214,4 @@ class _Reader:
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
-    return parse_qsl(query[:500], max_num_fields=10)
+    return parse_qsl(query[:500], max_num_fields=10, keep_blank_values=True)

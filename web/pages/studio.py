@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from urllib.parse import urlencode
 
 from flask import make_response, redirect, render_template, request, url_for
@@ -10,12 +10,13 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import BadRequest, FarmError, NotFound, PlanLimit
+from orchestrator.errors import BadRequest, Conflict, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.kernel.ids import new_id
-from orchestrator.model import Json, Size
+from orchestrator.model import Brief, Job, Json, Size
 from orchestrator.planning.plan_json import brief_json
 from web import uploads
+from web.api.submission import going_on
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.hub import off_hub
@@ -38,7 +39,7 @@ def home() -> Answer:
     form = _with_kept(forms.read(request.args))
     if "like" in request.args:
         found = off_hub(jobs.get, farm(), me(), request.args["like"])
-        form = forms.from_brief(found.brief)
+        form = _like(found)
     return _page(form)
 
 
@@ -58,7 +59,11 @@ def quote() -> Answer:
 @login_required
 def submit() -> Answer:
     """Start the job and go to its page; otherwise say beside the form why not."""
-    form, asked = forms.brief(_received(keep_files=True))
+    form = _received(keep_files=True)
+    try:
+        form, asked = _meant(form, keep_files=True)
+    except FarmError as error:
+        return _page(form, status=STATUS.get(error.code, 500), refusal=_refusal(error))
     if asked is None:
         return _page(form, status=422, refusal=_faults(form))
     facts = json.dumps(brief_json(asked), sort_keys=True).encode()
@@ -90,6 +95,24 @@ def recent() -> str:
 # --- inside -------------------------------------------------------------------------------
 
 
+def _like(job: Job) -> Form:
+    """Return the form that asks for a job again; its storyboard is kept as a file of scenes."""
+    form = forms.from_brief(job.brief)
+    form = replace(form, values={**form.values, "session": job.session_id})
+    if not form.scenes:
+        return form
+    scenes = json.dumps([asdict(scene) for scene in form.scenes]).encode()
+    return replace(form, storyboard=uploads.keep_storyboard("scenes.json", scenes))
+
+
+def _meant(form: Form, *, keep_files: bool) -> tuple[Form, Brief | None]:
+    """Return the brief that a form means, with the video that it goes on from."""
+    form, asked = forms.brief(form)
+    if asked is not None and form["extends"]:
+        asked = going_on(asked, form["extends"], keep_files=keep_files)
+    return form, asked
+
+
 def _received(*, keep_files: bool) -> Form:
     """Read the form and its files; a kept file stands in until another one is chosen."""
     form = forms.read(request.form)
@@ -115,7 +138,8 @@ def _with_kept(form: Form) -> Form:
     if not form.storyboard:
         return form
     data = off_hub(artifacts().read, form.storyboard)
-    return forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
+    read = forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
+    return replace(read, values=form.values)  # its name here is nobody's title
 
 
 def _upload(name: str) -> Upload | None:
@@ -131,7 +155,10 @@ def _priced(form: Form) -> Json:
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
     if form.is_blank:
         return empty | paying
-    form, asked = forms.brief(form)
+    try:
+        form, asked = _meant(form, keep_files=False)
+    except (NotFound, Conflict) as error:
+        return empty | paying | {"fault": {"what": error.message, "remedies": error.remedies}}
     if asked is None:
         return empty | paying | {"form": form, "fault": _faults(form)}
     try:
