@@ -253,8 +253,9 @@ class Streams:
                 stream.close()
         with self._lock:
             for job_id, fresh in events.items():
-                if watched[job_id].after == cursors[job_id]:  # nobody came who wants older ones
-                    watched[job_id].after = fresh[-1].id
+                # Who came while this look was under way has heard nothing of it yet.
+                heard = (stream.after for stream in watched[job_id].streams)
+                watched[job_id].after = min(heard, default=fresh[-1].id)
         return is_full
 
     # --- inside -------------------------------------------------------------------------------

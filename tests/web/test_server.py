@@ -1,6 +1,6 @@
 """The web process as it is run: gunicorn with gevent, streams and all."""
 
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -24,19 +24,21 @@ def test_open_streams_keep_nobody_waiting(served: tuple[str, str, str]) -> None:
             for line in stream.iter_lines():
                 if line.startswith("event:"):
                     opened.append(line)
-                    while len(opened) < STREAMS + 1:  # held open until the test has looked
-                        time.sleep(0.05)
+                    looked.wait(60)  # held open until the test has looked
                     return line
         return ""
 
     opened: list[str] = []
+    looked = threading.Event()
     with ThreadPoolExecutor(STREAMS) as crowd:
         streams = [crowd.submit(first_event, n) for n in range(STREAMS)]
-        until(lambda: len(opened) == STREAMS)
-        health = httpx.get(f"{url}/healthz", timeout=30)
-        body = {"prompt": "a cat", "model": "fake"}
-        accepted = httpx.post(f"{url}/api/v1/jobs", json=body, headers=headers, timeout=30)
-        opened.append("looked")
+        try:
+            until(lambda: len(opened) == STREAMS)
+            health = httpx.get(f"{url}/healthz", timeout=30)
+            body = {"prompt": "a cat", "model": "fake"}
+            accepted = httpx.post(f"{url}/api/v1/jobs", json=body, headers=headers, timeout=30)
+        finally:
+            looked.set()
         assert [s.result(30) for s in streams] == ["event: state"] * STREAMS
     assert health.is_success
     assert accepted.status_code == 202

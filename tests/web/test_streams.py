@@ -176,6 +176,31 @@ def test_a_look_asks_the_same_for_any_number_of_streams(app: Flask, house: Farm)
     assert asked[1] < 30
 
 
+def test_who_comes_during_a_look_hears_what_was_before(app: Flask, house: Farm) -> None:
+    """The next look begins behind what every stream has heard, not behind what was told."""
+    job = submit(house)
+    room = app.extensions["streams"] = streams.Streams(app, most=100)
+    room._looker = threading.current_thread()  # nobody else looks
+    (first,) = opened(app, [job], house, 1)
+    late: list[streams.Stream] = []
+    engine = house.store.engine  # type: ignore[attr-defined]
+
+    def come(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "events" in statement and not late:
+            late.append(room.open(job.id, 0, account="late", who=first.who))
+
+    event.listen(engine, "after_cursor_execute", come)
+    try:
+        with app.app_context():
+            room.look()
+            room.look()
+    finally:
+        event.remove(engine, "after_cursor_execute", come)
+    assert late[0].after == first.after > 0
+    for each in (first, *late):
+        each.close()
+
+
 def test_a_page_is_drawn_once_for_all_its_browsers(app: Flask, house: Farm) -> None:
     """The second browser's message costs no statement, and has that browser's own token in it."""
     job = submit(house)
