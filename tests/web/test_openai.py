@@ -266,7 +266,7 @@ def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: 
 
 
 def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, house: Farm, clock: Clock) -> None:
-    """What is made from a video has its scenes, its cap and what it does without budget."""
+    """A video made from another has its scenes, its cap and what it does without budget."""
     scenes = [{"prompt": "a dog", "seconds": 1, "negative_prompt": "cats"}, {"prompt": "a cat"}]
     video = create(
         api,
