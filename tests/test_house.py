@@ -202,7 +202,7 @@ def test_everything_is_caught_only_at_the_boundaries() -> None:
     """`except Exception` stands where a loop or a unit must outlive any error, and nowhere else."""
     allowed = {
         "orchestrator/dispatcher.py",  # the loop: log, wait, go on
-        "web/hub.py",  # from a native thread to the greenlet that asked, and raised there
+        "web/threads.py",  # from a native thread to the greenlet that asked, and raised there
         "orchestrator/webhooks/sender.py",  # likewise, and the boundary of one message
         "web/policy.py",  # the operator's own code: any error of it is a ruling
         "workers/child.py",  # the unit boundary where models load: report and go on

@@ -17,7 +17,7 @@ from orchestrator.farm.accounts import accounts, keys, people
 from orchestrator.model import Key, Person
 from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 csrf = CSRFProtect()
 
@@ -78,7 +78,7 @@ def init_app(app: Flask) -> None:
 def _visitor(cookie: str) -> Visitor | None:
     how, _, rest = cookie.partition(" ")
     proof, _, account_id = rest.partition(" ")
-    return off_hub(_checked, how, proof, account_id)
+    return in_thread(_checked, how, proof, account_id)
 
 
 def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
@@ -110,7 +110,7 @@ def current_key() -> Key:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized
-        g.key = off_hub(keys.resolve, farm(), token.strip())
+        g.key = in_thread(keys.resolve, farm(), token.strip())
     return cast(Key, g.key)
 
 
@@ -126,14 +126,14 @@ def reader() -> str:
     return f"{API} {current_key().id} -" if "key" in g else str(current_user.get_id())
 
 
-def live_among(house: Farm, readers: set[str]) -> frozenset[str]:
+def live_among(this_farm: Farm, readers: set[str]) -> frozenset[str]:
     """Return those of these readers whose key, or browser, is as good as ever. Blocking: SQL."""
     parts = {each: each.split(" ") for each in readers}
     who = {each: proof.partition("@")[0] for each, (_, proof, _) in parts.items()}
     of_people = {each for each, (how, *_) in parts.items() if how == "person"}
     by_key = readers - of_people
-    opened = keys.live_among(house, {who[each] for each in by_key}) if by_key else frozenset()
-    there = {by_person(each): each for each in people.among(house, {who[e] for e in of_people})}
+    opened = keys.live_among(this_farm, {who[each] for each in by_key}) if by_key else frozenset()
+    there = {by_person(each): each for each in people.among(this_farm, {who[e] for e in of_people})}
     found = {each for each in by_key if who[each] in opened}
     for each in of_people:
         _, proof, account_id = parts[each]

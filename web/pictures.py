@@ -121,7 +121,8 @@ def _busy() -> Unavailable:
 def clean(upload: Upload) -> tuple[str, bytes]:
     """Return a picture made anew, without metadata or anything behind it, and its file ending.
 
-    Call it where the request is served, not off the hub: gevent waits for children only there.
+    Call it where the request is served, not on a native thread: gevent waits for children
+    only there.
 
     Raises:
         BadRequest: it is no still PNG, JPEG or WebP of at most 25 megapixels, or is damaged.

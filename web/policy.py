@@ -29,7 +29,7 @@ from orchestrator.settings import Settings
 from orchestrator.wire import POSTER, SHEET, CompleteRequest
 from web.artifacts import UNSTORED
 from web.context import artifacts, farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -111,13 +111,13 @@ def rule_on_prompt(brief: Brief, account_id: str) -> Ruling | None:
 def rule_on_frames(worker_id: str, report: CompleteRequest) -> None:
     """Have the frames of a finished video judged, and keep the ruling for its completion."""
     judge = policies().frames
-    found = off_hub(policy.to_judge, farm(), worker_id, report) if judge else None
+    found = in_thread(policy.to_judge, farm(), worker_id, report) if judge else None
     if judge is None or found is None:
         return
     job, lease = found
     pictures = [_picture(lease.key(name)) for name in (POSTER, SHEET)]
     ruling = policies().ask(judge, _of_job(job) | {"images": pictures})
-    off_hub(policy.keep, farm(), lease, ruling)
+    in_thread(policy.keep, farm(), lease, ruling)
 
 
 def _of_job(job: Job) -> Json:

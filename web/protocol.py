@@ -27,8 +27,8 @@ from web import errors
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
-from web.hub import off_hub, pause, serve_workers
 from web.policy import rule_on_frames
+from web.threads import in_thread, pause, serve_workers
 
 LOOK_SECONDS = 0.25
 """Between two looks for work within one long poll."""
@@ -51,7 +51,7 @@ M = TypeVar("M", bound=Message)
 @bp.post("/hello")
 def hello() -> Response:
     """Enrol, or come back."""
-    return _answer(off_hub(worker_calls.hello, farm(), current_key(), _read(HelloRequest)))
+    return _answer(in_thread(worker_calls.hello, farm(), current_key(), _read(HelloRequest)))
 
 
 @bp.post("/claim")
@@ -59,19 +59,19 @@ def claim() -> Response:
     """Give the worker its next order, waiting for one for as long as it asks."""
     asked = _read(ClaimRequest)
     worker = _worker_id()
-    orders: tuple[Order, ...] = off_hub(worker_calls.claim, farm(), worker, asked.hint)
+    orders: tuple[Order, ...] = in_thread(worker_calls.claim, farm(), worker, asked.hint)
     waited = 0.0
     while not orders and waited < asked.wait_seconds:
         pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
-        orders = off_hub(worker_calls.claim, farm(), worker, asked.hint)
+        orders = in_thread(worker_calls.claim, farm(), worker, asked.hint)
     return _answer(ClaimAnswer(orders=orders))
 
 
 @bp.post("/heartbeat")
 def heartbeat() -> Response:
     """Renew leases and say whether to go on."""
-    return _answer(off_hub(worker_calls.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
+    return _answer(in_thread(worker_calls.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
 
 
 @bp.post("/complete")
@@ -79,15 +79,15 @@ def complete() -> Response:
     """Accept, settle, and hand out what comes next."""
     report = _read(CompleteRequest)
     worker = _worker_id()
-    off_hub(_check_files, worker, report)
+    in_thread(_check_files, worker, report)
     rule_on_frames(worker, report)
-    return _answer(off_hub(worker_calls.complete, farm(), worker, report))
+    return _answer(in_thread(worker_calls.complete, farm(), worker, report))
 
 
 @bp.post("/release")
 def release() -> Response:
     """Take a unit back unfinished."""
-    return _answer(off_hub(worker_calls.release, farm(), _worker_id(), _read(ReleaseRequest)))
+    return _answer(in_thread(worker_calls.release, farm(), _worker_id(), _read(ReleaseRequest)))
 
 
 @bp.put("/artifacts/<lease_id>/<name>")
@@ -97,7 +97,7 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
     if not fence.isdecimal() or len(fence) > FENCE_DIGITS:
         raise BadRequest("fence is missing from the query, or no fence.")
     place = partial(worker_calls.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
-    key = off_hub(place)
+    key = in_thread(place)
     limit = settings().max_upload_mb << 20
     request.max_content_length = limit
     # On the hub: the body comes through its socket, a piece at a time.
@@ -108,7 +108,7 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
 @bp.get("/artifacts/<path:key>")
 def download(key: str) -> Response:
     """Send a file that one of the worker's open leases names."""
-    off_hub(worker_calls.may_read, farm(), _worker_id(), key)
+    in_thread(worker_calls.may_read, farm(), _worker_id(), key)
     return artifacts().send(key, mimetype="application/octet-stream")
 
 
@@ -139,7 +139,7 @@ def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
     """Read a body; when it has ended its lease may have ended too, and nothing is stored then."""
     while piece := request.stream.read(PIECE_BYTES):
         yield piece
-    off_hub(still_open)
+    in_thread(still_open)
 
 
 def _read(kind: type[M]) -> M:

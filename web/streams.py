@@ -21,7 +21,7 @@ from orchestrator.farm.jobs import waiting
 from orchestrator.model import Event
 from orchestrator.remedies import Say
 from web.auth import live_among
-from web.hub import off_hub, pause
+from web.threads import in_thread, pause
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -225,8 +225,8 @@ class Streams:
             cursors = {job_id: each.after for job_id, each in watched.items()}
             streams = {job_id: tuple(each.streams) for job_id, each in watched.items()}
         ended = self._ask(watched, streams)  # before the events, which then have its last ones
-        house: Farm = current_app.extensions["farm"]
-        found = off_hub(jobs.newer_events, house, cursors, limit=AT_ONCE)
+        this_farm: Farm = current_app.extensions["farm"]
+        found = in_thread(jobs.newer_events, this_farm, cursors, limit=AT_ONCE)
         is_full = len(found) == AT_ONCE
         events: dict[str, list[Event]] = {}
         for event in found:
@@ -243,7 +243,7 @@ class Streams:
             for stream in many
             if stream.is_due(events.get(job_id, []), now)
         ]
-        live = off_hub(live_among, house, {stream.who for stream, _ in due}) if due else ()
+        live = in_thread(live_among, this_farm, {stream.who for stream, _ in due}) if due else ()
         for number, (stream, fresh) in enumerate(due, 1):
             if number % AT_A_TIME == 0:
                 pause(BREATH_SECONDS)
@@ -314,10 +314,12 @@ class Streams:
         asked = {job_id for job_id, each in watched.items() if is_time or each.waits is None}
         if not asked:
             return frozenset()
-        house: Farm = current_app.extensions["farm"]
+        this_farm: Farm = current_app.extensions["farm"]
         shown = {job_id for job_id in asked if any(each.follows for each in streams[job_id])}
-        there = off_hub(waiting.reasons, house, shown) if shown else {}
-        rest = off_hub(jobs.still_open, house, asked - shown) if asked - shown else frozenset()
+        there = in_thread(waiting.reasons, this_farm, shown) if shown else {}
+        rest = (
+            in_thread(jobs.still_open, this_farm, asked - shown) if asked - shown else frozenset()
+        )
         for job_id in asked:
             reason = there.get(job_id)
             waits = (reason.code, reason.what) if reason else ("", "")

@@ -7,7 +7,7 @@ from orchestrator.errors import BadRequest
 from web import hangups, pictures
 from web.auth import asker
 from web.context import artifacts
-from web.hub import off_hub
+from web.threads import in_thread
 
 STORYBOARDS: Final = (".json", ".yaml", ".yml", ".csv")
 
@@ -23,7 +23,7 @@ def keep_picture(data: bytes) -> str:
     upload = pictures.Upload(data, account=asker())
     with hangups.watched(upload.drop):
         ending, picture = pictures.clean(upload)
-    return off_hub(artifacts().keep_input, ending, picture)
+    return in_thread(artifacts().keep_input, ending, picture)
 
 
 def keep_storyboard(name: str, data: bytes) -> str:
@@ -35,4 +35,4 @@ def keep_storyboard(name: str, data: bytes) -> str:
     ending = PurePath(name).suffix.lower()
     if ending not in STORYBOARDS:
         raise BadRequest("A storyboard is a .json, .yaml or .csv file.")
-    return off_hub(artifacts().keep_input, ending, data)
+    return in_thread(artifacts().keep_input, ending, data)

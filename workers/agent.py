@@ -30,7 +30,7 @@ from orchestrator.wire import (
 from workers.artifacts import Artifacts
 from workers.child import Assignment, Child, ChildDied
 from workers.client import Client, Refused
-from workers.heartbeat import Heartbeats, Held
+from workers.heartbeat import Heartbeats, HeldOrder
 from workers.host_time import HostTime
 from workers.result import Result, cause_of, message_of
 from workers.watch import Leaving, Watch
@@ -109,7 +109,7 @@ class Agent:
 
     # --- one unit ---
 
-    def _one(self, held: Held, *, claim_next: bool) -> list[Held]:
+    def _one(self, held: HeldOrder, *, claim_next: bool) -> list[HeldOrder]:
         """Do one unit from its inputs to its report; return the leases that the answer brought."""
         order = held.order
         folder = self._scratch / order.lease_id
@@ -135,7 +135,7 @@ class Agent:
             shutil.rmtree(folder, ignore_errors=True)
         return []
 
-    def _result(self, held: Held, folder: Path, host: HostTime) -> Result | None:
+    def _result(self, held: HeldOrder, folder: Path, host: HostTime) -> Result | None:
         """Fetch, run and watch; None where there is nothing left to report."""
         try:
             folder.mkdir(parents=True)
@@ -158,7 +158,7 @@ class Agent:
             log.error("engine died", unit=held.order.unit_id, error=str(died))  # noqa: TRY400 - no trace needed
             return _failed(Cause.WORKER, str(died), held.taken_ms)
 
-    def _fetch(self, held: Held) -> dict[str, Path]:
+    def _fetch(self, held: HeldOrder) -> dict[str, Path]:
         """Return local copies of what the order names, by key."""
         work = held.order.work
         wanted: dict[str, str | None] = {}
@@ -177,8 +177,8 @@ class Agent:
     # --- the end of a lease ---
 
     def _complete(
-        self, held: Held, result: Result, host: HostTime, *, claim_next: bool
-    ) -> list[Held]:
+        self, held: HeldOrder, result: Result, host: HostTime, *, claim_next: bool
+    ) -> list[HeldOrder]:
         order = held.order
         uploaded: tuple[Artifact, ...] = ()
         try:
@@ -216,7 +216,7 @@ class Agent:
         )
         return self._hold(answer.orders, asked_at)
 
-    def _release(self, held: Held) -> None:
+    def _release(self, held: HeldOrder) -> None:
         order = held.order
         self._heart.drop(held)
         request = ReleaseRequest(lease_id=order.lease_id, fence=order.fence, gpu_ms=held.taken_ms)
@@ -224,13 +224,13 @@ class Agent:
             self.client.release(request, within_seconds=RELEASE_SECONDS)
             log.info("unit handed back", unit=order.unit_id, lease=order.lease_id)
 
-    def _hold(self, orders: Sequence[Order], asked_at: float) -> list[Held]:
+    def _hold(self, orders: Sequence[Order], asked_at: float) -> list[HeldOrder]:
         held = [self._heart.hold(order, asked_at) for order in orders]
         for each in held:  # one whose first answer was lost is as old as it has less time left
             each.since -= max(0.0, self._lease_seconds - each.order.expires_in_ms / 1000)
         return held
 
-    def _remaining(self, held: Held) -> float:
+    def _remaining(self, held: HeldOrder) -> float:
         """Return the seconds for which reporting still makes sense; the lease may be renewed."""
         return max(1.0, held.deadline + self._grace_seconds - monotonic())
 

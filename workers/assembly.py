@@ -12,7 +12,7 @@ from orchestrator.model import Size
 from orchestrator.wire import POSTER, SHEET, VIDEO
 from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, X264, Process
-from workers.interleaving import TIME_BASE_PER_FRAME, Strand, interleave
+from workers.interleaving import TIME_BASE_PER_FRAME, PassSegment, interleave
 from workers.interleaving import shown as shown_frames
 
 TITLE_CHARS: Final = 200
@@ -58,9 +58,9 @@ def assemble(
             segments = [
                 _again(segment, folder / f"again{n}.mp4", fps) for n, segment in enumerate(segments)
             ]
-        strands = [Strand(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
-        interleave(strands, video, fps=fps, frames_total=frames_total, title=_plain(title))
-        shown = shown_frames(strands)
+        parts = [PassSegment(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
+        interleave(parts, video, fps=fps, frames_total=frames_total, title=_plain(title))
+        shown = shown_frames(parts)
     video_reading.verify(video, size=size, fps=fps, shown=shown)
     poster, sheet = folder / POSTER, folder / SHEET
     video_reading.pictures(video, fps, [shown[len(shown) // 3]])[0].save(poster, quality=90)

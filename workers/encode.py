@@ -10,7 +10,7 @@ from orchestrator.model import Size, indices
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import EncodeWork, SegmentRef
 from workers.assembly import assemble
-from workers.interleaving import Strand
+from workers.interleaving import PassSegment
 from workers.interpolation import Screening, interpolated
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
@@ -59,9 +59,9 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
 
 def _parts(
     work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Meter
-) -> list[Strand]:
+) -> list[PassSegment]:
     """Return what the video is joined of, the frames between painted ones made."""
-    given = [Strand(segment=inputs[each.key], frames=_frames(each)) for each in work.segments]
+    given = [PassSegment(segment=inputs[each.key], frames=_frames(each)) for each in work.segments]
     if work.interpolate == 1:
         return given
     lead = [part for part in given if part.frames.start < work.cuts[0]]

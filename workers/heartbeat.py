@@ -20,7 +20,7 @@ IDLE_BEATS: Final = 5
 
 
 @dataclass(slots=True)
-class Held:
+class HeldOrder:
     """A lease in hand. The agent writes the use, the heartbeats the rest."""
 
     order: Order
@@ -60,7 +60,7 @@ class Heartbeats:
         self, client: Client, beat_seconds: float, on_refused: Callable[[Refused], None]
     ) -> None:
         self._client, self._beat_seconds, self._on_refused = client, beat_seconds, on_refused
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldOrder] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
@@ -75,14 +75,14 @@ class Heartbeats:
         if self._thread.is_alive():
             self._thread.join()
 
-    def hold(self, order: Order, asked_at: float) -> Held:
+    def hold(self, order: Order, asked_at: float) -> HeldOrder:
         """Keep a lease alive that was granted to a request sent at `asked_at`."""
-        held = Held(order, asked_at + order.expires_in_ms / 1000, since=monotonic())
+        held = HeldOrder(order, asked_at + order.expires_in_ms / 1000, since=monotonic())
         with self._lock:
             self._held[order.lease_id] = held
         return held
 
-    def drop(self, held: Held) -> None:
+    def drop(self, held: HeldOrder) -> None:
         """Let a lease be."""
         with self._lock:
             self._held.pop(held.order.lease_id, None)

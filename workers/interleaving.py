@@ -19,21 +19,21 @@ TIME_BASE_PER_FRAME: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strand:
+class PassSegment:
     """A segment and which frames of the video it has, in its order."""
 
     segment: Path
     frames: range
 
 
-def shown(strands: Sequence[Strand]) -> list[int]:
+def shown(segments: Sequence[PassSegment]) -> list[int]:
     """Return when each frame of the video is shown, in frames; the first one at once."""
-    first, *rest = sorted(frame for strand in strands for frame in strand.frames)
+    first, *rest = sorted(frame for part in segments for frame in part.frames)
     return [min(first, 0), *rest]
 
 
 def interleave(
-    strands: Sequence[Strand], video: Path, *, fps: int, frames_total: int, title: str
+    segments: Sequence[PassSegment], video: Path, *, fps: int, frames_total: int, title: str
 ) -> None:
     """Put the packets of all segments in the order of their frames.
 
@@ -43,18 +43,18 @@ def interleave(
     packets = sorted(
         (
             (frame, packet)
-            for strand in strands
-            for frame, packet in zip(strand.frames, _packets(strand.segment), strict=True)
+            for part in segments
+            for frame, packet in zip(part.frames, _packets(part.segment), strict=True)
         ),
         key=lambda pair: pair[0],
     )
-    starts = shown(strands)
+    starts = shown(segments)
     last = max(frame for frame, _ in packets)
-    ends = [*starts[1:], min(frames_total, last + max(s.frames.step for s in strands))]
+    ends = [*starts[1:], min(frames_total, last + max(s.frames.step for s in segments))]
     base = Fraction(1, TIME_BASE_PER_FRAME * fps)
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with (
-        video_reading.opened(strands[0].segment) as model,
+        video_reading.opened(segments[0].segment) as model,
         av.open(str(video), "w", container_options=options) as container,
     ):
         container.metadata["title"] = title

@@ -21,7 +21,7 @@ import ffmpeg
 from orchestrator.model import Size
 from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, MARK, Process, delivered, segment_output
-from workers.interleaving import Strand
+from workers.interleaving import PassSegment
 from workers.watermark import Mark, Stream
 
 FOLLOWED: Final = {
@@ -51,7 +51,7 @@ class Screening:
 
 
 def interpolated(
-    strands: Sequence[Strand],
+    segments: Sequence[PassSegment],
     folder: Path,
     *,
     every: int,
@@ -60,7 +60,7 @@ def interpolated(
     truncated: bool,
     look: Screening,
     may_go_on: Callable[[], None],
-) -> list[Strand]:
+) -> list[PassSegment]:
     """Return a segment for each shot, with every frame of it, out of masters of painted frames.
 
     `cuts` are the first frames of the shots, `every` is how far painted frames lie apart; only a
@@ -71,19 +71,19 @@ def interpolated(
         FFmpegError: FFmpeg failed.
         NotTheVideo: painted frames are missing or doubled, or a master cannot be read.
     """
-    numbers = sorted(number for strand in strands for number in strand.frames)
+    numbers = sorted(number for part in segments for number in part.frames)
     whole = list(range(cuts[0], frames_total, every))
     if numbers != whole and not (truncated and set(numbers) < set(whole)):
         raise video_reading.NotTheVideo(f"{len(numbers)} of {len(whole)} painted frames are there.")
-    widest = max(strand.frames.step for strand in strands)
+    widest = max(part.frames.step for part in segments)
     end = min(frames_total, numbers[-1] + widest) if truncated else frames_total
-    painted = _in_order(strands)
+    painted = _in_order(segments)
     made = []
     for number, shot in enumerate(_shots(cuts, numbers, end)):
         file = folder / f"shot{number:06}.mp4"
         count = sum(each in shot for each in numbers)
         _make((next(painted) for _ in range(count)), shot, file, look, may_go_on)
-        made.append(Strand(segment=file, frames=shot))
+        made.append(PassSegment(segment=file, frames=shot))
     return made
 
 
@@ -101,25 +101,25 @@ def _shots(cuts: Sequence[int], numbers: Sequence[int], end: int) -> list[range]
     return [range(start, after) for start, after in pairwise([*starts, end])]
 
 
-def _in_order(strands: Sequence[Strand]) -> Iterator[Painted]:
+def _in_order(segments: Sequence[PassSegment]) -> Iterator[Painted]:
     """Decode the masters in the order of their frames; of each pass, one at a time is open."""
-    passes: dict[tuple[int, int], list[Strand]] = defaultdict(list)
-    for strand in sorted(strands, key=lambda each: each.frames.start):
-        step = strand.frames.step
-        passes[step, strand.frames.start % step].append(strand)
+    passes: dict[tuple[int, int], list[PassSegment]] = defaultdict(list)
+    for part in sorted(segments, key=lambda each: each.frames.start):
+        step = part.frames.step
+        passes[step, part.frames.start % step].append(part)
     runs = (chain.from_iterable(map(_decoded, each)) for each in passes.values())
     return merge(*runs, key=itemgetter(0))
 
 
-def _decoded(strand: Strand) -> Iterator[Painted]:
+def _decoded(part: PassSegment) -> Iterator[Painted]:
     try:
-        with video_reading.opened(strand.segment, "matroska") as container:
+        with video_reading.opened(part.segment, "matroska") as container:
             container.streams.video[0].codec_context.thread_count = 1
             frames = container.decode(container.streams.video[0])
-            yield from zip(strand.frames, frames, strict=True)
+            yield from zip(part.frames, frames, strict=True)
     except (av.FFmpegError, ValueError) as error:
         raise video_reading.NotTheVideo(
-            f"The master {strand.segment.name} cannot be read: {error}"
+            f"The master {part.segment.name} cannot be read: {error}"
         ) from None
 
 

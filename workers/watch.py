@@ -11,7 +11,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import Order, RenderWork
 from workers.child import Child, ChildDied, Progress
-from workers.heartbeat import Held
+from workers.heartbeat import HeldOrder
 from workers.result import Result
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Watch:
     grace_seconds: float
     leaving: threading.Event
 
-    def result(self, held: Held) -> Result | None:
+    def result(self, held: HeldOrder) -> Result | None:
         """Listen until the child has a result; None where nobody wants one any more.
 
         Raises:
@@ -85,7 +85,7 @@ class Watch:
                     f"The engine said nothing for {listener.silence(now):.0f} s: killed."
                 )
 
-    def _stop_for(self, held: Held, now: float) -> Verdict | None:
+    def _stop_for(self, held: HeldOrder, now: float) -> Verdict | None:
         """Return why the child should stop: the farm says so, is silent, or the worker goes."""
         if held.verdict is not Verdict.GO:
             return held.verdict
@@ -96,7 +96,7 @@ class Watch:
             return Verdict.PAUSE
         return None
 
-    def _is_deaf(self, held: Held, stopped_at: float | None, now: float) -> bool:
+    def _is_deaf(self, held: HeldOrder, stopped_at: float | None, now: float) -> bool:
         """Tell whether a child did not stop within a lease and its grace.
 
         A plan or an encode whose job pauses may end what it is about: its files are wanted.
@@ -155,7 +155,7 @@ class Listener:
         return max(longest if self._render else 0.0, self._lease_seconds) + self._grace_seconds
 
 
-def _wanted(held: Held, result: Result, *, leaving: bool, stopped: bool) -> Result | None:
+def _wanted(held: HeldOrder, result: Result, *, leaving: bool, stopped: bool) -> Result | None:
     if held.verdict is Verdict.GONE:
         return None
     if stopped and held.verdict is Verdict.GO and result.outcome is Outcome.STOPPED:

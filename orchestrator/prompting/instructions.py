@@ -74,7 +74,7 @@ _ENDS: Final = re.compile(r"[,.;:!?\x00()\n]")
 
 
 @dataclass(slots=True)
-class Wishes:
+class Instructions:
     """Instructions found in one description."""
 
     seconds: float | None = None
@@ -94,7 +94,7 @@ class Wishes:
     notes: list[str] = field(default_factory=list)
 
 
-def take(text: str, given: Collection[str] = ()) -> tuple[str, Wishes]:
+def take(text: str, given: Collection[str] = ()) -> tuple[str, Instructions]:
     """Return the description without its instructions, and what they asked for.
 
     `given`: what options say already (`size`, `fps`, `seconds`, `seed`); words of these are left
@@ -103,21 +103,21 @@ def take(text: str, given: Collection[str] = ()) -> tuple[str, Wishes]:
     Raises:
         BadRequest: a number no video can have.
     """
-    wishes = Wishes()
-    text = _take_orders(text, wishes, given)
+    instructions = Instructions()
+    text = _take_orders(text, instructions, given)
 
     def camera(found: re.Match[str]) -> str:
         way = found["side"] or found["tilt"] or found["zoom"]
-        wishes.camera = _WAYS[way.lower()]
+        instructions.camera = _WAYS[way.lower()]
         return GAP
 
     def camera_moves(found: re.Match[str]) -> str:
-        wishes.camera = _WAYS[found["way"].lower()]
+        instructions.camera = _WAYS[found["way"].lower()]
         return GAP
 
     text = _CAMERA.sub(camera, _CAMERA_MOVES.sub(camera_moves, text))
-    description = tidy(_take_negatives(text, wishes.negative))
-    return _REQUEST.sub("", description), wishes
+    description = tidy(_take_negatives(text, instructions.negative))
+    return _REQUEST.sub("", description), instructions
 
 
 def tidy(text: str) -> str:
@@ -134,51 +134,53 @@ def tidy(text: str) -> str:
 # --- inside -------------------------------------------------------------------------------
 
 
-def _take_orders(text: str, wishes: Wishes, given: Collection[str]) -> str:
-    """Move sizes, rates, lengths and seeds into `wishes`, with the words that said them."""
+def _take_orders(text: str, instructions: Instructions, given: Collection[str]) -> str:
+    """Move sizes, rates, lengths and seeds into `instructions`, with the words that said them."""
     parts: list[str] = []
     at = 0
     for order in standing.orders(text, given):
         parts += [text[at : order.start], GAP]
         at = order.end
         for each in order.measures:
-            _read(each, wishes, whole=order.of_the_video)
+            _read(each, instructions, whole=order.of_the_video)
         for name in dict.fromkeys(measures.FIELDS[each.kind] for each in order.measures):
-            wishes.said.setdefault(name, []).append(text[order.start : order.end].strip(" ,;:"))
+            instructions.said.setdefault(name, []).append(
+                text[order.start : order.end].strip(" ,;:")
+            )
     return "".join([*parts, text[at:]])
 
 
-def _read(each: Measure, wishes: Wishes, *, whole: bool) -> None:
+def _read(each: Measure, instructions: Instructions, *, whole: bool) -> None:
     """Keep what one measure says."""
     match each.kind:
         case Kind.FPS:
             fps, rounded = measures.read_fps(each["number"])
-            _keep(wishes, "fps", fps)
+            _keep(instructions, "fps", fps)
             if rounded:
-                wishes.notes.append(
+                instructions.notes.append(
                     f"Only whole frames per second can be made: {each['number']} is made as {fps}."
                 )
         case Kind.SECONDS:
             seconds = measures.read_seconds(each["number"], each["unit"])
-            _keep(wishes, "video_seconds" if whole else "seconds", seconds)
+            _keep(instructions, "video_seconds" if whole else "seconds", seconds)
         case Kind.SEED:
-            _keep(wishes, "seed", measures.read_seed(each["number"]))
+            _keep(instructions, "seed", measures.read_seed(each["number"]))
         case Kind.PIXELS:
             size = Size(width=int(each["width"]), height=int(each["height"]))
-            _keep(wishes, "pixels", size)
+            _keep(instructions, "pixels", size)
         case Kind.LINES:
-            _keep(wishes, "lines", measures.LINES[each["name"].lower()])
+            _keep(instructions, "lines", measures.LINES[each["name"].lower()])
         case Kind.RATIO:
-            _keep(wishes, "ratio", measures.read_ratio(each["across"], each["down"]))
+            _keep(instructions, "ratio", measures.read_ratio(each["across"], each["down"]))
         case Kind.ORIENTATION:
-            _keep(wishes, "orientation", measures.ORIENTATIONS[each["name"].lower()])
+            _keep(instructions, "orientation", measures.ORIENTATIONS[each["name"].lower()])
 
 
-def _keep(wishes: Wishes, name: str, value: object) -> None:
+def _keep(instructions: Instructions, name: str, value: object) -> None:
     """Keep a value, and note where it takes the place of another."""
-    if getattr(wishes, name) not in (None, value):
-        wishes.notes.append(f"Two values of {NOUNS[name]} are named; the last one is taken.")
-    setattr(wishes, name, value)
+    if getattr(instructions, name) not in (None, value):
+        instructions.notes.append(f"Two values of {NOUNS[name]} are named; the last one is taken.")
+    setattr(instructions, name, value)
 
 
 def _take_negatives(text: str, found: list[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.model import Size
-from orchestrator.prompting.instructions import Wishes
+from orchestrator.prompting.instructions import Instructions
 from orchestrator.prompting.measures import MAX_FPS, MAX_SEED, read_ratio, read_seconds
 
 _KEYS: Final = (
@@ -44,12 +44,12 @@ _RATIO: Final = re.compile(r"(\d{1,3}):(\d{1,3})")
 class Pasted:
     """Pasted parameters, read."""
 
-    wishes: Wishes = field(default_factory=Wishes)
+    instructions: Instructions = field(default_factory=Instructions)
     left: list[str] = field(default_factory=list)
     """Names of those that mean nothing here."""
 
 
-def take(text: str, given: Collection[str] = ()) -> tuple[str, Wishes]:
+def take(text: str, given: Collection[str] = ()) -> tuple[str, Instructions]:
     """Return the prompt without pasted parameters, and what they ask for.
 
     `given`: what options say already; such parameters are left out, and noted.
@@ -68,8 +68,8 @@ def take(text: str, given: Collection[str] = ()) -> tuple[str, Wishes]:
         text = f"{text[: found.start()]}\n{text[end:]}"
     if pasted.left:
         names = ", ".join(dict.fromkeys(pasted.left))
-        pasted.wishes.notes.append(f"Pasted parameters that are not taken: {names[:200]}.")
-    return text.strip(), pasted.wishes
+        pasted.instructions.notes.append(f"Pasted parameters that are not taken: {names[:200]}.")
+    return text.strip(), pasted.instructions
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -109,28 +109,28 @@ def _take_flags(text: str, pasted: Pasted, given: Collection[str]) -> str:
 
 def _take_one(name: str, value: str, pasted: Pasted, given: Collection[str]) -> bool:
     """Keep one parameter; tell whether it means anything here and no option says it already."""
-    wishes = pasted.wishes
+    instructions = pasted.instructions
     field_ = {"ratio": "size"}.get(name, name)
     if field_ in given:
         return False
     match name:
         case "seed" if value.isdecimal() and int(value) <= MAX_SEED:
-            wishes.seed = int(value)
+            instructions.seed = int(value)
         case "fps" if value.isdecimal() and 1 <= int(value) <= MAX_FPS:
-            wishes.fps = int(value)
+            instructions.fps = int(value)
         case "seconds" if re.fullmatch(r"\d{1,4}(?:\.\d{1,3})?", value):
-            wishes.video_seconds = read_seconds(value, "s")
+            instructions.video_seconds = read_seconds(value, "s")
         case "size" if size := _SIZE.fullmatch(value):
-            wishes.pixels = Size(width=int(size[1]), height=int(size[2]))
+            instructions.pixels = Size(width=int(size[1]), height=int(size[2]))
         case "ratio" if (ratio := _RATIO.fullmatch(value)) and read_ratio(ratio[1], ratio[2]):
-            wishes.ratio = read_ratio(ratio[1], ratio[2])
+            instructions.ratio = read_ratio(ratio[1], ratio[2])
         case _:
             return False
-    wishes.said.setdefault(field_, []).append(f"{name}: {value}")
+    instructions.said.setdefault(field_, []).append(f"{name}: {value}")
     return True
 
 
 def _keep_negative(text: str, pasted: Pasted) -> None:
     words = " ".join(text.split()).strip(" ,;")
     if words:
-        pasted.wishes.negative.append(words)
+        pasted.instructions.negative.append(words)

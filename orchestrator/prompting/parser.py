@@ -1,4 +1,4 @@
-"""A prompt, parsed: its shots, and the wishes found in its words.
+"""A prompt, parsed: its shots, and the instructions found in its words.
 
 Deterministic and linear in the text; no model is needed. `parameters` takes what was pasted,
 `shots` cuts the text, `instructions` reads orders, `cast` maps what is left to a model's
@@ -16,7 +16,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.model import Brief, Scene, SceneText, Screenplay, Size, Vocabulary
 from orchestrator.prompting import measures, parameters
 from orchestrator.prompting.cast import Understanding, understand
-from orchestrator.prompting.instructions import Wishes, take
+from orchestrator.prompting.instructions import Instructions, take
 from orchestrator.prompting.lexicon import Lexicon
 from orchestrator.prompting.shots import Cut, Piece, cut, one_line
 from orchestrator.remedies import Say
@@ -75,7 +75,7 @@ def parse(
         )
     title, common = take(shots.title, given)
     shown = [_taken(piece, given) for piece in shots.pieces]
-    every = [common, *(each.wishes for each in shown), pasted]
+    every = [common, *(each.instructions for each in shown), pasted]
     built, notes = _scenes(shown, title, [common, pasted], Lexicon(vocabulary), before)
     if not built:
         raise BadRequest(
@@ -85,14 +85,14 @@ def parse(
     size, size_notes = _size(every)
     screenplay = Screenplay(
         scenes=tuple(built),
-        seconds=_last([wishes.video_seconds for wishes in every]),
-        fps=_last([wishes.fps for wishes in every]),
+        seconds=_last([instructions.video_seconds for instructions in every]),
+        fps=_last([instructions.fps for instructions in every]),
         size=size,
-        seed=_last([wishes.seed for wishes in every]),
+        seed=_last([instructions.seed for instructions in every]),
     )
     said = _read_notes(screenplay, every, [each.piece for each in shown], overruled)
-    of_wishes = [note for wishes in every for note in wishes.notes]
-    more = [*shots.notes, *_contradictions(every), *size_notes, *of_wishes]
+    of_instructions = [note for instructions in every for note in instructions.notes]
+    more = [*shots.notes, *_contradictions(every), *size_notes, *of_instructions]
     return replace(screenplay, notes=tuple(dict.fromkeys([*said, *more, *notes])))
 
 
@@ -142,12 +142,12 @@ class _Shown:
 
     piece: Piece
     description: str
-    wishes: Wishes
+    instructions: Instructions
 
     @property
     def seconds(self) -> float | None:
         """Return how long it lasts, where that is said."""
-        return self.wishes.seconds if self.piece.seconds is None else self.piece.seconds
+        return self.instructions.seconds if self.piece.seconds is None else self.piece.seconds
 
 
 def _storyboard(title: str, scenes: Sequence[SceneText], max_chars: int) -> Cut:
@@ -163,14 +163,14 @@ def _storyboard_piece(number: int, scene: SceneText, max_chars: int) -> Piece:
 
 
 def _taken(piece: Piece, given: Collection[str]) -> _Shown:
-    description, wishes = take(piece.text, {*given, "seconds"} if piece.fixed else given)
-    return _Shown(piece, description, wishes)
+    description, instructions = take(piece.text, {*given, "seconds"} if piece.fixed else given)
+    return _Shown(piece, description, instructions)
 
 
 def _scenes(
     shown: Sequence[_Shown],
     title: str,
-    common: Sequence[Wishes],
+    common: Sequence[Instructions],
     lexicon: Lexicon,
     was: Scene | None,
 ) -> tuple[list[Scene], list[str]]:
@@ -183,10 +183,10 @@ def _scenes(
     notes: list[str] = []
     before = _before(title, lexicon, was)
     earlier = was.prompt if was else ""
-    camera = next((wishes.camera for wishes in common if wishes.camera), None)
+    camera = next((instructions.camera for instructions in common if instructions.camera), None)
     for at, each in enumerate(shown):
         description = each.description
-        if not description and each.wishes.camera:
+        if not description and each.instructions.camera:
             description = earlier or next((s.description for s in shown[at:] if s.description), "")
         if not description:
             notes += _dropped(each)
@@ -194,8 +194,8 @@ def _scenes(
         earlier = description
         seen = understand(description, lexicon, before) if lexicon else Understanding()
         before = seen
-        negatives = [each.piece.negative, *each.wishes.negative]
-        negatives += [negative for wishes in common for negative in wishes.negative]
+        negatives = [each.piece.negative, *each.instructions.negative]
+        negatives += [negative for instructions in common for negative in instructions.negative]
         built.append(
             Scene(
                 prompt=f"{description}, {title}" if title else description,
@@ -204,7 +204,7 @@ def _scenes(
                 cast=seen.cast,
                 setting=seen.setting,
                 style=seen.style,
-                camera=each.wishes.camera or camera,
+                camera=each.instructions.camera or camera,
                 understood=seen.understood,
             )
         )
@@ -238,12 +238,12 @@ def _last(values: Sequence[T | None]) -> T | None:
     return next((value for value in reversed(values) if value is not None), None)
 
 
-def _size(every: Sequence[Wishes]) -> tuple[Size | None, list[str]]:
+def _size(every: Sequence[Instructions]) -> tuple[Size | None, list[str]]:
     """Return the size that all words together ask for: pixels, else a resolution and a shape."""
-    pixels = _last([wishes.pixels for wishes in every])
-    lines = _last([wishes.lines for wishes in every])
-    ratio = _last([wishes.ratio for wishes in every])
-    orientation = _last([wishes.orientation for wishes in every])
+    pixels = _last([instructions.pixels for instructions in every])
+    lines = _last([instructions.lines for instructions in every])
+    ratio = _last([instructions.ratio for instructions in every])
+    orientation = _last([instructions.orientation for instructions in every])
     named = measures.size_of(lines, ratio, orientation)
     if pixels and named and pixels != named:
         return pixels, [f"The size in pixels is taken: {pixels}, not {named}."]
@@ -253,7 +253,10 @@ def _size(every: Sequence[Wishes]) -> tuple[Size | None, list[str]]:
 
 
 def _read_notes(
-    made: Screenplay, every: Sequence[Wishes], pieces: Sequence[Piece], overruled: Collection[str]
+    made: Screenplay,
+    every: Sequence[Instructions],
+    pieces: Sequence[Piece],
+    overruled: Collection[str],
 ) -> Iterator[str]:
     """Yield which words were read as a size, a rate, a length or a seed."""
     values = {
@@ -265,14 +268,14 @@ def _read_notes(
     }
     marks = [piece.said for piece in pieces if piece.said]
     for name, value in values.items():
-        said = [words for wishes in every for words in wishes.said.get(name, ())]
+        said = [words for instructions in every for words in instructions.said.get(name, ())]
         said += marks if name == "seconds" else []
         if said and name not in overruled:
             words = ", ".join(f'"{each}"' for each in dict.fromkeys(said))
             yield f"{value}, read from {words}."
 
 
-def _contradictions(every: Sequence[Wishes]) -> Iterator[str]:
+def _contradictions(every: Sequence[Instructions]) -> Iterator[str]:
     nouns = {
         "pixels": "size",
         "lines": "resolution",
@@ -283,6 +286,6 @@ def _contradictions(every: Sequence[Wishes]) -> Iterator[str]:
         "video_seconds": "length",
     }
     for name, noun in nouns.items():
-        values = {getattr(wishes, name) for wishes in every} - {None}
+        values = {getattr(instructions, name) for instructions in every} - {None}
         if len(values) > 1:
             yield f"The prompt names {len(values)} values of {noun}; the last one is taken."

@@ -68,13 +68,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def link(house: Embedded) -> str:
+def link(web_farm: Embedded) -> str:
     """A fresh one-time sign-in link, as `farm up` prints it."""
-    core = farm_from(Settings(home=house.home, fake_model=True), upgrade=False)
+    core = farm_from(Settings(home=web_farm.home, fake_model=True), upgrade=False)
     owner = accounts.first(core).id
     token = opening.replace_key(core, account_id=owner, kind=KeyKind.SIGNIN, name="browser test")
     core.store.close()  # type: ignore[attr-defined]  # the port has no close: only owners close
-    return f"{house.url}/sign-in/{token}"
+    return f"{web_farm.url}/sign-in/{token}"
 
 
 @pytest.fixture

@@ -126,10 +126,10 @@ def its_prices_are_in_sight(page: Page) -> None:
 
 
 def test_a_top_up_in_the_refusal_makes_it_fit(
-    page: Page, house: Embedded, complaints: list[str]
+    page: Page, web_farm: Embedded, complaints: list[str]
 ) -> None:
     """One press, no reload: what was typed stays, the budget grows, and the quote asks again."""
-    core = farm_from(Settings(home=house.home, fake_model=True), upgrade=False)
+    core = farm_from(Settings(home=web_farm.home, fake_model=True), upgrade=False)
     owner = accounts.first(core).id
     sessions.create(core, account_id=owner, name="small", budget_gpu_ms=1)
     core.store.close()  # type: ignore[attr-defined]  # the port has no close: only owners close
@@ -222,7 +222,7 @@ def test_a_refusal_offers_what_fits(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_every_page_fits_and_reads_in_both_schemes(
-    page: Page, house: Embedded, scheme: str, width: int
+    page: Page, web_farm: Embedded, scheme: str, width: int
 ) -> None:
     """No sideways scrolling on a small phone, enough contrast by day and by night."""
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -231,7 +231,7 @@ def test_every_page_fits_and_reads_in_both_schemes(
     addresses += ["/books", "/books?by=user&days=365", "/calibration"]
     addresses += [link.get_attribute("href") or "/" for link in page.locator(".jobs a").all()[:3]]
     for address in addresses:
-        page.goto(house.url + address)
+        page.goto(web_farm.url + address)
         accessible(page)
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert over <= 0, address
@@ -247,10 +247,10 @@ def test_the_keyboard_reaches_the_form_first(page: Page) -> None:
 
 
 def test_the_description_of_the_api_opens(
-    page: Page, house: Embedded, complaints: list[str]
+    page: Page, web_farm: Embedded, complaints: list[str]
 ) -> None:
     """Its page lists the calls, offline and under the strict policy that all pages have."""
     for address in ("/openapi/", "/openapi/swagger"):
-        page.goto(house.url + address)
+        page.goto(web_farm.url + address)
         expect(page.get_by_text("/api/v1/quotes")).to_be_visible()
     assert not complaints

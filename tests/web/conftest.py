@@ -21,14 +21,14 @@ from orchestrator.states import KeyKind
 from orchestrator.store import open_store
 from orchestrator.wiring import farm_from
 from tests.factories import Clock, account_id, brief, make_farm
-from tests.web.street import Street, built
+from tests.web.every_input import OpenFarm, built
 from web.app import create_app
 
 Caller = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
+def web_farm(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     """A farm on SQLite with a clock moved by hand."""
     store = open_store(sqlite_url)
     yield make_farm(store, clock)
@@ -36,27 +36,29 @@ def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
 
 
 @pytest.fixture
-def app(house: Farm, tmp_path: Path) -> Flask:
+def app(web_farm: Farm, tmp_path: Path) -> Flask:
     """The real application; answers are checked against their models."""
     config = Settings(home=tmp_path / "home", min_free_disk_mb=1)
-    return create_app(house, config, {"TESTING": True})
+    return create_app(web_farm, config, {"TESTING": True})
 
 
 @pytest.fixture(scope="module")
-def street(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
-    """A farm on SQLite with people before its doors, the same for all tests of a module."""
-    folder = tmp_path_factory.mktemp("street")
+def open_farm(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenFarm]:
+    """A farm on SQLite with people before its inputs, the same for all tests of a module."""
+    folder = tmp_path_factory.mktemp("open_farm")
     (folder / "farm.sqlite").write_bytes(sqlite_template.read_bytes())
     yield from built(f"sqlite:///{folder / 'farm.sqlite'}", folder)
 
 
 @pytest.fixture
-def caller(app: Flask, house: Farm) -> Caller:
+def caller(app: Flask, web_farm: Farm) -> Caller:
     """Make a client that sends a new key of a kind, for the home account or another one."""
 
     def make(kind: KeyKind = KeyKind.USER, account: str | None = "") -> FlaskClient:
-        owner = account_id(house) if account == "" else account
-        _, token = keys.create(house, account_id=owner, kind=kind, name="test")
+        owner = account_id(web_farm) if account == "" else account
+        _, token = keys.create(web_farm, account_id=owner, kind=kind, name="test")
         client = app.test_client()
         client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
         return client
@@ -71,10 +73,10 @@ def api(caller: Caller) -> FlaskClient:
 
 
 @pytest.fixture
-def other(caller: Caller, house: Farm) -> FlaskClient:
+def other(caller: Caller, web_farm: Farm) -> FlaskClient:
     """A client with a user key of another account."""
     account = Account(id="acc_other", name="other", plan="free", created_at_ms=0)
-    with house.store.write() as tx:
+    with web_farm.store.write() as tx:
         tx.add(account)
     return caller(account=account.id)
 

@@ -28,9 +28,9 @@ def test_a_session_is_shown_with_the_alerts_that_hold(api: FlaskClient) -> None:
     assert (off["alerts"], off["alerts_by"]) == ([], "session")
 
 
-def test_an_account_is_shown_with_the_alerts_that_hold(caller: Caller, house: Farm) -> None:
+def test_an_account_is_shown_with_the_alerts_that_hold(caller: Caller, web_farm: Farm) -> None:
     """An operator gives its months a list of their own, and its owner sees it."""
-    admin, mine = caller(KeyKind.ADMIN), account_id(house)
+    admin, mine = caller(KeyKind.ADMIN), account_id(web_farm)
     assert admin.get("/api/v1/account").get_json()["alerts_by"] == "plan"
     changed = admin.put(f"/api/v1/accounts/{mine}/alerts", json={"alerts": OWN})
     assert changed.status_code == 200
@@ -67,10 +67,10 @@ def test_a_bad_list_is_a_422(api: FlaskClient, alerts: object, said: str) -> Non
     assert only["alerts_by"] == "plan"
 
 
-def test_a_paused_job_is_finished_over_http(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_paused_job_is_finished_over_http(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """The answer is the job on its way to its video, however often it is asked."""
-    hand = Hand(house, clock)
-    job = submit(house, brief(seconds=8.0))
+    hand = Hand(web_farm, clock)
+    job = submit(web_farm, brief(seconds=8.0))
     path = f"/api/v1/jobs/{job.id}"
     refused = api.post(f"{path}/finish")
     assert refused.status_code == 409
@@ -91,5 +91,5 @@ def test_a_paused_job_is_finished_over_http(api: FlaskClient, house: Farm, clock
         told = ending.get_json()
         assert (told["state"], told["truncated"], told["pause_reason"]) == ("encoding", True, None)
     hand.work_off(5)
-    assert jobs.get(house, None, job.id).state is JobState.SUCCEEDED
+    assert jobs.get(web_farm, None, job.id).state is JobState.SUCCEEDED
     assert api.get(path).get_json()["truncated"]

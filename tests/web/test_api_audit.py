@@ -9,10 +9,10 @@ from tests.factories import Clock, Hand, submit
 from tests.web.conftest import Caller
 
 
-def test_the_log_names_key_and_address(caller: Caller, house: Farm) -> None:
+def test_the_log_names_key_and_address(caller: Caller, web_farm: Farm) -> None:
     """An admin's action over the API is logged with the key's id and where it came from."""
     admin = caller(KeyKind.ADMIN)
-    mine = next(k.id for k in keys.listing(house, None) if k.kind is KeyKind.ADMIN)
+    mine = next(k.id for k in keys.listing(web_farm, None) if k.kind is KeyKind.ADMIN)
     made = admin.post("/api/v1/keys", json={"name": "n"}).get_json()
     admin.delete(f"/api/v1/keys/{made['id']}")
     newest = admin.get("/api/v1/audit?limit=2").get_json()["data"]
@@ -48,10 +48,10 @@ def test_only_an_operator_reads_the_log_and_brakes(api: FlaskClient) -> None:
     assert api.get("/api/v1/freeze").get_json() == {"frozen": False}
 
 
-def test_the_brake_stops_all_grants(caller: Caller, house: Farm, clock: Clock) -> None:
+def test_the_brake_stops_all_grants(caller: Caller, web_farm: Farm, clock: Clock) -> None:
     """Frozen, nothing is granted; thawed, work goes on."""
-    admin, hand = caller(KeyKind.ADMIN), Hand(house, clock)
-    submit(house)
+    admin, hand = caller(KeyKind.ADMIN), Hand(web_farm, clock)
+    submit(web_farm)
     assert admin.put("/api/v1/freeze", json={"frozen": True}).get_json() == {"frozen": True}
     assert hand.claim() is None
     assert admin.get("/api/v1/freeze").get_json() == {"frozen": True}

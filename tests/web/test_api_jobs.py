@@ -38,16 +38,16 @@ def test_a_job_is_accepted_with_its_quote_and_hold(api: FlaskClient) -> None:
 
 
 def test_a_finished_job_serves_its_files(
-    app: Flask, api: FlaskClient, house: Farm, clock: Clock
+    app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """The video is sent whole, in ranges, and under an ETag; before the end it is a 404."""
     job = submit(api)
     assert api.get(f"{JOBS}/{job['id']}/video").status_code == 404
-    hand = Hand(house, clock)
+    hand = Hand(web_farm, clock)
     hand.work_off(gpu_ms=5)
     ended = api.get(f"{JOBS}/{job['id']}").get_json()
     assert (ended["state"], ended["progress"]) == ("succeeded", 100)
-    key = jobs.get(house, None, job["id"]).artifacts["video"].key
+    key = jobs.get(web_farm, None, job["id"]).artifacts["video"].key
     body = bytes(range(100))
     files = app.extensions["artifacts"]
     files.put(key, [body], sha256=sha256(body).hexdigest(), max_bytes=1000)
@@ -67,20 +67,20 @@ def test_an_unchanged_poll_is_a_304(api: FlaskClient) -> None:
     assert api.get(f"{JOBS}/{job['id']}", headers={"If-None-Match": etag}).status_code == 200
 
 
-def test_the_same_idempotency_key_is_one_job(api: FlaskClient, house: Farm) -> None:
+def test_the_same_idempotency_key_is_one_job(api: FlaskClient, web_farm: Farm) -> None:
     """A repeated POST with its key is one job and one hold; another body under it is a 422."""
     headers = {"Idempotency-Key": "k1"}
     first = api.post(JOBS, json={"prompt": "a cat"}, headers=headers).get_json()
     again = api.post(JOBS, json={"prompt": "a cat"}, headers=headers).get_json()
     assert first["id"] == again["id"]
-    assert len(jobs.listing(house, None).items) == 1
+    assert len(jobs.listing(web_farm, None).items) == 1
     other = api.post(JOBS, json={"prompt": "a dog"}, headers=headers)
     assert (other.status_code, other.get_json()["code"]) == (422, "idempotency_mismatch")
 
 
-def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, house: Farm) -> None:
+def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, web_farm: Farm) -> None:
     """The refusal says what is needed, what is left, and what would fit; nothing is written."""
-    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=2_000)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
     body = {"prompt": "a rocket rises", "seconds": 8, "session_id": "small"}
     refused = api.post(JOBS, json=body)
     problem = refused.get_json()
@@ -90,12 +90,12 @@ def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, house: Farm
     assert problem["next"]
     smaller = problem["alternatives"][0]["request"] | {"session_id": "small"}
     assert api.post(JOBS, json=smaller).status_code == 202
-    assert len(jobs.listing(house, None).items) == 1
+    assert len(jobs.listing(web_farm, None).items) == 1
 
 
-def test_what_would_fit_is_the_whole_request(api: FlaskClient, house: Farm) -> None:
+def test_what_would_fit_is_the_whole_request(api: FlaskClient, web_farm: Farm) -> None:
     """Scenes, what to leave out and who pays are in it; of files it says that they come again."""
-    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=2_000)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
     scenes = [{"prompt": "a dog", "seconds": 4}, {"prompt": "a cat", "negative_prompt": "rain"}]
     body = {"prompt": "a story", "storyboard": scenes, "session_id": "small", "seconds": 9}
     other = api.post("/api/v1/quotes", json=body).get_json()["alternatives"][0]
@@ -103,9 +103,9 @@ def test_what_would_fit_is_the_whole_request(api: FlaskClient, house: Farm) -> N
     assert other["files"] == []
     job = api.post(JOBS, json=other["request"]).get_json()
     assert [shot["prompt"] for shot in job["shots"]] == ["a dog, a story", "a cat, a story"]
-    assert job["session_id"] == sessions.find(house, account_id(house), "small").id
-    with_painter(house)
-    sessions.create(house, account_id=account_id(house), name="tiny", budget_gpu_ms=2_000)
+    assert job["session_id"] == sessions.find(web_farm, account_id(web_farm), "small").id
+    with_painter(web_farm)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="tiny", budget_gpu_ms=2_000)
     form = {"prompt": "a cat", "model": "painter", "seconds": "9", "session_id": "tiny"}
     refused = api.post(JOBS, data={**form, "image": (io.BytesIO(PNG), "me.png")}).get_json()
     assert refused["alternatives"][0]["files"] == ["image"]
@@ -114,12 +114,12 @@ def test_what_would_fit_is_the_whole_request(api: FlaskClient, house: Farm) -> N
     assert taken.status_code == 202, taken.get_json()
 
 
-def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
+def test_a_quote_writes_nothing(api: FlaskClient, web_farm: Farm) -> None:
     """A quote has the figures of the job it would be, and leaves no trace."""
     quote = api.post("/api/v1/quotes", json={"prompt": "a rocket rises", "seconds": 2}).get_json()
     assert quote["fits"] is True
     assert [line["stage"] for line in quote["stages"]] == ["parse", "render", "encode"]
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
     job = submit(api, seconds=2)
     assert job["quote"]["gpu_seconds_p90"] == quote["gpu_seconds_p90"]
 
@@ -145,7 +145,7 @@ def test_a_quote_writes_nothing(api: FlaskClient, house: Farm) -> None:
     ],
 )
 def test_bad_input_is_a_422_that_changes_nothing(
-    api: FlaskClient, house: Farm, body: object
+    api: FlaskClient, web_farm: Farm, body: object
 ) -> None:
     """A body that cannot be understood gets a problem with a next step, and no job."""
     answer = api.post(JOBS, json=body)
@@ -155,7 +155,7 @@ def test_bad_input_is_a_422_that_changes_nothing(
     assert problem["detail"]
     assert problem["next"]
     assert "passwd" not in answer.text.replace("'../../etc/passwd'", "")
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
 def test_a_broken_body_is_a_422(api: FlaskClient) -> None:
@@ -180,26 +180,26 @@ def test_a_multipart_job_brings_its_storyboard(api: FlaskClient) -> None:
     assert [shot["prompt"] for shot in job["shots"]] == ["a cat sleeps, pets", "a dog runs, pets"]
 
 
-def test_a_multipart_job_brings_its_picture(api: FlaskClient, house: Farm) -> None:
+def test_a_multipart_job_brings_its_picture(api: FlaskClient, web_farm: Farm) -> None:
     """A model that takes a reference image says so, and its job names the kept file."""
-    with_painter(house)
+    with_painter(web_farm)
     models = api.get("/api/v1/models").get_json()["data"]
     assert {each["id"]: each["takes_image"] for each in models} == {"fake": False, "painter": True}
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
     answer = api.post(JOBS, data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
+    image = jobs.get(web_farm, None, answer.get_json()["id"]).brief.image
     assert (
         image == f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
     )
 
 
-def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, house: Farm) -> None:
+def test_a_model_that_takes_no_picture_says_so_at_once(api: FlaskClient, web_farm: Farm) -> None:
     """A reference image for a model without a use for it is refused before anything is held."""
     answer = api.post(JOBS, data={"prompt": "a cat", "image": (io.BytesIO(PNG), "me.png")})
     assert answer.status_code == 422
     assert "reference image" in answer.get_json()["detail"]
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a....", PNG[:20], b"\xff\xd8\xff\xe0\x00"])
@@ -243,11 +243,11 @@ def test_pause_resume_and_cancel_answer_the_job(api: FlaskClient) -> None:
 
 
 def test_events_tell_the_life_of_a_job_and_resume(
-    api: FlaskClient, house: Farm, clock: Clock
+    api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """The stream ends with the job; Last-Event-ID leaves out what was heard."""
     job = submit(api)
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     text = api.get(f"{JOBS}/{job['id']}/events").text
     kinds = [line.removeprefix("event: ") for line in text.splitlines() if line[:5] == "event"]
     assert {"state", "frame", "progress", "usage"} == set(kinds)
@@ -258,12 +258,12 @@ def test_events_tell_the_life_of_a_job_and_resume(
     assert [int(line[4:]) for line in rest.splitlines() if line.startswith("id: ")] == ids[-2:]
 
 
-def test_the_receipt_is_in_seconds(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_the_receipt_is_in_seconds(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """A receipt sums its lines, and says when it is final."""
     job = submit(api)
     receipt = api.get(f"{JOBS}/{job['id']}/receipt").get_json()
     assert (receipt["final"], receipt["lines"]) == (False, [])
-    Hand(house, clock).work_off(gpu_ms=7)
+    Hand(web_farm, clock).work_off(gpu_ms=7)
     receipt = api.get(f"{JOBS}/{job['id']}/receipt").get_json()
     assert receipt["final"]
     total = sum(line["gpu_seconds"] for line in receipt["lines"])
@@ -285,13 +285,13 @@ def test_jobs_are_paged_by_cursor(api: FlaskClient) -> None:
 
 
 def test_a_preview_is_there_with_the_first_frames(
-    app: Flask, api: FlaskClient, house: Farm, clock: Clock
+    app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """The newest batch's frames while it renders, the contact sheet once it is done."""
     job = submit(api, seconds=8)
     path = f"{JOBS}/{job['id']}/preview"
     assert api.get(path).status_code == 404
-    hand = Hand(house, clock)
+    hand = Hand(web_farm, clock)
     files = app.extensions["artifacts"]
     for _ in range(2):
         order = hand.claim()
@@ -305,12 +305,12 @@ def test_a_preview_is_there_with_the_first_frames(
         assert (strip.data, strip.mimetype) == (order.unit_id.encode(), "image/jpeg")
 
 
-def test_a_job_extends_another(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_job_extends_another(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """`extends` joins new frames to a finished video: size, rate and seed are taken from there."""
     first = submit(api, seconds=2, size="128x64", seed=5)
     early = api.post(JOBS, json={"prompt": "it falls", "extends": first["id"]})
     assert early.status_code == 409
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     quote = api.post("/api/v1/quotes", json={"prompt": "it falls", "extends": first["id"]})
     assert (quote.get_json()["width"], quote.get_json()["fps"]) == (128, first["fps"])
     longer = submit(api, extends=first["id"], seconds=1)
@@ -348,9 +348,9 @@ def test_a_job_is_asked_for_again_whole(api: FlaskClient, asked: dict[str, Any])
         assert first["request"][name] == value
 
 
-def test_a_reference_picture_is_taken_again(api: FlaskClient, house: Farm) -> None:
+def test_a_reference_picture_is_taken_again(api: FlaskClient, web_farm: Farm) -> None:
     """The request of a job with a picture names the job, whose picture it takes; nobody else's."""
-    with_painter(house)
+    with_painter(web_farm)
     sent = {"prompt": "a ball", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
     first = api.post(JOBS, data=sent, content_type="multipart/form-data").get_json()
     assert first["request"]["image_of"] == first["id"], first

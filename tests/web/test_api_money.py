@@ -17,10 +17,10 @@ JOBS = "/api/v1/jobs"
 
 
 @pytest.fixture
-def done(house: Farm, clock: Clock) -> str:
+def done(web_farm: Farm, clock: Clock) -> str:
     """A finished job whose first unit failed once."""
-    job = submit(house)
-    hand = Hand(house, clock, name="=cmd()")
+    job = submit(web_farm)
+    hand = Hand(web_farm, clock, name="=cmd()")
     order = hand.claim()
     assert order
     clock.advance(1)
@@ -127,9 +127,9 @@ def test_the_rate_card_is_public_and_costs_are_not(api: FlaskClient) -> None:
     assert "cost" not in str(card)
 
 
-def test_fit_over_http(api: FlaskClient, house: Farm) -> None:
+def test_fit_over_http(api: FlaskClient, web_farm: Farm) -> None:
     """With `fit` a job that is too dear is taken as the best variant that fits, and says so."""
-    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=3_000)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=3_000)
     body = {"prompt": "a rocket rises", "seconds": 8, "session_id": "small"}
     assert api.post(JOBS, json=body).status_code == 402
     quote = api.post("/api/v1/quotes", json={**body, "fit": True}).get_json()

@@ -56,13 +56,13 @@ def test_a_webhook_that_cannot_be_is_a_422(api: FlaskClient, body: object) -> No
     assert api.get(WEBHOOKS).get_json()["data"] == []
 
 
-def test_the_log_shows_what_was_sent_and_sends_it_again(api: FlaskClient, house: Farm) -> None:
+def test_the_log_shows_what_was_sent_and_sends_it_again(api: FlaskClient, web_farm: Farm) -> None:
     """Each delivery has its body and its tries; a replay makes it pending again."""
     webhook = api.post(WEBHOOKS, json={"url": URL, "events": ["job.queued"]}).get_json()
-    submit(house)
+    submit(web_farm)
     path = f"{WEBHOOKS}/{webhook['id']}/deliveries"
     (sent,) = api.get(path).get_json()["data"]
-    webhook_queue.tried(house, sent["id"], status=200, error="", milliseconds=3)
+    webhook_queue.tried(web_farm, sent["id"], status=200, error="", milliseconds=3)
     (sent,) = api.get(path).get_json()["data"]
     assert (sent["state"], sent["tries"][0]["status"]) == ("delivered", 200)
     again = api.post(f"{path}/{sent['id']}/replay")
@@ -96,7 +96,7 @@ def test_an_operators_webhook_hears_workers(api: FlaskClient, caller: Caller) ->
     assert admin.post(WEBHOOKS, json={"url": URL}).get_json()["hears_workers"] is True
 
 
-def test_a_job_may_bring_its_webhook(api: FlaskClient, house: Farm) -> None:
+def test_a_job_may_bring_its_webhook(api: FlaskClient, web_farm: Farm) -> None:
     """`webhook_url` is checked like any other; its secret comes with the first job alone."""
     asked = {"prompt": "a cat", "webhook_url": URL}
     assert (
@@ -111,7 +111,7 @@ def test_a_job_may_bring_its_webhook(api: FlaskClient, house: Farm) -> None:
     assert "webhook_secret" not in again
     assert job["webhook_id"] == again["webhook_id"]
     assert "webhook_secret" not in api.get(f"/api/v1/jobs/{job['id']}").get_json()
-    assert [m.kind for m in webhook_queue.deliveries(house, None, job["webhook_id"]).items] == [
+    assert [m.kind for m in webhook_queue.deliveries(web_farm, None, job["webhook_id"]).items] == [
         "job.queued",
         "job.queued",
     ]

@@ -39,10 +39,10 @@ def digest(heading: str, row: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def jobs(house: Farm, clock: Clock) -> list[str]:
+def jobs(web_farm: Farm, clock: Clock) -> list[str]:
     """A finished job with a failure and a loss on its way, and one that was refunded."""
-    job, broken = submit(house), submit(house)
-    hands = [Hand(house, clock, name=name) for name in ("one", "zwei ü")]
+    job, broken = submit(web_farm), submit(web_farm)
+    hands = [Hand(web_farm, clock, name=name) for name in ("one", "zwei ü")]
     for number in range(20):
         hand = hands[number % 2]
         if order := hand.claim():

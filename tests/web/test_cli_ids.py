@@ -68,16 +68,16 @@ ODD = (
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_id_is_nobody_s(run: Run, house: Farm, clock: Clock, odd: str) -> None:
+def test_an_odd_id_is_nobody_s(run: Run, web_farm: Farm, clock: Clock, odd: str) -> None:
     """Exit code 4 with a next step from every command; nothing else was called by it."""
-    job = submit(house)
-    hand = Hand(house, clock)
+    job = submit(web_farm)
+    hand = Hand(web_farm, clock)
     for words in COMMANDS:
         named = [odd.format(worker=hand.id, job=job.id) if w == "ID" else w for w in words]
         code, out, err = run(*named)
         assert (words, code, out) == (words, 4, "")
         assert "Next:" in err
-    (worker,) = fleet.workers(house)
+    (worker,) = fleet.workers(web_farm)
     assert worker.state is WorkerState.ACTIVE
 
 

@@ -25,13 +25,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(
-    app: Flask, house: Farm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    app: Flask, web_farm: Farm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Run]:
     """Run `farm` in this process with an admin key; returns exit code, stdout and stderr."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _, token = keys.create(
-        house, account_id=account_id(house), kind=KeyKind.ADMIN, name="command line"
+        web_farm, account_id=account_id(web_farm), kind=KeyKind.ADMIN, name="command line"
     )
     monkeypatch.setenv("FARM_SERVER", f"http://127.0.0.1:{server.port}")
     monkeypatch.setenv("FARM_API_KEY", token)
@@ -48,20 +48,20 @@ def run(
 
 
 @pytest.fixture
-def done(house: Farm, clock: Clock) -> str:
+def done(web_farm: Farm, clock: Clock) -> str:
     """A finished job."""
-    job = submit(house)
-    Hand(house, clock).work_off(gpu_ms=10)
+    job = submit(web_farm)
+    Hand(web_farm, clock).work_off(gpu_ms=10)
     return job.id
 
 
-def test_a_bill_is_verified_and_a_forged_one_named(run: Run, done: str, house: Farm) -> None:
+def test_a_bill_is_verified_and_a_forged_one_named(run: Run, done: str, web_farm: Farm) -> None:
     """`--verify` says what it checked; after a forgery it exits with 1 and names the entry."""
     code, out, err = run("jobs", "receipt", "--verify", done)
     assert code == 0
     assert "entries of 4 leases" in out
     assert "is what the ledger says" in err
-    store = house.store
+    store = web_farm.store
     with store.engine.begin() as connection:  # type: ignore[attr-defined]
         connection.execute(text("DROP TRIGGER entries_no_update"))
         connection.execute(text("UPDATE entries SET price_microusd = 0 WHERE number = 3"))
@@ -74,11 +74,11 @@ def test_a_bill_is_verified_and_a_forged_one_named(run: Run, done: str, house: F
 
 
 def test_a_bill_says_its_rate_card_and_what_was_not_charged(
-    run: Run, house: Farm, clock: Clock
+    run: Run, web_farm: Farm, clock: Clock
 ) -> None:
     """The receipt names the card, every attempt, and the reason of each GPU-ms at no charge."""
-    job = submit(house)
-    hand = Hand(house, clock)
+    job = submit(web_farm)
+    hand = Hand(web_farm, clock)
     order = hand.claim()
     assert order
     clock.advance(1)
@@ -94,12 +94,12 @@ def test_a_bill_says_its_rate_card_and_what_was_not_charged(
 
 
 def test_a_bill_shows_stages_energy_and_reasons_of_each_line(
-    run: Run, house: Farm, clock: Clock
+    run: Run, web_farm: Farm, clock: Clock
 ) -> None:
     """Table and CSV have the time of each stage, the energy and why something was not charged;
     the last line has the energy of all."""
-    job = submit(house)
-    hand = Hand(house, clock)
+    job = submit(web_farm)
+    hand = Hand(web_farm, clock)
     stages = {"denoise": 1500, "decode": 250}
     while order := hand.claim():
         clock.advance(2)
@@ -144,7 +144,7 @@ def test_the_books_have_a_total_and_the_idle_time(run: Run, done: str) -> None:
     assert run("usage", "--money", "--calibration")[0] == 2
 
 
-def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
+def test_plans_say_what_they_cost_and_mark(run: Run, web_farm: Farm) -> None:
     """`account plans` shows price and watermark; with a name everything that one says."""
     code, out, _ = run("account", "plans")
     assert code == 0
@@ -164,26 +164,26 @@ def test_plans_say_what_they_cost_and_mark(run: Run, house: Farm) -> None:
     assert run("account", "plans", "gold")[0] == 2
 
 
-def test_an_account_whose_plan_is_gone_says_so(run: Run, house: Farm) -> None:
+def test_an_account_whose_plan_is_gone_says_so(run: Run, web_farm: Farm) -> None:
     """Lists name the plan that the farm offers no more; of one account, that nothing may run."""
-    own = replace(house.plans.named("studio"), name="own")
-    before = replace(house, plans=Plans({**house.plans.plans, "own": own}))
+    own = replace(web_farm.plans.named("studio"), name="own")
+    before = replace(web_farm, plans=Plans({**web_farm.plans.plans, "own": own}))
     assert "may_run" in run("account", "show", "--json")[1]
-    accounts.set_plan(before, account_id(house), "own")
+    accounts.set_plan(before, account_id(web_farm), "own")
     assert "own (offered no more)" in run("account", "ls")[1]
     assert "own (offered no more): nothing may run" in run("account", "show")[1]
     assert json.loads(run("account", "show", "--json")[1])["may_run"] is False
-    accounts.set_plan(house, account_id(house), accounts.NO_PLAN)
+    accounts.set_plan(web_farm, account_id(web_farm), accounts.NO_PLAN)
     assert "none: nothing may run" in run("account", "show")[1]
 
 
-def test_calibration_without_a_job_says_what_to_do(run: Run, house: Farm, clock: Clock) -> None:
+def test_calibration_without_a_job_says_what_to_do(run: Run, web_farm: Farm, clock: Clock) -> None:
     """An empty table has a next step; one job later there is a share."""
     code, out, err = run("usage", "--calibration")
     assert (code, out) == (0, "")
     assert "farm render" in err
-    submit(house)
-    Hand(house, clock).work_off(gpu_ms=10)
+    submit(web_farm)
+    Hand(web_farm, clock).work_off(gpu_ms=10)
     code, out, _ = run("usage", "--calibration")
     assert "1 of the last 1 jobs came in under their p90: 100 %" in out
 
@@ -195,12 +195,12 @@ def test_usage_of_the_week_is_as_it_was(run: Run, done: str) -> None:
     assert run("usage", "--csv")[1].startswith("session,units,gpu_seconds,lost_gpu_seconds\n")
 
 
-def test_the_head_can_be_kept_and_looked_for(run: Run, done: str, house: Farm) -> None:
+def test_the_head_can_be_kept_and_looked_for(run: Run, done: str, web_farm: Farm) -> None:
     """`session show` prints the whole head; `--verify --head` finds it later, and no other."""
     shown = json.loads(run("session", "show", "default", "--json")[1])
     head = shown["head_sha256"]
     assert head in run("session", "show", "default")[1]
-    submit(house)
+    submit(web_farm)
     code, out, err = run("session", "ledger", "default", "--verify", "--head", head)
     assert (code, "the digest you kept" in err) == (0, True)
     assert f"{shown['entries'] + 1} entries" in out
@@ -237,7 +237,7 @@ def test_the_ledger_shows_money_beside_device_time(run: Run, done: str) -> None:
     assert "0.000001" in settled
 
 
-def test_alerts_are_given_and_shown_on_the_command_line(run: Run, house: Farm) -> None:
+def test_alerts_are_given_and_shown_on_the_command_line(run: Run, web_farm: Farm) -> None:
     """As words, for a new session, for one that is there, and for an account."""
     code, out, _ = run("session", "create", "s", "--alert", "50", "--alert", "80=pause_new")
     assert code == 0 and "50=notify 80=pause_new (by the session)" in out
@@ -247,7 +247,7 @@ def test_alerts_are_given_and_shown_on_the_command_line(run: Run, house: Farm) -
     assert run("session", "alerts", "s") == (0, out, "")
     assert "none (by the session)" in run("session", "alerts", "s", "none")[1]
     assert "100=notify (by the plan)" in run("session", "alerts", "s", "plan")[1]
-    mine = account_id(house)
+    mine = account_id(web_farm)
     assert "99=pause_all (by the account)" in run("account", "alerts", mine, "99=pause_all")[1]
     assert "99=pause_all (by the account)" in run("account", "show")[1]
     for bad in ("fifty", "50=shout", "50%", "=notify"):
@@ -257,9 +257,11 @@ def test_alerts_are_given_and_shown_on_the_command_line(run: Run, house: Farm) -
     assert code == 2 and "ascend" in err
 
 
-def test_a_job_is_finished_early_on_the_command_line(run: Run, house: Farm, clock: Clock) -> None:
+def test_a_job_is_finished_early_on_the_command_line(
+    run: Run, web_farm: Farm, clock: Clock
+) -> None:
     """`farm jobs finish` starts its video; while it is not paused the refusal says what to do."""
-    job, hand = submit(house, brief(seconds=8.0)), Hand(house, clock)
+    job, hand = submit(web_farm, brief(seconds=8.0)), Hand(web_farm, clock)
     code, _, err = run("jobs", "finish", job.id)
     assert code == 1 and f"farm jobs pause {job.id}" in err
     for _ in range(2):

@@ -57,12 +57,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return make(tmp_path_factory.mktemp("film") / "clip.mp4", pix_fmt="yuv420p")
 
 
-def finished(api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes) -> str:
+def finished(api: FlaskClient, app: Flask, web_farm: Farm, clock: Clock, master: bytes) -> str:
     """Return a finished job of one unit, which has the master of eight frames."""
     asked = {"prompt": "a cat", "model": "painter", "seconds": 1, "fps": 8}
     job = api.post("/api/v1/jobs", json=asked).get_json()
-    Hand(house, clock, models=("fake", "painter")).work_off()
-    for view in jobs.units(house, None, job["id"]):
+    Hand(web_farm, clock, models=("fake", "painter")).work_off()
+    for view in jobs.units(web_farm, None, job["id"]):
         if view.unit.kind is UnitKind.RENDER:
             assert view.lease
             key = view.lease.key(MASTER)
@@ -85,13 +85,13 @@ def test_frames_come_without_loss(tmp_path: Path, master: bytes) -> None:
 
 
 def test_a_zip_has_every_frame_by_its_number(
-    api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes
+    api: FlaskClient, app: Flask, web_farm: Farm, clock: Clock, master: bytes
 ) -> None:
     """frames.zip is a 404 before the first frame; then each is a PNG under its number."""
-    with_painter(house)
+    with_painter(web_farm)
     waiting = api.post("/api/v1/jobs", json={"prompt": "a dog"}).get_json()["id"]
     assert api.get(f"/api/v1/jobs/{waiting}/frames.zip").status_code == 404
-    job = finished(api, app, house, clock, master)
+    job = finished(api, app, web_farm, clock, master)
     answer = api.get(f"/api/v1/jobs/{job}/frames.zip")
     assert (answer.status_code, answer.mimetype) == (200, "application/zip")
     with ZipFile(io.BytesIO(answer.data)) as archive:
@@ -102,47 +102,47 @@ def test_a_zip_has_every_frame_by_its_number(
 
 
 def test_an_extension_starts_from_the_last_frame(
-    api: FlaskClient, app: Flask, house: Farm, clock: Clock, master: bytes, tmp_path: Path
+    api: FlaskClient, app: Flask, web_farm: Farm, clock: Clock, master: bytes, tmp_path: Path
 ) -> None:
     """A model that starts from a picture is given the last frame of the video it goes on from.
 
     One that has it behind its subjects is not: they would be in it a second time.
     """
-    with_painter(house)
-    job = finished(api, app, house, clock, master)
+    with_painter(web_farm)
+    job = finished(api, app, web_farm, clock, master)
     asked = {"prompt": "it sleeps", "seconds": "1", "video[id]": job}
     longer = api.post("/v1/videos/extensions", data=asked).get_json()
     file = tmp_path / "master.mkv"
     file.write_bytes(master)
-    kept = app.extensions["artifacts"].read(jobs.get(house, None, longer["id"]).brief.image)
+    kept = app.extensions["artifacts"].read(jobs.get(web_farm, None, longer["id"]).brief.image)
     pixels = [Image.open(io.BytesIO(png)).tobytes() for png in (kept, film.last_frame(file))]
     assert pixels[0] == pixels[1]
-    with_painter(house, uses_layout=True)
+    with_painter(web_farm, uses_layout=True)
     laid = api.post("/v1/videos/extensions", data=asked).get_json()
-    assert jobs.get(house, None, laid["id"]).brief.image is None
+    assert jobs.get(web_farm, None, laid["id"]).brief.image is None
 
 
 def test_a_layout_goes_on_before_the_same_picture(
-    api: FlaskClient, house: Farm, clock: Clock
+    api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """If a picture lies behind the subjects, an extension keeps it: the last frame has both."""
-    cards = cast("dict[str, ModelCard]", house.catalog.cards)
+    cards = cast("dict[str, ModelCard]", web_farm.catalog.cards)
     cards["stage"] = replace(FAKE, id="stage", image_strength=1.0, uses_layout=True)
     form = {"prompt": "a cat", "model": "stage", "input_reference": (io.BytesIO(PNG), "a.png")}
     video = api.post("/v1/videos", data=form).get_json()
-    Hand(house, clock, models=("stage",)).work_off()
+    Hand(web_farm, clock, models=("stage",)).work_off()
     asked = {"prompt": "it sleeps", "seconds": "1", "video[id]": video["id"]}
     longer = api.post("/v1/videos/extensions", data=asked).get_json()
-    kept = [jobs.get(house, None, each["id"]).image for each in (video, longer)]
+    kept = [jobs.get(web_farm, None, each["id"]).image for each in (video, longer)]
     assert kept[0]
     assert kept[0] == kept[1]
 
 
 def test_a_character_is_a_named_picture(
-    api: FlaskClient, other: FlaskClient, house: Farm, clip: bytes
+    api: FlaskClient, other: FlaskClient, web_farm: Farm, clip: bytes
 ) -> None:
     """One frame of a video, or a picture, is kept under a name, and starts a video by its id."""
-    with_painter(house)
+    with_painter(web_farm)
     made = []
     for upload in (clip, PNG):
         form = {"name": "Rex", "video": (io.BytesIO(upload), "upload", "application/octet-stream")}
@@ -157,7 +157,7 @@ def test_a_character_is_a_named_picture(
         {"data": {"prompt": "a dog", "model": "painter", "characters[][id]": made[0]["id"]}},
     ):
         video = api.post("/v1/videos", **body).get_json()
-        assert jobs.get(house, None, video["id"]).brief.image.endswith("input.png")
+        assert jobs.get(web_farm, None, video["id"]).brief.image.endswith("input.png")
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def outside() -> Iterator[Receiver]:
 
 
 def test_what_is_no_video_is_refused(
-    api: FlaskClient, house: Farm, outside: Receiver, tmp_path: Path
+    api: FlaskClient, web_farm: Farm, outside: Receiver, tmp_path: Path
 ) -> None:
     """Files that are something else by their content make no character, and say so in a 400.
 
@@ -185,7 +185,7 @@ def test_what_is_no_video_is_refused(
         assert answer.get_json()["error"]["message"]
         assert "the secret" not in answer.text
     assert outside.got == []
-    with house.store.read() as tx:
+    with web_farm.store.read() as tx:
         assert tx.find(Reference) == []
 
 
@@ -296,17 +296,17 @@ def test_a_decoder_that_hangs_is_ended_with_all_it_started(
 def test_too_many_downloads_are_told_to_wait(
     api: FlaskClient,
     app: Flask,
-    house: Farm,
+    web_farm: Farm,
     clock: Clock,
     master: bytes,
     clip: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If every decoder is busy the answer is a 503; one that ends makes room; uploads go on."""
-    with_painter(house)
+    with_painter(web_farm)
     monkeypatch.setattr(film, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(film, "_downloads", BoundedSemaphore(1))
-    job = finished(api, app, house, clock, master)
+    job = finished(api, app, web_farm, clock, master)
     with api.get(f"/api/v1/jobs/{job}/frames.zip", buffered=False) as slow:
         assert slow.status_code == 200
         busy = api.get(f"/api/v1/jobs/{job}/frames.zip")

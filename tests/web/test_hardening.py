@@ -48,7 +48,7 @@ def test_the_web_process_loads_no_broker_and_no_model() -> None:
         "0123456789abcdef" * 4,
     ],
 )
-def test_a_guessable_secret_starts_nothing(house: Farm, secret: str) -> None:
+def test_a_guessable_secret_starts_nothing(web_farm: Farm, secret: str) -> None:
     """Short or repetitive secrets, and examples', are refused, with how to make a good one."""
     with pytest.raises(
         ValidationError, match="FARM_SECRET_KEY can be guessed; make one with"
@@ -56,14 +56,14 @@ def test_a_guessable_secret_starts_nothing(house: Farm, secret: str) -> None:
         Settings.model_validate({"secret_key": secret})
     assert secret not in str(refused.value)
     with pytest.raises(BadRequest, match="FARM_JOIN_TOKEN can be guessed"):
-        keys.admit(house, secret, name="FARM_JOIN_TOKEN")
+        keys.admit(web_farm, secret, name="FARM_JOIN_TOKEN")
 
 
 def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
     """Whoever makes the home's secret key first has made it for all; nobody else reads it."""
     config = Settings(home=tmp_path)
-    with ThreadPoolExecutor(8) as crowd:
-        found = set(crowd.map(secret_key, [config] * 40))
+    with ThreadPoolExecutor(8) as people:
+        found = set(people.map(secret_key, [config] * 40))
     assert len(found) == 1
     assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
     assert [file.name for file in tmp_path.iterdir()] == ["secret_key"]
@@ -71,10 +71,10 @@ def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_cookies_are_closed_to_scripts_and_other_sites(
-    house: Farm, tmp_path: Path, secure: bool
+    web_farm: Farm, tmp_path: Path, secure: bool
 ) -> None:
     """A cookie is HttpOnly and SameSite, and Secure where the operator has TLS."""
-    app = create_app(house, Settings(home=tmp_path / "home", secure_cookies=secure))
+    app = create_app(web_farm, Settings(home=tmp_path / "home", secure_cookies=secure))
     cookie = app.test_client().get("/sign-in").headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie

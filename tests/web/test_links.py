@@ -16,11 +16,11 @@ DATA = bytes(range(256)) * 8
 
 
 @pytest.fixture
-def link(app: Flask, api: FlaskClient, house: Farm, clock: Clock) -> str:
+def link(app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock) -> str:
     """The path of a link to a finished job's video, for a minute."""
-    job = submit(house)
-    Hand(house, clock).work_off()
-    key = jobs.get(house, account_id(house), job.id).artifacts["video"].key
+    job = submit(web_farm)
+    Hand(web_farm, clock).work_off()
+    key = jobs.get(web_farm, account_id(web_farm), job.id).artifacts["video"].key
     files = app.extensions["artifacts"]
     files.put(key, [DATA], sha256=sha256(DATA).hexdigest(), max_bytes=len(DATA))
     made = api.post(f"/api/v1/jobs/{job.id}/links", json={"seconds": 60})
@@ -52,10 +52,12 @@ def test_a_link_ends_with_its_job(app: Flask, api: FlaskClient, link: str) -> No
     assert app.test_client().get(link).status_code == 404
 
 
-def test_a_changed_link_opens_nothing(app: Flask, house: Farm, tmp_path: Path, link: str) -> None:
+def test_a_changed_link_opens_nothing(
+    app: Flask, web_farm: Farm, tmp_path: Path, link: str
+) -> None:
     """Neither a flipped character nor another farm's signature is taken."""
     client = app.test_client()
     for bad in (link[:-1] + ("A" if link[-1] != "A" else "B"), link.replace(".", "x"), f"{link}.x"):
         assert client.get(bad).status_code in (404, 422), bad
-    stranger = create_app(house, Settings(home=tmp_path / "other"), {"TESTING": True})
+    stranger = create_app(web_farm, Settings(home=tmp_path / "other"), {"TESTING": True})
     assert stranger.test_client().get(link).status_code == 404

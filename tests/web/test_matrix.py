@@ -129,7 +129,7 @@ PAGES = (
     "POST /sign-out",
     "POST /top-ups",
 )
-"""A signed-in browser's; everybody else is sent to the door."""
+"""A signed-in browser's; everybody else is sent to the text_input."""
 
 OPEN = (
     "GET /api/v1/files/{token}",
@@ -217,19 +217,19 @@ def test_every_call_of_the_description_is_placed(app: Flask) -> None:
 
 
 @pytest.fixture
-def things(house: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[str, str]:
+def things(web_farm: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> dict[str, str]:
     """One of everything that the home account owns, by the name it has in an address."""
-    job, video = submit(house), submit(house)
-    hand = Hand(house, clock)
+    job, video = submit(web_farm), submit(web_farm)
+    hand = Hand(web_farm, clock)
     hand.work_off()
     file = api.post("/v1/files", data={"file": (_file(), "a.png"), "purpose": "vision"}).get_json()
     webhook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
-    mine, _ = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="mine")
+    mine, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="mine")
     caller()  # other keys beside it
     return {
         "job_id": job.id,
         "video_id": video.id,
-        "account_id": account_id(house),
+        "account_id": account_id(web_farm),
         "session_id": job.session_id,
         "key_id": mine.id,
         "webhook_id": webhook["id"],
@@ -279,13 +279,15 @@ def test_without_a_key_nothing_opens(app: Flask, things: dict[str, str], token: 
 
 
 def test_a_revoked_or_expired_key_opens_nothing(
-    app: Flask, house: Farm, clock: Clock, things: dict[str, str]
+    app: Flask, web_farm: Farm, clock: Clock, things: dict[str, str]
 ) -> None:
     """A key that ended a moment ago is no key, on any call."""
-    owner = account_id(house)
-    row, revoked = keys.create(house, account_id=owner, kind=KeyKind.ADMIN, name="r")
-    keys.revoke(house, None, row.id)
-    _, expired = keys.create(house, account_id=owner, kind=KeyKind.ADMIN, name="e", ttl_seconds=5)
+    owner = account_id(web_farm)
+    row, revoked = keys.create(web_farm, account_id=owner, kind=KeyKind.ADMIN, name="r")
+    keys.revoke(web_farm, None, row.id)
+    _, expired = keys.create(
+        web_farm, account_id=owner, kind=KeyKind.ADMIN, name="e", ttl_seconds=5
+    )
     clock.advance(6)
     for token in (revoked, expired):
         client = app.test_client()
@@ -328,7 +330,7 @@ def test_the_table_of_scopes_names_views_that_are_there(app: Flask) -> None:
 
 
 def test_the_owner_gets_in(caller: Caller, things: dict[str, str]) -> None:
-    """With its own key and its own things, no call is refused at the door."""
+    """With its own key and its own things, no call is refused at the text_input."""
     user = caller(KeyKind.USER)
     last = ("DELETE", "POST /api/v1/sessions/{session_id}/close")
     for call in sorted(READ + SUBMIT + BOTH, key=lambda c: c.startswith(last)):

@@ -33,7 +33,7 @@ def create(api: FlaskClient, **form: Any) -> dict[str, Any]:
     return dict(answer.get_json())
 
 
-def test_a_video_is_a_job(api: FlaskClient, house: Farm) -> None:
+def test_a_video_is_a_job(api: FlaskClient, web_farm: Farm) -> None:
     """Numbers come as text, extras flat beside them; the job is the same one in both dialects."""
     video = create(api, model="sora-2", seconds="4", size="128x64", seed="42", steps="2")
     assert (video["object"], video["status"], video["progress"]) == ("video", "queued", 0)
@@ -51,12 +51,12 @@ def test_json_is_taken_too(api: FlaskClient) -> None:
     assert (answer.status_code, answer.get_json()["seed"]) == (200, 7)
 
 
-def test_a_poll_hears_when_to_ask_again(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_poll_hears_when_to_ask_again(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """Queued, then in progress, then completed; only the last is silent about the next poll."""
     video = create(api)
     place = f"{VIDEOS}/{video['id']}"
     assert int(api.get(place).headers["openai-poll-after-ms"]) >= 500
-    hand = Hand(house, clock)
+    hand = Hand(web_farm, clock)
     order = hand.claim()
     assert order
     assert api.get(place).get_json()["status"] == "in_progress"
@@ -93,14 +93,14 @@ def test_a_wrong_query_is_named(api: FlaskClient, query: str) -> None:
     assert answer.get_json()["error"]["param"] == query.split("=", maxsplit=1)[0]
 
 
-def test_delete_ends_a_video_that_waits(api: FlaskClient, house: Farm) -> None:
+def test_delete_ends_a_video_that_waits(api: FlaskClient, web_farm: Farm) -> None:
     """A DELETE with an empty JSON body cancels what is not done, releases its hold, hides it."""
     video = create(api)
     answer = api.delete(f"{VIDEOS}/{video['id']}", content_type="application/json")
     assert answer.get_json() == {"id": video["id"], "object": "video.deleted", "deleted": True}
     gone = api.get(f"{VIDEOS}/{video['id']}")
     assert (gone.status_code, gone.get_json()["error"]["code"]) == (404, "not_found")
-    assert sessions.find(house, account_id(house), None).held_gpu_ms == 0
+    assert sessions.find(web_farm, account_id(web_farm), None).held_gpu_ms == 0
 
 
 def test_a_delete_whose_answer_was_lost_is_confirmed(api: FlaskClient, other: FlaskClient) -> None:
@@ -115,12 +115,12 @@ def test_a_delete_whose_answer_was_lost_is_confirmed(api: FlaskClient, other: Fl
 
 
 def test_a_device_that_does_not_let_go_is_worth_another_try(
-    api: FlaskClient, house: Farm, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: FlaskClient, web_farm: Farm, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a worker is still to hear of the cancellation, the 409 asks for one."""
     monkeypatch.setattr("web.openai.videos.STOP_SECONDS", 0.0)
     video = create(api)
-    hand = Hand(house, clock)
+    hand = Hand(web_farm, clock)
     order = hand.claim()
     assert order
     answer = api.delete(f"{VIDEOS}/{video['id']}")
@@ -131,15 +131,15 @@ def test_a_device_that_does_not_let_go_is_worth_another_try(
 
 
 def test_content_comes_in_three_variants(
-    app: Flask, api: FlaskClient, house: Farm, clock: Clock
+    app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """Video, thumbnail and spritesheet; before the end a 404 that is not worth a retry."""
     video = create(api)
     early = api.get(f"{VIDEOS}/{video['id']}/content", headers={"Accept": "application/binary"})
     assert (early.status_code, early.headers["x-should-retry"]) == (404, "false")
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     files = app.extensions["artifacts"]
-    kept = jobs.get(house, None, video["id"]).artifacts
+    kept = jobs.get(web_farm, None, video["id"]).artifacts
     for variant, name in (("video", "video"), ("thumbnail", "poster"), ("spritesheet", "sheet")):
         body = name.encode()
         files.put(kept[name].key, [body], sha256=sha256(body).hexdigest(), max_bytes=99)
@@ -166,7 +166,7 @@ def test_content_comes_in_three_variants(
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_a_400_in_their_form(
-    api: FlaskClient, house: Farm, form: dict[str, str], param: str | None
+    api: FlaskClient, web_farm: Farm, form: dict[str, str], param: str | None
 ) -> None:
     """A refusal has OpenAI's four fields, names the parameter, and starts nothing."""
     answer = api.post(VIDEOS, data=form, content_type="multipart/form-data")
@@ -175,12 +175,12 @@ def test_what_cannot_be_is_a_400_in_their_form(
     assert {"message", "type", "param", "code"} <= error.keys()
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert answer.headers["x-should-retry"] == "false"
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
-def test_over_budget_is_a_402(api: FlaskClient, house: Farm) -> None:
+def test_over_budget_is_a_402(api: FlaskClient, web_farm: Farm) -> None:
     """The refusal is of type insufficient_quota and says what is needed, left, and would fit."""
-    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=2_000)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
     answer = api.post(VIDEOS, data={"prompt": "a cat", "seconds": "8", "session_id": "small"})
     error = answer.get_json()["error"]
     assert (answer.status_code, error["code"]) == (402, "budget_exceeded")
@@ -210,9 +210,9 @@ def test_another_account_sees_nothing(api: FlaskClient, other: FlaskClient) -> N
     assert other.get(VIDEOS).get_json()["data"] == []
 
 
-def test_a_picture_comes_in_any_form(api: FlaskClient, house: Farm) -> None:
+def test_a_picture_comes_in_any_form(api: FlaskClient, web_farm: Farm) -> None:
     """A file without a type, a data URL and a kept file are the same picture to the job."""
-    with_painter(house)
+    with_painter(web_farm)
     kept = api.post("/v1/files", data={"file": (io.BytesIO(PNG), "a.png"), "purpose": "vision"})
     assert kept.get_json()["bytes"] == len(PNG)
     data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
@@ -224,15 +224,15 @@ def test_a_picture_comes_in_any_form(api: FlaskClient, house: Farm) -> None:
     found = set()
     for form in forms:
         video = create(api, model="painter", **form)
-        found.add(jobs.get(house, None, video["id"]).brief.image)
+        found.add(jobs.get(web_farm, None, video["id"]).brief.image)
     assert found == {
         f"inputs/{sha256(pictures.clean(pictures.Upload(PNG))[1]).hexdigest()}/input.png"
     }
 
 
-def test_a_picture_is_refused_by_what_it_is(api: FlaskClient, house: Farm) -> None:
+def test_a_picture_is_refused_by_what_it_is(api: FlaskClient, web_farm: Farm) -> None:
     """Text named .png, several pictures, or a model that takes none: one sentence each."""
-    with_painter(house)
+    with_painter(web_farm)
     text = {"model": "painter", "input_reference": (io.BytesIO(b"text"), "a.png")}
     several = {
         "model": "painter",
@@ -243,15 +243,15 @@ def test_a_picture_is_refused_by_what_it_is(api: FlaskClient, house: Farm) -> No
     for form in (text, several, none):
         answer = api.post(VIDEOS, data={"prompt": "a cat", **form})
         assert answer.status_code == 400, answer.text
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
-def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """Seed, size, length and steps are the source's; an edit keeps its words as well."""
     video = create(api, seconds="2", size="128x64", seed="5", steps="3")
     early = api.post(f"{VIDEOS}/{video['id']}/remix", json={"prompt": "a cat"})
     assert (early.status_code, early.headers["x-should-retry"]) == (409, "false")
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     remix = api.post(f"{VIDEOS}/{video['id']}/remix", json={"prompt": "a cat"}).get_json()
     edited = api.post(
         f"{VIDEOS}/edits",
@@ -265,7 +265,7 @@ def test_a_remix_keeps_all_but_the_prompt(api: FlaskClient, house: Farm, clock: 
     assert (remix["prompt"], edited["prompt"]) == ("a cat", "a rocket rises, at night")
 
 
-def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """A video made from another has its scenes, its cap and what it does without budget."""
     scenes = [{"prompt": "a dog", "seconds": 1, "negative_prompt": "cats"}, {"prompt": "a cat"}]
     video = create(
@@ -275,9 +275,9 @@ def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, house: Farm, clock: Cloc
         on_exhausted="finish",
         seconds="2",
     )
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     again = api.post(f"{VIDEOS}/{video['id']}/remix", json={"prompt": "oil painting"}).get_json()
-    was, now = (jobs.get(house, None, each["id"]).brief for each in (video, again))
+    was, now = (jobs.get(web_farm, None, each["id"]).brief for each in (video, again))
     for name in ("scenes", "max_gpu_ms", "on_exhausted"):
         assert getattr(now, name) == getattr(was, name)
     assert (now.prompt, now.max_gpu_ms) == ("oil painting", 300_000)
@@ -285,10 +285,10 @@ def test_a_remix_keeps_scenes_and_cap(api: FlaskClient, house: Farm, clock: Cloc
 
 @pytest.mark.parametrize("reason", list(PauseReason))
 def test_a_poll_of_a_paused_video_ends_if_nothing_will_happen(
-    api: FlaskClient, house: Farm, reason: PauseReason
+    api: FlaskClient, web_farm: Farm, reason: PauseReason
 ) -> None:
     """Waiting for a top-up is `failed` with its reason; waiting for a person is `queued`."""
-    job = jobs.get(house, None, create(api)["id"])
+    job = jobs.get(web_farm, None, create(api)["id"])
     shown = showing.video(replace(job, state=JobState.PAUSED, pause_reason=reason))
     if reason is PauseReason.BUDGET:
         assert (shown["status"], shown["error"]["code"]) == ("failed", "budget_exceeded")
@@ -315,7 +315,7 @@ def test_a_foreign_upload_is_no_source(api: FlaskClient) -> None:
         assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, "video")
 
 
-def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: Farm) -> None:
+def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, web_farm: Farm) -> None:
     """The client's second try, with another boundary, finds the first one's job."""
     form = {"prompt": "a cat", "input_reference[image_url]": ""}
 
@@ -327,13 +327,13 @@ def test_a_repeated_create_is_one_job(api: FlaskClient, caller: Caller, house: F
     first = send(api, 0)
     assert send(api, 1) == first
     assert send(api, 0) != first, "a first try is meant"
-    assert send(caller(), 1) not in {video.id for video in jobs.listing(house, None).items[1:]}
-    assert len(jobs.listing(house, None).items) == 3, "another key, another client"
+    assert send(caller(), 1) not in {video.id for video in jobs.listing(web_farm, None).items[1:]}
+    assert len(jobs.listing(web_farm, None).items) == 3, "another key, another client"
 
 
-def test_a_try_with_another_picture_is_another_request(api: FlaskClient, house: Farm) -> None:
+def test_a_try_with_another_picture_is_another_request(api: FlaskClient, web_farm: Farm) -> None:
     """An upload counts as asked: for a later try, and for an Idempotency-Key."""
-    with_painter(house)
+    with_painter(web_farm)
 
     def send(picture: bytes, **headers: str) -> Any:
         form = {
@@ -357,10 +357,10 @@ def test_a_try_with_another_picture_is_another_request(api: FlaskClient, house: 
     )
 
 
-def test_an_extension_is_the_whole_video(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_an_extension_is_the_whole_video(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """Its seconds are the stitched total; size and rate are the source's, and must be."""
     video = create(api, seconds="2", size="128x64", seed="5")
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     asked = {"prompt": "it falls", "seconds": "4", "video[id]": video["id"]}
     longer = api.post(f"{VIDEOS}/extensions", data=asked).get_json()
     assert (longer["seconds"], longer["size"], longer["seed"]) == ("6", "128x64", 5)

@@ -17,7 +17,7 @@ from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
 from tests.web.conftest import signed_in
 from tests.web.test_pages import send
 from tests.web.test_pages_budget import said
-from web.pages.books import device_bar, money_bars
+from web.pages.statistics import device_bar, money_bars
 from web.pages.words import gpu, price
 
 PASSWORD = "correct horse battery staple"

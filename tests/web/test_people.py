@@ -18,9 +18,11 @@ PASSWORD = "a horse, a battery and a staple"
 
 
 @pytest.fixture
-def ada(house: Farm) -> str:
+def ada(web_farm: Farm) -> str:
     """Somebody of the home account; her id."""
-    return people.add(house, account_id=account_id(house), name="Ada@X.test", password=PASSWORD).id
+    return people.add(
+        web_farm, account_id=account_id(web_farm), name="Ada@X.test", password=PASSWORD
+    ).id
 
 
 def sign_in(client: FlaskClient, **form: str) -> TestResponse:
@@ -66,47 +68,47 @@ def test_signing_in_needs_the_forms_token(app: Flask, ada: str) -> None:
 
 
 def test_a_new_password_signs_every_browser_out(
-    app: Flask, house: Farm, clock: Clock, ada: str
+    app: Flask, web_farm: Farm, clock: Clock, ada: str
 ) -> None:
     """Cookies of before are worth nothing; the new password opens."""
     browser = enter(app)
     clock.advance(1)
-    people.set_password(house, ada, PASSWORD + "!")
+    people.set_password(web_farm, ada, PASSWORD + "!")
     assert browser.get("/").status_code == 303
     enter(app, password=PASSWORD + "!")
     with pytest.raises(Unauthorized):
-        people.sign_in(house, "ada@x.test", PASSWORD)
+        people.sign_in(web_farm, "ada@x.test", PASSWORD)
 
 
-def test_a_removed_person_is_out_at_once(app: Flask, house: Farm, ada: str) -> None:
+def test_a_removed_person_is_out_at_once(app: Flask, web_farm: Farm, ada: str) -> None:
     """The open browser is signed out with the next click."""
     browser = enter(app)
-    people.remove(house, ada)
+    people.remove(web_farm, ada)
     assert browser.get("/").status_code == 303
 
 
-def test_a_browser_that_showed_a_key_is_out_with_the_key(app: Flask, house: Farm) -> None:
+def test_a_browser_that_showed_a_key_is_out_with_the_key(app: Flask, web_farm: Farm) -> None:
     """Revoking the key ends what was signed in by it."""
-    row, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="k")
+    row, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="k")
     browser = app.test_client()
     assert sign_in(browser, token=token).status_code == 303
     assert browser.get("/").status_code == 200
-    keys.revoke(house, None, row.id)
+    keys.revoke(web_farm, None, row.id)
     assert browser.get("/").status_code == 303
 
 
 @pytest.mark.parametrize("kind", [KeyKind.READ, KeyKind.SUBMIT, KeyKind.JOIN, KeyKind.WORKER])
-def test_a_narrow_key_signs_nobody_in(app: Flask, house: Farm, kind: KeyKind) -> None:
+def test_a_narrow_key_signs_nobody_in(app: Flask, web_farm: Farm, kind: KeyKind) -> None:
     """The pages can do everything, so keys with less open none."""
-    _, token = keys.create(house, account_id=account_id(house), kind=kind, name="k")
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=kind, name="k")
     assert sign_in(app.test_client(), token=token).status_code == 401
 
 
-def test_names_are_unique_and_passwords_long(house: Farm, ada: str) -> None:
+def test_names_are_unique_and_passwords_long(web_farm: Farm, ada: str) -> None:
     """A name or password that is no good is refused, and leaves nobody behind."""
-    owner = account_id(house)
+    owner = account_id(web_farm)
     with pytest.raises(Conflict):
-        people.add(house, account_id=owner, name="ADA@x.test", password=PASSWORD)
+        people.add(web_farm, account_id=owner, name="ADA@x.test", password=PASSWORD)
     for name, password in (
         ("bob", "short"),
         ("", PASSWORD),
@@ -114,13 +116,13 @@ def test_names_are_unique_and_passwords_long(house: Farm, ada: str) -> None:
         ("x" * 101, PASSWORD),
     ):
         with pytest.raises(BadRequest):
-            people.add(house, account_id=owner, name=name, password=password)
-    assert [person.id for person in people.listing(house)] == [ada]
+            people.add(web_farm, account_id=owner, name=name, password=password)
+    assert [person.id for person in people.listing(web_farm)] == [ada]
 
 
-def test_passwords_are_kept_as_argon2id(house: Farm, ada: str) -> None:
+def test_passwords_are_kept_as_argon2id(web_farm: Farm, ada: str) -> None:
     """The database has a salted hash; the API shows not even that."""
-    person = people.get(house, ada)
+    person = people.get(web_farm, ada)
     assert person.password_hash.startswith("$argon2id$")
     assert PASSWORD not in repr(person)
     assert person.password_hash not in repr(person)
@@ -154,10 +156,10 @@ def test_operators_say_who_signs_in(app: Flask, caller: Caller) -> None:
     assert admin.delete(path).status_code == 404
 
 
-def by_link(app: Flask, house: Farm) -> tuple[FlaskClient, str]:
+def by_link(app: Flask, web_farm: Farm) -> tuple[FlaskClient, str]:
     """Return a browser that came by a one-time link, and its cookie."""
     token = opening.replace_key(
-        house, account_id=account_id(house), kind=KeyKind.SIGNIN, name="browser"
+        web_farm, account_id=account_id(web_farm), kind=KeyKind.SIGNIN, name="browser"
     )
     client = app.test_client()
     assert client.get(f"/sign-in/{token}").status_code == 303
@@ -166,20 +168,22 @@ def by_link(app: Flask, house: Farm) -> tuple[FlaskClient, str]:
     return client, cookie.value
 
 
-def test_a_browser_that_came_by_a_link_ends_with_it(app: Flask, house: Farm, clock: Clock) -> None:
+def test_a_browser_that_came_by_a_link_ends_with_it(
+    app: Flask, web_farm: Farm, clock: Clock
+) -> None:
     """It outlives the link's minutes and the farm's next start; revoking the link ends it."""
-    client, _ = by_link(app, house)
+    client, _ = by_link(app, web_farm)
     clock.advance(7 * 86_400)
-    by_link(app, house)
+    by_link(app, web_farm)
     assert client.get("/").status_code == 200
-    for key in keys.listing(house, None):
-        keys.revoke(house, None, key.id)
+    for key in keys.listing(web_farm, None):
+        keys.revoke(web_farm, None, key.id)
     assert client.get("/").status_code == 303
 
 
-def test_a_copied_cookie_ends_with_the_sign_out(app: Flask, house: Farm) -> None:
+def test_a_copied_cookie_ends_with_the_sign_out(app: Flask, web_farm: Farm) -> None:
     """A thief who took a browser's cookie before it signed out has nothing of it."""
-    client, copied = by_link(app, house)
+    client, copied = by_link(app, web_farm)
     thief = app.test_client()
     thief.set_cookie("session", copied)
     assert thief.get("/").status_code == 200

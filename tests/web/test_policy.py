@@ -95,7 +95,7 @@ class Studio:
 
 
 @pytest.fixture
-def house(sqlite_url: str, clock: Clock, tmp_path: Path) -> Iterator[House]:
+def web_farm(sqlite_url: str, clock: Clock, tmp_path: Path) -> Iterator[House]:
     """Make a farm with policies."""
     store = open_store(sqlite_url)
     judges.ASKED.clear()
@@ -134,9 +134,9 @@ def answers(receiver: Receiver, status: int, body: str) -> None:
     receiver.says = says
 
 
-def test_a_refused_prompt_is_no_job(house: House) -> None:
+def test_a_refused_prompt_is_no_job(web_farm: House) -> None:
     """The refusal says why, and nothing is written, held or charged."""
-    studio = house(policy_prompt="tests.judges:no_cats")
+    studio = web_farm(policy_prompt="tests.judges:no_cats")
     refused = studio.api.post(JOBS, json={"prompt": "a cat on a mat"})
     problem = refused.get_json()
     assert (refused.status_code, problem["code"]) == (422, "policy_refused")
@@ -152,9 +152,9 @@ def test_a_refused_prompt_is_no_job(house: House) -> None:
     }
 
 
-def test_the_policy_sees_what_was_asked(house: House) -> None:
+def test_the_policy_sees_what_was_asked(web_farm: House) -> None:
     """Prompt, scenes, model, account and the picture itself, but no path of the farm."""
-    studio = house(policy_prompt="tests.judges:allows")
+    studio = web_farm(policy_prompt="tests.judges:allows")
     with_painter(studio.farm)
     body = {"prompt": "a dog", "model": "painter", "image": (io.BytesIO(PNG), "x.png")}
     assert studio.api.post(JOBS, data=body).status_code == 202
@@ -166,44 +166,44 @@ def test_the_policy_sees_what_was_asked(house: House) -> None:
     assert "inputs/" not in json.dumps(question)
 
 
-def test_a_picture_that_no_model_takes_is_refused_as_that(house: House) -> None:
+def test_a_picture_that_no_model_takes_is_refused_as_that(web_farm: House) -> None:
     """It is not kept, so the policy is not shown it, and the refusal speaks of the model."""
-    studio = house(policy_prompt="tests.judges:allows")
+    studio = web_farm(policy_prompt="tests.judges:allows")
     body = {"prompt": "a dog", "model": "fake", "image": (io.BytesIO(PNG), "x.png")}
     answer = studio.api.post(JOBS, data=body)
     assert (answer.status_code, answer.get_json()["code"]) == (422, "bad_request")
     assert "image" in answer.get_json()["detail"]
 
 
-def test_a_quote_asks_nobody(house: House) -> None:
+def test_a_quote_asks_nobody(web_farm: House) -> None:
     """Only what would be made is judged."""
-    studio = house(policy_prompt="tests.judges:refuses")
+    studio = web_farm(policy_prompt="tests.judges:refuses")
     assert studio.api.post("/api/v1/quotes", json={"prompt": "a cat"}).status_code == 200
     assert judges.ASKED == []
 
 
-def test_the_dialect_is_judged_too(house: House) -> None:
+def test_the_dialect_is_judged_too(web_farm: House) -> None:
     """No way into the farm goes around the policy."""
-    studio = house(policy_prompt="tests.judges:no_cats")
+    studio = web_farm(policy_prompt="tests.judges:no_cats")
     refused = studio.api.post("/v1/videos", json={"prompt": "a cat"})
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, "policy_refused")
 
 
 @pytest.mark.parametrize("judge", ["breaks", "sleeps", "mumbles"])
-def test_a_policy_that_cannot_be_asked_refuses_or_allows(house: House, judge: str) -> None:
+def test_a_policy_that_cannot_be_asked_refuses_or_allows(web_farm: House, judge: str) -> None:
     """Closed, it is a 503 and no job; open, the job says that nobody judged it."""
-    closed = house(policy_prompt=f"tests.judges:{judge}")
+    closed = web_farm(policy_prompt=f"tests.judges:{judge}")
     refused = closed.api.post(JOBS, json={"prompt": "a dog"})
     assert (refused.status_code, refused.get_json()["code"]) == (503, "policy_unavailable")
     assert "secret detail" not in refused.text
     assert jobs.listing(closed.farm, None).items == ()
-    opened = house(policy_prompt=f"tests.judges:{judge}", policy_fail_closed=False)
+    opened = web_farm(policy_prompt=f"tests.judges:{judge}", policy_fail_closed=False)
     assert opened.submit("a dog")["rulings"]["prompt"]["judged"] is False
 
 
-def test_a_policy_may_be_a_url(house: House, receiver: Receiver) -> None:
+def test_a_policy_may_be_a_url(web_farm: House, receiver: Receiver) -> None:
     """It is posted the question; anything but a 200 with a yes or no is an error."""
-    studio = house(policy_prompt=f"{receiver.url}/judge", policy_seconds=5)
+    studio = web_farm(policy_prompt=f"{receiver.url}/judge", policy_seconds=5)
     answers(receiver, 200, '{"allow": false, "reason": "not today"}')
     assert "not today" in studio.submit("a dog")["detail"]
     assert json.loads(receiver.got[0].body)["prompt"] == "a dog"
@@ -215,15 +215,15 @@ def test_a_policy_may_be_a_url(house: House, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("where", ["tests.judges:nobody", "no.such.module:f", "tests.judges:ASKED"])
-def test_a_policy_that_is_none_stops_the_start(house: House, where: str) -> None:
+def test_a_policy_that_is_none_stops_the_start(web_farm: House, where: str) -> None:
     """A misspelt policy is found at the start, not at the first job."""
     with pytest.raises(FarmError, match="policy"):
-        house(policy_prompt=where)
+        web_farm(policy_prompt=where)
 
 
-def test_allowed_frames_are_published(house: House) -> None:
+def test_allowed_frames_are_published(web_farm: House) -> None:
     """The policy sees poster and contact sheet, and its ruling stays with the job."""
-    studio = house(policy_frames="tests.judges:allows")
+    studio = web_farm(policy_frames="tests.judges:allows")
     job = studio.submit()
     assert studio.finish(studio.render()) == 200
     ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
@@ -235,9 +235,9 @@ def test_allowed_frames_are_published(house: House) -> None:
         assert poster.status_code == 200
 
 
-def test_refused_frames_are_never_shown_and_are_paid_for(house: House) -> None:
+def test_refused_frames_are_never_shown_and_are_paid_for(web_farm: House) -> None:
     """The job fails with a code, its devices' time is charged, and no picture of it is served."""
-    studio = house(policy_frames="tests.judges:refuses")
+    studio = web_farm(policy_frames="tests.judges:refuses")
     job = studio.submit()
     path = f"{JOBS}/{job['id']}"
     order = studio.render()
@@ -256,18 +256,18 @@ def test_refused_frames_are_never_shown_and_are_paid_for(house: House) -> None:
     assert len(judges.ASKED) == 1
 
 
-def test_without_a_policy_frames_are_seen_as_they_come(house: House) -> None:
+def test_without_a_policy_frames_are_seen_as_they_come(web_farm: House) -> None:
     """Nothing is withheld where nobody judges."""
-    studio = house()
+    studio = web_farm()
     job = studio.submit()
     studio.render()
     with studio.api.get(f"{JOBS}/{job['id']}/preview") as preview:
         assert preview.status_code == 200
 
 
-def test_a_policy_that_comes_back_in_time_is_asked_again(house: House) -> None:
+def test_a_policy_that_comes_back_in_time_is_asked_again(web_farm: House) -> None:
     """A worker is told to complete again while the policy is away; the video is not lost."""
-    studio = house(policy_frames="tests.judges:recovers")
+    studio = web_farm(policy_frames="tests.judges:recovers")
     job = studio.submit()
     order = studio.render()
     assert [studio.finish(order) for _ in range(3)] == [503, 503, 200]
@@ -275,9 +275,9 @@ def test_a_policy_that_comes_back_in_time_is_asked_again(house: House) -> None:
     assert (ended["state"], ended["rulings"]["frames"]["judged"]) == ("succeeded", True)
 
 
-def test_frames_that_nobody_could_judge_are_withheld(house: House) -> None:
+def test_frames_that_nobody_could_judge_are_withheld(web_farm: House) -> None:
     """After so many tries the job fails under a code of its own."""
-    studio = house(policy_frames="tests.judges:breaks")
+    studio = web_farm(policy_frames="tests.judges:breaks")
     job = studio.submit()
     order = studio.render()
     assert [studio.finish(order) for _ in range(policy.TRIES)] == [503] * 7 + [200]
@@ -286,23 +286,23 @@ def test_frames_that_nobody_could_judge_are_withheld(house: House) -> None:
     assert ended["rulings"]["frames"]["judged"] is False
 
 
-def test_open_frames_that_nobody_could_judge_are_published(house: House) -> None:
+def test_open_frames_that_nobody_could_judge_are_published(web_farm: House) -> None:
     """Frames pass if the operator chose so, and the job says that nobody judged them."""
-    studio = house(policy_frames="tests.judges:breaks", policy_fail_closed=False)
+    studio = web_farm(policy_frames="tests.judges:breaks", policy_fail_closed=False)
     job = studio.submit()
     assert studio.finish(studio.render()) == 200
     ended = studio.api.get(f"{JOBS}/{job['id']}").get_json()
     assert (ended["state"], ended["rulings"]["frames"]["judged"]) == ("succeeded", False)
 
 
-def test_what_was_published_before_there_was_a_judge_stays(house: House) -> None:
+def test_what_was_published_before_there_was_a_judge_stays(web_farm: House) -> None:
     """A new policy hides the frames of running jobs, not those of videos that are out."""
-    before = house()
+    before = web_farm()
     done = before.submit()
     assert before.finish(before.render()) == 200
     running = before.submit()
     before.render()
-    after = house(policy_frames="tests.judges:allows")
+    after = web_farm(policy_frames="tests.judges:allows")
     frames = {job["id"]: jobs.units(after.farm, None, job["id"]) for job in (done, running)}
     assert any(view.lease for view in frames[done["id"]])
     assert not any(view.lease for view in frames[running["id"]])

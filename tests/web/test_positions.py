@@ -33,14 +33,14 @@ PLACES = [
 @pytest.mark.parametrize(
     "field", ["image", "before", "origin", "path", "pipeline", "engine", "seed_"]
 )
-def test_a_job_has_no_field_for_a_place(field: str, api: FlaskClient, house: Farm) -> None:
+def test_a_job_has_no_field_for_a_place(field: str, api: FlaskClient, web_farm: Farm) -> None:
     """A name of a file or a class inside the farm is no field of a request."""
     for value in ("/etc/passwd", "inputs/x", "os.system", {"job_id": "x"}):
         answer = api.post("/api/v1/jobs", json={"prompt": "a cat", field: value})
         assert answer.status_code == 422, answer.text
         video = api.post("/v1/videos", json={"prompt": "a cat", field: value})
         assert video.status_code == 400, video.text
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
 def test_a_model_is_one_of_the_catalogue() -> None:
@@ -63,13 +63,15 @@ def test_a_model_is_one_of_the_catalogue() -> None:
             pipeline_class(name)
 
 
-def test_a_worker_names_no_place(app: Flask, house: Farm, clock: Clock, tmp_path: Path) -> None:
+def test_a_worker_names_no_place(app: Flask, web_farm: Farm, clock: Clock, tmp_path: Path) -> None:
     """It brings files of seven names and reads what its leases name; nothing lands elsewhere."""
-    hand = Hand(house, clock)
-    submit(house)
+    hand = Hand(web_farm, clock)
+    submit(web_farm)
     order = hand.claim()
     assert order
-    _, token = keys.create(house, account_id=None, kind=KeyKind.WORKER, name="w", worker_id=hand.id)
+    _, token = keys.create(
+        web_farm, account_id=None, kind=KeyKind.WORKER, name="w", worker_id=hand.id
+    )
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
     data = b"planted"
@@ -98,18 +100,18 @@ def everything(folder: Path) -> set[str]:
     }
 
 
-def test_a_form_names_no_place(app: Flask, house: Farm) -> None:
+def test_a_form_names_no_place(app: Flask, web_farm: Farm) -> None:
     """The studio's hidden fields for files that came before take keys of inputs alone."""
     browser = app.test_client()
-    owner = account_id(house)
-    link = opening.replace_key(house, account_id=owner, kind=KeyKind.SIGNIN, name="link")
+    owner = account_id(web_farm)
+    link = opening.replace_key(web_farm, account_id=owner, kind=KeyKind.SIGNIN, name="link")
     browser.get(f"/sign-in/{link}")
     csrf = browser.get("/").text.partition('name="csrf_token" value="')[2].partition('"')[0]
     for place in PLACES:
         form = {"csrf_token": csrf, "prompt": "a cat", "kept_image": place, "seconds": "1"}
         answer = browser.post("/", data=form | {"kept_storyboard": place, "request_key": place})
         assert answer.status_code == 303, (place, answer.text)
-    assert {job.image for job in jobs.listing(house, None, limit=200).items} == {None}
+    assert {job.image for job in jobs.listing(web_farm, None, limit=200).items} == {None}
 
 
 @pytest.mark.parametrize("name", ["FARM_SECRET_KEY", "FARM_JOIN_TOKEN"])

@@ -17,7 +17,7 @@ BODY = {"prompt": "a rocket rises", "seconds": 4}
 
 
 @pytest.fixture
-def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
+def web_farm(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     """A farm whose model has two profiles."""
     store = open_store(sqlite_url)
     card = replace(FAKE, profiles={"fast": 2, "best": 8}, default_steps=8)
@@ -40,9 +40,9 @@ def test_a_profile_is_its_steps(api: FlaskClient) -> None:
     assert (job["steps"], job["quote"]["profile"]) == (2, "fast")
 
 
-def test_a_faster_profile_is_an_alternative_by_name(api: FlaskClient, house: Farm) -> None:
+def test_a_faster_profile_is_an_alternative_by_name(api: FlaskClient, web_farm: Farm) -> None:
     """Best quality first: fewer steps, then the profile that is faster, each with its quote."""
-    sessions.create(house, account_id=account_id(house), name="small", budget_gpu_ms=4_000)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=4_000)
     told = api.post(QUOTES, json=BODY | {"session_id": "small"}).get_json()
     assert not told["fits"]
     assert told["why_not"]["limit"] == "session"

@@ -22,15 +22,15 @@ CLAIMED = {
 }
 
 
-def built(house: Farm, home: Path, **settings: object) -> Flask:
+def built(web_farm: Farm, home: Path, **settings: object) -> Flask:
     """Return the application with these settings."""
     config = Settings.model_validate({"home": home, "min_free_disk_mb": 1, **settings})
-    return create_app(house, config, {"TESTING": True})
+    return create_app(web_farm, config, {"TESTING": True})
 
 
-def admin(app: Flask, house: Farm) -> FlaskClient:
+def admin(app: Flask, web_farm: Farm) -> FlaskClient:
     """Return an operator's client."""
-    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.ADMIN, name="a")
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.ADMIN, name="a")
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
     return client
@@ -47,10 +47,10 @@ def admin(app: Flask, house: Farm) -> FlaskClient:
     ],
 )
 def test_the_audit_log_has_the_address_the_proxies_saw(
-    house: Farm, tmp_path: Path, proxies: int, forwarded: str, source: str
+    web_farm: Farm, tmp_path: Path, proxies: int, forwarded: str, source: str
 ) -> None:
     """Counted from the farm's side: what a client claims stands further left."""
-    client = admin(built(house, tmp_path, trusted_proxies=proxies), house)
+    client = admin(built(web_farm, tmp_path, trusted_proxies=proxies), web_farm)
     headers = {"X-Forwarded-For": forwarded}
     assert client.put("/api/v1/freeze", json={"frozen": False}, headers=headers).status_code == 200
     assert client.get("/api/v1/audit").get_json()["data"][0]["source"] == source
@@ -60,20 +60,20 @@ def test_the_audit_log_has_the_address_the_proxies_saw(
     ("proxies", "begins"), [(0, "http://localhost/"), (1, "https://farm.example.com/")]
 )
 def test_links_lead_where_the_client_came_from(
-    house: Farm, tmp_path: Path, proxies: int, begins: str
+    web_farm: Farm, tmp_path: Path, proxies: int, begins: str
 ) -> None:
     """A download link has the name and scheme that the proxy was asked by, or the farm's own."""
-    client = admin(built(house, tmp_path, trusted_proxies=proxies), house)
-    path = f"/api/v1/jobs/{submit(house).id}/links"
+    client = admin(built(web_farm, tmp_path, trusted_proxies=proxies), web_farm)
+    path = f"/api/v1/jobs/{submit(web_farm).id}/links"
     assert client.post(path, json={}, headers=CLAIMED).get_json()["url"].startswith(begins)
 
 
 @pytest.mark.parametrize(("proxies", "refused"), [(0, 429), (1, 401)])
 def test_tries_to_sign_in_count_for_the_clients_address(
-    house: Farm, tmp_path: Path, proxies: int, refused: int
+    web_farm: Farm, tmp_path: Path, proxies: int, refused: int
 ) -> None:
     """One client's guesses do not lock out those behind the same proxy, and it cannot lie."""
-    app = built(house, tmp_path, trusted_proxies=proxies, sign_in_limit="2/day")
+    app = built(web_farm, tmp_path, trusted_proxies=proxies, sign_in_limit="2/day")
     app.config["WTF_CSRF_ENABLED"] = False
     tries = [
         app.test_client().post(
@@ -88,20 +88,20 @@ def test_tries_to_sign_in_count_for_the_clients_address(
 
 @pytest.mark.parametrize(("proxies", "secure"), [(0, False), (1, True)])
 def test_a_cookie_of_https_is_kept_from_http(
-    house: Farm, tmp_path: Path, proxies: int, secure: bool
+    web_farm: Farm, tmp_path: Path, proxies: int, secure: bool
 ) -> None:
     """The switch follows the scheme that a trusted proxy tells; a client's word changes nothing."""
     answer = (
-        built(house, tmp_path, trusted_proxies=proxies)
+        built(web_farm, tmp_path, trusted_proxies=proxies)
         .test_client()
         .get("/sign-in", headers=CLAIMED)
     )
     assert ("Secure" in answer.headers["Set-Cookie"]) is secure
 
 
-def test_a_form_is_taken_over_https_behind_a_proxy(house: Farm, tmp_path: Path) -> None:
+def test_a_form_is_taken_over_https_behind_a_proxy(web_farm: Farm, tmp_path: Path) -> None:
     """The page's own token and address go through; another site's address does not."""
-    client = built(house, tmp_path, trusted_proxies=1).test_client()
+    client = built(web_farm, tmp_path, trusted_proxies=1).test_client()
     base = "http://farm.example.com"
     page = client.get("/sign-in", headers=CLAIMED, base_url=base).text
     found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)

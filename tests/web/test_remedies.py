@@ -222,11 +222,11 @@ def test_a_name_that_a_shell_would_read_is_typed_by_its_id() -> None:
     assert typed.command(AddPerson("; reboot")) == "farm people add '; reboot' --sso"
 
 
-def test_a_page_tops_up_the_session_it_shows(page: None, house: Farm) -> None:
+def test_a_page_tops_up_the_session_it_shows(page: None, web_farm: Farm) -> None:
     """Its button sends the budget's own form; for another session there is none to send."""
-    mine = sessions.find(house, account_id(house), None)
-    month = _month(house)
-    budget = Budget(session=mine, month=month, plan=house.plans.get(month.plan))
+    mine = sessions.find(web_farm, account_id(web_farm), None)
+    month = _month(web_farm)
+    budget = Budget(session=mine, month=month, plan=web_farm.plans.get(month.plan))
     (step,) = pressed.steps([TopUp(mine.id, mine.name, 1_500)], budget)
     assert isinstance(step.action, pressed.Button)
     assert (step.action.form, step.action.value, step.text) == ("top-up", "1.5", "")

@@ -72,10 +72,10 @@ class Reporter:
 
 
 @pytest.fixture
-def worker(app: Flask, house: Farm, clock: Clock) -> Reporter:
+def worker(app: Flask, web_farm: Farm, clock: Clock) -> Reporter:
     """A worker of a farm with one job."""
-    submit(house)
-    return Reporter(app, house, clock)
+    submit(web_farm)
+    return Reporter(app, web_farm, clock)
 
 
 def spent(farm: Farm) -> int:
@@ -110,29 +110,29 @@ LIES = {
 
 @pytest.mark.parametrize(("kind", "lie"), LIES.values(), ids=LIES)
 def test_a_report_that_is_not_what_was_brought_is_refused(
-    worker: Reporter, house: Farm, kind: UnitKind, lie: dict[str, Any]
+    worker: Reporter, web_farm: Farm, kind: UnitKind, lie: dict[str, Any]
 ) -> None:
     """422; nothing is charged, the lease stays open, and the truth is accepted under it."""
     order = worker.claim(kind)
-    before = spent(house)
+    before = spent(web_farm)
     worker.clock.advance(1)
     refused = worker.report(order, **lie)
     assert (refused.status_code, refused.get_json()["code"]) == (422, "bad_request")
-    assert spent(house) == before
-    with house.store.read() as tx:
+    assert spent(web_farm) == before
+    with web_farm.store.read() as tx:
         lease = tx.get(Lease, order.lease_id)
     assert lease
     assert lease.state is LeaseState.OPEN
     assert worker.report(order).get_json()["settled_gpu_ms"] == 100
-    assert check.violations(house) == []
+    assert check.violations(web_farm) == []
 
 
-def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, house: Farm) -> None:
+def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, web_farm: Farm) -> None:
     """The owner is told of the video's files what the farm stored."""
     order = worker.claim(UnitKind.ENCODE)
     worker.clock.advance(1)
     assert worker.report(order).status_code == 200
-    job = jobs.get(house, None, order.job_id)
+    job = jobs.get(web_farm, None, order.job_id)
     assert job.state is JobState.SUCCEEDED
     assert {(file.sha256, file.bytes) for file in job.artifacts.values()} == {(DIGEST, len(BODY))}
 
@@ -154,7 +154,7 @@ def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:
 
 
 def test_a_slow_upload_replaces_nothing(
-    app: Flask, worker: Reporter, house: Farm, monkeypatch: pytest.MonkeyPatch
+    app: Flask, worker: Reporter, web_farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body that ends when its lease has ended is not stored over the file that was accepted."""
     order = worker.claim(UnitKind.RENDER)
@@ -173,7 +173,7 @@ def test_a_slow_upload_replaces_nothing(
     monkeypatch.setattr(Artifacts, "put", slow)
     late = worker.put(order, SEGMENT, b"something else")
     assert (late.status_code, late.get_json()["code"]) == (409, StaleLease.code)
-    with app.extensions["artifacts"].open(_lease(house, order).key(SEGMENT)) as file:
+    with app.extensions["artifacts"].open(_lease(web_farm, order).key(SEGMENT)) as file:
         assert file.read() == BODY
 
 

@@ -30,8 +30,8 @@ def test_open_streams_keep_nobody_waiting(served: tuple[str, str, str]) -> None:
 
     opened: list[str] = []
     looked = threading.Event()
-    with ThreadPoolExecutor(STREAMS) as crowd:
-        streams = [crowd.submit(first_event, n) for n in range(STREAMS)]
+    with ThreadPoolExecutor(STREAMS) as people:
+        streams = [people.submit(first_event, n) for n in range(STREAMS)]
         try:
             until(lambda: len(opened) == STREAMS)
             health = httpx.get(f"{url}/healthz", timeout=30)
@@ -57,5 +57,5 @@ def test_pictures_are_decoded_beside_the_server(served: tuple[str, str, str]) ->
         return httpx.post(address, files=files, data=sent, headers=headers, timeout=60).status_code
 
     good, bad = evil.picture("JPEG", (1500, 1000)), evil.moving("WEBP")
-    with ThreadPoolExecutor(4) as crowd:  # as many of one account may stand in line
-        assert list(crowd.map(upload, [good, bad] * 3)) == [200, 400] * 3
+    with ThreadPoolExecutor(4) as people:  # as many of one account may stand in line
+        assert list(people.map(upload, [good, bad] * 3)) == [200, 400] * 3

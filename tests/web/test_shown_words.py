@@ -21,8 +21,8 @@ from orchestrator.states import KeyKind
 from tests import judges
 from tests.factories import Clock, Hand, account_id, make_farm
 from tests.web.conftest import Caller
+from tests.web.every_input import OpenFarm
 from tests.web.evil_words import words
-from tests.web.street import Street
 from web.app import create_app
 
 WORDS = words()
@@ -62,9 +62,9 @@ class Page(HTMLParser):
         self.title += data if self._in_title else ""
 
 
-def made(street: Street, prompt: str) -> str:
+def made(open_farm: OpenFarm, prompt: str) -> str:
     """Submit a prompt and return the job's id."""
-    answer = street.crowd.user.post("/api/v1/jobs", json={"prompt": prompt, "seconds": 1})
+    answer = open_farm.people.user.post("/api/v1/jobs", json={"prompt": prompt, "seconds": 1})
     assert answer.status_code == 202, answer.text
     return str(answer.get_json()["id"])
 
@@ -77,12 +77,12 @@ def checked(answer: TestResponse, prompt: str) -> Page:
     return Page(answer.text)
 
 
-def test_a_page_shows_a_prompt_and_nothing_of_it_acts(street: Street) -> None:
+def test_a_page_shows_a_prompt_and_nothing_of_it_acts(open_farm: OpenFarm) -> None:
     """The job's page has it as its heading, letter for letter; the studio and the quote too."""
     assert len(MARKED) >= 45
-    browser = street.browser()
+    browser = open_farm.browser()
     for prompt in MARKED:
-        page = checked(browser.get(f"/jobs/{made(street, prompt)}"), prompt)
+        page = checked(browser.get(f"/jobs/{made(open_farm, prompt)}"), prompt)
         assert page.title.split() == prompt.split(), prompt
     for prompt in MARKED[::5]:
         checked(browser.get("/", query_string={"prompt": prompt}), prompt)
@@ -101,14 +101,14 @@ def _token(browser: FlaskClient) -> str:
     return found.partition('"')[0]
 
 
-def test_a_stream_has_no_event_of_a_clients(street: Street) -> None:
+def test_a_stream_has_no_event_of_a_clients(open_farm: OpenFarm) -> None:
     """Every line of a job's streams is a field of ours; there are as many events as happened."""
-    browser = street.browser()
+    browser = open_farm.browser()
     for prompt in [text for text in TAKEN if set(text) & set("\n\u2028\u2029")]:
-        job = made(street, prompt)
-        assert street.crowd.user.post(f"/api/v1/jobs/{job}/cancel").status_code == 200
-        told = street.crowd.user.get(f"/api/v1/jobs/{job}/events").text
-        assert told.count("\nevent: ") == len(jobs.events(street.house, (job,), after=0))
+        job = made(open_farm, prompt)
+        assert open_farm.people.user.post(f"/api/v1/jobs/{job}/cancel").status_code == 200
+        told = open_farm.people.user.get(f"/api/v1/jobs/{job}/events").text
+        assert told.count("\nevent: ") == len(jobs.events(open_farm.web_farm, (job,), after=0))
         page = browser.get(f"/jobs/{job}/live").text
         assert page.count("\nevent: ") == 1
         for line in (told + page).split("\n"):
@@ -127,11 +127,13 @@ def test_a_sheet_has_one_cell_of_each_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "@SUM(1+1)", '","=1+1'])
-def test_a_workers_name_is_no_formula(name: str, house: Farm, clock: Clock, caller: Caller) -> None:
+def test_a_workers_name_is_no_formula(
+    name: str, web_farm: Farm, clock: Clock, caller: Caller
+) -> None:
     """A sheet of usage by worker shows a worker that calls itself a formula as a text."""
     made = caller().post("/api/v1/jobs", json={"prompt": "a cat", "seconds": 1})
     assert made.status_code == 202
-    Hand(house, clock, name=name).work_off()
+    Hand(web_farm, clock, name=name).work_off()
     answer = caller(KeyKind.ADMIN).get(
         "/api/v1/usage", query_string={"by": "worker", "format": "csv"}
     )
@@ -172,12 +174,12 @@ def test_a_file_named_after_a_prompt_lies_here(
     assert len(list(tmp_path.iterdir())) == len(WORDS)
 
 
-def test_a_policy_hears_the_prompt_and_may_repeat_it(house: Farm, tmp_path: Path) -> None:
+def test_a_policy_hears_the_prompt_and_may_repeat_it(web_farm: Farm, tmp_path: Path) -> None:
     """It is asked with what was typed, and its own words are a line that is shown to people."""
     config = Settings(
         home=tmp_path / "home", min_free_disk_mb=1, policy_prompt="tests.judges:echoes"
     )
-    judged = make_farm(house.store, Clock(), judges_prompts=True)
+    judged = make_farm(web_farm.store, Clock(), judges_prompts=True)
     _, token = keys.create(judged, account_id=account_id(judged), kind=KeyKind.USER, name="t")
     client = create_app(judged, config).test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
@@ -189,7 +191,7 @@ def test_a_policy_hears_the_prompt_and_may_repeat_it(house: Farm, tmp_path: Path
         assert not (OBEYED | {"\n"}) & set(answer.get_json()["detail"]), prompt
 
 
-def test_no_address_leads_away_after_signing_in(street: Street) -> None:
+def test_no_address_leads_away_after_signing_in(open_farm: OpenFarm) -> None:
     """Whatever `next` says, a browser that signs in stays on this farm."""
     paths = [
         "//evil.test",
@@ -199,10 +201,10 @@ def test_no_address_leads_away_after_signing_in(street: Street) -> None:
         "https:evil.test",
     ]
     for text in [*paths, *(word.text for word in WORDS.values())]:
-        browser = street.app.test_client()
-        door = browser.get("/sign-in", query_string={"next": shown(text)})
-        token = door.text.partition('name="csrf_token" value="')[2].partition('"')[0]
-        key = street.crowd.user.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
+        browser = open_farm.app.test_client()
+        text_input = browser.get("/sign-in", query_string={"next": shown(text)})
+        token = text_input.text.partition('name="csrf_token" value="')[2].partition('"')[0]
+        key = open_farm.people.user.environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
         form = {"csrf_token": token, "token": key, "next": text.encode("utf-8", "replace").decode()}
         answer = browser.post("/sign-in", data=form)
         assert answer.status_code == 303, (text, answer.text)
@@ -212,9 +214,9 @@ def test_no_address_leads_away_after_signing_in(street: Street) -> None:
         assert "evil" not in (answer.headers.get("Set-Cookie") or "")
 
 
-def test_twins_are_one_name(street: Street) -> None:
+def test_twins_are_one_name(open_farm: OpenFarm) -> None:
     """Composed or not, with blanks around it or without, a session is found by its name."""
-    user = street.crowd.user
+    user = open_farm.people.user
     made = user.post("/api/v1/sessions", json={"name": " twin caf\u00e9 ", "budget_gpu_seconds": 9})
     assert made.get_json()["name"] == normal("twin cafe\u0301") == "twin caf\u00e9"
     found = user.get("/api/v1/sessions/twin cafe\u0301")

@@ -35,13 +35,13 @@ def there() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def build(house: Farm, there: Provider, tmp_path: Path) -> Build:
+def build(web_farm: Farm, there: Provider, tmp_path: Path) -> Build:
     """Make the application with the provider, and other settings."""
 
     def make(**settings: Any) -> Flask:
         asked = {"oidc_issuer": there.url, "oidc_client_id": CLIENT, "oidc_client_secret": SECRET}
         asked |= {"home": tmp_path / "home", "min_free_disk_mb": 1} | settings
-        return create_app(house, Settings.model_validate(asked), {"TESTING": True})
+        return create_app(web_farm, Settings.model_validate(asked), {"TESTING": True})
 
     return make
 
@@ -65,24 +65,28 @@ def is_in(browser: FlaskClient) -> bool:
     return browser.get("/").status_code == 200
 
 
-def test_somebody_who_was_invited_signs_in(build: Build, house: Farm) -> None:
+def test_somebody_who_was_invited_signs_in(build: Build, web_farm: Farm) -> None:
     """Their verified address is a person's name; they land where they wanted to go."""
-    ada = people.add(house, account_id=account_id(house), name="ada@example.com", password=None)
+    ada = people.add(
+        web_farm, account_id=account_id(web_farm), name="ada@example.com", password=None
+    )
     browser = build().test_client()
     assert 'href="/sign-in/provider' in browser.get("/sign-in").text
     answer = sign_in(browser, "/videos")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/videos")
     assert is_in(browser)
-    assert people.get(house, ada.id).subject
-    verbs = [audit_entry.verb for audit_entry in audit_log.listing(house).items[:2]]
+    assert people.get(web_farm, ada.id).subject
+    verbs = [audit_entry.verb for audit_entry in audit_log.listing(web_farm).items[:2]]
     assert verbs == ["person.sign_in", "person.bind"]
 
 
 def test_the_providers_name_for_somebody_counts_from_then_on(
-    build: Build, house: Farm, there: Provider
+    build: Build, web_farm: Farm, there: Provider
 ) -> None:
     """A new address changes nothing, and the old one opens nothing to who has it next."""
-    ada = people.add(house, account_id=account_id(house), name="ada@example.com", password=None)
+    ada = people.add(
+        web_farm, account_id=account_id(web_farm), name="ada@example.com", password=None
+    )
     app = build()
     sign_in(app.test_client())
     there.person |= {"email": "ada@elsewhere.test", "email_verified": False}
@@ -93,16 +97,16 @@ def test_the_providers_name_for_somebody_counts_from_then_on(
     stranger = app.test_client()
     assert sign_in(stranger).status_code == 403
     assert not is_in(stranger)
-    assert [row.id for row in people.listing(house)] == [ada.id]
+    assert [row.id for row in people.listing(web_farm)] == [ada.id]
 
 
-def test_a_domain_lets_in_who_was_not_invited(build: Build, house: Farm) -> None:
+def test_a_domain_lets_in_who_was_not_invited(build: Build, web_farm: Farm) -> None:
     """A person of the named account comes about, once; no password opens for them."""
-    guests = accounts.create(house, name="guests", plan="free").account
+    guests = accounts.create(web_farm, name="guests", plan="free").account
     app = build(oidc_domains="other.test, Example.com", oidc_account=guests.id)
     for _ in range(2):
         assert sign_in(app.test_client()).status_code == 303
-    (person,) = people.listing(house)
+    (person,) = people.listing(web_farm)
     assert (person.name, person.account_id) == ("ada@example.com", guests.id)
     assert person.password_hash == ""
 
@@ -121,26 +125,26 @@ def test_a_domain_lets_in_who_was_not_invited(build: Build, house: Farm) -> None
     ],
 )
 def test_who_no_rule_names_stays_out(
-    build: Build, house: Farm, there: Provider, claims: dict[str, object]
+    build: Build, web_farm: Farm, there: Provider, claims: dict[str, object]
 ) -> None:
     """Neither an address nobody verified nor one of another domain, and nobody comes about."""
     there.lies = claims
     browser = build(oidc_domains="example.com").test_client()
     assert sign_in(browser).status_code == 403
     assert not is_in(browser)
-    assert people.listing(house) == []
+    assert people.listing(web_farm) == []
 
 
 def test_an_address_nobody_verified_is_merged_with_nobody(
-    build: Build, house: Farm, there: Provider
+    build: Build, web_farm: Farm, there: Provider
 ) -> None:
     """Somebody with a password keeps their own sign-in to themselves."""
-    owner = account_id(house)
-    ada = people.add(house, account_id=owner, name="ada@example.com", password=PASSWORD)
+    owner = account_id(web_farm)
+    ada = people.add(web_farm, account_id=owner, name="ada@example.com", password=PASSWORD)
     there.lies = {"email_verified": False}
     assert sign_in(build().test_client()).status_code == 403
-    assert people.get(house, ada.id).subject is None
-    assert people.sign_in(house, "ada@example.com", PASSWORD).id == ada.id
+    assert people.get(web_farm, ada.id).subject is None
+    assert people.sign_in(web_farm, "ada@example.com", PASSWORD).id == ada.id
 
 
 @pytest.mark.parametrize(
@@ -163,26 +167,26 @@ def test_an_address_nobody_verified_is_merged_with_nobody(
     ids=str,
 )
 def test_a_token_that_does_not_hold_opens_nothing(
-    build: Build, house: Farm, there: Provider, lies: dict[str, object]
+    build: Build, web_farm: Farm, there: Provider, lies: dict[str, object]
 ) -> None:
     """Of another sign-in, client or issuer, out of its time, or about nobody."""
     there.lies = lies
     browser = build(oidc_domains="example.com").test_client()
     assert sign_in(browser).status_code == 401
     assert not is_in(browser)
-    assert people.listing(house) == []
+    assert people.listing(web_farm) == []
 
 
 @pytest.mark.parametrize("signs", ["none", "HS256", "other"])
 def test_a_token_that_the_provider_did_not_sign_opens_nothing(
-    build: Build, house: Farm, there: Provider, signs: str
+    build: Build, web_farm: Farm, there: Provider, signs: str
 ) -> None:
     """Unsigned, by its public key as a secret, by somebody else's: though it says it does so."""
     there.signs = signs
     browser = build(oidc_domains="example.com").test_client()
     assert sign_in(browser).status_code == 401
     assert not is_in(browser)
-    assert people.listing(house) == []
+    assert people.listing(web_farm) == []
 
 
 def test_a_state_opens_once_and_in_its_own_browser(build: Build) -> None:
@@ -242,12 +246,12 @@ def test_a_provider_that_is_another_is_not_asked(
     assert browser.get("/sign-in/provider").status_code == 302, "it is right again"
 
 
-def test_a_provider_that_is_away_stops_nobody_else(house: Farm, tmp_path: Path) -> None:
+def test_a_provider_that_is_away_stops_nobody_else(web_farm: Farm, tmp_path: Path) -> None:
     """The page says so and still takes passwords."""
-    people.add(house, account_id=account_id(house), name="bob", password=PASSWORD)
+    people.add(web_farm, account_id=account_id(web_farm), name="bob", password=PASSWORD)
     home = {"home": tmp_path / "home", "min_free_disk_mb": 1}
     asked = home | {"oidc_issuer": "http://127.0.0.1:9/", "oidc_client_id": CLIENT}
-    app = create_app(house, Settings.model_validate(asked), {"WTF_CSRF_ENABLED": False})
+    app = create_app(web_farm, Settings.model_validate(asked), {"WTF_CSRF_ENABLED": False})
     browser = app.test_client()
     answer = browser.get("/sign-in/provider")
     assert answer.status_code == 502
@@ -255,12 +259,14 @@ def test_a_provider_that_is_away_stops_nobody_else(house: Farm, tmp_path: Path) 
     assert browser.post("/sign-in", data={"name": "bob", "password": PASSWORD}).status_code == 303
 
 
-def test_removed_people_are_signed_out(build: Build, house: Farm) -> None:
+def test_removed_people_are_signed_out(build: Build, web_farm: Farm) -> None:
     """Their browsers at once, whatever the provider thinks of them."""
-    ada = people.add(house, account_id=account_id(house), name="ada@example.com", password=None)
+    ada = people.add(
+        web_farm, account_id=account_id(web_farm), name="ada@example.com", password=None
+    )
     browser = build().test_client()
     sign_in(browser)
-    people.remove(house, ada.id)
+    people.remove(web_farm, ada.id)
     assert not is_in(browser)
     assert sign_in(browser).status_code == 403
 
@@ -271,9 +277,9 @@ def test_nobody_goes_elsewhere_behind_a_sign_in(build: Build) -> None:
     assert sign_in(browser, "https://evil.test/").headers["Location"] == "/"
 
 
-def test_no_password_opens_for_somebody_without_one(build: Build, house: Farm) -> None:
+def test_no_password_opens_for_somebody_without_one(build: Build, web_farm: Farm) -> None:
     """Neither an empty one nor any other."""
-    people.add(house, account_id=account_id(house), name="ada@example.com", password=None)
+    people.add(web_farm, account_id=account_id(web_farm), name="ada@example.com", password=None)
     app = build()
     app.config["WTF_CSRF_ENABLED"] = False
     for guess in ("", "None", PASSWORD):

@@ -59,7 +59,7 @@ def test_the_corpora_are_large() -> None:
     assert len(set(ADDRESSES)) >= 60
 
 
-def test_no_evil_url_is_registered(api: FlaskClient, house: Farm) -> None:
+def test_no_evil_url_is_registered(api: FlaskClient, web_farm: Farm) -> None:
     """Neither as a webhook nor with a job; the answer is a 422, and nothing is written."""
     for url in URLS:
         for path, body in (
@@ -71,8 +71,8 @@ def test_no_evil_url_is_registered(api: FlaskClient, house: Farm) -> None:
             assert answer.get_json()["next"]
         video = api.post("/v1/videos", json={"prompt": "a cat", "webhook_url": url})
         assert video.status_code == 400, (url, video.text)
-    assert jobs.listing(house, None).items == ()
-    with house.store.read() as tx:
+    assert jobs.listing(web_farm, None).items == ()
+    with web_farm.store.read() as tx:
         assert tx.find(webhook_queue.Webhook) == []
 
 
@@ -102,26 +102,26 @@ def test_no_name_of_an_evil_address_is_called(beside: list[str]) -> None:
 
 
 def test_a_webhook_that_is_moved_inside_is_not_called(
-    house: Farm, clock: Clock, receiver: Receiver
+    web_farm: Farm, clock: Clock, receiver: Receiver
 ) -> None:
     """A name that was allowed at the first message and is not at the second gets none of it."""
     told = iter([["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1", "169.254.169.254"]])
     door = Door(rules=HERE, resolver=lambda *_: next(told), timeout_seconds=20)
-    courier = Courier(house, door, leads=lambda: True, stopped=threading.Event())
+    courier = Courier(web_farm, door, leads=lambda: True, stopped=threading.Event())
     port = receiver.url.rpartition(":")[2]
-    owner, url = account_id(house), f"http://hooks.example.com:{port}/"
-    webhook = webhook_queue.create(house, account_id=owner, url=url, kinds=("job.queued",))
+    owner, url = account_id(web_farm), f"http://hooks.example.com:{port}/"
+    webhook = webhook_queue.create(web_farm, account_id=owner, url=url, kinds=("job.queued",))
     for _ in range(3):
-        submit(house)
+        submit(web_farm)
         clock.advance(1)
         for sender in courier.look():
             sender.join(30)
     assert len(receiver.got) == 1
-    states = [sent.state for sent in webhook_queue.deliveries(house, None, webhook.id).items]
+    states = [sent.state for sent in webhook_queue.deliveries(web_farm, None, webhook.id).items]
     assert states.count(DeliveryState.DELIVERED) == 1
     errors = [
         note.error
-        for sent in webhook_queue.deliveries(house, None, webhook.id).items
+        for sent in webhook_queue.deliveries(web_farm, None, webhook.id).items
         for note in sent.tries
         if note.error
     ]

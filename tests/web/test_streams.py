@@ -43,93 +43,93 @@ def watched(app: Flask, token: str, job: Job) -> tuple[TestResponse, Iterator[by
     return answer, stream
 
 
-def test_a_revoked_keys_stream_ends(app: Flask, house: Farm) -> None:
+def test_a_revoked_keys_stream_ends(app: Flask, web_farm: Farm) -> None:
     """Nothing that happens after the revocation is told."""
-    job = submit(house)
-    row, token = keys.create(house, account_id=account_id(house), kind=KeyKind.READ, name="r")
+    job = submit(web_farm)
+    row, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r")
     headers = {"Authorization": f"Bearer {token}"}
     answer = app.test_client().get(f"/api/v1/jobs/{job.id}/events", headers=headers)
     stream = answer.iter_encoded()
     assert next(stream).startswith(b"retry")
     assert b'"queued"' in next(stream)
-    keys.revoke(house, None, row.id)
-    jobs.cancel(house, None, job.id)
+    keys.revoke(web_farm, None, row.id)
+    jobs.cancel(web_farm, None, job.id)
     assert b"cancelled" not in b"".join(stream)
     answer.close()
 
 
-def test_a_signed_out_browsers_stream_ends(app: Flask, house: Farm) -> None:
+def test_a_signed_out_browsers_stream_ends(app: Flask, web_farm: Farm) -> None:
     """A page that was opened with a key hears nothing after the key's end."""
-    job = submit(house)
-    row, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    job = submit(web_farm)
+    row, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="u")
     answer, stream = watched(app, token, job)
     assert b"id: " in next(stream)
-    keys.revoke(house, None, row.id)
-    jobs.cancel(house, None, job.id)
+    keys.revoke(web_farm, None, row.id)
+    jobs.cancel(web_farm, None, job.id)
     assert b"".join(stream) == b""
     answer.close()
 
 
-def test_a_page_follows_its_jobs_place_in_line(app: Flask, house: Farm, clock: Clock) -> None:
+def test_a_page_follows_its_jobs_place_in_line(app: Flask, web_farm: Farm, clock: Clock) -> None:
     """A queued job's page is drawn anew when another job makes way, though nothing befell it."""
-    Hand(house, clock)
-    first, second = submit(house), submit(house)
-    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    Hand(web_farm, clock)
+    first, second = submit(web_farm), submit(web_farm)
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="u")
     answer, stream = watched(app, token, second)
     assert b"1 job ahead" in next(stream)
-    jobs.cancel(house, None, first.id)
+    jobs.cancel(web_farm, None, first.id)
     assert b"it is next" in next(stream)
     answer.close()
 
 
-def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, house: Farm) -> None:
+def test_a_page_hears_that_the_farm_was_frozen_and_thawed(app: Flask, web_farm: Farm) -> None:
     """The reason of a wait changes without an event of its own, and the page says so at once."""
-    job = submit(house)
-    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    job = submit(web_farm)
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="u")
     answer, stream = watched(app, token, job)
     assert b"id: " in next(stream)
     sentence = b"The operator has stopped all spending"
-    fleet.freeze(house, frozen=True)
+    fleet.freeze(web_farm, frozen=True)
     assert sentence in next(stream)
-    fleet.freeze(house, frozen=False)
+    fleet.freeze(web_farm, frozen=False)
     thawed = next(stream)
     assert b"#meter" in thawed
     assert sentence not in thawed
     answer.close()
 
 
-def test_a_deleted_jobs_stream_ends(api: FlaskClient, house: Farm) -> None:
+def test_a_deleted_jobs_stream_ends(api: FlaskClient, web_farm: Farm) -> None:
     """Without an error in it, whoever deleted the job."""
-    job = submit(house)
+    job = submit(web_farm)
     answer = api.get(f"/api/v1/jobs/{job.id}/events")
     stream = answer.iter_encoded()
     assert next(stream).startswith(b"retry")
     assert b'"queued"' in next(stream)
-    jobs.cancel(house, None, job.id)
-    deleting.delete(house, None, job.id)
+    jobs.cancel(web_farm, None, job.id)
+    deleting.delete(web_farm, None, job.id)
     assert b"".join(stream) == b""
     answer.close()
 
 
 def test_a_stream_without_anything_to_come_is_a_204(
-    api: FlaskClient, house: Farm, clock: Clock
+    api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """An EventSource that has heard the end would otherwise connect again for ever."""
-    job = submit(house)
+    job = submit(web_farm)
     path = f"/api/v1/jobs/{job.id}/events"
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     whole = api.get(path).text
     last = max(int(line[4:]) for line in whole.splitlines() if line.startswith("id: "))
-    assert last == jobs.events(house, (job.id,), after=0)[-1].id, "what comes with the end too"
+    assert last == jobs.events(web_farm, (job.id,), after=0)[-1].id, "what comes with the end too"
     answer = api.get(path, headers={"Last-Event-ID": str(last)})
     assert (answer.status_code, answer.data) == (204, b"")
 
 
 @contextmanager
-def counted(house: Farm) -> Iterator[list[str]]:
+def counted(web_farm: Farm) -> Iterator[list[str]]:
     """Yield the statements that this thread sends to the database."""
     seen: list[str] = []
-    own, engine = threading.get_ident(), house.store.engine  # type: ignore[attr-defined]
+    own, engine = threading.get_ident(), web_farm.store.engine  # type: ignore[attr-defined]
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if threading.get_ident() == own:
@@ -142,28 +142,28 @@ def counted(house: Farm) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def opened(app: Flask, jobs_: list[Job], house: Farm, count: int) -> list[streams.Stream]:
+def opened(app: Flask, jobs_: list[Job], web_farm: Farm, count: int) -> list[streams.Stream]:
     """Return so many streams of these jobs in turn, each with a key of its own."""
     room: streams.Streams = app.extensions["streams"]
     found = []
     for number in range(count):
-        key, _ = keys.create(house, account_id=account_id(house), kind=KeyKind.READ, name="r")
+        key, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r")
         job = jobs_[number % len(jobs_)]
         who, waits = f"api {key.id} -", "" if number % 2 else None
         found.append(room.open(job.id, 0, account=f"{number}", who=who, waits=waits))
     return found
 
 
-def test_a_look_asks_the_same_for_any_number_of_streams(app: Flask, house: Farm) -> None:
+def test_a_look_asks_the_same_for_any_number_of_streams(app: Flask, web_farm: Farm) -> None:
     """Events, waits and who may still read are one look of a few statements, not one a stream."""
-    watched, asked = [submit(house) for _ in range(3)], []
+    watched, asked = [submit(web_farm) for _ in range(3)], []
     room: streams.Streams = app.extensions["streams"]
     for count in (6, 60):
         own = streams.Streams(app, most=100)
         own._looker = threading.current_thread()  # nobody else looks
         app.extensions["streams"] = own
-        many = opened(app, watched, house, count)
-        with app.app_context(), counted(house) as seen:
+        many = opened(app, watched, web_farm, count)
+        with app.app_context(), counted(web_farm) as seen:
             own.look()
         told = [each.wait() for each in many]
         assert all(news and news.events for news in told)
@@ -176,14 +176,14 @@ def test_a_look_asks_the_same_for_any_number_of_streams(app: Flask, house: Farm)
     assert asked[1] < 30
 
 
-def test_who_comes_during_a_look_hears_what_was_before(app: Flask, house: Farm) -> None:
+def test_who_comes_during_a_look_hears_what_was_before(app: Flask, web_farm: Farm) -> None:
     """The next look begins behind what every stream has heard, not behind what was told."""
-    job = submit(house)
+    job = submit(web_farm)
     room = app.extensions["streams"] = streams.Streams(app, most=100)
     room._looker = threading.current_thread()  # nobody else looks
-    (first,) = opened(app, [job], house, 1)
+    (first,) = opened(app, [job], web_farm, 1)
     late: list[streams.Stream] = []
-    engine = house.store.engine  # type: ignore[attr-defined]
+    engine = web_farm.store.engine  # type: ignore[attr-defined]
 
     def come(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "events" in statement and not late:
@@ -201,15 +201,15 @@ def test_who_comes_during_a_look_hears_what_was_before(app: Flask, house: Farm) 
         each.close()
 
 
-def test_a_page_is_drawn_once_for_all_its_browsers(app: Flask, house: Farm) -> None:
+def test_a_page_is_drawn_once_for_all_its_browsers(app: Flask, web_farm: Farm) -> None:
     """The second browser's message costs no statement, and has that browser's own token in it."""
-    job = submit(house)
-    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.USER, name="u")
+    job = submit(web_farm)
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="u")
     browsers = [contextvars.Context() for _ in range(2)]  # as each greenlet has one of its own
     pages = [browser.run(watched, app, token, job) for browser in browsers]
     said, asked, tokens = [], [], []
     for browser, (answer, stream) in zip(browsers, pages, strict=True):
-        with counted(house) as seen:
+        with counted(web_farm) as seen:
             said.append(browser.run(next, stream).decode())
         asked.append(len(seen))
         tokens.append(set(re.findall(r'name="csrf_token" value="([^"]+)"', said[-1])))
@@ -220,13 +220,15 @@ def test_a_page_is_drawn_once_for_all_its_browsers(app: Flask, house: Farm) -> N
     assert "\0" not in said[0] + said[1]
 
 
-def test_an_account_has_so_many_streams_and_no_more(house: Farm, tmp_path: Path) -> None:
+def test_an_account_has_so_many_streams_and_no_more(web_farm: Farm, tmp_path: Path) -> None:
     """One too many is a 429 that says when to come back, whichever key of the account asks."""
     config = Settings(home=tmp_path / "home", min_free_disk_mb=1, max_streams=3)
-    app, job = create_app(house, config, {"TESTING": True}), submit(house)
+    app, job = create_app(web_farm, config, {"TESTING": True}), submit(web_farm)
     with ExitStack() as stack:
         for number in range(4):
-            _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.READ, name="r")
+            _, token = keys.create(
+                web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r"
+            )
             path = f"/api/v1/jobs/{job.id}/events"
             headers = {"Authorization": f"Bearer {token}"}
             browser = contextvars.Context()
@@ -282,7 +284,7 @@ opening.open_home(farm)
 app = create_app(farm, config)
 def page():
     with app.test_request_context("/"):
-        return hub.off_hub(lambda: wait.wait(60))
+        return hub.in_thread(lambda: wait.wait(60))
 pages = [gevent.spawn(page) for _ in range(100)]
 gevent.sleep(0.2)
 with app.test_request_context("/worker/v1/heartbeat"):
@@ -291,7 +293,7 @@ with app.test_request_context("/worker/v1/heartbeat"):
     def beat():
         with store.write() as tx:
             return tx.fact("epoch", int)
-    print("epoch", hub.off_hub(beat), sum(each.ready() for each in pages))
+    print("epoch", hub.in_thread(beat), sum(each.ready() for each in pages))
 wait.set()
 gevent.joinall(pages)
 """

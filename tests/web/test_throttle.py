@@ -18,19 +18,19 @@ from web.app import create_app
 
 
 @pytest.fixture
-def strict(house: Farm, tmp_path: Path) -> Flask:
+def strict(web_farm: Farm, tmp_path: Path) -> Flask:
     """An application that answers five requests an account and two tries to sign in an hour."""
     config = Settings(home=tmp_path / "home", rate_limit="5/hour", sign_in_limit="2/hour")
-    return create_app(house, config, {"TESTING": True, "WTF_CSRF_ENABLED": False})
+    return create_app(web_farm, config, {"TESTING": True, "WTF_CSRF_ENABLED": False})
 
 
-def test_one_account_too_fast_slows_no_other(strict: Flask, house: Farm) -> None:
+def test_one_account_too_fast_slows_no_other(strict: Flask, web_farm: Farm) -> None:
     """The sixth request is a 429 that says when to come back; another account goes on."""
-    with house.store.write() as tx:
+    with web_farm.store.write() as tx:
         tx.add(Account(id="acc_other", name="other", plan="free", created_at_ms=0))
     tokens = [
-        keys.create(house, account_id=owner, kind=KeyKind.USER, name="k")[1]
-        for owner in (account_id(house), "acc_other")
+        keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k")[1]
+        for owner in (account_id(web_farm), "acc_other")
     ]
     fast, slow = [{"Authorization": f"Bearer {token}"} for token in tokens]
     client = strict.test_client()
@@ -44,14 +44,14 @@ def test_one_account_too_fast_slows_no_other(strict: Flask, house: Farm) -> None
     assert client.get("/api/v1/jobs", headers=slow).status_code == 200
 
 
-def test_a_new_key_is_no_new_count(strict: Flask, house: Farm) -> None:
+def test_a_new_key_is_no_new_count(strict: Flask, web_farm: Farm) -> None:
     """An account that rotates its key has what is left of its requests, and no more."""
-    owner = account_id(house)
-    old, token = keys.create(house, account_id=owner, kind=KeyKind.USER, name="k")
+    owner = account_id(web_farm)
+    old, token = keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k")
     client = strict.test_client()
     for _ in range(5):
         client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {token}"})
-    _, fresh = keys.rotate(house, owner, old.id, keep_seconds=60)
+    _, fresh = keys.rotate(web_farm, owner, old.id, keep_seconds=60)
     refused = client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {fresh}"})
     assert refused.status_code == 429
 
@@ -75,9 +75,9 @@ def test_guessing_passwords_is_slowed(strict: Flask) -> None:
     assert "Wait a little" in found[-1].text
 
 
-def test_workers_and_probes_are_not_counted(strict: Flask, house: Farm) -> None:
+def test_workers_and_probes_are_not_counted(strict: Flask, web_farm: Farm) -> None:
     """A busy worker's heartbeats are the farm's own, and so are health checks."""
-    _, token = keys.create(house, account_id=None, kind=KeyKind.JOIN, name="j")
+    _, token = keys.create(web_farm, account_id=None, kind=KeyKind.JOIN, name="j")
     client = strict.test_client()
     for _ in range(8):
         assert client.get("/healthz").status_code == 200

@@ -67,8 +67,8 @@ def test_no_evil_upload_is_taken_and_memory_stays(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with ThreadPoolExecutor(2) as crowd:
-            told = list(crowd.map(send, EVIL, EVIL.values()))
+        with ThreadPoolExecutor(2) as people:
+            told = list(people.map(send, EVIL, EVIL.values()))
         told += [send(name, data) for name, data in evil.heavy()]
     finally:
         ended.set()
@@ -104,10 +104,10 @@ def test_a_decoder_is_bounded_before_it_reads() -> None:
 
 @pytest.mark.parametrize("door", ["job", "video", "data URL", "character", "page"])
 def test_every_door_for_pictures_refuses_them(
-    door: str, api: FlaskClient, app: Flask, house: Farm
+    door: str, api: FlaskClient, app: Flask, web_farm: Farm
 ) -> None:
     """Not only files: jobs, videos, data URLs, characters and the form of the studio."""
-    with_painter(house)
+    with_painter(web_farm)
     asked = {"prompt": "a cat", "model": "painter"}
     for name in ("an SVG", "a pickle", "a text bomb", "a moving PNG", "a GIF", "a TIFF"):
         file = (io.BytesIO(EVIL[name]), "a.png", "image/png")
@@ -122,15 +122,15 @@ def test_every_door_for_pictures_refuses_them(
         elif door == "character":
             answer = api.post("/v1/videos/characters", data={"name": "Rex", "video": file})
         else:
-            answer = _posted(app, house, asked | {"image": file})
+            answer = _posted(app, web_farm, asked | {"image": file})
         assert answer.status_code in (400, 422), (name, answer.text)
-    assert jobs.listing(house, None).items == ()
+    assert jobs.listing(web_farm, None).items == ()
 
 
-def _posted(app: Flask, house: Farm, fields: dict[str, Any]) -> TestResponse:
+def _posted(app: Flask, web_farm: Farm, fields: dict[str, Any]) -> TestResponse:
     browser = app.test_client()
-    owner = account_id(house)
-    token = opening.replace_key(house, account_id=owner, kind=KeyKind.SIGNIN, name="link")
+    owner = account_id(web_farm)
+    token = opening.replace_key(web_farm, account_id=owner, kind=KeyKind.SIGNIN, name="link")
     browser.get(f"/sign-in/{token}")
     csrf = browser.get("/").text.partition('name="csrf_token" value="')[2].partition('"')[0]
     return browser.post("/", data=fields | {"csrf_token": csrf})
@@ -249,13 +249,13 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_files_name_never_names_a_place(api: FlaskClient, house: Farm, name: str) -> None:
+def test_a_files_name_never_names_a_place(api: FlaskClient, web_farm: Farm, name: str) -> None:
     """Whatever the client calls it, a picture is kept under its digest."""
-    with_painter(house)
+    with_painter(web_farm)
     data = {"prompt": "a cat", "model": "painter", "image": (io.BytesIO(evil.picture()), name)}
     answer = api.post("/api/v1/jobs", data=data)
     assert answer.status_code == 202, answer.text
-    image = jobs.get(house, None, answer.get_json()["id"]).brief.image
+    image = jobs.get(web_farm, None, answer.get_json()["id"]).brief.image
     folder, digest, file = image.split("/")
     assert (folder, len(digest), file) == ("inputs", 64, "input.png")
 
@@ -320,8 +320,8 @@ def test_who_waits_for_a_place_is_few() -> None:
         with suppress(Unavailable), places.taken(upload):
             pass
 
-    with places.taken(pictures.Upload(b"", account="a")), ThreadPoolExecutor(2) as crowd:
-        stood = [crowd.submit(stand, each) for each in waiting]
+    with places.taken(pictures.Upload(b"", account="a")), ThreadPoolExecutor(2) as people:
+        stood = [people.submit(stand, each) for each in waiting]
         until(lambda: len(places._line) == 2)
         with pytest.raises(TooMany), places.taken(pictures.Upload(b"", account="a")):
             pass

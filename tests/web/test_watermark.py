@@ -19,7 +19,7 @@ MARK = {"text": "Framefarm", "plan": "free"}
 
 
 @pytest.fixture
-def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
+def web_farm(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     """A farm whose plan free has the model of these tests, too."""
     store = open_store(sqlite_url)
     free = replace(shipped().named("free"), models=("*",))
@@ -27,14 +27,14 @@ def house(sqlite_url: str, clock: Clock) -> Iterator[Farm]:
     store.close()
 
 
-def test_quote_job_and_receipt_name_it(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_quote_job_and_receipt_name_it(api: FlaskClient, web_farm: Farm, clock: Clock) -> None:
     """The work of each batch says the words, also when the plan has changed since."""
     assert api.post("/api/v1/quotes", json=BODY).get_json()["watermark"] is None
-    accounts.set_plan(house, account_id(house), "free")
+    accounts.set_plan(web_farm, account_id(web_farm), "free")
     assert api.post("/api/v1/quotes", json=BODY).get_json()["watermark"] == MARK
     job = api.post(JOBS, json=BODY).get_json()
-    accounts.set_plan(house, account_id(house), "studio")
-    hand = Hand(house, clock)
+    accounts.set_plan(web_farm, account_id(web_farm), "studio")
+    hand = Hand(web_farm, clock)
     while order := hand.claim():
         assert not isinstance(order.work, RenderWork) or order.work.watermark == "Framefarm"
         hand.done(order)
@@ -43,12 +43,12 @@ def test_quote_job_and_receipt_name_it(api: FlaskClient, house: Farm, clock: Clo
 
 
 def test_its_frames_are_not_given_away_without_it(
-    api: FlaskClient, house: Farm, clock: Clock
+    api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """Masters have no watermark, so frames.zip of such a job is refused; it says by what."""
-    accounts.set_plan(house, account_id(house), "free")
+    accounts.set_plan(web_farm, account_id(web_farm), "free")
     job = api.post(JOBS, json=BODY).get_json()
-    Hand(house, clock).work_off()
+    Hand(web_farm, clock).work_off()
     refused = api.get(f"{JOBS}/{job['id']}/frames.zip")
     assert refused.get_json()["code"] == "plan_limit"
     assert refused.get_json()["limit"] == "watermark"

@@ -21,7 +21,7 @@ def calm_film(frames: int) -> Frames:
     return np.stack([noise + number for number in range(frames)]).astype(np.uint8)
 
 
-def strand(folder: Path, frames: range, scene: Frames | None = None) -> Path:
+def pass_segment(folder: Path, frames: range, scene: Frames | None = None) -> Path:
     """Write the segment of a pass: key frames only where it has not every frame."""
     size, apart = len(frames), frames.step > 1
     reel = SegmentWriter(folder, native=NATIVE, output=OUTPUT, fps=FPS, frames=size, apart=apart)
@@ -31,7 +31,7 @@ def strand(folder: Path, frames: range, scene: Frames | None = None) -> Path:
 
 def woven(folder: Path, passes: Sequence[range], scene: Frames | None = None) -> Path:
     """Return the video of these passes out of 24 frames."""
-    parts = [strand(folder / str(number), part, scene) for number, part in enumerate(passes)]
+    parts = [pass_segment(folder / str(number), part, scene) for number, part in enumerate(passes)]
     return assemble(
         parts,
         folder / "out",
@@ -90,7 +90,7 @@ def test_frames_between_others_lean_on_none_before_them(tmp_path: Path) -> None:
 
 def test_frames_that_follow_each_other_lean_on_the_one_before(tmp_path: Path) -> None:
     """A segment of every frame of a calm scene has one key frame: the others are small."""
-    with av.open(str(strand(tmp_path, range(24), calm_film(24)))) as container:
+    with av.open(str(pass_segment(tmp_path, range(24), calm_film(24)))) as container:
         packets = [p for p in container.demux(video=0) if p.pts is not None]
     assert [p.is_keyframe for p in packets] == [True] + [False] * 23
 
@@ -132,9 +132,9 @@ def test_strands_of_other_encoders_are_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part from a worker with other settings does not break the video."""
-    first = strand(tmp_path / "0", KEY)
+    first = pass_segment(tmp_path / "0", KEY)
     monkeypatch.setitem(ffmpeg.X264, "profile:v", "baseline")
-    second = strand(tmp_path / "1", HALF)
+    second = pass_segment(tmp_path / "1", HALF)
     video, *_ = assemble(
         [first, second],
         tmp_path / "out",
@@ -152,7 +152,7 @@ def test_strands_of_other_encoders_are_encoded_again(
 
 def test_a_whole_video_lacks_no_frame_and_has_none_twice(tmp_path: Path) -> None:
     """Only a job that was cut off may leave some out."""
-    part = strand(tmp_path / "0", KEY)
+    part = pass_segment(tmp_path / "0", KEY)
     for parts, frames in (([part], [KEY]), ([part, part], [KEY, KEY])):
         with pytest.raises(video_reading.NotTheVideo, match=r"twice|ordered"):
             assemble(

@@ -16,7 +16,7 @@ from tests.workers.test_ffmpeg import FPS, read
 from workers import video_reading
 from workers.encode import encode
 from workers.ffmpeg import Frames, SegmentWriter
-from workers.interleaving import Strand
+from workers.interleaving import PassSegment
 from workers.interpolation import Screening, interpolated
 from workers.meter import Meter, Stopped
 
@@ -35,17 +35,17 @@ def scene(frames: int, *, step: int = 3, dark: bool = False, size: Size = SIZE) 
     return film.astype(np.uint8)
 
 
-def master(folder: Path, film: Frames, frames: range) -> Strand:
+def master(folder: Path, film: Frames, frames: range) -> PassSegment:
     """Write the master of a unit that painted these frames of a film."""
     size = Size(width=film.shape[2], height=film.shape[1])
     reel = SegmentWriter(folder, native=size, output=size, fps=FPS, frames=len(frames))
     reel.write(film[list(frames)])
-    return Strand(segment=reel.finish()[1], frames=frames)
+    return PassSegment(segment=reel.finish()[1], frames=frames)
 
 
 def made(
     folder: Path,
-    strands: Sequence[Strand],
+    segments: Sequence[PassSegment],
     *,
     total: int,
     every: int = 2,
@@ -57,7 +57,7 @@ def made(
     out = folder / "out"
     out.mkdir()
     shots = interpolated(
-        strands,
+        segments,
         out,
         every=every,
         cuts=cuts,
@@ -111,8 +111,8 @@ def test_the_last_painted_frame_stays_to_the_end_of_its_shot(tmp_path: Path) -> 
 def test_nothing_is_made_of_both_sides_of_a_cut(tmp_path: Path) -> None:
     """The last frame of a shot and the first of the next are what was painted for each."""
     film = np.concatenate([scene(6), scene(6, dark=True)])
-    strands = [master(tmp_path / "a", film, range(0, 12, 2))]
-    found = made(tmp_path, strands, total=12, cuts=(0, 6))
+    segments = [master(tmp_path / "a", film, range(0, 12, 2))]
+    found = made(tmp_path, segments, total=12, cuts=(0, 6))
     assert error(found[5], film[4]) < 3
     assert error(found[6], film[6]) < 3
 
@@ -174,16 +174,16 @@ def test_a_first_shot_without_a_frame_shows_the_first_there_is(tmp_path: Path) -
 @pytest.mark.parametrize("frames", [range(0, 10, 2), range(0, 12, 4), range(1, 12, 2)])
 def test_a_whole_video_lacks_no_painted_frame(tmp_path: Path, frames: range) -> None:
     """One is missing, some are, or they are not those that were ordered."""
-    strand = master(tmp_path / "a", scene(12), frames)
+    pass_segment = master(tmp_path / "a", scene(12), frames)
     with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
-        made(tmp_path, [strand], total=12)
+        made(tmp_path, [pass_segment], total=12)
 
 
 def test_a_painted_frame_does_not_come_twice(tmp_path: Path) -> None:
     """Not in a video that was cut off either."""
-    strand = master(tmp_path / "a", scene(12), range(0, 12, 2))
+    pass_segment = master(tmp_path / "a", scene(12), range(0, 12, 2))
     with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
-        made(tmp_path, [strand, strand], total=12, truncated=True)
+        made(tmp_path, [pass_segment, pass_segment], total=12, truncated=True)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (130, 34)])
@@ -193,16 +193,18 @@ def test_small_and_odd_pictures_are_interpolated_too(tmp_path: Path, size: tuple
     for count in (1, 3):
         film = scene(2 * count, size=native)
         folder = tmp_path / str(count)
-        strand = master(folder / "a", film, range(0, 2 * count, 2))
-        assert len(made(folder, [strand], total=2 * count)) == 2 * count
+        pass_segment = master(folder / "a", film, range(0, 2 * count, 2))
+        assert len(made(folder, [pass_segment], total=2 * count)) == 2 * count
 
 
 def test_the_watermark_is_in_the_corner_alone(tmp_path: Path) -> None:
     """Masters have none, so it is laid over what is made of them."""
-    strand = master(tmp_path / "a", scene(6), range(0, 6, 2))
+    pass_segment = master(tmp_path / "a", scene(6), range(0, 6, 2))
     look = Screening(size=SIZE, fps=FPS, watermark="Framefarm")
-    plain = made(tmp_path / "a", [strand], total=6)
-    for frame, marked in zip(plain, made(tmp_path, [strand], total=6, look=look), strict=True):
+    plain = made(tmp_path / "a", [pass_segment], total=6)
+    for frame, marked in zip(
+        plain, made(tmp_path, [pass_segment], total=6, look=look), strict=True
+    ):
         assert error(frame[48:, 40:], marked[48:, 40:]) > 5
         assert error(frame[:40], marked[:40]) < 2
 
@@ -213,8 +215,8 @@ def test_the_watermark_is_in_the_corner_alone(tmp_path: Path) -> None:
 def unit(folder: Path, **facts: object) -> tuple[EncodeWork, dict[str, Path]]:
     """Return the work of twelve frames, six of them painted by two units, and where they are."""
     film = scene(12)
-    strands = [master(folder / n, film, part) for n, part in zip("ab", _HALVES, strict=True)]
-    inputs = {f"units/{n}/1/master.mkv": s.segment for n, s in zip("ab", strands, strict=True)}
+    segments = [master(folder / n, film, part) for n, part in zip("ab", _HALVES, strict=True)]
+    inputs = {f"units/{n}/1/master.mkv": s.segment for n, s in zip("ab", segments, strict=True)}
     order = encode_order({key: path.read_bytes() for key, path in inputs.items()}, 3)
     work = order.work
     assert isinstance(work, EncodeWork)
@@ -297,14 +299,14 @@ def test_a_cancelled_job_stops_between_two_frames(tmp_path: Path) -> None:
 
 def test_what_may_not_go_on_ends_at_once(tmp_path: Path) -> None:
     """The error of whoever was asked is the caller's to read."""
-    strand = master(tmp_path / "a", scene(6), range(0, 6, 2))
+    pass_segment = master(tmp_path / "a", scene(6), range(0, 6, 2))
 
     def stop() -> None:
         raise Stopped("pause")
 
     with pytest.raises(Stopped):
         interpolated(
-            [strand],
+            [pass_segment],
             tmp_path,
             every=2,
             cuts=(0,),

@@ -15,7 +15,7 @@ from web.api.parameters import AccountPath, PageQuery, idempotency
 from web.api.responses import SECURITY, AccountView, Listed
 from web.auth import clients, own_account
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "accounts",
@@ -36,20 +36,20 @@ def plans() -> Response:
 @bp.get("/account", responses={200: AccountView})
 def own() -> Response:
     """Show the account of this key, with its month."""
-    return jsonify(_account(off_hub(accounts.look, farm(), own_account())))
+    return jsonify(_account(in_thread(accounts.look, farm(), own_account())))
 
 
 @bp.get("/accounts", responses={200: Listed})
 def listing(query: PageQuery) -> Response:
     """List accounts, newest first."""
-    page = off_hub(accounts.listing, farm(), limit=query.limit, after=query.after)
+    page = in_thread(accounts.listing, farm(), limit=query.limit, after=query.after)
     return jsonify(views.listed(page, _account))
 
 
 @bp.post("/accounts", responses={201: AccountView})
 def create(body: AccountBody) -> tuple[Json, int]:
     """Open an account on a plan."""
-    made = off_hub(
+    made = in_thread(
         accounts.create,
         farm(),
         name=body.name,
@@ -63,20 +63,20 @@ def create(body: AccountBody) -> tuple[Json, int]:
 @bp.get("/accounts/<account_id>", responses={200: AccountView})
 def show(path: AccountPath) -> Response:
     """Show an account, with its month."""
-    return jsonify(_account(off_hub(accounts.look, farm(), path.account_id)))
+    return jsonify(_account(in_thread(accounts.look, farm(), path.account_id)))
 
 
 @bp.put("/accounts/<account_id>/plan", responses={200: AccountView})
 def set_plan(path: AccountPath, body: PlanBody) -> Response:
     """Give an account another plan, or `none`; it counts from the next lease on."""
-    return jsonify(_account(off_hub(accounts.set_plan, farm(), path.account_id, body.plan)))
+    return jsonify(_account(in_thread(accounts.set_plan, farm(), path.account_id, body.plan)))
 
 
 @bp.put("/accounts/<account_id>/alerts", responses={200: AccountView})
 def set_alerts(path: AccountPath, body: AlertsBody) -> Response:
     """Give an account's months alerts of their own instead of its plan's; they hold at once."""
     wanted = alerts_of(body.alerts)
-    return jsonify(_account(off_hub(accounts.set_alerts, farm(), path.account_id, wanted)))
+    return jsonify(_account(in_thread(accounts.set_alerts, farm(), path.account_id, wanted)))
 
 
 # --- as JSON ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from orchestrator.wire import MASTER
 from web import film
 from web.auth import account_scope
 from web.context import artifacts, farm, settings
-from web.hub import off_hub
+from web.threads import in_thread
 
 
 def frames_zip(job: Job) -> Response:
@@ -66,13 +66,13 @@ def last_master(job: Job) -> str | None:
 
 
 def _kept(key: str) -> bool:
-    there: bool = off_hub(artifacts().exists, key)
+    there: bool = in_thread(artifacts().exists, key)
     return there
 
 
 def _masters(job: Job) -> list[tuple[range, str]]:
     """Return which frames each master of a job has, and its key."""
-    views: tuple[UnitView, ...] = off_hub(jobs.units, farm(), account_scope(), job.id)
+    views: tuple[UnitView, ...] = in_thread(jobs.units, farm(), account_scope(), job.id)
     return [
         (view.unit.indices, view.lease.key(MASTER))
         for view in views

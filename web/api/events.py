@@ -11,8 +11,8 @@ from orchestrator.model import Event, Job
 from web import hangups
 from web.auth import asker, reader
 from web.context import farm
-from web.hub import off_hub
 from web.streams import Stream, streams
+from web.threads import in_thread
 
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -23,7 +23,7 @@ def stream(job: Job, after: int) -> Response:
     Nothing to come is a 204: by that alone an EventSource stops to connect again.
     """
     ended = job.state.is_terminal
-    if ended and not off_hub(jobs.events, farm(), (job.id,), after=after, limit=1):
+    if ended and not in_thread(jobs.events, farm(), (job.id,), after=after, limit=1):
         return Response(status=204)
     opened = streams().open(job.id, after, account=asker(), who=reader())
     return answer(opened, _messages(opened))

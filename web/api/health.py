@@ -10,7 +10,7 @@ from orchestrator.farm.leases import fleet
 from web.api.described import content
 from web.api.responses import Health
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint("health", __name__)
 
@@ -18,14 +18,14 @@ bp = APIBlueprint("health", __name__)
 @bp.get("/healthz", responses={200: Health})
 def healthz() -> Response:
     """Say that the database answers."""
-    off_hub(jobs.last_event_id, farm())
+    in_thread(jobs.last_event_id, farm())
     return jsonify(status="ok", version=version("framefarm"))
 
 
 @bp.get("/metrics", responses=content("text/plain", description="In Prometheus' text format."))
 def metrics() -> Response:
     """Give the depth of each queue, and the devices idle beside it, to Prometheus."""
-    depths = off_hub(fleet.queues, farm())
+    depths = in_thread(fleet.queues, farm())
     lines = []
     for name in ("ready", "leased", "idle_workers"):
         lines += [f"# TYPE framefarm_{name} gauge"]

@@ -30,7 +30,7 @@ from web.api.parameters import (
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
 from web.auth import account_scope, clients, own_account
 from web.context import artifacts, farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "jobs",
@@ -66,7 +66,7 @@ BODY: object = {
 def quote() -> Response:
     """Say what a job would cost; nothing is written."""
     body = submission.read_body()
-    estimate = off_hub(
+    estimate = in_thread(
         jobs.estimate,
         farm(),
         account_id=own_account(),
@@ -93,7 +93,7 @@ def submit() -> Response:
 @bp.get("/jobs", responses={200: Listed})
 def listing(query: JobsQuery) -> Response:
     """List jobs, newest first."""
-    page = off_hub(
+    page = in_thread(
         jobs.listing,
         farm(),
         account_scope(),
@@ -102,7 +102,7 @@ def listing(query: JobsQuery) -> Response:
         state=query.state,
         session_id=query.session_id,
     )
-    waits = off_hub(waiting.queued, farm(), page.items)
+    waits = in_thread(waiting.queued, farm(), page.items)
     return jsonify(
         views.listed(
             page, lambda job: views.job(job) | {"waiting_for": views.waiting(waits.get(job.id))}
@@ -113,7 +113,7 @@ def listing(query: JobsQuery) -> Response:
 @bp.get("/jobs/<job_id>", responses={200: JobView, 304: None})
 def show(path: JobPath) -> Response:
     """Show a job. Send its ETag as If-None-Match, and an unchanged job is a 304."""
-    answer = _shown(off_hub(jobs.get, farm(), account_scope(), path.job_id))
+    answer = _shown(in_thread(jobs.get, farm(), account_scope(), path.job_id))
     answer.make_conditional(request)
     return answer
 
@@ -121,7 +121,7 @@ def show(path: JobPath) -> Response:
 @bp.delete("/jobs/<job_id>", responses={204: None})
 def delete(path: JobPath) -> tuple[str, int]:
     """Delete an ended job and its files; its ledger entries stay."""
-    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), account_scope(), path.job_id))
+    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), account_scope(), path.job_id))
     return "", 204
 
 
@@ -132,7 +132,7 @@ def intent(path: IntentPath) -> Response:
     A paused job is finished with the frames that it has: they become its video, which says that
     it is `truncated`.
     """
-    return _shown(off_hub(VERBS[path.verb], farm(), account_scope(), path.job_id))
+    return _shown(in_thread(VERBS[path.verb], farm(), account_scope(), path.job_id))
 
 
 @bp.get("/jobs/<job_id>/events", responses={**content("text/event-stream"), 204: None})
@@ -141,7 +141,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
 
     It ends with the job, and with the key that opened it.
     """
-    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
     newest = request.headers.get("Last-Event-ID", "")
     after = min(int(newest[:19]), MAX_EVENT_ID) if newest.isdecimal() else query.after
     return stream(job, after)
@@ -150,7 +150,7 @@ def events(path: JobPath, query: EventsQuery) -> Response:
 @bp.get("/jobs/<job_id>/<any(video, poster, sheet):name>", responses=content(*KINDS))
 def file(path: FilePath) -> Response:
     """Fetch a finished job's video, poster or contact sheet; ranges are answered."""
-    return finished_file(off_hub(jobs.get, farm(), account_scope(), path.job_id), path.name)
+    return finished_file(in_thread(jobs.get, farm(), account_scope(), path.job_id), path.name)
 
 
 def finished_file(job: Job, name: str) -> Response:
@@ -175,16 +175,16 @@ def finished_file(job: Job, name: str) -> Response:
 @bp.get("/jobs/<job_id>/frames.zip", responses=content("application/zip"))
 def frames(path: JobPath) -> Response:
     """Fetch the frames that are done as the model painted them, as PNGs in a ZIP."""
-    return archive.frames_zip(off_hub(jobs.get, farm(), account_scope(), path.job_id))
+    return archive.frames_zip(in_thread(jobs.get, farm(), account_scope(), path.job_id))
 
 
 @bp.get("/jobs/<job_id>/preview", responses=content("image/jpeg"))
 def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
-    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
     if "sheet" in job.artifacts:
         return artifacts().send(job.artifacts["sheet"].key, mimetype="image/jpeg")
-    for view in reversed(off_hub(jobs.units, farm(), account_scope(), path.job_id)):
+    for view in reversed(in_thread(jobs.units, farm(), account_scope(), path.job_id)):
         if view.lease and view.unit.kind is UnitKind.RENDER:
             key = view.lease.key(STRIP)
             return artifacts().send(key, mimetype="image/jpeg", max_age=0)
@@ -197,7 +197,7 @@ def preview(path: JobPath) -> Response:
 @bp.get("/jobs/<job_id>/receipt", responses=sheet_of(ReceiptView))
 def receipt(path: JobPath, query: FormatQuery) -> Response:
     """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
-    told = bills.receipt(off_hub(receipts.receipt, farm(), account_scope(), path.job_id))
+    told = bills.receipt(in_thread(receipts.receipt, farm(), account_scope(), path.job_id))
     if bills.csv_wanted():
         return bills.csv_answer("receipt", bills.RECEIPT, told["lines"])
     return jsonify(told)
@@ -206,11 +206,13 @@ def receipt(path: JobPath, query: FormatQuery) -> Response:
 @bp.get("/jobs/<job_id>/receipt/audit", responses={200: AuditView})
 def verify(path: JobPath) -> Response:
     """Compute the receipt anew from the ledger: what was checked, the first entry at fault."""
-    return jsonify(bills.audit(off_hub(verification.verify, farm(), account_scope(), path.job_id)))
+    return jsonify(
+        bills.audit(in_thread(verification.verify, farm(), account_scope(), path.job_id))
+    )
 
 
 def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:
-    waits = off_hub(waiting.reason, farm(), job)
+    waits = in_thread(waiting.reason, farm(), job)
     shown = views.job(job) | {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
     if webhook_secret:
         shown["webhook_secret"] = webhook_secret

@@ -24,7 +24,7 @@ from web.api.parameters import JobPath
 from web.api.responses import SECURITY, View
 from web.auth import account_scope, needs
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint("links", __name__, url_prefix=views.BASE, abp_responses=REFUSALS)
 
@@ -52,7 +52,7 @@ class LinkPath(BaseModel):
 @bp.post("/jobs/<job_id>/links", security=SECURITY, responses={201: View})
 def create(path: JobPath, body: LinkBody) -> tuple[Json, int]:
     """Make an address that opens one file of a job without a key, for a while."""
-    job = off_hub(jobs.get, farm(), account_scope(), path.job_id)
+    job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
     until_ms = farm().clock() + body.seconds * 1000
     token = str(_signer().dumps([job.id, body.name, until_ms]))
     url = f"{request.host_url.rstrip('/')}{views.BASE}/files/{token}"
@@ -69,7 +69,7 @@ def fetch(path: LinkPath) -> Response:
         raise gone from None
     if farm().clock() >= until_ms:
         raise gone
-    answer = finished_file(off_hub(jobs.get, farm(), None, job_id), name)
+    answer = finished_file(in_thread(jobs.get, farm(), None, job_id), name)
     answer.headers["Cache-Control"] = "private, no-store"
     return answer
 

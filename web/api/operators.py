@@ -36,7 +36,7 @@ from web.api.responses import (
 )
 from web.auth import account_scope, clients, own_account
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "operators",
@@ -70,45 +70,47 @@ def model(path: ModelPath) -> Response:
 @bp.get("/workers", responses={200: Listed})
 def workers() -> Response:
     """List the workers, newest first."""
-    return jsonify(data=[views.worker(row) for row in off_hub(fleet.workers, farm())])
+    return jsonify(data=[views.worker(row) for row in in_thread(fleet.workers, farm())])
 
 
 @bp.post("/workers/<worker_id>/<any(drain, admit):verb>", responses={200: WorkerView})
 def set_worker(path: WorkerPath) -> Response:
     """Give a worker nothing new, or let it work again."""
-    return jsonify(views.worker(off_hub(VERBS[path.verb], farm(), path.worker_id)))
+    return jsonify(views.worker(in_thread(VERBS[path.verb], farm(), path.worker_id)))
 
 
 @bp.get("/queues", responses={200: Listed})
 def queues() -> Response:
     """List the queues and the devices idle beside them."""
-    return jsonify(data=[views.queue(depth) for depth in off_hub(fleet.queues, farm())])
+    return jsonify(data=[views.queue(depth) for depth in in_thread(fleet.queues, farm())])
 
 
 @bp.get("/freeze", responses={200: View})
 def show_freeze() -> Response:
     """Say whether all spending is stopped."""
-    return jsonify(frozen=off_hub(fleet.is_frozen, farm()))
+    return jsonify(frozen=in_thread(fleet.is_frozen, farm()))
 
 
 @bp.put("/freeze", responses={200: View})
 def set_freeze(body: FreezeBody) -> Response:
     """Stop all spending at once (running units pause), or let it go on."""
-    off_hub(fleet.freeze, farm(), frozen=body.frozen)
+    in_thread(fleet.freeze, farm(), frozen=body.frozen)
     return jsonify(frozen=body.frozen)
 
 
 @bp.get("/checks", responses={200: View})
 def show_checks() -> Response:
     """Say when the whole store was last looked at, and what did not hold then."""
-    seen = off_hub(fleet.looked, farm())
+    seen = in_thread(fleet.looked, farm())
     return jsonify(at=views.when(seen["at_ms"]), faults=seen["faults"], first=seen["first"])
 
 
 @bp.get("/audit", responses={200: Listed})
 def audit(query: AuditQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
-    page = off_hub(audit_log.listing, farm(), limit=query.limit, after=query.after, kind=query.verb)
+    page = in_thread(
+        audit_log.listing, farm(), limit=query.limit, after=query.after, kind=query.verb
+    )
     return jsonify(views.listed(page, _audit_entry))
 
 
@@ -124,7 +126,7 @@ def rate_cards() -> Response:
 def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""
     since = farm().clock() - round(query.since_seconds * 1000)
-    rows = off_hub(fleet.usage, farm(), account_scope(), query.by, since)
+    rows = in_thread(fleet.usage, farm(), account_scope(), query.by, since)
     shown = [bills.usage(row) for row in rows]
     if bills.csv_wanted():
         return bills.csv_answer("usage", bills.USAGE, shown, key=query.by)
@@ -135,14 +137,14 @@ def usage(query: UsageQuery) -> Response:
 def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     since = farm().clock() - round(query.since_seconds * 1000)
-    told = bills.economics(off_hub(economics.economics, farm(), query.by, since))
+    told = bills.economics(in_thread(economics.economics, farm(), query.by, since))
     return bills.economics_csv(told) if bills.csv_wanted() else jsonify(told)
 
 
 @bp.get("/usage/calibration", responses=sheet_of(CalibrationView))
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
-    told = off_hub(calibration.calibration, farm(), query.jobs)
+    told = in_thread(calibration.calibration, farm(), query.jobs)
     if bills.csv_wanted():
         return bills.csv_answer("calibration", bills.CALIBRATION, told["rows"])
     return jsonify(told)
@@ -151,13 +153,13 @@ def quote_accuracy(query: CalibrationQuery) -> Response:
 @bp.get("/keys", responses={200: Listed})
 def list_keys() -> Response:
     """List keys; their secrets are not kept."""
-    return jsonify(data=[_key(row) for row in off_hub(keys.listing, farm(), account_scope())])
+    return jsonify(data=[_key(row) for row in in_thread(keys.listing, farm(), account_scope())])
 
 
 @bp.post("/keys", responses={201: KeyView})
 def create_key(body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once, and a repeated request is answered without it."""
-    row, token = off_hub(
+    row, token = in_thread(
         keys.create_once,
         farm(),
         idempotency(),
@@ -172,14 +174,14 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
 @bp.delete("/keys/<key_id>", responses={200: KeyView})
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
-    return jsonify(_key(off_hub(keys.revoke, farm(), account_scope(), path.key_id)))
+    return jsonify(_key(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
 @bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
 def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
     """Make the key that takes this one's place; both live for a while. Its token is shown once."""
     scope, keep = account_scope(), body.keep_seconds
-    row, token = off_hub(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
+    row, token = in_thread(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
     return _key(row, token), 201
 
 

@@ -12,7 +12,7 @@ from web.api.parameters import PersonPath
 from web.api.responses import SECURITY, Listed, PersonView
 from web.auth import clients, own_account
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "people",
@@ -27,13 +27,13 @@ bp.before_request(clients)
 @bp.get("/people", responses={200: Listed})
 def listing() -> Response:
     """List who may sign in."""
-    return jsonify(data=[_person(row) for row in off_hub(people.listing, farm())])
+    return jsonify(data=[_person(row) for row in in_thread(people.listing, farm())])
 
 
 @bp.post("/people", responses={201: PersonView})
 def add(body: PersonBody) -> tuple[Json, int]:
     """Let somebody sign in, for this key's account or another: by password, or at the provider."""
-    row = off_hub(
+    row = in_thread(
         people.add,
         farm(),
         account_id=body.account_id or own_account(),
@@ -47,14 +47,14 @@ def add(body: PersonBody) -> tuple[Json, int]:
 def set_password(path: PersonPath, body: PasswordBody) -> Response:
     """Give somebody another password; their browsers are signed out."""
     secret = body.password.get_secret_value()
-    row = off_hub(people.set_password, farm(), path.person_id, secret)
+    row = in_thread(people.set_password, farm(), path.person_id, secret)
     return jsonify(_person(row))
 
 
 @bp.delete("/people/<person_id>", responses={204: None})
 def remove(path: PersonPath) -> tuple[str, int]:
     """Let somebody sign in no more; their browsers are signed out."""
-    off_hub(people.remove, farm(), path.person_id)
+    in_thread(people.remove, farm(), path.person_id)
     return "", 204
 
 

@@ -15,7 +15,7 @@ from web.api.parameters import HeadQuery, LedgerQuery, PageQuery, SessionPath, i
 from web.api.responses import SECURITY, AuditView, Listed, SessionView
 from web.auth import account_scope, clients, own_account
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "sessions",
@@ -30,7 +30,7 @@ bp.before_request(clients)
 @bp.post("", responses={201: SessionView})
 def create(body: SessionBody) -> tuple[Json, int]:
     """Open a session with a budget."""
-    made = off_hub(
+    made = in_thread(
         sessions.create,
         farm(),
         account_id=own_account(),
@@ -45,8 +45,10 @@ def create(body: SessionBody) -> tuple[Json, int]:
 @bp.get("", responses={200: Listed})
 def listing(query: PageQuery) -> Response:
     """List sessions, newest first."""
-    page = off_hub(sessions.listing, farm(), account_scope(), limit=query.limit, after=query.after)
-    alerts = off_hub(sessions.alerts_of, farm(), page.items)
+    page = in_thread(
+        sessions.listing, farm(), account_scope(), limit=query.limit, after=query.after
+    )
+    alerts = in_thread(sessions.alerts_of, farm(), page.items)
     return jsonify(views.listed(page, lambda row: _session(row, alerts[row.id])))
 
 
@@ -60,7 +62,7 @@ def show(path: SessionPath) -> Response:
 def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
     """Raise a session's budget; jobs that were paused for budget go on."""
     found = _look(path)
-    session = off_hub(
+    session = in_thread(
         sessions.top_up,
         farm(),
         account_scope(),
@@ -76,21 +78,21 @@ def lower(path: SessionPath, body: LimitBody) -> Response:
     """Lower a session's budget: at once by what is available, then as holds release."""
     found = _look(path)
     amount = gpu_ms(body.gpu_seconds)
-    return jsonify(_shown(off_hub(sessions.lower, farm(), account_scope(), found.id, amount)))
+    return jsonify(_shown(in_thread(sessions.lower, farm(), account_scope(), found.id, amount)))
 
 
 @bp.post("/<session_id>/close", responses={200: SessionView})
 def close(path: SessionPath) -> Response:
     """Take no more jobs in a session; what runs finishes within its hold."""
     found = _look(path)
-    return jsonify(_shown(off_hub(sessions.close, farm(), account_scope(), found.id)))
+    return jsonify(_shown(in_thread(sessions.close, farm(), account_scope(), found.id)))
 
 
 @bp.put("/<session_id>/alerts", responses={200: SessionView})
 def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
     """Give a session alerts of its own instead of its plan's; they hold at once."""
     found, wanted = _look(path), alerts_of(body.alerts)
-    changed = off_hub(sessions.set_alerts, farm(), account_scope(), found.id, wanted)
+    changed = in_thread(sessions.set_alerts, farm(), account_scope(), found.id, wanted)
     return jsonify(_shown(changed))
 
 
@@ -99,9 +101,9 @@ def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)
     if bills.csv_wanted():
-        rows = off_hub(sessions.entries, farm(), account_scope(), found.id)
+        rows = in_thread(sessions.entries, farm(), account_scope(), found.id)
         return bills.csv_answer("ledger", bills.ENTRY, map(bills.entry, rows))
-    page = off_hub(
+    page = in_thread(
         sessions.ledger_page,
         farm(),
         account_scope(),
@@ -116,16 +118,16 @@ def ledger(path: SessionPath, query: LedgerQuery) -> Response:
 def verify(path: SessionPath, query: HeadQuery) -> Response:
     """Compute the whole chain anew; with `head`, look for a digest that was kept elsewhere."""
     found = _look(path)
-    told = off_hub(verification.verify_ledger, farm(), account_scope(), found.id, query.head)
+    told = in_thread(verification.verify_ledger, farm(), account_scope(), found.id, query.head)
     return jsonify(bills.audit(told))
 
 
 def _look(path: SessionPath) -> Session:
-    return off_hub(sessions.look, farm(), own_account(), account_scope(), path.session_id)
+    return in_thread(sessions.look, farm(), own_account(), account_scope(), path.session_id)
 
 
 def _shown(row: Session) -> Json:
-    return _session(row, off_hub(sessions.alerts_of, farm(), (row,))[row.id])
+    return _session(row, in_thread(sessions.alerts_of, farm(), (row,))[row.id])
 
 
 def _session(row: Session, holds: Iterable[Alert]) -> Json:

@@ -23,8 +23,8 @@ from web.api.bodies import JobBody, gpu_ms, webhook_url
 from web.artifacts import UNSTORED
 from web.auth import own_account
 from web.context import artifacts, farm, settings
-from web.hub import off_hub
 from web.policy import rule_on_prompt
+from web.threads import in_thread
 
 Picture = Callable[[], str]
 """Stores a reference picture and returns its key."""
@@ -101,7 +101,7 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         Unavailable: the disk is nearly full.
     """
     artifacts().check_room()
-    return off_hub(
+    return in_thread(
         jobs.submit,
         farm(),
         account_id=own_account(),
@@ -149,7 +149,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         NotFound: the account has no such video.
         Conflict: it is not finished.
     """
-    source = off_hub(jobs.get, farm(), own_account(), source_id)
+    source = in_thread(jobs.get, farm(), own_account(), source_id)
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
@@ -181,8 +181,8 @@ def picture_of(job_id: str) -> str:
     Raises:
         NotFound: the account has no such job, or its picture is not there any more.
     """
-    image = off_hub(jobs.get, farm(), own_account(), job_id).image
-    if image is None or not off_hub(artifacts().exists, image):
+    image = in_thread(jobs.get, farm(), own_account(), job_id).image
+    if image is None or not in_thread(artifacts().exists, image):
         raise NotFound(
             f"The reference picture of {job_id} is not here any more.",
             Say("Send the picture itself as `image`, with the rest of the request."),

@@ -13,7 +13,7 @@ from web.api.parameters import DeliveryPath, PageQuery, WebhookPath, idempotency
 from web.api.responses import SECURITY, DeliveryView, Listed, WebhookView
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
-from web.hub import off_hub
+from web.threads import in_thread
 
 bp = APIBlueprint(
     "webhooks",
@@ -28,7 +28,7 @@ bp.before_request(clients)
 @bp.post("", responses={201: WebhookView})
 def create(body: WebhookBody) -> tuple[Json, int]:
     """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
-    made = off_hub(
+    made = in_thread(
         webhook_queue.create,
         farm(),
         account_id=own_account(),
@@ -43,7 +43,7 @@ def create(body: WebhookBody) -> tuple[Json, int]:
 @bp.get("", responses={200: Listed})
 def listing(query: PageQuery) -> Response:
     """List endpoints, newest first, without their secrets."""
-    page = off_hub(
+    page = in_thread(
         webhook_queue.listing, farm(), account_scope(), limit=query.limit, after=query.after
     )
     return jsonify(views.listed(page, _view))
@@ -52,39 +52,39 @@ def listing(query: PageQuery) -> Response:
 @bp.get("/<webhook_id>", responses={200: WebhookView})
 def show(path: WebhookPath) -> Response:
     """Show an endpoint."""
-    return jsonify(_view(off_hub(webhook_queue.get, farm(), account_scope(), path.webhook_id)))
+    return jsonify(_view(in_thread(webhook_queue.get, farm(), account_scope(), path.webhook_id)))
 
 
 @bp.delete("/<webhook_id>", responses={204: None})
 def delete(path: WebhookPath) -> tuple[str, int]:
     """Send nothing more to an endpoint."""
-    off_hub(webhook_queue.delete, farm(), account_scope(), path.webhook_id)
+    in_thread(webhook_queue.delete, farm(), account_scope(), path.webhook_id)
     return "", 204
 
 
 @bp.post("/<webhook_id>/rotate", responses={200: WebhookView})
 def rotate(path: WebhookPath) -> Response:
     """Give an endpoint a new secret, shown this once; the old one signs beside it for a day."""
-    rotated = off_hub(webhook_queue.rotate, farm(), account_scope(), path.webhook_id)
+    rotated = in_thread(webhook_queue.rotate, farm(), account_scope(), path.webhook_id)
     return jsonify(_view(rotated) | {"secret": rotated.secret})
 
 
 @bp.post("/<webhook_id>/enable", responses={200: WebhookView})
 def enable(path: WebhookPath) -> Response:
     """Send to an endpoint again that had answered 410."""
-    return jsonify(_view(off_hub(webhook_queue.enable, farm(), account_scope(), path.webhook_id)))
+    return jsonify(_view(in_thread(webhook_queue.enable, farm(), account_scope(), path.webhook_id)))
 
 
 @bp.post("/<webhook_id>/test", responses={202: DeliveryView})
 def test(path: WebhookPath) -> tuple[Json, int]:
     """Send an endpoint a message of the kind `webhook.test`."""
-    return _sent(off_hub(webhook_queue.test, farm(), account_scope(), path.webhook_id)), 202
+    return _sent(in_thread(webhook_queue.test, farm(), account_scope(), path.webhook_id)), 202
 
 
 @bp.get("/<webhook_id>/deliveries", responses={200: Listed})
 def deliveries(path: WebhookPath, query: PageQuery) -> Response:
     """List what an endpoint was sent and every try, newest first."""
-    page = off_hub(
+    page = in_thread(
         webhook_queue.deliveries,
         farm(),
         account_scope(),
@@ -98,7 +98,7 @@ def deliveries(path: WebhookPath, query: PageQuery) -> Response:
 @bp.post("/<webhook_id>/deliveries/<delivery_id>/replay", responses={202: DeliveryView})
 def replay(path: DeliveryPath) -> tuple[Json, int]:
     """Send a message again, under the same id."""
-    again = off_hub(
+    again = in_thread(
         webhook_queue.replay, farm(), account_scope(), path.webhook_id, path.delivery_id
     )
     return _sent(again), 202

@@ -25,7 +25,7 @@ from web.api.bodies import JobBody
 from web.api.submission import Picture, read_json
 from web.auth import own_account
 from web.context import farm, settings
-from web.hub import off_hub
+from web.threads import in_thread
 
 OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
 BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
@@ -76,7 +76,7 @@ def video_id(asked: Json) -> str:
     video = asked.pop("video", None)
     if upload := request.files.get("video"):
         sha256 = hashlib.sha256(upload.read()).hexdigest()
-        made = off_hub(extensions.find_video, farm(), own_account(), sha256)
+        made = in_thread(extensions.find_video, farm(), own_account(), sha256)
         if made is None:
             raise BadRequest(
                 "Only a video that this farm made can be edited or extended, and this file is "

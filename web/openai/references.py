@@ -11,9 +11,9 @@ from orchestrator.model import Json, Reference
 from web import film, uploads
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import farm, settings
-from web.hub import off_hub
 from web.openai import asking
 from web.openai.showing import timestamp
+from web.threads import in_thread
 
 bp = Blueprint("references", __name__, url_prefix="/v1")
 csrf.exempt(bp)
@@ -34,7 +34,7 @@ def create_file() -> Response:
     image = asking.keep_upload(upload)
     name = _file_name(upload.filename or "")
     size = upload.stream.tell()
-    made = off_hub(
+    made = in_thread(
         references.keep,
         farm(),
         account_id=own_account(),
@@ -57,7 +57,7 @@ def create_character() -> Response:
     data = upload.read()
     if not data.startswith(PICTURES):
         data = film.portrait(data, settings().ffmpeg)
-    made = off_hub(
+    made = in_thread(
         references.keep,
         farm(),
         account_id=own_account(),
@@ -72,14 +72,14 @@ def create_character() -> Response:
 @bp.get("/videos/characters/<character_id>")
 def show_character(character_id: str) -> Response:
     """Show a character."""
-    found = off_hub(references.get, farm(), account_scope(), "character", character_id)
+    found = in_thread(references.get, farm(), account_scope(), "character", character_id)
     return jsonify(_character(found))
 
 
 @bp.get("/files/<file_id>")
 def show_file(file_id: str) -> Response:
     """Show a kept picture."""
-    return jsonify(_file(off_hub(references.get, farm(), account_scope(), "file", file_id)))
+    return jsonify(_file(in_thread(references.get, farm(), account_scope(), "file", file_id)))
 
 
 def _name(asked: str) -> str:
@@ -101,7 +101,7 @@ def _file_name(sent: str) -> str:
 def kept_image(kind: str, reference_id: str) -> str:
     """Return the key of a kept picture: of a `file`, or of one of the `characters`."""
     wanted: references.Kind = "file" if kind == "file" else "character"
-    return off_hub(references.get, farm(), own_account(), wanted, reference_id).image
+    return in_thread(references.get, farm(), own_account(), wanted, reference_id).image
 
 
 def _character(row: Reference) -> Json:

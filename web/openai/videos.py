@@ -15,10 +15,10 @@ from web.api import submission
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm
-from web.hub import off_hub, pause
 from web.openai import asking, showing
 from web.openai.references import kept_image
 from web.openai.tries import promise, tries_before
+from web.threads import in_thread, pause
 
 VARIANTS: Final = {
     "video": ("video", "video/mp4", "mp4"),
@@ -49,7 +49,7 @@ def create() -> Response:
 @bp.get("")
 def listing() -> Response:
     """List videos, newest first; `last_id` is where the next page begins."""
-    page = off_hub(
+    page = in_thread(
         jobs.listing,
         farm(),
         account_scope(),
@@ -94,7 +94,7 @@ def extend() -> Response:
 @bp.get("/<video_id>")
 def retrieve(video_id: str) -> Response:
     """Show a video, and say when to ask again."""
-    return _shown(off_hub(jobs.get, farm(), account_scope(), video_id))
+    return _shown(in_thread(jobs.get, farm(), account_scope(), video_id))
 
 
 @bp.delete("/<video_id>")
@@ -102,12 +102,12 @@ def delete(video_id: str) -> Response:
     """Delete a video; one that is being made is cancelled first, which frees its device."""
     scope = account_scope()
     gone = jsonify(id=video_id, object="video.deleted", deleted=True)
-    if tries_before() and off_hub(deleting.was_deleted, farm(), scope, video_id):
+    if tries_before() and in_thread(deleting.was_deleted, farm(), scope, video_id):
         return gone  # by the try before, whose answer was lost
-    job = off_hub(jobs.get, farm(), scope, video_id)
+    job = in_thread(jobs.get, farm(), scope, video_id)
     if not job.state.is_terminal:
-        job = _stopped(off_hub(jobs.cancel, farm(), scope, video_id))
-    off_hub(artifacts().delete, off_hub(deleting.delete, farm(), scope, job.id))
+        job = _stopped(in_thread(jobs.cancel, farm(), scope, video_id))
+    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), scope, job.id))
     return gone
 
 
@@ -115,7 +115,7 @@ def delete(video_id: str) -> Response:
 def content(video_id: str) -> Response:
     """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
     name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
-    job = off_hub(jobs.get, farm(), account_scope(), video_id)
+    job = in_thread(jobs.get, farm(), account_scope(), video_id)
     if name not in job.artifacts:
         raise NotFound(
             f"The video is {showing.status(job)} and has no content yet.",
@@ -136,7 +136,7 @@ def remix(video_id: str) -> Response:
 
 def _source(video_id: str) -> Job:
     """Return the finished video that another one is made from."""
-    job = off_hub(jobs.get, farm(), account_scope(), video_id)
+    job = in_thread(jobs.get, farm(), account_scope(), video_id)
     if job.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {showing.status(job)}; only a completed one can be the source.",
@@ -157,7 +157,7 @@ def _stopped(job: Job) -> Job:
             )
         pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
-        job = off_hub(jobs.get, farm(), account_scope(), job.id)
+        job = in_thread(jobs.get, farm(), account_scope(), job.id)
     return job
 
 

@@ -1,10 +1,10 @@
 """The pages people see: sign-in, the studio (form, quote, videos), and a page for each job.
 
 Thin views: what was typed becomes a brief in `forms`, what the farm says becomes what a page
-shows in `views`; SQL runs off the hub. Every page works without JavaScript.
+shows in `views`; SQL runs on a native thread. Every page works without JavaScript.
 """
 
-from web.pages import books, job, live, signing, studio, topping
+from web.pages import job, live, signing, statistics, studio, topping
 from web.pages.blueprint import bp
 
-__all__ = ["books", "bp", "job", "live", "signing", "studio", "topping"]
+__all__ = ["bp", "job", "live", "signing", "statistics", "studio", "topping"]

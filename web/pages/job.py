@@ -16,10 +16,10 @@ from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web.api import bills
 from web.context import artifacts, farm
-from web.hub import off_hub
 from web.pages import words
 from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
+from web.threads import in_thread
 
 VERBS: Final = {
     "pause": jobs.pause,
@@ -45,7 +45,7 @@ DAY_SECONDS: Final = 86_400
 @login_required
 def job(job_id: str) -> str:
     """Show a job: where it stands, its frames, what it costs, and its video at the end."""
-    return render_template("job.html", **off_hub(room_of, me(), job_id))
+    return render_template("job.html", **in_thread(room_of, me(), job_id))
 
 
 @bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>")
@@ -54,14 +54,14 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
     """Pause, resume, finish or cancel; a job that has moved on meanwhile is shown as it is now."""
     trouble, status = None, 200
     try:
-        off_hub(VERBS[verb], farm(), me(), job_id)
+        in_thread(VERBS[verb], farm(), me(), job_id)
     except (Conflict, BudgetExceeded) as error:
         trouble, status = _trouble(verb, error), 402 if isinstance(error, BudgetExceeded) else 409
     if trouble is None and "HX-Request" not in request.headers:
         return redirect(url_for("pages.job", job_id=job_id), 303)
     alone = "HX-Request" in request.headers
     page = "_job.html" if alone else "job.html"
-    room = off_hub(room_of, me(), job_id)
+    room = in_thread(room_of, me(), job_id)
     return render_template(page, alone=alone, trouble=trouble, **room), status
 
 
@@ -69,7 +69,7 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
 @login_required
 def file(job_id: str, name: str) -> Response:
     """Send a file of a finished job; ranges are answered, so that the player can seek."""
-    found = off_hub(jobs.get, farm(), me(), job_id)
+    found = in_thread(jobs.get, farm(), me(), job_id)
     if name not in found.artifacts:
         raise NotFound(f"This job has no {name} yet.", Say("Open its page to see how far it is."))
     mimetype, ending = FILES[name]
@@ -85,7 +85,7 @@ def file(job_id: str, name: str) -> Response:
 @login_required
 def strip(job_id: str, unit_id: str) -> Response:
     """Send the strip of a finished batch of frames."""
-    for view in off_hub(jobs.units, farm(), me(), job_id):
+    for view in in_thread(jobs.units, farm(), me(), job_id):
         if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
             key = view.lease.key(STRIP)
             return artifacts().send(key, mimetype="image/jpeg", max_age=DAY_SECONDS)
@@ -96,7 +96,7 @@ def strip(job_id: str, unit_id: str) -> Response:
 @login_required
 def receipt_json(job_id: str) -> Response:
     """Send the receipt as data."""
-    return jsonify(bills.receipt(off_hub(receipts.receipt, farm(), me(), job_id)))
+    return jsonify(bills.receipt(in_thread(receipts.receipt, farm(), me(), job_id)))
 
 
 def slug(prompt: str) -> str:

@@ -18,10 +18,10 @@ from orchestrator.farm import jobs
 from web.api.events import answer
 from web.auth import asker, reader
 from web.context import farm
-from web.hub import off_hub
 from web.pages.blueprint import bp
 from web.pages.page_data import me, room_of
 from web.streams import Stream, streams
+from web.threads import in_thread
 
 ID_DIGITS: Final = 19
 """Event ids are shorter in both databases."""
@@ -45,7 +45,7 @@ class Drawn:
 @login_required
 def live(job_id: str) -> Response:
     """Stream the parts of a job's page as they change, until the job or the sign-in has ended."""
-    found = off_hub(jobs.get, farm(), me(), job_id)
+    found = in_thread(jobs.get, farm(), me(), job_id)
     newest = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
     after = int(newest) if newest.isdecimal() and len(newest) < ID_DIGITS else 0
     known = request.args.get("waits", "")
@@ -79,7 +79,7 @@ def _messages(account: str, opened: Stream) -> Iterator[str]:
 
 
 def _drawn(account: str, job_id: str, name: str) -> Drawn:
-    room = off_hub(room_of, account, job_id)
+    room = in_thread(room_of, account, job_id)
     html = render_template("_live.html", fresh_frames=name == "whole", **room)
     return Drawn(
         data=lines_of(html.replace(generate_csrf(), TOKEN)),

@@ -1,4 +1,4 @@
-"""Data of the templates: gathered from the farm in one go, off the hub."""
+"""Data of the templates: gathered from the farm in one go, on a native thread."""
 
 from flask import url_for
 from flask_login import current_user
@@ -29,14 +29,14 @@ def me() -> str:
 
 def room_of(account_id: str, job_id: str) -> Json:
     """Return everything the page of a job shows. Blocking: SQL."""
-    house = farm()
-    event_id = jobs.last_event_id(house)
-    units = jobs.units(house, account_id, job_id)
-    found = jobs.get(house, account_id, job_id)
-    card = house.catalog.cards.get(found.model)
-    now = house.clock()
-    waits = waiting.reason(house, found)
-    paying = _paying(house, sessions.get(house, account_id, found.session_id))
+    this_farm = farm()
+    event_id = jobs.last_event_id(this_farm)
+    units = jobs.units(this_farm, account_id, job_id)
+    found = jobs.get(this_farm, account_id, job_id)
+    card = this_farm.catalog.cards.get(found.model)
+    now = this_farm.clock()
+    waits = waiting.reason(this_farm, found)
+    paying = _paying(this_farm, sessions.get(this_farm, account_id, found.session_id))
     return {
         **paying,
         "back_here": url_for("pages.job", job_id=job_id),
@@ -45,7 +45,7 @@ def room_of(account_id: str, job_id: str) -> Json:
         "event_id": event_id,
         "view": job_view(found, units, now, waits),
         "job_bar": job_bar(found),
-        "receipt": receipts.receipt(house, account_id, job_id),
+        "receipt": receipts.receipt(this_farm, account_id, job_id),
         "model_title": card.title if card else found.model,
         "ordered_ago": words.ago(found.created_at_ms, now),
     }
@@ -53,9 +53,9 @@ def room_of(account_id: str, job_id: str) -> Json:
 
 def recent(account_id: str) -> Json:
     """Return the newest jobs of an account as cards. Blocking: SQL."""
-    house = farm()
-    now = house.clock()
-    found = jobs.listing(house, account_id, limit=RECENT).items
+    this_farm = farm()
+    now = this_farm.clock()
+    found = jobs.listing(this_farm, account_id, limit=RECENT).items
     return {
         "jobs": [_card(job, now) for job in found],
         "any_running": any(not job.state.is_terminal for job in found),
@@ -65,31 +65,31 @@ def recent(account_id: str) -> Json:
 
 def budget(account_id: str, name: str | None) -> Json:
     """Return the sessions of an account and the one that pays. Blocking: SQL."""
-    house = farm()
-    chosen = sessions.find(house, account_id, name)
+    this_farm = farm()
+    chosen = sessions.find(this_farm, account_id, name)
     return {
-        "sessions": sessions.listing(house, account_id).items,
-        **_paying(house, chosen),
+        "sessions": sessions.listing(this_farm, account_id).items,
+        **_paying(this_farm, chosen),
     }
 
 
-def is_prepaid(house: Farm, plan: str) -> bool:
+def is_prepaid(this_farm: Farm, plan: str) -> bool:
     """Tell whether a plan is paid by the month, so that its receipts have no price to pay."""
-    account_plan = house.plans.get(plan)
+    account_plan = this_farm.plans.get(plan)
     return account_plan is not None and account_plan.price_month_microusd is not None
 
 
-def _paying(house: Farm, session: Session) -> Json:
+def _paying(this_farm: Farm, session: Session) -> Json:
     """Return what a page says of the session that pays, and the key of one top-up of it."""
-    month = accounts.look(house, session.account_id).month
+    month = accounts.look(this_farm, session.account_id).month
     return {
         "budget": Budget(
             session=session,
             month=month,
-            plan=house.plans.get(month.plan),
-            is_prepaid=is_prepaid(house, month.plan),
+            plan=this_farm.plans.get(month.plan),
+            is_prepaid=is_prepaid(this_farm, month.plan),
         ),
-        "top_up_key": new_id("ask", house.clock()),
+        "top_up_key": new_id("ask", this_farm.clock()),
     }
 
 

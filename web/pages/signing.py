@@ -14,8 +14,8 @@ from orchestrator.states import KeyKind
 from web import sso
 from web.auth import Visitor, by_key, by_link, by_person
 from web.context import farm, settings
-from web.hub import off_hub
 from web.pages.blueprint import bp
+from web.threads import in_thread
 from web.throttle import address, limiter, sign_in_limit
 
 NEXT = "next"
@@ -30,7 +30,7 @@ def redeem(token: str) -> Answer:
     if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
         return Response(status=204)
     try:
-        link = off_hub(keys.redeem_signin, farm(), token)
+        link = in_thread(keys.redeem_signin, farm(), token)
     except Unauthorized as error:
         if current_user.is_authenticated:
             return redirect(url_for("pages.home"), 303)
@@ -51,7 +51,7 @@ def door() -> Answer:
 def sign_in() -> Answer:
     """Sign in by name and password, by a pasted link or by an API key."""
     try:
-        visitor = off_hub(_visitor, request.form)
+        visitor = in_thread(_visitor, request.form)
     except Unauthorized as error:
         return _door(error, status=401)
     return _enter(visitor, request.form.get("next", ""))
@@ -78,7 +78,7 @@ def back() -> Answer:
         abort(404)
     rules = settings()
     try:
-        person = off_hub(
+        person = in_thread(
             identities.sign_in,
             farm(),
             sso.identity(),
@@ -96,7 +96,7 @@ def sign_out() -> Response:
     """Forget this browser; a link that it came by ends, so that no copy of its cookie lives on."""
     how, _, link_id = current_user.by.partition(" ")
     if how == "link":
-        off_hub(keys.revoke, farm(), None, link_id)
+        in_thread(keys.revoke, farm(), None, link_id)
     logout_user()
     return redirect(url_for("pages.door"), 303)
 

@@ -19,12 +19,12 @@ from web import uploads
 from web.api.submission import going_on
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
-from web.hub import off_hub
 from web.pages import forms, page_data, words
 from web.pages.blueprint import bp
 from web.pages.forms import Form, Upload
 from web.pages.page_data import me
 from web.policy import rule_on_prompt
+from web.threads import in_thread
 
 Answer = Response | tuple[str, int]
 MAX_STORYBOARD_BYTES = 1_000_000
@@ -38,7 +38,7 @@ def home() -> Answer:
     """Show the form and the recent videos; `like` starts from a job, else fields from the query."""
     form = _with_kept(forms.read(request.args))
     if "like" in request.args:
-        found = off_hub(jobs.get, farm(), me(), request.args["like"])
+        found = in_thread(jobs.get, farm(), me(), request.args["like"])
         form = _like(found)
     return _page(form)
 
@@ -70,8 +70,8 @@ def submit() -> Answer:
     digest = hashlib.sha256(facts + form["session"].encode()).hexdigest()
     key = request.form.get("request_key", "")[:100]
     try:
-        off_hub(artifacts().check_room)
-        submission = off_hub(
+        in_thread(artifacts().check_room)
+        submission = in_thread(
             jobs.submit,
             farm(),
             account_id=me(),
@@ -89,7 +89,7 @@ def submit() -> Answer:
 @login_required
 def recent() -> str:
     """Return the list of recent videos, which asks for itself while one of them runs."""
-    return render_template("_jobs.html", **off_hub(page_data.recent, me()))
+    return render_template("_jobs.html", **in_thread(page_data.recent, me()))
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def _with_kept(form: Form) -> Form:
     """Read the scenes of a storyboard that was sent before."""
     if not form.storyboard:
         return form
-    data = off_hub(artifacts().read, form.storyboard)
+    data = in_thread(artifacts().read, form.storyboard)
     read = forms.with_storyboard(form, Upload(name=form.storyboard.rpartition("/")[2], data=data))
     return replace(read, values=form.values)  # its name here is nobody's title
 
@@ -151,7 +151,7 @@ def _upload(name: str) -> Upload | None:
 
 def _priced(form: Form) -> Json:
     """Return what the quote panel shows: an estimate, a fault, or neither for a blank form."""
-    paying = off_hub(page_data.budget, me(), None)
+    paying = in_thread(page_data.budget, me(), None)
     empty = {"estimate": None, "fault": None, "refusal": None, "form": form}
     if form.is_blank:
         return empty | paying
@@ -162,8 +162,8 @@ def _priced(form: Form) -> Json:
     if asked is None:
         return empty | paying | {"form": form, "fault": _faults(form)}
     try:
-        paying = off_hub(page_data.budget, me(), form["session"] or None)
-        estimate = off_hub(
+        paying = in_thread(page_data.budget, me(), form["session"] or None)
+        estimate = in_thread(
             jobs.estimate, farm(), account_id=me(), session_id=form["session"] or None, brief=asked
         )
     except (BadRequest, NotFound, PlanLimit) as error:
@@ -175,15 +175,15 @@ def _priced(form: Form) -> Json:
 
 
 def _page(form: Form, *, status: int = 200, refusal: Json | None = None) -> Answer:
-    house = farm()
+    this_farm = farm()
     priced = _priced(form)
     form = priced["form"]
-    cards = tuple(house.catalog.cards.values())
-    card = house.catalog.cards.get(form["model"], house.catalog.default)
+    cards = tuple(this_farm.catalog.cards.values())
+    card = this_farm.catalog.cards.get(form["model"], this_farm.catalog.default)
     page = render_template(
         "studio.html",
         **{**priced, "refusal": refusal, "focus_refusal": refusal is not None},
-        **off_hub(page_data.recent, me()),
+        **in_thread(page_data.recent, me()),
         card=card,
         profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
         models=cards,
@@ -192,7 +192,7 @@ def _page(form: Form, *, status: int = 200, refusal: Json | None = None) -> Answ
         painters=[_short(each) for each in cards if each.takes_image],
         sizes=_sizes(card.native, card.output),
         max_prompt_chars=settings().max_prompt_chars,
-        request_key=new_id("ask", house.clock()),
+        request_key=new_id("ask", this_farm.clock()),
         back_here=_again(form),
     )
     answer = make_response(page, status)

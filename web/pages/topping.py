@@ -17,11 +17,11 @@ from orchestrator.remedies import Say
 from web.api.bodies import gpu_ms
 from web.context import farm
 from web.errors import STATUS
-from web.hub import off_hub
 from web.pages import page_data
 from web.pages.blueprint import bp
 from web.pages.page_data import me
 from web.pages.signing import own_path
+from web.threads import in_thread
 
 MOST_CHARS: Final = 20
 """Of what was typed, shown again."""
@@ -42,15 +42,15 @@ def top_up() -> Response:
         key = request.form.get("request_key", "")[:100]
         digest = hashlib.sha256(f"{session_id} {given}".encode()).hexdigest()
         promise = Idempotency(key=f"page {key} {digest}", body_sha256=digest)
-        off_hub(sessions.top_up, farm(), me(), session_id, given, promise)
+        in_thread(sessions.top_up, farm(), me(), session_id, given, promise)
     except FarmError as error:
         trouble = {"what": error.message, "remedies": error.remedies}
-        shown = off_hub(page_data.budget, me(), session_id or None)
+        shown = in_thread(page_data.budget, me(), session_id or None)
         shown |= {"not_topped_up": trouble, "typed_amount": typed[:MOST_CHARS]}
         return _answer(shown, back, alone=alone, status=STATUS.get(error.code, 500))
     if not alone:
         return redirect(back, 303)
-    shown = off_hub(page_data.budget, me(), session_id) | {"topped_up_gpu_ms": given}
+    shown = in_thread(page_data.budget, me(), session_id) | {"topped_up_gpu_ms": given}
     answer = _answer(shown, back, alone=True)
     answer.headers["HX-Trigger"] = "topped-up"
     return answer

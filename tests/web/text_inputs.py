@@ -1,4 +1,4 @@
-"""Every door that takes a name, a prompt or an id, as functions of one text."""
+"""Every text_input that takes a name, a prompt or an id, as functions of one text."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ class People:
 
 
 @dataclass(frozen=True)
-class Door:
+class TextInput:
     """One way in: how a text is sent, which are taken, and what is said of those that are."""
 
     send: Callable[[People, str], TestResponse]
@@ -44,22 +44,22 @@ class Door:
 
 
 def prompts(word: Word) -> bool:
-    """A door for prompts."""
+    """A text_input for prompts."""
     return word.prompt
 
 
 def prose(word: Word) -> bool:
-    """A door for text that may say nothing."""
+    """A text_input for text that may say nothing."""
     return word.prompt or word.text in LABELS.values() or not word.text.strip()
 
 
 def names(most: int = 200, *, empty: bool = False) -> Takes:
-    """A door for names of a length."""
+    """A text_input for names of a length."""
     return lambda word: (word.name and len(word.text) <= most) or (empty and not word.text)
 
 
 def nothing(_: Word) -> bool:
-    """A door behind which there is nothing by any name of the corpus."""
+    """A text_input behind which there is nothing by any name of the corpus."""
     return False
 
 
@@ -77,25 +77,28 @@ def form(fields: dict[str, str], files: dict[str, tuple[str, str]] | None = None
     return ("".join(parts) + "--edge--\r\n").encode()
 
 
-def doors() -> dict[str, Door]:
-    """Return every door by its name."""
+def inputs() -> dict[str, TextInput]:
+    """Return every text_input by its name."""
     return dict((*_of_prompts(), *_of_storyboards(), *_of_names(), *_of_workers(), *_of_ids()))
 
 
-def _of_prompts() -> Iterator[tuple[str, Door]]:
+def _of_prompts() -> Iterator[tuple[str, TextInput]]:
     job, video = f"{API}/jobs", "/v1/videos"
     for name, takes in (("prompt", prompts), ("negative_prompt", prose)):
-        yield f"{name} of a job", Door(_json(job, {"prompt": "a cat"}, name), takes)
+        yield f"{name} of a job", TextInput(_json(job, {"prompt": "a cat"}, name), takes)
         yield (
             f"{name} of a quote",
-            Door(_json(f"{API}/quotes", {"prompt": "a cat"}, name), takes, 200),
+            TextInput(_json(f"{API}/quotes", {"prompt": "a cat"}, name), takes, 200),
         )
-        yield f"{name} of a video", Door(_json(video, {"prompt": "a cat"}, name), takes, 200)
+        yield f"{name} of a video", TextInput(_json(video, {"prompt": "a cat"}, name), takes, 200)
         for path, done in ((job, 202), (video, 200)):
-            yield f"{name} in a form to {path}", Door(_form(path, name), takes, done, utf8=True)
+            yield (
+                f"{name} in a form to {path}",
+                TextInput(_form(path, name), takes, done, utf8=True),
+            )
 
 
-def _of_storyboards() -> Iterator[tuple[str, Door]]:
+def _of_storyboards() -> Iterator[tuple[str, TextInput]]:
     def scene(text: str) -> list[dict[str, Any]]:
         return [{"prompt": text, "seconds": 1}]
 
@@ -122,18 +125,21 @@ def _of_storyboards() -> Iterator[tuple[str, Door]]:
         story = [{"prompt": "a cat", "negative_prompt": text}]
         return people.user.post(f"{API}/jobs", json={"storyboard": story})
 
-    yield "a scene", Door(inline, prompts)
-    yield "what a scene leaves out", Door(left_out, prose)
-    yield "a scene in JSON", Door(upload("a.json", lambda text: json.dumps(scene(text))), prompts)
+    yield "a scene", TextInput(inline, prompts)
+    yield "what a scene leaves out", TextInput(left_out, prose)
+    yield (
+        "a scene in JSON",
+        TextInput(upload("a.json", lambda text: json.dumps(scene(text))), prompts),
+    )
     yield (
         "a scene in YAML",
-        Door(upload("a.yaml", lambda text: yaml.safe_dump(scene(text))), prompts),
+        TextInput(upload("a.yaml", lambda text: yaml.safe_dump(scene(text))), prompts),
     )
-    yield "a scene in CSV", Door(upload("a.csv", as_csv), prompts, utf8=True)
-    yield "a storyboard's file name", Door(named, _in_a_header, utf8=True, large=False)
+    yield "a scene in CSV", TextInput(upload("a.csv", as_csv), prompts, utf8=True)
+    yield "a storyboard's file name", TextInput(named, _in_a_header, utf8=True, large=False)
 
 
-def _of_names() -> Iterator[tuple[str, Door]]:
+def _of_names() -> Iterator[tuple[str, TextInput]]:
     def session(people: People, text: str) -> TestResponse:
         body = {"name": text, "budget_gpu_seconds": 1}
         return people.neighbour.post(f"{API}/sessions", json=body)
@@ -164,15 +170,15 @@ def _of_names() -> Iterator[tuple[str, Door]]:
         data = {"name": text, "video": (io.BytesIO(small), "a.png")}
         return people.user.post("/v1/videos/characters", data=data)
 
-    yield "a session's name", Door(session, names(), 201)
-    yield "an account's name", Door(account, names(), 201)
-    yield "a key's name", Door(key, names(), 201)
-    yield "a person's name", Door(person, names(100), 201)
-    yield "an idempotency key", Door(promise, sent)
-    yield "a character's name", Door(character, names(), 200, utf8=True)
+    yield "a session's name", TextInput(session, names(), 201)
+    yield "an account's name", TextInput(account, names(), 201)
+    yield "a key's name", TextInput(key, names(), 201)
+    yield "a person's name", TextInput(person, names(100), 201)
+    yield "an idempotency key", TextInput(promise, sent)
+    yield "a character's name", TextInput(character, names(), 200, utf8=True)
 
 
-def _of_workers() -> Iterator[tuple[str, Door]]:
+def _of_workers() -> Iterator[tuple[str, TextInput]]:
     about: dict[str, Any] = {
         "name": "w", "host": "h", "device": "cpu", "device_class": "cpu", "memory_mb": 1,
         "kinds": ["render"], "models": ["fake"], "fingerprint": "f",
@@ -191,42 +197,45 @@ def _of_workers() -> Iterator[tuple[str, Door]]:
         ("device_class", names(50, empty=True)),
         ("fingerprint", names(100, empty=True)),
     ):
-        yield f"a worker's {name}", Door(hello(name, str), takes, 200)
-    yield "a worker's models", Door(hello("models", lambda t: [t]), names(100, empty=True), 200)
+        yield f"a worker's {name}", TextInput(hello(name, str), takes, 200)
+    yield (
+        "a worker's models",
+        TextInput(hello("models", lambda t: [t]), names(100, empty=True), 200),
+    )
     yield (
         "a worker's versions",
-        Door(hello("versions", lambda t: {t: t}), names(100, empty=True), 200),
+        TextInput(hello("versions", lambda t: {t: t}), names(100, empty=True), 200),
     )
 
 
-def _of_ids() -> Iterator[tuple[str, Door]]:
+def _of_ids() -> Iterator[tuple[str, TextInput]]:
     cat = {"prompt": "a cat"}
     for field in ("session_id", "extends"):
         absent = _json(f"{API}/jobs", cat, field)
-        yield f"{field} of a job", Door(absent, lambda word: not word.text)
-    yield "model of a job", Door(_json(f"{API}/jobs", cat, "model"), nothing)
-    yield "webhook_url of a job", Door(_json(f"{API}/jobs", cat, "webhook_url"), _public)
+        yield f"{field} of a job", TextInput(absent, lambda word: not word.text)
+    yield "model of a job", TextInput(_json(f"{API}/jobs", cat, "model"), nothing)
+    yield "webhook_url of a job", TextInput(_json(f"{API}/jobs", cat, "webhook_url"), _public)
     for field in ("model", "input_reference", "characters", "user", "size", "seconds"):
-        yield f"{field} of a video", Door(_json("/v1/videos", cat, field), nothing, 200)
+        yield f"{field} of a video", TextInput(_json("/v1/videos", cat, field), nothing, 200)
     webhook, url = f"{API}/webhooks", {"url": "https://hooks.example.com/"}
-    yield "a webhook's URL", Door(_json(webhook, {}, "url"), _public, 201)
-    yield "a webhook's event", Door(_json(webhook, url, "events", list), nothing)
-    yield "a webhook's description", Door(_json(webhook, url, "description"), nothing)
-    yield "a video to edit", Door(_json("/v1/videos/edits", cat, "video"), nothing)
-    yield "a plan", Door(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
+    yield "a webhook's URL", TextInput(_json(webhook, {}, "url"), _public, 201)
+    yield "a webhook's event", TextInput(_json(webhook, url, "events", list), nothing)
+    yield "a webhook's description", TextInput(_json(webhook, url, "description"), nothing)
+    yield "a video to edit", TextInput(_json("/v1/videos/edits", cat, "video"), nothing)
+    yield "a plan", TextInput(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
     owner = _json(f"{API}/keys", {"name": "x"}, "account_id", by="admin")
-    yield "a key's account", Door(owner, lambda word: not word.text, 201)
+    yield "a key's account", TextInput(owner, lambda word: not word.text, 201)
     for path in (
         "/api/v1/jobs/{}", "/api/v1/jobs/{}/video", "/api/v1/jobs/{}/events", "/api/v1/sessions/{}",
         "/api/v1/sessions/{}/ledger", "/api/v1/models/{}", "/api/v1/webhooks/{}",
         "/api/v1/accounts/{}", "/v1/videos/{}/content", "/v1/videos/characters/{}", "/v1/files/{}",
         "/v1/models/{}", "/static/{}", "/sign-in/{}",
     ):  # fmt: skip
-        yield f"GET {path}", Door(_path("GET", path), nothing)
+        yield f"GET {path}", TextInput(_path("GET", path), nothing)
     for path in ("/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix"):
-        yield f"POST {path}", Door(_path("POST", path), nothing)
+        yield f"POST {path}", TextInput(_path("POST", path), nothing)
     for path in ("/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}"):
-        yield f"DELETE {path}", Door(_path("DELETE", path), nothing)
+        yield f"DELETE {path}", TextInput(_path("DELETE", path), nothing)
 
 
 def _in_a_header(word: Word) -> bool:

@@ -35,8 +35,8 @@ ATTEMPTS = 5
 _inside = contextvars.ContextVar("inside", default=False)
 
 
-def off_hub(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call off the hub, in the caller's context, and return what it returns.
+def in_thread(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking call on a native thread, in the caller's context, and return what it returns.
 
     A verb that met another one in the database left no trace and is called again.
     """

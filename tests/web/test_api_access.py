@@ -1,4 +1,4 @@
-"""Doors of the API: who gets in, what sessions and operators see, what a machine reads."""
+"""Access to the API: who gets in, what sessions and operators see, what a machine reads."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def test_only_an_operator_handles_keys_and_workers(
-    api: FlaskClient, caller: Caller, house: Farm, clock: Clock
+    api: FlaskClient, caller: Caller, web_farm: Farm, clock: Clock
 ) -> None:
     """A user key cannot make keys or drain workers; an admin key can."""
-    hand = Hand(house, clock)
+    hand = Hand(web_farm, clock)
     body = {"name": "mine", "kind": "user"}
     drain = f"/api/v1/workers/{hand.id}/drain"
     assert api.post("/api/v1/keys", json=body).status_code == 403
@@ -30,7 +30,7 @@ def test_only_an_operator_handles_keys_and_workers(
     made = admin.post("/api/v1/keys", json=body)
     assert made.status_code == 201
     token = made.get_json()["token"]
-    assert keys.resolve(house, token).kind is KeyKind.USER
+    assert keys.resolve(web_farm, token).kind is KeyKind.USER
     assert admin.post(drain).get_json()["state"] == "draining"
     assert token not in admin.get("/api/v1/keys").text
 
@@ -95,15 +95,15 @@ def test_another_tenants_session_is_not_found(api: FlaskClient, other: FlaskClie
 
 
 def test_the_farm_shows_models_workers_queues_and_usage(
-    api: FlaskClient, house: Farm, clock: Clock
+    api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
     """All that an operator's table needs is there, in seconds, without paths of the machine."""
-    submit(house)
+    submit(web_farm)
     assert api.get("/api/v1/models").get_json()["data"][0]["id"] == "fake"
     assert "path" not in api.get("/api/v1/models/fake").get_json()
     queues = {q["queue"]: q for q in api.get("/api/v1/queues").get_json()["data"]}
     assert queues["parse"]["ready"] == 1
-    Hand(house, clock).work_off(gpu_ms=10)
+    Hand(web_farm, clock).work_off(gpu_ms=10)
     rows = api.get("/api/v1/usage?by=stage").get_json()["data"]
     assert {row["key"] for row in rows} == {"parse", "render", "encode"}
     assert all(row["gpu_seconds"] > 0 for row in rows)
@@ -140,9 +140,9 @@ def test_every_answer_carries_the_security_headers(app: Flask) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_worker_enrols_once_and_gets_a_key_of_its_own(app: Flask, house: Farm) -> None:
+def test_a_worker_enrols_once_and_gets_a_key_of_its_own(app: Flask, web_farm: Farm) -> None:
     """A join token opens hello alone; the key it gives opens the rest."""
-    _, token = keys.create(house, account_id=account_id(house), kind=KeyKind.JOIN, name="j")
+    _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.JOIN, name="j")
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
     hello = HelloRequest(
@@ -168,10 +168,10 @@ def test_openapi_is_the_committed_one(app: Flask) -> None:
     assert served == json.loads(OPENAPI.read_text("utf-8"))
 
 
-def test_a_user_key_ends_no_operators_key(api: FlaskClient, caller: Caller, house: Farm) -> None:
+def test_a_user_key_ends_no_operators_key(api: FlaskClient, caller: Caller, web_farm: Farm) -> None:
     """A user key may end user keys of its account; the account's admin key is not found."""
     caller(KeyKind.ADMIN)
-    by_kind = {key.kind: key.id for key in keys.listing(house, account_id(house))}
+    by_kind = {key.kind: key.id for key in keys.listing(web_farm, account_id(web_farm))}
     assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.ADMIN]}").status_code == 404
     assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.USER]}").status_code == 200
 
@@ -208,7 +208,7 @@ def test_nesting_and_odd_names_are_refused_without_an_echo(api: FlaskClient) -> 
 
 
 def test_a_rotated_key_lives_on_for_a_while(
-    api: FlaskClient, app: Flask, house: Farm, clock: Clock
+    api: FlaskClient, app: Flask, web_farm: Farm, clock: Clock
 ) -> None:
     """Two keys of a line live at most: the old one to its end, and none before it."""
     own = api.get("/api/v1/keys").get_json()["data"][0]
@@ -233,16 +233,18 @@ def test_a_rotated_key_lives_on_for_a_while(
     assert opens(third["token"])
 
 
-def test_a_keys_use_is_written_once_a_minute(api: FlaskClient, house: Farm, clock: Clock) -> None:
+def test_a_keys_use_is_written_once_a_minute(
+    api: FlaskClient, web_farm: Farm, clock: Clock
+) -> None:
     """Requests within a minute write nothing; the next minute's first one does."""
     api.get("/api/v1/jobs")
-    first = keys.listing(house, account_id(house))[0].used_at_ms
+    first = keys.listing(web_farm, account_id(web_farm))[0].used_at_ms
     clock.advance(59)
     api.get("/api/v1/jobs")
-    assert keys.listing(house, account_id(house))[0].used_at_ms == first
+    assert keys.listing(web_farm, account_id(web_farm))[0].used_at_ms == first
     clock.advance(2)
     api.get("/api/v1/jobs")
-    assert keys.listing(house, account_id(house))[0].used_at_ms == clock.now_ms
+    assert keys.listing(web_farm, account_id(web_farm))[0].used_at_ms == clock.now_ms
 
 
 def test_a_repeated_account_is_one_account(caller: Caller) -> None:

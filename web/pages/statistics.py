@@ -15,9 +15,9 @@ from orchestrator.model import Json
 from orchestrator.remedies import Say
 from web.api import bills
 from web.context import farm
-from web.hub import off_hub
 from web.pages.blueprint import bp
 from web.pages.views import Bar
+from web.threads import in_thread
 
 DAY_MS: Final = 86_400_000
 SPANS: Final = {1: "a day", 7: "7 days", 30: "30 days", 90: "90 days", 365: "a year"}
@@ -43,10 +43,10 @@ class Asked:
 def books() -> str:
     """Show the operator what device time cost and brought in, and what stood idle."""
     asked = _asked()
-    told = off_hub(_told, asked)
-    ended = off_hub(calibration.calibration, farm(), USUAL_JOBS)
+    told = in_thread(_told, asked)
+    ended = in_thread(calibration.calibration, farm(), USUAL_JOBS)
     rows = told["rows"]
-    names = off_hub(_names, rows)
+    names = in_thread(_names, rows)
     return render_template(
         "books.html",
         asked=asked,
@@ -66,7 +66,7 @@ def books() -> str:
 @login_required
 def books_csv() -> Response:
     """Send the same books as a table."""
-    return bills.economics_csv(bills.economics(off_hub(_told, _asked())))
+    return bills.economics_csv(bills.economics(in_thread(_told, _asked())))
 
 
 @bp.get("/calibration")
@@ -74,7 +74,7 @@ def books_csv() -> Response:
 def quote_accuracy() -> str:
     """Show how many of the newest ended jobs, of all accounts, came in under their p90."""
     newest = _newest()
-    told = off_hub(calibration.calibration, farm(), newest)
+    told = in_thread(calibration.calibration, farm(), newest)
     return render_template("calibration.html", told=told, newest=newest, choices=JOBS)
 
 
@@ -82,7 +82,7 @@ def quote_accuracy() -> str:
 @login_required
 def quote_accuracy_csv() -> Response:
     """Send its rows as a table."""
-    told = off_hub(calibration.calibration, farm(), _newest())
+    told = in_thread(calibration.calibration, farm(), _newest())
     return bills.csv_answer("calibration", bills.CALIBRATION, told["rows"])
 
 
@@ -132,15 +132,15 @@ def _newest() -> int:
 
 
 def _told(asked: Asked) -> Json:
-    house = farm()
-    return economics.economics(house, asked.by, house.clock() - asked.days * DAY_MS)
+    this_farm = farm()
+    return economics.economics(this_farm, asked.by, this_farm.clock() - asked.days * DAY_MS)
 
 
 def _names(rows: list[Json]) -> dict[str, str]:
     """Return account id -> name, of rows that are an account's. Blocking: SQL."""
-    house = farm()
+    this_farm = farm()
     ids = [row["key"] for row in rows[:MOST_ROWS] if row["key"].startswith("acc_")]
-    return {each: accounts.get(house, each).name for each in ids}
+    return {each: accounts.get(this_farm, each).name for each in ids}
 
 
 def _row(row: Json, rows: list[Json], names: dict[str, str]) -> Json:
