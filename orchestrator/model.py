@@ -291,12 +291,14 @@ class StageCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """A priced plan. A promise of nothing: the hold is the promise."""
+    """A priced plan. The ceiling is the promise, p50 and p90 are what is likely."""
 
     p50_gpu_ms: int
     p90_gpu_ms: int
     least_gpu_ms: int
     """Need of its shortest video, cut off after one micro-batch: plan and encoding too."""
+    ceiling_gpu_ms: int
+    """The most that a job is charged whose plan has quotes that hold, and what it holds."""
     price_microusd: int
     """Of the p50."""
     stages: tuple[StageCost, ...]
@@ -548,6 +550,14 @@ class Job:
     """Charges before it failed by the farm's fault; `spent` is 0 then."""
     cap_gpu_ms: int | None = None
     """`max_gpu_seconds` of the request; held + spent never exceeds it."""
+    ceiling_gpu_ms: int | None = None
+    """The most it is charged, and what it held when it was submitted; None: it is metered."""
+    runaway_gpu_ms: int | None = None
+    """Device time after which the farm ends it at its own cost; None: it is metered."""
+    over_quote_gpu_ms: int = 0
+    """Device time beyond what it held: the farm's loss."""
+    ran_away: bool = False
+    """It took far too long, so the farm makes its video of finished frames for nothing."""
     encode_reserve_gpu_ms: int = 0
     """Part of the hold that only the encode unit may use."""
     error: JobError | None = None
@@ -661,6 +671,8 @@ class Lease:
     settled_gpu_ms: int = 0
     lost_gpu_ms: int = 0
     """Measured, and charged to nobody."""
+    over_quote_gpu_ms: int = 0
+    """Part of it that lay beyond what its job held."""
     receipt: KeptReceipt | None = None
     resolved_at_ms: int | None = None
 

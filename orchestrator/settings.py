@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     lease_margin_unmeasured: float = 5.0
     """The same while a quote rests on the card's prior: another machine may be that much slower,
     and a limit that stops a micro-batch midway wastes it."""
+    runaway: float = Field(default=4.0, ge=1)
+    """A job that takes so many times its ceiling is ended at the farm's cost."""
     worker_gone_seconds: float = 60.0
     reconcile_seconds: float = 2.0
     ring_again_seconds: float = 3.0

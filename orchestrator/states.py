@@ -339,5 +339,19 @@ SCOPES: Final[dict[KeyKind, frozenset[Scope]]] = {
 }
 """A key's kind is its set of scopes, and stands in its token for people to see."""
 
+
+class Pricing(StrEnum):
+    """Kind of price that a plan gives its jobs."""
+
+    CEILING = "ceiling"
+    """At most the quote's ceiling, held whole at submission; more is the farm's loss."""
+    METERED = "metered"
+    """What was measured; the hold grows within session, month and the job's own cap."""
+
+
+RAN_AWAY: Final = "ran_away"
+"""The error code of a job that took many times its ceiling."""
 UNIT_FAILED: Final = "unit_failed"
 """The error code of a job that the farm could not do: no fault of its request."""
+FARMS_FAULT: Final = frozenset({UNIT_FAILED, RAN_AWAY})
+"""Error codes of jobs for which nothing is charged."""

@@ -10,10 +10,11 @@ from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.leases import worker_calls
 from orchestrator.model import Brief, Job, RenderPlan
+from orchestrator.money.plans import Plans, shipped
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
 from orchestrator.receipt import Artifact, Receipt
-from orchestrator.states import Cause, KeyKind, Outcome, UnitKind
+from orchestrator.states import Cause, KeyKind, Outcome, Pricing, UnitKind
 from orchestrator.store import Store
 from orchestrator.wire import (
     CHECKPOINT,
@@ -57,11 +58,22 @@ class Clock:
         self.now_ms += round(seconds * 1000)
 
 
+def plans_with(price: Pricing) -> Plans:
+    """Return the shipped plans, all with this kind of price."""
+    return Plans({name: replace(each, price=price) for name, each in shipped().plans.items()})
+
+
 def make_farm(
-    store: Store, clock: Clock, *, make_id: Callable[[str, int], str] = new_id, **terms: Any
+    store: Store,
+    clock: Clock,
+    *,
+    make_id: Callable[[str, int], str] = new_id,
+    price: Pricing = Pricing.METERED,
+    **terms: Any,
 ) -> Farm:
-    """Return an opened farm whose only model is the fake one."""
+    """Return an opened farm whose only model is the fake one, and whose plans are metered."""
     farm = Farm(
+        plans=plans_with(price),
         store=store,
         catalog=catalog.Catalog(cards={catalog.FAKE.id: catalog.FAKE}),
         clock=clock,

@@ -9,12 +9,15 @@ them; one with a price moves money between two others too, which `money` derives
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from orchestrator.errors import BudgetExceeded
 from orchestrator.model import Brief, Entry, Job, Month, Quote, Session, Unit
 from orchestrator.money import hash_chain
-from orchestrator.states import EntryKind, OnExhausted, SessionState, UnitKind
+from orchestrator.states import EntryKind, OnExhausted, Pricing, SessionState, UnitKind
+
+OVER_QUOTE: Final = "over quote"
+"""Note of a loss: device time beyond what a job with a ceiling held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,13 +283,24 @@ def binding_limit(session: Session, job: Job, month: Month) -> str:
     return "month" if room < session.available_gpu_ms else "session"
 
 
-def hold_for(quote: Quote, brief: Brief) -> int:
-    """Return what to hold at submission: min(p90, cap).
+def ceiling_for(quote: Quote, brief: Brief, price: Pricing) -> int | None:
+    """Return the most that a job is charged; None: it is metered, by its plan or its own cap."""
+    cap = brief.max_gpu_ms
+    if price is Pricing.METERED or (cap is not None and cap < quote.ceiling_gpu_ms):
+        return None
+    return quote.ceiling_gpu_ms
+
+
+def hold_for(quote: Quote, brief: Brief, price: Pricing) -> int:
+    """Return what to hold at submission: the ceiling, or of a metered job min(p90, cap).
 
     Raises:
         BudgetExceeded: the cap lies under the p50, so that the job would likely end unfinished;
             of a job that may end with what is finished, under what its shortest video needs.
     """
+    ceiling = ceiling_for(quote, brief, price)
+    if ceiling is not None:
+        return ceiling
     cap = brief.max_gpu_ms
     short = brief.on_exhausted is OnExhausted.FINISH
     needed = min(quote.p50_gpu_ms, quote.least_gpu_ms) if short else quote.p50_gpu_ms
@@ -324,9 +338,14 @@ def lease_limit(
     """Return min(p90 × margin, hold − open leases − reserve), extending the hold where it can.
 
     `open_gpu_ms`: the limits of the job's open leases; `reserve_gpu_ms`: what must stay for
-    the encode unit.
+    the encode unit. A job with a ceiling has min(p90 × margin, what it may run for − what it ran
+    − open leases − reserve): beyond its hold it works at the farm's cost.
     """
     want = max(math.ceil(p90_gpu_ms * margin), minimum_gpu_ms)
+    if job.runaway_gpu_ms is not None:
+        ran = job.spent_gpu_ms + job.refunded_gpu_ms + job.over_quote_gpu_ms
+        limit = min(want, job.runaway_gpu_ms - ran - open_gpu_ms - reserve_gpu_ms)
+        return Limit(gpu_ms=limit if limit >= minimum_gpu_ms else 0)
     room = max(0, job.held_gpu_ms - open_gpu_ms - reserve_gpu_ms)
     extend = min(max(0, want - room), extendable_gpu_ms(session, job, month))
     limit = min(want, room + extend)
@@ -338,6 +357,17 @@ def lease_limit(
 def charge(*, reported_gpu_ms: int, limit_gpu_ms: int, seen_gpu_ms: int) -> int:
     """Return what a lease is charged: min(reported, limit, device time the farm saw)."""
     return max(0, min(reported_gpu_ms, limit_gpu_ms, seen_gpu_ms))
+
+
+def payable(job: Job, kind: UnitKind, gpu_ms: int) -> int:
+    """Return what of a lease's charge its session pays: of a job with a ceiling, what it holds.
+
+    The encode reserve stays for the encode unit.
+    """
+    if job.ceiling_gpu_ms is None:
+        return gpu_ms
+    reserve = 0 if kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
+    return min(gpu_ms, max(0, job.held_gpu_ms - reserve))
 
 
 # --- inside -------------------------------------------------------------------------------
@@ -390,13 +420,20 @@ def least_gpu_ms(job: Job, units: list[Unit]) -> int:
     """Return what the next of a job's open units needs held, the encode reserve beside it."""
     if not units:
         return 0
+    if (whole := _whole_rest(job)) is not None:
+        return whole
     unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
     reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
     return unit.minimum_gpu_ms + reserve
 
 
 def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the rest of a job needs at p90, the encode reserve included."""
+    """Return what the rest of a job needs at p90, the encode reserve included.
+
+    Of a job with a ceiling it is what is left of that: it holds it all, or does not run.
+    """
+    if (whole := _whole_rest(job)) is not None:
+        return whole
     need = sum(unit.p90_gpu_ms for unit in units)
     if all(unit.kind is not UnitKind.ENCODE for unit in units):
         need += job.encode_reserve_gpu_ms
@@ -405,3 +442,10 @@ def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
             stage.p90_gpu_ms for stage in job.quote.stages if stage.stage is UnitKind.RENDER
         )
     return need
+
+
+def _whole_rest(job: Job) -> int | None:
+    """Return what is left of a job's ceiling; None where its video only has to be encoded."""
+    if job.ceiling_gpu_ms is None or job.truncated:
+        return None
+    return job.ceiling_gpu_ms - job.spent_gpu_ms

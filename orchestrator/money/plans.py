@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.errors import BadRequest, PlanLimit
 from orchestrator.model import Alert, RenderPlan, Watermark
 from orchestrator.remedies import ChangePlan, EndAJob, Listing, LookAt, Say
-from orchestrator.states import AlertAction
+from orchestrator.states import AlertAction, Pricing
 
 SHIPPED: Final = Path(__file__).with_name("plans.toml")
 ANY: Final = "*"
@@ -50,6 +50,8 @@ class Plan:
     """Part of each device's time that its sessions have together while they want it."""
     alerts: tuple[Alert, ...]
     """Of its accounts' months, and of sessions that have none of their own; ascending."""
+    price: Pricing
+    """Kind of price its jobs have: their quote's ceiling at most, or what was measured."""
     price_month_microusd: int | None
     """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
 
@@ -191,6 +193,7 @@ class _Written(BaseModel):
     alerts: dict[Annotated[int, Field(ge=1, le=100)], AlertAction] = Field(
         dict.fromkeys((50, 75, 90, 95, 100), AlertAction.NOTIFY), max_length=20
     )
+    price: Pricing = Pricing.CEILING
     price_month_microusd: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
 
 
@@ -217,6 +220,7 @@ def _plan(name: str, written: _Written) -> Plan:
         watermark=written.watermark,
         floor=written.floor,
         alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),
+        price=written.price,
         price_month_microusd=written.price_month_microusd,
     )
 

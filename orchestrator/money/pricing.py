@@ -16,7 +16,8 @@ All results are rounded up. A quote's p50 is the sum of its units' p50s. The sum
 is more than the p90 of the sum, since not all are late at once; so once ENOUGH_JOBS quoted jobs
 have ended, its p90 is p50 times the 0.9 quantile of what those spent over what their p50 was
 (split conformal prediction: of jobs like them, nine in ten stay under it, whatever the shape of
-the noise). It is never less than the encode reserve and a first render unit need.
+the noise). It is never less than the encode reserve and a first render unit need. Its ceiling is
+CEILING times that: what a job is charged at most where its plan has quotes that hold.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,6 +47,8 @@ PRIOR_SPREAD: Final = 1.6
 """p90 / p50 while nothing is measured."""
 LEAST_STEPS: Final = 2
 """Of a micro-batch, with a decode: fewer are not worth a lease, its texts and its checkpoint."""
+CEILING: Final = 1.25
+"""A quote's ceiling over its p90: what it is beyond that is the farm's risk."""
 MIN_SPREAD: Final = 1.15
 """p90 / p50 at least: a quiet afternoon of equal receipts promises nothing."""
 PARSE_MS: Final = 10.0
@@ -199,6 +202,7 @@ def quote(plan: RenderPlan, costs: CostModel) -> Quote:
     return Quote(
         p50_gpu_ms=p50,
         p90_gpu_ms=p90,
+        ceiling_gpu_ms=_whole(p90 * CEILING),
         least_gpu_ms=stages[0].p90_gpu_ms + first.p90_gpu_ms + stages[2].p90_gpu_ms,
         price_microusd=sum(stage.price_microusd for stage in stages),
         stages=stages,

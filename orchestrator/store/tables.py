@@ -190,6 +190,10 @@ jobs: Final = Table(
     _ms("spent_gpu_ms"),
     _ms("refunded_gpu_ms"),
     _ms("cap_gpu_ms", null=True),
+    _ms("ceiling_gpu_ms", null=True),
+    _ms("runaway_gpu_ms", null=True),
+    _ms("over_quote_gpu_ms"),
+    Column("ran_away", Boolean, nullable=False),
     _ms("encode_reserve_gpu_ms"),
     _json(model.Job, "error", null=True),
     _json(model.Job, "artifacts"),
@@ -202,6 +206,9 @@ jobs: Final = Table(
     _json(model.Job, "rulings"),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
+    CheckConstraint(
+        "ceiling_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= ceiling_gpu_ms", name="ceiling"
+    ),
     CheckConstraint(
         "held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name="terminal"
     ),
@@ -302,6 +309,7 @@ leases: Final = Table(
     _word("outcome", Outcome, null=True),
     _ms("settled_gpu_ms"),
     _ms("lost_gpu_ms"),
+    _ms("over_quote_gpu_ms"),
     _json(model.Lease, "receipt", null=True),
     _ms("resolved_at_ms", null=True),
     UniqueConstraint("unit_id", "fence"),

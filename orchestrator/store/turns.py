@@ -60,7 +60,9 @@ _IN_LINE: Final = (
         jobs.c.model,
         jobs.c.held_gpu_ms,
         jobs.c.quote["p50_gpu_ms"].as_integer().label("p50_gpu_ms"),
-        jobs.c.quote["p90_gpu_ms"].as_integer().label("p90_gpu_ms"),
+        func.coalesce(jobs.c.ceiling_gpu_ms, jobs.c.quote["p90_gpu_ms"].as_integer()).label(
+            "most_gpu_ms"
+        ),
     )
     .join(jobs, jobs.c.session_id == sessions.c.id)
     .join(months, months.c.id == jobs.c.month_id)

@@ -19,7 +19,7 @@ from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Alert, Brief, Job
 from orchestrator.money.plans import Plans, shipped
-from orchestrator.states import AlertAction, JobState, OnExhausted
+from orchestrator.states import AlertAction, JobState, OnExhausted, Pricing
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
 from tests.property.memory import Memory
@@ -59,7 +59,10 @@ class Simulation(Workforce):
         self.store.renew()
         numbers = count(1)
         farm = make_farm(
-            self.store, self.clock, make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}"
+            self.store,
+            self.clock,
+            make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}",
+            runaway=self.random.choice([1.0, 4.0]),
         )
         self.farm: Farm = replace(farm, plans=self.plans())
         self.rogues = [
@@ -85,14 +88,19 @@ class Simulation(Workforce):
         self.checked = -1
 
     def plans(self) -> Plans:
-        """Return the shipped plans and a tight one, whose alerts may stop things."""
+        """Return the shipped plans and a tight one, whose alerts may stop things.
+
+        In half of all histories a plan's quotes hold, in half it is metered.
+        """
+        prices = {name: self.random.choice(list(Pricing)) for name in (*shipped().plans, "tight")}
         tight = replace(
             shipped().named("studio"),
             name="tight",
             month_gpu_ms=self.random.randrange(2_000, 40_000),
             alerts=(Alert(50), Alert(100, self.random.choice(list(AlertAction)))),
         )
-        return Plans({**shipped().plans, "tight": tight})
+        every = {**shipped().plans, "tight": tight}
+        return Plans({name: replace(each, price=prices[name]) for name, each in every.items()})
 
     def run(self, events: int) -> Tally:
         """Let `events` things happen, then stop all faults and let the farm finish."""

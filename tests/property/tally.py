@@ -21,6 +21,9 @@ SELECT
 + (SELECT TOTAL(MAX(0, used - cap_gpu_ms)) FROM jobs JOIN (
   SELECT job_id, SUM({_CHARGED}) AS used FROM entries GROUP BY job_id)
   ON job_id = jobs.id WHERE cap_gpu_ms IS NOT NULL)
++ (SELECT TOTAL(MAX(0, used - ceiling_gpu_ms)) FROM jobs JOIN (
+  SELECT job_id, SUM({_CHARGED}) AS used FROM entries GROUP BY job_id)
+  ON job_id = jobs.id WHERE ceiling_gpu_ms IS NOT NULL)
 + (SELECT TOTAL(MAX(0, gpu_ms - gpu_ms_limit)) FROM entries JOIN leases
   ON leases.id = lease_id WHERE entries.kind = 'settle')
 """
@@ -43,6 +46,11 @@ _HAPPENED: Final = (
     "SELECT 'unit ' || outcome, COUNT(*) FROM leases WHERE outcome IS NOT NULL GROUP BY outcome",
     "SELECT 'job ' || state, COUNT(*) FROM jobs GROUP BY state",
     "SELECT 'job cut off', COUNT(*) FROM jobs WHERE truncated",
+    "SELECT 'quote held', COUNT(*) FROM jobs WHERE state = 'succeeded' AND ceiling_gpu_ms > 0",
+    "SELECT 'quote overrun', COUNT(*) FROM jobs WHERE over_quote_gpu_ms > 0",
+    "SELECT 'quote run_away', COUNT(*) FROM jobs WHERE json_extract(error, '$.code') = 'ran_away'",
+    "SELECT 'quote run_away_with_a_video', COUNT(*) FROM jobs WHERE ran_away "
+    "AND state = 'succeeded'",
     "SELECT 'job refunded', COUNT(*) FROM jobs WHERE refunded_gpu_ms > 0",
     "SELECT 'month turned', COUNT(DISTINCT substr(id, -7)) - 1 FROM months",
     "SELECT 'paused: ' || json_extract(data, '$.pause_reason'), COUNT(*) FROM events "

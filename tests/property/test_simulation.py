@@ -47,6 +47,7 @@ HAPPEN = {
     "went": "on_from_a_checkpoint",
     "checkpoint": "kept",
     "hid": "time_and_was_flagged",
+    "quote": "held overrun run_away run_away_with_a_video",
 }
 """Events without which a run has shown nothing: first word and the rest of each."""
 

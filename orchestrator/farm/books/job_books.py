@@ -138,14 +138,22 @@ class JobBooks:
             )
         )
 
+    def over_quote(self, gpu_ms: int) -> None:
+        """Count device time that the job took beyond what it held; its loss is an entry."""
+        self.job = replace(self.job, over_quote_gpu_ms=self.job.over_quote_gpu_ms + gpu_ms)
+
     def refund(self) -> None:
         """Take back every settlement of the job, those of this transaction too.
 
-        The farm pays for what it could not finish.
+        The farm pays for what it could not finish. Doing it again changes nothing.
         """
-        written = self.tx.find(Entry, job_id=self.job.id, kind=EntryKind.SETTLE)
-        fresh = [entry for entry in self._entries if entry.kind is EntryKind.SETTLE]
-        for settled in (*written, *fresh):
+        both = (EntryKind.SETTLE, EntryKind.REFUND)
+        written = self.tx.find(Entry, job_id=self.job.id, kind=both)
+        entries = [*written, *(entry for entry in self._entries if entry.kind in both)]
+        given_back = {entry.lease_id for entry in entries if entry.kind is EntryKind.REFUND}
+        for settled in entries:
+            if settled.lease_id in given_back:
+                continue
             self.move(
                 ledger.refund(
                     self.session,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from orchestrator.farm.check.snapshot import Snapshot
 from orchestrator.model import Job
-from orchestrator.states import UNIT_FAILED, JobState
+from orchestrator.states import FARMS_FAULT, JobState
 
 
 def faults(snapshot: Snapshot) -> Iterator[str]:
@@ -37,13 +37,27 @@ def _job(snapshot: Snapshot, job: Job) -> Iterator[str]:
         yield f"I2: what job {job.id} holds is not what its entries say"
     if job.state.is_terminal and job.held_gpu_ms:
         yield f"I7: job {job.id} is {job.state} and still holds budget"
+    yield from _ceiling(job)
     error: object = job.error  # as it is stored
     code = error.get("code") if isinstance(error, dict) else None
-    if job.state is JobState.FAILED and code == UNIT_FAILED:
+    farms = job.ran_away and job.state.is_terminal
+    if farms or (job.state is JobState.FAILED and code in FARMS_FAULT):
         if job.spent_gpu_ms:
             yield f"I11: job {job.id} failed by the farm's fault and is still charged"
-    elif job.refunded_gpu_ms:
+    elif job.refunded_gpu_ms and not job.ran_away:
         yield f"I2: job {job.id} was refunded, although the farm did not fail it"
+
+
+def _ceiling(job: Job) -> Iterator[str]:
+    """I14: a job is charged and holds its ceiling at most; what it ran beyond that is bounded."""
+    if job.ceiling_gpu_ms is None or job.runaway_gpu_ms is None:
+        if job.over_quote_gpu_ms:
+            yield f"I14: job {job.id} is metered and has time over its quote"
+        return
+    if job.spent_gpu_ms + job.held_gpu_ms > job.ceiling_gpu_ms:
+        yield f"I14: job {job.id} was charged and holds more than its ceiling"
+    if job.spent_gpu_ms + job.refunded_gpu_ms + job.over_quote_gpu_ms > job.runaway_gpu_ms:
+        yield f"I14: job {job.id} ran on beyond where the farm ends it"
 
 
 def months(snapshot: Snapshot) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from orchestrator.farm.check.snapshot import Snapshot
-from orchestrator.model import Lease
+from orchestrator.model import Job, Lease
 from orchestrator.states import LeaseState
 
 
@@ -26,8 +26,29 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
             if snapshot.jobs[lease.job_id].state.is_terminal:
                 yield f"I7: lease {lease.id} is open and its job has ended"
     for job in snapshot.jobs.values():
-        if open_per_job[job.id] > job.held_gpu_ms:
+        if open_per_job[job.id] > _room(job):
             yield f"I4: the open leases of job {job.id} may cost more than it holds"
+    yield from _over_quote(snapshot)
+
+
+def _over_quote(snapshot: Snapshot) -> Iterator[str]:
+    """I14: device time over a quote is what its entries say, of leases and of jobs."""
+    over: Counter[str] = Counter()
+    for lease in snapshot.leases.values():
+        over[lease.job_id] += lease.over_quote_gpu_ms
+        if snapshot.over_quote[lease.id] != lease.over_quote_gpu_ms:
+            yield f"I14: lease {lease.id} ran over its quote for something else than its entry says"
+    for job in snapshot.jobs.values():
+        if over[job.id] != job.over_quote_gpu_ms:
+            yield f"I14: job {job.id} ran over its quote for something else than its leases"
+
+
+def _room(job: Job) -> int:
+    """Return what all open leases of a job may take together."""
+    if job.runaway_gpu_ms is None:
+        return job.held_gpu_ms
+    ran: int = job.spent_gpu_ms + job.refunded_gpu_ms + job.over_quote_gpu_ms
+    return job.runaway_gpu_ms - ran
 
 
 def _money(snapshot: Snapshot, lease: Lease) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Final
 from orchestrator.farm.check.money import Till
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
-from orchestrator.money import hash_chain
+from orchestrator.money import hash_chain, ledger
 from orchestrator.states import EntryKind
 
 _AT_ONCE: Final = 20
@@ -36,6 +36,7 @@ class Snapshot:
     times: Counter[str | None] = field(default_factory=Counter)
     """Times that it was settled."""
     lost: Counter[str | None] = field(default_factory=Counter)
+    over_quote: Counter[str | None] = field(default_factory=Counter)
     refunded: Counter[str | None] = field(default_factory=Counter)
     digests: dict[str, str] = field(default_factory=dict)
     """Of the lease as it ended, as its entries have it."""
@@ -50,14 +51,14 @@ def look(tx: Transaction) -> Snapshot:
     """Read everything but the receipts, which are large and looked at one by one."""
     jobs = tx.look(
         *(Job, "id", "session_id", "month_id", "state", "intent", "error", "held_gpu_ms"),
-        *("spent_gpu_ms", "refunded_gpu_ms", "frames_done", "frames_total", "truncated"),
+        *("spent_gpu_ms", "refunded_gpu_ms", "ceiling_gpu_ms", "runaway_gpu_ms"),
+        *("over_quote_gpu_ms", "frames_done", "frames_total", "truncated", "ran_away"),
         *("artifacts", "deleted_at_ms"),
     )
     leases = tx.look(
         *(Lease, "id", "unit_id", "job_id", "session_id", "worker_id", "worker_name", "device"),
-        *("device_class", "kind", "state", "outcome", "fence"),
-        *("gpu_ms_limit", "settled_gpu_ms", "lost_gpu_ms", "frames_done", "granted_at_ms"),
-        "resolved_at_ms",
+        *("device_class", "kind", "state", "outcome", "fence", "gpu_ms_limit", "settled_gpu_ms"),
+        *("lost_gpu_ms", "over_quote_gpu_ms", "frames_done", "granted_at_ms", "resolved_at_ms"),
     )
     snapshot = Snapshot(
         sessions=tx.find(Session),
@@ -100,6 +101,8 @@ def _add(snapshot: Snapshot, entry: Entry) -> None:
         )
     if entry.kind is EntryKind.LOSS:
         snapshot.lost[entry.lease_id] += entry.gpu_ms
+        if entry.note == ledger.OVER_QUOTE:
+            snapshot.over_quote[entry.lease_id] += entry.gpu_ms
         return
     charged = entry.gpu_ms
     if entry.kind is EntryKind.SETTLE:

@@ -5,12 +5,22 @@ from dataclasses import replace
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.model import JobError, Unit
 from orchestrator.remedies import Rerun, Say
-from orchestrator.states import JobEvent, OnExhausted, PauseReason, UnitKind, UnitState
+from orchestrator.states import (
+    RAN_AWAY,
+    JobEvent,
+    OnExhausted,
+    PauseReason,
+    UnitKind,
+    UnitState,
+)
 from orchestrator.wire import ENCODE_QUEUE
 
 
 def exhausted(loaded: LoadedJob, unit: Unit) -> None:
     """Do what the job asked for; `unit` found no budget and no lease of the job is open."""
+    if loaded.job.runaway_gpu_ms is not None:
+        _ran_away(loaded, unit)
+        return
     match loaded.job.on_exhausted:
         case OnExhausted.CANCEL:
             loaded.end(
@@ -28,6 +38,32 @@ def exhausted(loaded: LoadedJob, unit: Unit) -> None:
             finish(loaded)
         case _:
             loaded.pause(PauseReason.BUDGET)
+
+
+def _ran_away(loaded: LoadedJob, unit: Unit) -> None:
+    """End a job that took many times what was said at most: nothing of it is charged.
+
+    One that wished for a video of its finished frames gets it, at the farm's cost too.
+    """
+    job = loaded.job
+    wants_video = job.on_exhausted is OnExhausted.FINISH
+    if wants_video and job.frames_done and unit.kind is UnitKind.RENDER:
+        finish(loaded)  # what it then costs to encode is given back with its end
+        loaded.change(ran_away=True)
+        loaded.books.refund()
+        return
+    loaded.fail(
+        JobError(
+            code=RAN_AWAY,
+            message=f"It took {loaded.farm.terms.runaway:g} times the most it was quoted and was "
+            "not done, so the farm ended it: nothing is charged, and what was charged before was "
+            "given back.",
+            remedies=(
+                Say("Ask for less, or for a quote: by now it knows how long such jobs take."),
+                Rerun(job.id),
+            ),
+        )
+    )
 
 
 def assemble(loaded: LoadedJob) -> None:

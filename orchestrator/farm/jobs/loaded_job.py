@@ -22,7 +22,7 @@ from orchestrator.model import (
 )
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
-    UNIT_FAILED,
+    FARMS_FAULT,
     Intent,
     JobEvent,
     LeaseState,
@@ -39,6 +39,7 @@ class Changes(TypedDict, total=False):
     pause_reason: PauseReason | None
     parsed: bool
     truncated: bool
+    ran_away: bool
     frames_done: int
     error: JobError | None
     artifacts: Mapping[str, FileRef]
@@ -125,8 +126,9 @@ class LoadedJob:
         One that the farm could not finish costs nothing, whatever it was charged on its way.
         """
         self.books.release()
-        spent = self.job.spent_gpu_ms
-        if event is JobEvent.FAIL and self.job.error and self.job.error.code == UNIT_FAILED:
+        spent = self.job.spent_gpu_ms + self.job.over_quote_gpu_ms  # what it took
+        code = self.job.error.code if self.job.error else ""
+        if (event is JobEvent.FAIL and code in FARMS_FAULT) or self.job.ran_away:
             self.books.refund()
         whole = event is JobEvent.FINISH and not self.job.truncated  # else the quote was for more
         if whole or spent > self.job.quote.p90_gpu_ms:

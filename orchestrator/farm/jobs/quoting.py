@@ -18,6 +18,7 @@ from orchestrator.planning import planner, variants
 from orchestrator.planning.variants import Change
 from orchestrator.prompting import parser
 from orchestrator.remedies import Say
+from orchestrator.states import Pricing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,11 @@ class Offer:
     """The account's plan, which variants keep to."""
     fitted: str | None = None
     """Words for what gave so that it fits; None: it is what was asked."""
+
+    @property
+    def price(self) -> Pricing:
+        """Kind of price it is submitted at; that of most plans where the account has none."""
+        return self.account_plan.price if self.account_plan else Pricing.CEILING
 
 
 def make_plan(farm: Farm, brief: Brief, card: ModelCard, *, seed: int | None) -> RenderPlan:
@@ -94,10 +100,16 @@ def offer(
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
     """Tell whether a job may be submitted with so much available in its session."""
     try:
-        amount = ledger.hold_for(asked.quote, asked.brief)
+        amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
     except BudgetExceeded:
         return False
     return amount <= room_gpu_ms
+
+
+def needs(asked: Offer) -> int:
+    """Return what a variant needs available: its ceiling, or where it is metered its p90."""
+    quote = asked.quote
+    return quote.ceiling_gpu_ms if asked.price is Pricing.CEILING else quote.p90_gpu_ms
 
 
 def available(session: Session, month: Month) -> int:
@@ -121,7 +133,7 @@ def alternatives(
             label=found.fitted or "", brief=found.brief, quote=found.quote, session_id=session.id
         )
         for found in _cheaper(farm, tx, asked)
-        if found.quote.p90_gpu_ms <= room_gpu_ms
+        if needs(found) <= room_gpu_ms
     )
 
 
@@ -130,7 +142,7 @@ def fitted(farm: Farm, tx: Transaction, asked: Offer, room_gpu_ms: int) -> Offer
     if fits(asked, room_gpu_ms) and _allowed(asked):
         return asked
     found = _cheaper(farm, tx, asked)
-    return next((each for each in found if each.quote.p90_gpu_ms <= room_gpu_ms), asked)
+    return next((each for each in found if needs(each) <= room_gpu_ms), asked)
 
 
 def _cheaper(farm: Farm, tx: Transaction, asked: Offer) -> Iterator[Offer]:

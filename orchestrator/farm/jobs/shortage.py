@@ -47,11 +47,15 @@ def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> Bud
         "max_gpu_seconds": "its own max_gpu_seconds allows",
     }[ledger.binding_limit(session, job, month)]
     return BudgetExceeded(
-        f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
+        f"{_what_needs(job)} {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
         available_gpu_ms=room,
         rest_gpu_ms=max(needed_gpu_ms, ledger.rest_gpu_ms(job, units) - job.held_gpu_ms),
     )
+
+
+def _what_needs(job: Job) -> str:
+    return "Its next unit needs" if job.ceiling_gpu_ms is None else "The rest of it holds"
 
 
 def explained(

@@ -1,5 +1,6 @@
 """Quoting and submitting a job: what it would be and cost, and the transaction that makes it."""
 
+import math
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
@@ -143,7 +144,7 @@ def submit(
         except PlanLimit as refused:
             room = quoting.room_for(quoting.available(session, month), brief)
             raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
-        job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
+        job = replace(_new_job(farm, job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
             webhook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
@@ -153,7 +154,7 @@ def submit(
         loaded.join()
         try:
             alerts.check(farm, session, month, when=alerts.NEW_JOBS)
-            amount = ledger.hold_for(asked.quote, asked.brief)
+            amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
             loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
             room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
@@ -180,11 +181,11 @@ def _refusal(
 ) -> BudgetExceeded | PlanLimit | None:
     """Return what a submission would be refused with; nothing is written."""
     now_ms = farm.clock()
-    job = _new_job("", session, month, asked, now_ms)
+    job = _new_job(farm, "", session, month, asked, now_ms)
     try:
         shortage.check_plan(farm, tx, month, asked.render_plan)
         alerts.check(farm, session, month, when=alerts.NEW_JOBS)
-        amount = ledger.hold_for(asked.quote, asked.brief)
+        amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
         if held.entry:
             monthly.follow(month, held.entry)
@@ -195,9 +196,12 @@ def _refusal(
     return None
 
 
-def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: int) -> Job:
+def _new_job(
+    farm: Farm, job_id: str, session: Session, month: Month, asked: Offer, now_ms: int
+) -> Job:
     plan, quote = asked.render_plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
+    ceiling = ledger.ceiling_for(quote, asked.brief, asked.price)
     return Job(
         id=job_id,
         account_id=session.account_id,
@@ -221,6 +225,8 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
         seed=plan.seed,
         frames_total=plan.frames_total,
         cap_gpu_ms=asked.brief.max_gpu_ms,
+        ceiling_gpu_ms=ceiling,
+        runaway_gpu_ms=None if ceiling is None else math.ceil(ceiling * farm.terms.runaway),
         encode_reserve_gpu_ms=stages[UnitKind.ENCODE].p90_gpu_ms,
         created_at_ms=now_ms,
     )

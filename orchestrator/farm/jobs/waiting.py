@@ -218,7 +218,7 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
     jobs: defaultdict[str, list[JobInLine]] = defaultdict(list)
     sessions: dict[str, tuple[int, str]] = {}
     for row in tx.turns.jobs_in_line():
-        work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["p90_gpu_ms"])
+        work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["most_gpu_ms"])
         jobs[row["session_id"]].append(JobInLine(row["job_id"], row["model"], work_ms))
         sessions[row["session_id"]] = (row["virtual_us"], row["plan"])
     parties: list[SessionInLine] = []

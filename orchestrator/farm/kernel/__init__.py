@@ -31,6 +31,7 @@ class Terms:
     max_attempts: int = 3
     lease_margin: float = 1.5
     lease_margin_unmeasured: float = 5.0
+    runaway: float = 4.0
     worker_gone_seconds: float = 60.0
     ring_again_seconds: float = 3.0
     age_seconds: float = 300.0

@@ -17,6 +17,8 @@ class Charge:
     settled_gpu_ms: int
     credit_gpu_ms: int
     """Payment of the session before, for steps that were done again."""
+    over_quote_gpu_ms: int
+    """Part of the losses that lies beyond what the job held."""
     losses: tuple[tuple[int, str], ...]
     """GPU-ms that nobody is charged for, each with the reason: at most what the farm saw."""
 
@@ -36,17 +38,26 @@ def charge(
 ) -> Charge:
     """Return min(reported, limit, device time the farm saw) for work that counts.
 
+    Of a job with a ceiling it is at most what the job holds; the rest is lost `over quote`.
+
     Work counts when it is kept: frames, or the steps of a checkpoint. A cancelled unit keeps
     nothing, and its owner pays for the steps done until the cancel was heard.
     """
     due = _due(job, request)
     credit = min(unit.prepaid_gpu_ms, due)
-    settled = ledger.charge(
+    counts = ledger.charge(
         reported_gpu_ms=due - credit, limit_gpu_ms=lease.gpu_ms_limit, seen_gpu_ms=seen_gpu_ms
     )
+    settled = ledger.payable(job, unit.kind, counts)
+    over = (counts - settled, ledger.OVER_QUOTE)
     told = _losses(request, due, credit, lease.gpu_ms_limit)
-    losses = tuple(_bounded(told, max(0, seen_gpu_ms - settled)))
-    return Charge(settled_gpu_ms=settled, credit_gpu_ms=credit, losses=losses)
+    losses = tuple(_bounded((over, *told), max(0, seen_gpu_ms - settled)))
+    return Charge(
+        settled_gpu_ms=settled,
+        credit_gpu_ms=credit,
+        over_quote_gpu_ms=counts - settled,
+        losses=losses,
+    )
 
 
 def _due(job: Job, request: CompleteRequest) -> int:

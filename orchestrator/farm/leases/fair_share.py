@@ -55,8 +55,8 @@ def granted(loaded: LoadedJob, unit: Unit) -> None:
 
 
 def settled(loaded: LoadedJob, unit: Unit, lease: Lease) -> None:
-    """Exchange what a unit was expected to take for what it was charged."""
-    _correct(loaded, unit, lease.settled_gpu_ms)
+    """Exchange what a unit was expected to take for what it took, over its quote too."""
+    _correct(loaded, unit, lease.settled_gpu_ms + lease.over_quote_gpu_ms)
     loaded.books.session = replace(loaded.books.session, waits_from_ms=loaded.now_ms)
 
 
@@ -72,7 +72,7 @@ def worked(loaded: LoadedJob, worker: Worker, lease: Lease) -> Worker:
     owed = scheduler.owed_after(
         worker.owed,
         shares | {scheduler.AGE: scheduler.AGE_SHARE},
-        lease.settled_gpu_ms,
+        lease.settled_gpu_ms + lease.over_quote_gpu_ms,
         plan=loaded.books.session.plan,
         lane=lease.lane,
     )

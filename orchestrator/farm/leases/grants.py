@@ -1,5 +1,6 @@
 """Granting: the one place that decides which unit a worker gets, and what it may cost."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -120,7 +121,7 @@ def _may_run(loaded: LoadedJob) -> bool:
 def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease | None:
     """Write a lease within the budget; None when the unit has to wait or its job was paused."""
     open_leases = loaded.open_leases()
-    reserve = 0 if unit.kind is UnitKind.ENCODE else loaded.job.encode_reserve_gpu_ms
+    reserve = _reserve(loaded, unit)
     limit = ledger.lease_limit(
         loaded.books.session,
         loaded.job,
@@ -179,6 +180,15 @@ def _floor(loaded: LoadedJob, unit: Unit, *, shared: bool) -> int:
         return unit.minimum_gpu_ms
     micro_batches = -(-unit.frames // loaded.job.render_plan.micro_batch)
     return max(unit.minimum_gpu_ms, -(-unit.p90_gpu_ms // micro_batches))
+
+
+def _reserve(loaded: LoadedJob, unit: Unit) -> int:
+    """Return what has to stay for the encode unit: of a job with a ceiling, many times that."""
+    if unit.kind is UnitKind.ENCODE:
+        return 0
+    job = loaded.job
+    times = 1.0 if job.runaway_gpu_ms is None else loaded.farm.terms.runaway
+    return math.ceil(job.encode_reserve_gpu_ms * times)
 
 
 def _margin(loaded: LoadedJob) -> float:

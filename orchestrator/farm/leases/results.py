@@ -110,11 +110,13 @@ def _resolve(
             frames_done=receipt.frames_done,
             settled_gpu_ms=charge.settled_gpu_ms,
             lost_gpu_ms=charge.lost_gpu_ms,
+            over_quote_gpu_ms=charge.over_quote_gpu_ms,
             receipt=KeptReceipt(**dict(receipt), message=request.message, cause=request.cause),
             resolved_at_ms=now_ms,
         ),
     )
     loaded.books.settle(lease, charge.settled_gpu_ms)
+    loaded.books.over_quote(charge.over_quote_gpu_ms)
     fair_share.settled(loaded, unit, lease)
     for gpu_ms, why in charge.losses:
         loaded.books.lose(lease, gpu_ms, why)
