@@ -346,7 +346,7 @@ class Pricing(StrEnum):
     CEILING = "ceiling"
     """At most the quote's ceiling, held whole at submission; more is the farm's loss."""
     METERED = "metered"
-    """What was measured; the hold grows within session, month and the job's own cap."""
+    """All that was measured; the hold grows within session, month and the job's own cap."""
 
 
 RAN_AWAY: Final = "ran_away"

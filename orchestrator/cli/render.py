@@ -157,6 +157,7 @@ def quote(server: str | None, as_json: bool, **intent: Any) -> int:
         {
             "GPU-seconds": f"{output.seconds(told['gpu_seconds_p50'])} likely, "
             f"{output.seconds(told['gpu_seconds_p90'])} at most in nine of ten cases",
+            "charged": _most(told),
             "price": f"{told['price']['usd']:.6f} USD by rate card {told['rates']}",
             "start-up": f"{output.seconds(told['startup']['gpu_seconds'])} GPU-seconds where no "
             "worker has the model loaded; not charged",
@@ -176,6 +177,13 @@ def quote(server: str | None, as_json: bool, **intent: Any) -> int:
         output.say_held(refused)
         output.advise(remedies.told(refused))
     return 0
+
+
+def _most(told: Json) -> str:
+    ceiling = told["gpu_seconds_ceiling"]
+    if ceiling is None:
+        return f"what is measured; {output.seconds(told['gpu_seconds_held'])} held at first"
+    return f"{output.seconds(ceiling)} GPU-seconds at most, held from the start"
 
 
 def watermarked(told: Json) -> Json:

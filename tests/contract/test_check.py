@@ -173,6 +173,38 @@ def a_failed_job_that_is_charged(by: Tamperer) -> str:
     return f"I11: job {by.job.id} failed by the farm's fault and is still charged"
 
 
+def a_job_that_ran_too_far(by: Tamperer) -> str:
+    """A job ran on beyond where the farm ends it."""
+    spent = by.job.spent_gpu_ms
+    by.set(by.job, ceiling_gpu_ms=spent, runaway_gpu_ms=spent - 1)
+    return f"I14: job {by.job.id} ran on beyond where the farm ends it"
+
+
+def time_over_no_quote(by: Tamperer) -> str:
+    """A metered job says that the farm bore some of its time."""
+    by.set(by.job, over_quote_gpu_ms=5)
+    return f"I14: job {by.job.id} is metered and has time over its quote"
+
+
+def a_lease_over_its_quote(by: Tamperer) -> str:
+    """A lease says so of which no entry does."""
+    lease = by.renders()[0]
+    by.set(lease, over_quote_gpu_ms=5)
+    return f"I14: lease {lease.id} ran over its quote for something else than its entry says"
+
+
+def a_job_over_its_quote(by: Tamperer) -> str:
+    """A job says so of which its leases do not."""
+    by.set(by.job, ceiling_gpu_ms=10**6, runaway_gpu_ms=10**6, over_quote_gpu_ms=5)
+    return f"I14: job {by.job.id} ran over its quote for something else than its leases"
+
+
+def a_run_away_that_is_charged(by: Tamperer) -> str:
+    """A job that was made for nothing keeps its charges."""
+    by.set(by.job, ran_away=True)
+    return f"I11: job {by.job.id} failed by the farm's fault and is still charged"
+
+
 def a_refund_that_was_none(by: Tamperer) -> str:
     """A job says that it got something back."""
     by.set(by.job, refunded_gpu_ms=77)
@@ -253,6 +285,11 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_failure_that_is_charged,
     a_stop_that_is_charged,
     a_failed_job_that_is_charged,
+    a_job_that_ran_too_far,
+    time_over_no_quote,
+    a_lease_over_its_quote,
+    a_job_over_its_quote,
+    a_run_away_that_is_charged,
     a_refund_that_was_none,
     three_leases_at_once,
     an_open_lease_of_nothing,

@@ -160,7 +160,7 @@ def test_a_top_up_beyond_the_plan_is_not_advised(farm: Farm) -> None:
 def test_a_month_that_is_used_up_names_its_end(farm: Farm, clock: Clock) -> None:
     """A full month names the holders in all its sessions, and when it begins anew."""
     first = submit(farm)
-    studio = shipped().named("studio")
+    studio = farm.plans.named("studio")
     tight = replace(studio, name="tight", month_gpu_ms=first.held_gpu_ms + 1)
     farm = replace(farm, plans=Plans({**shipped().plans, "tight": tight}))
     accounts.set_plan(farm, account_id(farm), "tight")

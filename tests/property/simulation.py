@@ -46,6 +46,22 @@ class Tally:
     happened: Counter[str] = field(default_factory=Counter)
 
 
+def some_plans(chance: random.Random) -> Plans:
+    """Return the shipped plans and a tight one, whose alerts may stop things.
+
+    In half of all histories a plan's quotes hold, in half it is metered.
+    """
+    tight = replace(
+        shipped().named("studio"),
+        name="tight",
+        month_gpu_ms=chance.randrange(2_000, 40_000),
+        alerts=(Alert(50), Alert(100, chance.choice(list(AlertAction)))),
+    )
+    every = {**shipped().plans, "tight": tight}
+    prices = {name: chance.choice(list(Pricing)) for name in every}
+    return Plans({name: replace(each, price=prices[name]) for name, each in every.items()})
+
+
 class Simulation(Workforce):
     """One seeded history, on a migrated database file that it copies into memory."""
 
@@ -64,7 +80,7 @@ class Simulation(Workforce):
             make_id=lambda kind, _now: f"{kind}_{next(numbers):021d}",
             runaway=self.random.choice([1.0, 4.0]),
         )
-        self.farm: Farm = replace(farm, plans=self.plans())
+        self.farm: Farm = replace(farm, plans=some_plans(self.random))
         self.rogues = [
             Rogue(Hand(self.farm, self.clock, f"w{n}", fingerprint="ffg"[n % 3]), silent=n == 1)
             for n in range(workers)
@@ -86,21 +102,6 @@ class Simulation(Workforce):
         self.asked: list[tuple[str, str, Brief]] = []
         self.frozen = False
         self.checked = -1
-
-    def plans(self) -> Plans:
-        """Return the shipped plans and a tight one, whose alerts may stop things.
-
-        In half of all histories a plan's quotes hold, in half it is metered.
-        """
-        prices = {name: self.random.choice(list(Pricing)) for name in (*shipped().plans, "tight")}
-        tight = replace(
-            shipped().named("studio"),
-            name="tight",
-            month_gpu_ms=self.random.randrange(2_000, 40_000),
-            alerts=(Alert(50), Alert(100, self.random.choice(list(AlertAction)))),
-        )
-        every = {**shipped().plans, "tight": tight}
-        return Plans({name: replace(each, price=prices[name]) for name, each in every.items()})
 
     def run(self, events: int) -> Tally:
         """Let `events` things happen, then stop all faults and let the farm finish."""

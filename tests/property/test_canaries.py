@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.books.job_books import JobBooks
-from orchestrator.farm.jobs import exhaustion
+from orchestrator.farm.jobs import exhaustion, loaded_job
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import (
     charges,
@@ -28,7 +28,7 @@ from orchestrator.farm.leases import (
 )
 from orchestrator.model import Lease, Month
 from orchestrator.money import hash_chain, ledger, monthly
-from orchestrator.states import EntryKind, LeaseState, Outcome, UnitState
+from orchestrator.states import UNIT_FAILED, EntryKind, LeaseState, Outcome, UnitState
 from orchestrator.store import transaction
 from orchestrator.wire import CompleteRequest
 from tests.property.simulation import USUAL, Simulation
@@ -335,6 +335,27 @@ def a_unit_accepts_anothers_lease(patch: Patch) -> None:
     patch.setattr(outcomes, "_done", mixed)
 
 
+def a_ceiling_is_no_ceiling(patch: Patch) -> None:
+    """A job with a ceiling holds more, and pays for, what it took beyond that."""
+    real = ledger.lease_limit
+
+    def metered(session: Any, job: Any, *args: Any, **facts: Any) -> Any:
+        return real(session, replace(job, runaway_gpu_ms=None), *args, **facts)
+
+    patch.setattr(ledger, "lease_limit", metered)
+    patch.setattr(ledger, "payable", lambda job, kind, gpu_ms: gpu_ms)
+
+
+def time_over_a_quote_is_not_counted(patch: Patch) -> None:
+    """Time of a job beyond its hold is a loss like others, so that it may go on for ever."""
+    patch.setattr(JobBooks, "over_quote", lambda self, gpu_ms: None)
+
+
+def who_ran_away_is_charged(patch: Patch) -> None:
+    """A job that took far too long keeps its charges."""
+    patch.setattr(loaded_job, "FARMS_FAULT", frozenset({UNIT_FAILED}))
+
+
 CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_zombie_is_believed,
     a_repeated_report_is_settled_again,
@@ -368,6 +389,9 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     nobody_is_flagged,
     a_loss_is_believed,
     a_unit_accepts_anothers_lease,
+    a_ceiling_is_no_ceiling,
+    time_over_a_quote_is_not_counted,
+    who_ran_away_is_charged,
 )
 
 

@@ -99,6 +99,9 @@ class QuoteView(View):
 
     gpu_seconds_p50: float
     gpu_seconds_p90: float
+    gpu_seconds_ceiling: float | None
+    """The most a job is charged, which it holds; null: by its plan or its cap it is metered."""
+    gpu_seconds_held: float
     price: Price
     stages: list[Json]
     fits: bool

@@ -93,6 +93,7 @@ def job(row: Job) -> Json:
         "quote": {
             "gpu_seconds_p50": seconds(quoted.p50_gpu_ms),
             "gpu_seconds_p90": seconds(quoted.p90_gpu_ms),
+            "gpu_seconds_ceiling": seconds(row.ceiling_gpu_ms),
             "price": price(quoted.price_microusd),
             "rates": quoted.rates,
             "profile": quoted.profile,
@@ -103,6 +104,7 @@ def job(row: Job) -> Json:
             "gpu_seconds": seconds(row.spent_gpu_ms),
             "held_gpu_seconds": seconds(row.held_gpu_ms),
             "max_gpu_seconds": seconds(row.cap_gpu_ms),
+            "over_quote_gpu_seconds": seconds(row.over_quote_gpu_ms),
         },
         "on_exhausted": row.on_exhausted.value,
         "truncated": row.truncated,
@@ -142,6 +144,8 @@ def quote(estimate: Estimate) -> Json:
     return {
         "object": "quote",
         **_quoted(estimate.quote),
+        "gpu_seconds_ceiling": seconds(estimate.ceiling_gpu_ms),
+        "gpu_seconds_held": seconds(estimate.hold_gpu_ms),
         "basis": estimate.quote.basis,
         "fits": estimate.fits,
         "why_not": why_not(estimate.refusal) if estimate.refusal else None,

@@ -168,10 +168,12 @@ def _priced(form: Form) -> Json:
         )
     except (BadRequest, NotFound, PlanLimit) as error:
         return empty | paying | {"fault": {"what": error.message, "remedies": error.remedies}}
-    p90, cap = estimate.quote.p90_gpu_ms, asked.max_gpu_ms
-    hold = p90 if cap is None or not estimate.fits else min(p90, cap)
     why_not = _refusal(estimate.refusal) if estimate.refusal else None
-    return empty | paying | {"estimate": estimate, "hold_gpu_ms": hold, "why_not": why_not}
+    return (
+        empty
+        | paying
+        | {"estimate": estimate, "hold_gpu_ms": estimate.hold_gpu_ms, "why_not": why_not}
+    )
 
 
 def _page(form: Form, *, status: int = 200, refusal: Json | None = None) -> Answer:

@@ -182,7 +182,8 @@ def budget_bar(budget: Session | Month, asked_gpu_ms: int = 0) -> Bar:
 
 def job_bar(job: Job) -> Bar:
     """Return what a job used and holds, of all that it may."""
-    whole = max(job.spent_gpu_ms + job.held_gpu_ms, job.quote.p90_gpu_ms, 1)
+    most = job.ceiling_gpu_ms or job.quote.p90_gpu_ms
+    whole = max(job.spent_gpu_ms + job.held_gpu_ms, most, 1)
     return Bar(spent=100 * job.spent_gpu_ms / whole, held=100 * job.held_gpu_ms / whole, asked=0.0)
 
 

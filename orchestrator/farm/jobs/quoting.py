@@ -97,6 +97,14 @@ def offer(
     )
 
 
+def held(asked: Offer) -> int:
+    """Return what a job holds from the start; at most its own cap."""
+    try:
+        return ledger.hold_for(asked.quote, asked.brief, asked.price)
+    except BudgetExceeded:  # it is refused for its cap
+        return min(asked.quote.p90_gpu_ms, asked.brief.max_gpu_ms or asked.quote.p90_gpu_ms)
+
+
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
     """Tell whether a job may be submitted with so much available in its session."""
     try:

@@ -45,6 +45,10 @@ class Estimate:
     refusal: BudgetExceeded | PlanLimit | None
     """The refusal it would get: which limit, what holds it until when, and the way out."""
     alternatives: tuple[Alternative, ...]
+    ceiling_gpu_ms: int | None
+    """The most it would be charged, which it holds; None: it would be metered."""
+    hold_gpu_ms: int
+    """Budget that it would hold from the start."""
     fitted: str | None = None
     """Words for what gave so that it fits."""
     watermark: Watermark | None = None
@@ -95,6 +99,8 @@ def estimate(
         available_gpu_ms=available,
         refusal=refusal,
         alternatives=others,
+        ceiling_gpu_ms=ledger.ceiling_for(asked.quote, asked.brief, asked.price),
+        hold_gpu_ms=quoting.held(asked),
         fitted=asked.fitted,
         watermark=account_plan.mark,
     )
