@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from orchestrator.farm import Farm, check
 from orchestrator.farm.books import receipts
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Entry, Session
+from orchestrator.money.plans import SHIPPED
 from orchestrator.settings import Settings
 from orchestrator.states import EntryKind
 from orchestrator.wiring import farm_from
@@ -98,13 +100,18 @@ class Killer:
 
 
 def test_eight_jobs_on_a_budget_for_two_and_a_half_never_overspend(
-    cli: Cli, farm_up: Callable[..., dict[str, Any]]
+    cli: Cli, farm_up: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     """Spent + held <= limit at every look, the receipts are the ledger, a top-up ends them all.
 
     Their frames are then those of a job that nobody disturbed.
     """
+    metered = tmp_path / "plans.toml"
+    metered.write_text(
+        SHIPPED.read_text().replace("weight = 16\n", 'weight = 16\nprice = "metered"\n')
+    )
     cli.env |= {
+        "FARM_PLANS": str(metered),
         "FARM_LEASE_SECONDS": "4",
         "FARM_HEARTBEAT_SECONDS": "0.5",
         "FARM_GRACE_SECONDS": "1",
