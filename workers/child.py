@@ -33,7 +33,7 @@ from workers import checkpoint, devices
 from workers.encode import encode
 from workers.engines import Engine, engine_for, timer_for
 from workers.ffmpeg import SegmentWriter
-from workers.meter import LOAD, Meter
+from workers.meter import LOAD, CpuTimer, HostTimer, Meter, Timer
 from workers.pace import Paces
 from workers.parse import parse
 from workers.render import render
@@ -232,7 +232,7 @@ class Crew:
     ) -> Result:
         """Do one unit; whatever goes wrong is a failed result."""
         order, work = assignment.order, assignment.order.work
-        meter = Meter(limit_gpu_ms=order.gpu_ms_limit, stop=stop)
+        meter = Meter(limit_gpu_ms=order.gpu_ms_limit, stop=stop, timer=self._host_timer())
         try:
             match work:
                 case ParseWork():
@@ -250,6 +250,13 @@ class Crew:
                 message=message_of(error),
                 receipt=meter.receipt(Outcome.FAILED, cause),
             )
+
+    def _host_timer(self) -> Timer:
+        """Return the clock of units without an engine, which may start programs of their own."""
+        setup = self._setup
+        if setup.device.device_class != devices.CPU:
+            return HostTimer()
+        return CpuTimer(devices.cpu_threads(setup.threads), children=True)
 
     def warm_up(self, model: str) -> None:
         """Load a model ahead of its first order; a failure is told again by that order."""
@@ -282,7 +289,7 @@ class Crew:
             step_prior_ms=step_ms,
             decode_prior_ms=decode_ms,
             stop=stop,
-            timer=timer_for(setup.device.name),
+            timer=timer_for(setup.device.name, devices.cpu_threads(setup.threads), card.engine),
         )
         engine = self._engine(card, meter)
         fingerprint = setup.device.fingerprint(setup.threads)

@@ -34,6 +34,10 @@ _VECTOR_FLAGS: Final = frozenset(
 """CPU features by which torch and oneDNN choose kernels, and so the order of their sums."""
 
 
+CPU: Final = "cpu"
+"""The device class of every CPU."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One GPU, or the CPU."""
@@ -54,8 +58,8 @@ class Device:
             self.kernels,
             *sorted(f"{n}={v}" for n, v in self.versions.items()),
         ]
-        if self.device_class == "cpu":
-            facts.append(f"threads={threads or psutil.cpu_count(logical=False)}")
+        if self.device_class == CPU:
+            facts.append(f"threads={cpu_threads(threads)}")
         return f"{self.device_class}-{sha256('|'.join(facts).encode()).hexdigest()[:16]}"
 
 
@@ -65,7 +69,7 @@ def discover(name: str = "") -> Device:
     Raises:
         BadRequest: there is no such device.
     """
-    if name == "cpu":
+    if name == CPU:
         return _cpu()
     gpus = _gpus()
     if not name:
@@ -77,6 +81,11 @@ def discover(name: str = "") -> Device:
         f"There is no device {name!r} here.",
         Say(f"Use one of: {', '.join(['cpu', *(gpu.name for gpu in gpus)])}."),
     )
+
+
+def cpu_threads(wanted: int) -> int:
+    """Return how many threads an engine computes with on a CPU; 0: one for each core."""
+    return wanted or psutil.cpu_count(logical=False) or 1
 
 
 def energy_counter(device: Device) -> Callable[[], int | None]:
@@ -113,8 +122,8 @@ def device_class_of(product: str) -> str:
 
 def _cpu() -> Device:
     return Device(
-        name="cpu",
-        device_class="cpu",
+        name=CPU,
+        device_class=CPU,
         memory_mb=min([psutil.virtual_memory().total, *_cgroup_limits()]) // MIB,
         versions=library_versions(),
         kernels=" ".join([platform.machine(), *_vector_units()]),

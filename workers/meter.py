@@ -6,11 +6,12 @@ so that the stages of a receipt always sum to its total.
 """
 
 import math
+import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Final, Literal, Protocol
 
 from orchestrator.receipt import Receipt
@@ -25,6 +26,8 @@ IMAGE_ENCODE: Final = "image_encode"
 DENOISE: Final = "denoise"
 DECODE: Final = "decode"
 TRANSFER: Final = "transfer"
+WAITED: Final = "wait"
+"""Time of the host in which other programs had the device's cores: nobody is charged for it."""
 
 StopReason = Literal["limit", "pause", "cancel", "gone"]
 _REASONS: Final[dict[Verdict, StopReason]] = {
@@ -56,9 +59,12 @@ class Timer(Protocol):
     def ms_between(self, start: Any, end: Any) -> float:
         """Return the device time between two marks; waits until `end` is reached."""
 
+    def waited_ms(self, start: Any, end: Any) -> float:
+        """Return the time between two marks in which other programs had the device."""
+
 
 class HostTimer:
-    """The host's monotonic clock: exact for a CPU device, where calls return when done."""
+    """The host's monotonic clock: what a device took that nobody else uses meanwhile."""
 
     ahead = 0
 
@@ -69,6 +75,42 @@ class HostTimer:
     def ms_between(self, start: float, end: float) -> float:
         """Return the milliseconds between two marks."""
         return (end - start) * 1000
+
+    def waited_ms(self, start: float, end: float) -> float:
+        """Return nothing: nobody else has it."""
+        return 0.0
+
+
+class CpuTimer:
+    """The device time of a CPU: what its threads computed, over how many of them there are.
+
+    A neighbour that takes turns on the same cores makes the work last longer, and no dearer: it
+    is never more than the clock says. What was waited for is told apart.
+    """
+
+    ahead = 0
+
+    def __init__(self, threads: int, *, children: bool = False) -> None:
+        self._threads = threads
+        self._children = children
+        """Programs that it started and that have ended count too."""
+
+    def mark(self) -> tuple[float, float]:
+        """Return the time now and the time computed so far, in seconds."""
+        computed = process_time()
+        if self._children:
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            computed += ended.ru_utime + ended.ru_stime
+        return perf_counter(), computed
+
+    def ms_between(self, start: tuple[float, float], end: tuple[float, float]) -> float:
+        """Return the milliseconds of all threads together, over their number."""
+        passed, computed = end[0] - start[0], end[1] - start[1]
+        return 1000 * min(passed, computed / self._threads)
+
+    def waited_ms(self, start: tuple[float, float], end: tuple[float, float]) -> float:
+        """Return the milliseconds of the clock beyond those."""
+        return 1000 * (end[0] - start[0]) - self.ms_between(start, end)
 
 
 class Meter:
@@ -102,6 +144,7 @@ class Meter:
         self._stages_ms: dict[str, float] = {}
         self._spent_ms = 0.0
         self._load_ms = 0.0
+        self._waited_ms = 0.0
         self._steps = 0
         self._kept_ms = 0.0
         self._kept_batches = 0
@@ -198,6 +241,7 @@ class Meter:
         while len(self._queued) > ahead:
             stage, step, start, end = self._queued.popleft()
             ms = self._timer.ms_between(start, end)
+            self._waited_ms += self._timer.waited_ms(start, end)
             if stage == LOAD:
                 self._load_ms += ms
                 continue
@@ -251,10 +295,14 @@ class Meter:
             charged = min(self.spent_gpu_ms, self._limit_ms)
         else:
             charged = 0
+        host_ms: dict[str, int] = facts.pop("host_ms", {})
+        if waited_ms := math.floor(self._waited_ms):
+            host_ms = host_ms | {WAITED: waited_ms}
         return Receipt(
             gpu_ms=charged,
             wasted_gpu_ms=self.spent_gpu_ms - charged,
             by_stage=self.by_stage,
             load_gpu_ms=self.load_gpu_ms,
+            host_ms=host_ms,
             **facts,
         )

@@ -41,10 +41,10 @@ def main() -> None:
     card = catalog.load(options.models).card(options.model)
     engine = engine_for(card)
     engine.load("cpu", options.threads)
-    frames = _frames(card, options.seed)
+    frames = clip_frames(card, options.seed)
     unit_frames = _frames_of_unit(engine, frames, options.unit_ms)
     units = [
-        _work(card, frames[first : first + unit_frames])
+        clip_work(card, frames[first : first + unit_frames])
         for first in range(0, unit_frames * options.units, unit_frames)
     ]
     comparison = compare(engine, units, pairs=options.pairs)
@@ -62,7 +62,7 @@ def compare(engine: Engine, units: Sequence[RenderWork], *, pairs: int) -> Compa
             for number, work in enumerate(units):
                 folder = home / str(number)
                 folder.mkdir()
-                way(engine, work, _writer(folder, work))
+                way(engine, work, clip_writer(folder, work))
                 digests.append(sha256((folder / SEGMENT).read_bytes()).hexdigest())
                 shutil.rmtree(folder)
             return digests
@@ -110,7 +110,7 @@ def by_hand(engine: Any, work: RenderWork, writer: SegmentWriter) -> None:
     writer.finish()
 
 
-def _frames(card: catalog.ModelCard, seed: int) -> tuple[FrameSpec, ...]:
+def clip_frames(card: catalog.ModelCard, seed: int) -> tuple[FrameSpec, ...]:
     """Return the longest shot of the model, as its parse unit would make it."""
     screenplay = parser.parse(PROMPT, vocabulary=card.vocabulary)
     plan = planner.plan(Brief(prompt=PROMPT, seconds=card.max_seconds), screenplay, card, seed=seed)
@@ -122,7 +122,7 @@ def _frames(card: catalog.ModelCard, seed: int) -> tuple[FrameSpec, ...]:
 def _frames_of_unit(engine: Engine, frames: Sequence[FrameSpec], unit_ms: int) -> int:
     """Return how many whole micro-batches take about `unit_ms` of device time."""
     card = engine.card
-    work = _work(card, frames[: card.micro_batch])
+    work = clip_work(card, frames[: card.micro_batch])
 
     def once() -> None:
         for _ in engine.paint(work, work.frames, Meter.unlimited(), None):
@@ -132,7 +132,7 @@ def _frames_of_unit(engine: Engine, frames: Sequence[FrameSpec], unit_ms: int) -
     return card.micro_batch * max(1, round(unit_ms / batch_ms))
 
 
-def _work(card: catalog.ModelCard, frames: Sequence[FrameSpec]) -> RenderWork:
+def clip_work(card: catalog.ModelCard, frames: Sequence[FrameSpec]) -> RenderWork:
     return RenderWork(
         model=card.id,
         model_version=card.version,
@@ -150,7 +150,7 @@ def _work(card: catalog.ModelCard, frames: Sequence[FrameSpec]) -> RenderWork:
     )
 
 
-def _writer(folder: Path, work: RenderWork) -> SegmentWriter:
+def clip_writer(folder: Path, work: RenderWork) -> SegmentWriter:
     return SegmentWriter(
         folder,
         native=Size(width=work.width, height=work.height),

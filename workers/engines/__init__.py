@@ -5,7 +5,7 @@ Everything that touches torch lies below this package and is imported on first u
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from orchestrator.catalog import ModelCard
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.checkpoint import Checkpoint
-from workers.meter import HostTimer, Meter, Timer
+from workers.meter import CpuTimer, HostTimer, Meter, Timer
 
 Pixels = NDArray[np.uint8]
 """Frames as contiguous RGB bytes: (frames, height, width, 3)."""
@@ -49,9 +49,13 @@ class Engine(Protocol):
         """
 
 
+FAKE: Final = "fake"
+"""The engine that sleeps where others compute."""
+
+
 def engine_for(card: ModelCard) -> Engine:
     """Return the engine that the card names, not loaded yet."""
-    if card.engine == "fake":
+    if card.engine == FAKE:
         from workers.engines.fake import FakeEngine
 
         return FakeEngine(card)
@@ -63,10 +67,11 @@ def engine_for(card: ModelCard) -> Engine:
     raise ValueError(msg)
 
 
-def timer_for(device: str) -> Timer:
-    """Return the clock that measures work on `device`."""
+def timer_for(device: str, threads: int, engine: str) -> Timer:
+    """Return the clock that measures an engine's work on `device`, with so many CPU threads."""
     if device.startswith("cuda"):
         from workers.engines.cuda import CudaTimer
 
         return CudaTimer(device)
-    return HostTimer()
+    # A fake engine sleeps where others compute.
+    return HostTimer() if engine == FAKE else CpuTimer(threads)
