@@ -22,6 +22,8 @@ from orchestrator.store import Store, migrate, open_store
 from orchestrator.store.tables import metadata
 from tests.factories import Clock, account_id, make_farm
 
+pytestmark = pytest.mark.core  # PostgreSQL has its part in a quick run
+
 
 def test_migrations_lead_to_the_tables(store: Store) -> None:
     """The migrated schema is the one that the code declares."""

@@ -28,6 +28,7 @@ OFTEN = 0.7
 
 
 @pytest.mark.slow(100)
+@pytest.mark.core
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", [KeyKind.USER, KeyKind.ADMIN])
 def test_no_request_breaks_the_farm(

@@ -98,7 +98,8 @@ def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
     """Return a unit's frames, numbered as the video's: after `before`, `every` apart."""
     assert lease.receipt, "an accepted lease has a receipt"
     name = SEGMENT if every == 1 else MASTER
-    file = next(file for file in lease.receipt.artifacts if file.name == name)
+    file = next((file for file in lease.receipt.artifacts if file.name == name), None)
+    assert file, f"an accepted lease of these frames has its {name}"
     return SegmentRef(
         first_frame=before + every * unit.first_frame,
         frames=unit.frames,
