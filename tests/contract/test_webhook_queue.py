@@ -9,7 +9,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import Farm, jobs, webhook_queue
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.leases import reconcile
-from orchestrator.model import Account, Delivery, Webhook
+from orchestrator.model import Account, Delivery, Handling, Webhook
 from orchestrator.states import Cause, DeliveryState, Outcome, WebhookState
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -80,8 +80,8 @@ def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
 def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> None:
     """`webhook_url` makes an endpoint once, and other jobs do not reach it."""
     asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
-    first = jobs.submit(farm, **asked, webhook_url=URL)
-    again = jobs.submit(farm, **asked, webhook_url=URL)
+    first = jobs.submit(farm, **asked, handling=Handling(webhook_url=URL))
+    again = jobs.submit(farm, **asked, handling=Handling(webhook_url=URL))
     plain = jobs.submit(farm, **asked)
     assert first.webhook_secret
     assert again.webhook_secret is None

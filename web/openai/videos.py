@@ -6,12 +6,12 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import jobs
-from orchestrator.farm.jobs import deleting
+from orchestrator.farm import jobs, webhook_queue
+from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
 from orchestrator.states import JobState
-from web.api import submission
+from web.api import submission, views
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm
@@ -116,6 +116,7 @@ def content(video_id: str) -> Response:
     """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
     name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
     job = in_thread(jobs.get, farm(), account_scope(), video_id)
+    keeping.check_kept(job)
     if name not in job.artifacts:
         raise NotFound(
             f"The video is {showing.status(job)} and has no content yet.",
@@ -193,8 +194,22 @@ def _beside(source: Job) -> Json:
     }
     if source.brief.max_gpu_ms is not None:
         kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
-    mine = source.account_id == own_account()
-    return kept | {"session_id": source.session_id} if mine else kept
+    if source.account_id != own_account():
+        return kept
+    kept |= {"session_id": source.session_id, **views.handled(source)}
+    return kept | _told_like(source)
+
+
+def _told_like(source: Job) -> Json:
+    """Return the webhook of a video's request, for another one made from it; none if it is gone."""
+    if source.webhook_id is None:
+        return {}
+    try:
+        webhook = in_thread(webhook_queue.get, farm(), own_account(), source.webhook_id)
+    except NotFound:
+        return {}
+    events = {"webhook_events": list(source.webhook_events)} if source.webhook_events else {}
+    return {"webhook_url": webhook.url, **events}
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:

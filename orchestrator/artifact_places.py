@@ -1,0 +1,39 @@
+"""Where the farm's files lie behind an fsspec URL, and how they are removed."""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+import fsspec
+
+from orchestrator.errors import NotFound
+
+KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
+NOTE: Final = ".sha256"
+"""End of the name of the note that lies beside a unit's file."""
+
+
+def place_of(root: str, key: str) -> str:
+    """Return where a file lies.
+
+    Raises:
+        NotFound: it is no key of the farm's.
+    """
+    if not KEY.fullmatch(key) or ".." in key:
+        raise NotFound("There is no file by that name.")
+    return f"{root}/{key}"
+
+
+def remove(files: fsspec.AbstractFileSystem, root: str, keys: Iterable[str]) -> None:
+    """Remove files and their notes; those that are gone already are fine."""
+    for found in (place_of(root, key) for key in keys):
+        for file in (found, found + NOTE):
+            if files.exists(file):
+                files.rm(file)
+
+
+def remover(url: str) -> Callable[[Iterable[str]], None]:
+    """Return what removes files behind this URL by their keys."""
+    files, root = fsspec.core.url_to_fs(url)
+    return partial(remove, files, root)
