@@ -12,7 +12,7 @@ from flask import request
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Promise, jobs
+from orchestrator.farm import Promise, jobs, webhook_queue
 from orchestrator.farm.jobs import Submission, extensions, keeping
 from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
@@ -194,6 +194,20 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         image=image,
         origin=extensions.origin(source),
     )
+
+
+def told_like(source: Job, account_id: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return the URL that is told of a job and of which events, for another one made like it.
+
+    None where there is none, or its webhook was deleted meanwhile.
+    """
+    if source.webhook_id is None:
+        return None, ()
+    try:
+        webhook = in_thread(webhook_queue.get, farm(), account_id, source.webhook_id)
+    except NotFound:
+        return None, ()
+    return webhook.url, source.webhook_events
 
 
 def picture_of(job_id: str) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import jobs, webhook_queue
+from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
@@ -201,15 +201,10 @@ def _beside(source: Job) -> Json:
 
 
 def _told_like(source: Job) -> Json:
-    """Return the webhook of a video's request, for another one made from it; none if it is gone."""
-    if source.webhook_id is None:
-        return {}
-    try:
-        webhook = in_thread(webhook_queue.get, farm(), own_account(), source.webhook_id)
-    except NotFound:
-        return {}
-    events = {"webhook_events": list(source.webhook_events)} if source.webhook_events else {}
-    return {"webhook_url": webhook.url, **events}
+    """Return the webhook of a video's request, as another request would name it."""
+    url, events = submission.told_like(source, own_account())
+    asked = {"webhook_url": url, "webhook_events": list(events)}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
