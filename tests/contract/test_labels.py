@@ -15,26 +15,10 @@ from orchestrator.model import Account, Handling, Job
 from orchestrator.states import JobState
 from orchestrator.store import Store
 from orchestrator.store.listings import _listing
-from tests.factories import START_MS, Clock, Hand, account_id, brief, make_farm
+from tests.factories import START_MS, Clock, Hand, account_id, brief
 
 DAY = 86_400
 PART = 2
-
-
-@pytest.fixture
-def farm(store: Store, clock: Clock) -> Farm:
-    """A farm whose ids are of its own clock: those of the process never go back."""
-    made = iter(range(10**6))
-
-    def make_id(prefix: str, now_ms: int) -> str:
-        return f"{prefix}_{_time(now_ms << 12)}{next(made):010}"
-
-    return make_farm(store, clock, make_id=make_id)
-
-
-def _time(ticks: int) -> str:
-    digits = "0123456789abcdefghjkmnpqrstvwxyz"
-    return "".join(digits[(ticks >> (5 * place)) & 31] for place in reversed(range(11)))
 
 
 def made(farm: Farm, *tags: str, session: str | None = None, **metadata: str) -> Job:

@@ -69,11 +69,11 @@ def audit(row: Json) -> Json:
 
 def receipt(row: Json) -> Json:
     """Return a receipt with every GPU-ms as seconds."""
-    return {
-        name: value for name, value in views.in_seconds(row).items() if name != "price_microusd"
-    } | {
+    beside = ("price_microusd", "metadata")
+    amounts = {name: value for name, value in row.items() if name not in beside}
+    return views.in_seconds(amounts) | {
         "object": "receipt",
-        "metadata": row["metadata"],
+        "metadata": row["metadata"],  # names in it are its owner's, whatever they end in
         "price": views.price(row["price_microusd"]),
     }
 

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     WithJsonSchema,
 )
 
@@ -20,7 +21,7 @@ from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts.keys import digest
 from orchestrator.farm.jobs.labelling import MOST_LABELS, TAG
 from orchestrator.farm.kernel.where import JobsWanted
-from orchestrator.safe_text import Tag, metadata_key, metadata_value
+from orchestrator.safe_text import MetadataKey, MetadataValue, Tag
 from orchestrator.states import JobState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,10 +75,12 @@ def _pair(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError("must be key=value")
-    return f"{metadata_key(key)}={metadata_value(value)}"
+    return f"{KEY.validate_python(key)}={VALUE.validate_python(value)}"
 
 
-Pair = Annotated[str, Field(max_length=64 + 1 + 512), AfterValidator(_pair)]
+KEY: Final[TypeAdapter[str]] = TypeAdapter(MetadataKey)
+VALUE: Final[TypeAdapter[str]] = TypeAdapter(MetadataValue)
+Pair = Annotated[str, AfterValidator(_pair)]
 """A key of metadata and its value, as `key=value`."""
 
 
