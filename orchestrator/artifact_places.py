@@ -1,8 +1,8 @@
 """Where the farm's files lie behind an fsspec URL, and how they are removed."""
 
 import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 import fsspec
@@ -33,7 +33,18 @@ def remove(files: fsspec.AbstractFileSystem, root: str, keys: Iterable[str]) -> 
                 files.rm(file)
 
 
-def remover(url: str) -> Callable[[Iterable[str]], None]:
-    """Return what removes files behind this URL by their keys."""
-    files, root = fsspec.core.url_to_fs(url)
-    return partial(remove, files, root)
+class Remover:
+    """Removes files behind a URL by their keys."""
+
+    def __init__(self, url: str) -> None:
+        self.files, self.root = fsspec.core.url_to_fs(url)
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether the farm's files are here at all: a folder may be another machine's."""
+        local = isinstance(self.files, fsspec.get_filesystem_class("file"))
+        return not local or Path(self.root).is_dir()
+
+    def __call__(self, keys: Iterable[str]) -> None:
+        """Remove files and their notes; those that are gone already are fine."""
+        remove(self.files, self.root, keys)

@@ -16,7 +16,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator import logs
-from orchestrator.artifact_places import remover
+from orchestrator.artifact_places import Remover
 from orchestrator.farm import Farm
 from orchestrator.farm.jobs import expiry
 from orchestrator.farm.leases import reconcile
@@ -66,7 +66,7 @@ class Dispatcher:
         self._due: dict[str, int] = {}
         self._leads = False
         door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
-        self._remove = remover(config.artifacts_root)
+        self._remove = Remover(config.artifacts_root)
         self.courier = Courier(farm, door, leads=lambda: self._leads, stopped=self.stopped)
 
     def run(self) -> None:
@@ -116,6 +116,10 @@ class Dispatcher:
 
     def clean_once(self) -> None:
         """Remove what is due now, round after round until one is not full."""
+        if not self._remove.is_there:  # else jobs would say that files are gone which are not
+            if self._is_due("no files", FORGET_SECONDS):
+                log.warning("artifacts not found, no file expires", root=self._remove.root)
+            return
         rest = True
         while rest and not self.stopped.is_set():
             seen = [self._told(each) for each in expiry.remove_expired(self.farm, self._remove)]

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from orchestrator.artifact_places import NOTE
+from orchestrator.dispatcher import Dispatcher, celery_app
 from orchestrator.errors import BadRequest, Conflict, Expired, PlanLimit
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.books import receipts, verification
 from orchestrator.farm.jobs import deleting, expiry, extensions
 from orchestrator.model import Handling, Job
 from orchestrator.money.plans import DAY_MS, Plans
+from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.listings import _TO_REMOVE
 from tests.contract.test_extensions import extension
@@ -213,3 +217,23 @@ def test_what_is_due_is_found_by_its_index(store: Store) -> None:
         rows = connection.execute(query, {"now_ms": 1, "limit": 50})
         plan = "\n".join(str(row[-1]) for row in rows)
     assert "ix_jobs_remove" in plan and "Seq Scan" not in plan and "B-TREE" not in plan, plan
+
+
+def test_the_dispatcher_removes_files_where_they_are(
+    farm: Farm, clock: Clock, tmp_path: Path
+) -> None:
+    """It takes file and note from the farm's folder, and touches no job where that is not there."""
+    job = made(farm, clock, expires_in_ms=HOUR_MS)
+    clock.advance(HOUR)
+    config = Settings(home=tmp_path)
+    elsewhere = Dispatcher(farm, celery_app("memory://"), config)
+    elsewhere.clean_once()
+    assert jobs.get(farm, None, job.id).expired_at_ms is None
+    place = tmp_path / "artifacts" / job.artifacts["video"].key
+    place.parent.mkdir(parents=True)
+    beside = place.with_name("other.bin")
+    for file in (place, place.with_name(place.name + NOTE), beside):
+        file.write_bytes(b"x")
+    Dispatcher(farm, celery_app("memory://"), config).clean_once()
+    assert jobs.get(farm, None, job.id).expired_at_ms == clock()
+    assert list(place.parent.iterdir()) == [beside]

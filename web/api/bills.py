@@ -71,7 +71,8 @@ def receipt(row: Json) -> Json:
     """Return a receipt with every GPU-ms as seconds."""
     beside = ("price_microusd", "metadata")
     amounts = {name: value for name, value in row.items() if name not in beside}
-    return views.in_seconds(amounts) | {
+    shown: Json = views.in_seconds(amounts)
+    return shown | {
         "object": "receipt",
         "metadata": row["metadata"],  # names in it are its owner's, whatever they end in
         "price": views.price(row["price_microusd"]),

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     TypeAdapter,
+    ValidationError,
     WithJsonSchema,
 )
 
@@ -75,7 +76,12 @@ def _pair(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError("must be key=value")
-    return f"{KEY.validate_python(key)}={VALUE.validate_python(value)}"
+    try:
+        return f"{KEY.validate_python(key)}={VALUE.validate_python(value)}"
+    except ValidationError:  # which repeats what was sent
+        raise ValueError(
+            "must be key=value: a visible line of at most 64 characters, a text of at most 512"
+        ) from None
 
 
 KEY: Final[TypeAdapter[str]] = TypeAdapter(MetadataKey)
