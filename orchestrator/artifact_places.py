@@ -1,4 +1,4 @@
-"""Where the farm's files lie behind an fsspec URL, and how they are removed."""
+"""Places of the farm's files behind an fsspec URL, and their removal."""
 
 import re
 from collections.abc import Iterable

@@ -101,7 +101,7 @@ class Brief:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
-    """How a job is labelled, told of and kept: what decides none of its pixels and no price."""
+    """Labels, webhook and keeping of a job: what decides none of its pixels and no price."""
 
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -5,9 +5,10 @@ from typing import Any
 
 import rich_click as click
 
-from orchestrator.cli import labels, output, progress, remedies
+from orchestrator.cli import output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
+from orchestrator.cli.options import labels
 from orchestrator.model import Json
 from orchestrator.states import JobState
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli import labels, output, progress, remedies, words
+from orchestrator.cli import output, progress, remedies, words
 from orchestrator.cli.client import Client, F, connected, part, server
+from orchestrator.cli.options import labels
 from orchestrator.errors import BadRequest
 from orchestrator.model import Json
 from orchestrator.remedies import Rerun, Resume, Say

@@ -145,7 +145,7 @@ def test_a_bad_label_is_a_422_that_names_its_field(
 
 
 def test_labels_are_changed_by_patch(api: FlaskClient, other: FlaskClient) -> None:
-    """What is absent stays, null takes away; another account's job is not there."""
+    """Absent fields stay, null takes away; another account's job is not there."""
     job = submit(api, **LABELS)
     path = f"{JOBS}/{job['id']}"
     etag = api.get(path).headers["ETag"]

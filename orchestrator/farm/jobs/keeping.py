@@ -15,7 +15,7 @@ LEAST_MS: Final = 3_600_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long a job's files are to be kept; both None: for ever."""
+    """Time or moment until which a job's files are to be kept; both None: for ever."""
 
     keep_ms: int | None
     keep_until_ms: int | None
