@@ -104,7 +104,9 @@ def test_a_bad_filter_is_a_422_that_names_it(api: FlaskClient, name: str, value:
     answer = api.get(JOBS, query_string={name: value})
     assert answer.status_code == 422
     assert answer.get_json()["detail"].startswith(name)
-    assert "input_value" not in answer.text and "v" * 99 not in answer.text, "what was sent is not said"
+    assert "input_value" not in answer.text and "v" * 99 not in answer.text, (
+        "what was sent is not said"
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,6 +200,11 @@ def test_a_video_made_like_another_has_its_labels_and_webhook(
         assert (again["webhook_id"], again["webhook_events"]) == (job["webhook_id"], ["job.failed"])
         assert again["expires_in"] == 7200
     assert [answer.get_json()["tags"] for answer in made] == [LABELS["tags"]] * 3 + [["mine"]]
+    another = {"prompt": "a cat", "webhook_url": f"{URL}/other"}
+    remix = api.post(f"/v1/videos/{job['id']}/remix", json=another).get_json()
+    told = api.get(f"{JOBS}/{remix['id']}").get_json()
+    assert told["webhook_id"] != job["webhook_id"]
+    assert told["webhook_events"] == [], "all: those it had were for the other URL"
     asked = api.get(f"{JOBS}/{job['id']}").get_json()["request"]
     assert asked["expires_in"] == 7200
     assert submit(api, **{k: v for k, v in asked.items() if k != "prompt"})["tags"] == [

@@ -87,7 +87,7 @@ def extend() -> Response:
         raise asking.missing("seconds")
     picture = asking.picture(asked, kept_image)
     like = {"extends": source.id, "model": source.model, **_beside(source)}
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
@@ -178,7 +178,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         **_beside(source),
     }
     picture = asking.picture(asked, kept_image)
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
@@ -198,6 +198,13 @@ def _beside(source: Job) -> Json:
         return kept
     kept |= {"session_id": source.session_id, **views.handled(source)}
     return kept | _told_like(source)
+
+
+def _over(like: Json, asked: Json) -> Json:
+    """Return what is asked over what a source has; another URL has no events of the source's."""
+    if "webhook_url" in asked:
+        like = {name: value for name, value in like.items() if name != "webhook_events"}
+    return like | asked
 
 
 def _told_like(source: Job) -> Json:
