@@ -16,7 +16,9 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator import logs
+from orchestrator.artifact_places import Remover
 from orchestrator.farm import Farm
+from orchestrator.farm.jobs import expiry
 from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
 from orchestrator.webhooks.safe_http import Door
@@ -32,6 +34,8 @@ LOCK_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 300.0
 """Between two looks at the invariants of the whole store."""
 FORGET_SECONDS: Final = 3600.0
+REMOVE_SECONDS: Final = 15.0
+"""Between two rounds in which the files of expired jobs are removed."""
 
 
 def celery_app(broker_url: str) -> Celery:
@@ -62,12 +66,14 @@ class Dispatcher:
         self._due: dict[str, int] = {}
         self._leads = False
         door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
+        self._remove = Remover(config.artifacts_root)
         self.courier = Courier(farm, door, leads=lambda: self._leads, stopped=self.stopped)
 
     def run(self) -> None:
         """Work until `stopped` is set. An error is logged and the loop goes on."""
         log.info("dispatcher started", holder=self.holder)
         self.courier.start()
+        threading.Thread(target=self.clean, name="cleaner", daemon=True).start()
         while not self.stopped.wait(TICK_SECONDS):
             try:
                 self.tick()
@@ -98,6 +104,33 @@ class Dispatcher:
             reconcile.forget(self.farm)
         for queue, unit_id in reconcile.to_ring(self.farm):
             self.ring(queue, unit_id)
+
+    def clean(self) -> None:
+        """Remove expired files while this one leads: beside the loop, since a store may be slow."""
+        while not self.stopped.wait(REMOVE_SECONDS):
+            try:
+                if self._leads:
+                    self.clean_once()
+            except Exception:
+                log.exception("expired files not removed")
+
+    def clean_once(self) -> None:
+        """Remove what is due now, round after round until one is not full."""
+        if not self._remove.is_there:  # else jobs would say that files are gone which are not
+            if self._is_due("no files", FORGET_SECONDS):
+                log.warning("artifacts not found, no file expires", root=self._remove.root)
+            return
+        rest = True
+        while rest and not self.stopped.is_set():
+            seen = [self._told(each) for each in expiry.remove_expired(self.farm, self._remove)]
+            rest = len(seen) == expiry.AT_ONCE
+
+    def _told(self, looked: expiry.Removed) -> str:
+        if looked.needed_by:
+            log.info("files kept for now", job=looked.job_id, needed_by=looked.needed_by)
+        else:
+            log.info("files expired", job=looked.job_id, files=looked.files)
+        return looked.job_id
 
     def ring(self, queue: str, unit_id: str) -> None:
         """Publish a unit id to a queue."""

@@ -45,6 +45,13 @@ class NotFound(FarmError):
     remedies = (Say("Check the id."),)
 
 
+class Expired(FarmError):
+    """Its files were kept for a time, which is over."""
+
+    code = "expired"
+    remedies = (Say("Ask for the video again; its receipt and its ledger entries stay."),)
+
+
 class NotAllowed(FarmError):
     """This key may not do that."""
 

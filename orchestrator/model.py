@@ -99,6 +99,23 @@ class Brief:
         return self.origin.last.scene if self.origin and self.origin.last else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handling:
+    """Labels, webhook and keeping of a job: what decides none of its pixels and no price."""
+
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Its owner's own words about it, by key."""
+    webhook_url: str | None = None
+    """Told of its states; checked by whoever takes the request."""
+    webhook_events: tuple[str, ...] = ()
+    """Which of them; none named: all."""
+    expires_in_ms: int | None = None
+    """Time for which its files are kept after its end."""
+    expires_at_ms: int | None = None
+    """Moment until which they are kept, instead of a time."""
+
+
 # --- what is understood (prompt) ---------------------------------------------------------
 
 
@@ -585,6 +602,23 @@ class Job:
     """The endpoint that its `webhook_url` named."""
     rulings: Mapping[str, Ruling] = field(default_factory=dict)
     """Rulings of the operator's policy on its `prompt` and its `frames`."""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Its owner's own words about it, by key; what jobs are found by is in `labels` too."""
+    webhook_events: tuple[str, ...] = ()
+    """Kinds of events that its own webhook is told; none named: all of the job's."""
+    keep_ms: int | None = None
+    """Time for which its files are kept after its end; None: for ever, or until `keep_until_ms`."""
+    keep_asked: bool = False
+    """Its request named that time; else its plan did."""
+    keep_until_ms: int | None = None
+    """Moment that its request named instead; not before its end, and an hour more."""
+    expires_at_ms: int | None = None
+    """Of an ended job: when its files are to be removed."""
+    expired_at_ms: int | None = None
+    """Its files were removed then; receipts and ledger stay."""
+    remove_at_ms: int | None = None
+    """When the farm looks at its files next, to remove them; None: there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -311,3 +311,8 @@ def _cmd(dockerfile: Path) -> list[str]:
     found = re.findall(r"^CMD (\[.*?\])$", dockerfile.read_text(), re.M | re.S)
     argv: list[str] = yaml.safe_load(found[-1].replace("\\\n", ""))
     return argv
+
+
+def test_the_dispatcher_has_the_files_that_web_has() -> None:
+    """It removes those that have expired, and would find none in a volume of its own."""
+    assert SERVICES["dispatcher"]["volumes"] == SERVICES["web"]["volumes"]

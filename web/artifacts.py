@@ -20,6 +20,7 @@ from uuid import uuid4
 import fsspec
 from flask import Response, request, send_file
 
+from orchestrator.artifact_places import NOTE, place_of, remove
 from orchestrator.errors import BadRequest, DiskFull, NotFound
 from orchestrator.remedies import Say
 from web import ranges
@@ -27,8 +28,6 @@ from web import ranges
 PIECE_BYTES: Final = 1 << 20
 RESERVE: Final = 8
 """Files stop at an eighth of FARM_MIN_FREE_DISK_MB: the database must be able to say so."""
-KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
-NOTE: Final = ".sha256"
 NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64})")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 UNSTORED: Final = "inputs/unstored"
@@ -173,10 +172,7 @@ class Artifacts:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files; those that are gone already are fine."""
-        for place in (self._place(key) for key in keys):
-            for file in (place, place + NOTE):
-                if self._fs.exists(file):
-                    self._fs.rm(file)
+        remove(self._fs, self._root, keys)
 
     def check_room(self) -> None:
         """Refuse new work when the disk is nearly full.
@@ -194,6 +190,4 @@ class Artifacts:
             )
 
     def _place(self, key: str) -> str:
-        if not KEY.fullmatch(key) or ".." in key:
-            raise NotFound("There is no file by that name.")
-        return f"{self._root}/{key}"
+        return place_of(self._root, key)

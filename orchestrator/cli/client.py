@@ -70,6 +70,10 @@ class Client:
         """Set something."""
         return self._answer("PUT", path, json=body)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """Change something."""
+        return self._answer("PATCH", path, json=body)
+
     def delete(self, path: str) -> Json:
         """Delete something."""
         return self._answer("DELETE", path)

@@ -1,12 +1,14 @@
 """`farm jobs`: list, watch, steer, fetch."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from orchestrator.cli import output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
+from orchestrator.cli.options import labels
 from orchestrator.model import Json
 from orchestrator.states import JobState
 
@@ -21,22 +23,31 @@ def jobs() -> None:
 @jobs.command()
 @click.option("--state", type=click.Choice([state.value for state in JobState]))
 @click.option("--session", "session_id", metavar="ID", help="Only of this session.")
+@labels.finding
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @server
 @output.as_json
 def ls(
-    state: str | None, session_id: str | None, limit: int, server: str | None, as_json: bool
+    state: str | None,
+    session_id: str | None,
+    limit: int,
+    server: str | None,
+    as_json: bool,
+    **found: Any,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first: those that are all of what is asked for."""
+    query = labels.query_of(found)
     with connected(server) as client:
         if session_id:
             session_id = client.get(f"sessions/{part(session_id)}")["id"]
-        rows = client.every("jobs", limit=limit, state=state, session_id=session_id)
+        rows = client.every("jobs", limit=limit, state=state, session_id=session_id, **query)
     if as_json:
         output.document({"data": rows})
         return
+    some = any((state, session_id, *query.values()))
+    none = "No such jobs." if some else 'No jobs yet. Next: farm render "a red ball rolls right".'
     output.table(
-        ("JOB", "STATE", "#FRAMES", "#GPU-S", "CREATED", "PROMPT"),
+        ("JOB", "STATE", "#FRAMES", "#GPU-S", "CREATED", "TAGS", "PROMPT"),
         (
             (
                 job["id"],
@@ -44,11 +55,12 @@ def ls(
                 f"{job['frames_done']}/{job['frames_total']}",
                 output.seconds(job["usage"]["gpu_seconds"]),
                 (job["created_at"] or "")[:19],
+                " ".join(job["tags"]),
                 output.brief(job["prompt"]),
             )
             for job in rows
         ),
-        empty='No jobs yet. Next: farm render "a red ball rolls right".',
+        empty=none,
     )
 
 
@@ -112,6 +124,32 @@ def rerun(job_id: str, server: str | None, as_json: bool) -> None:
         job = client.post("jobs", asked)
     _print(job, as_json=as_json)
     output.say(f"Next: farm jobs watch {job['id']}")
+
+
+@jobs.command()
+@JOB
+@click.argument("words", metavar="[WORD]…", nargs=-1)
+@click.option("--remove", metavar="WORD", multiple=True, help="Take this tag away; repeatable.")
+@labels.META
+@click.option("--unmeta", metavar="KEY", multiple=True, help="Take this key away; repeatable.")
+@server
+@output.as_json
+def tag(
+    job_id: str,
+    words: tuple[str, ...],
+    remove: tuple[str, ...],
+    metadata: Json,
+    unmeta: tuple[str, ...],
+    server: str | None,
+    as_json: bool,
+) -> None:
+    """Tag a job with WORDs, and give it metadata; what is not named stays."""
+    with connected(server) as client:
+        before = client.get(f"jobs/{part(job_id)}")
+        tags = [each for each in (*before["tags"], *words) if each not in remove]
+        keys = metadata | dict.fromkeys(unmeta)
+        job = client.patch(f"jobs/{part(job_id)}", {"tags": tags, "metadata": keys})
+    _print(job, as_json=as_json)
 
 
 @jobs.command()
@@ -264,6 +302,7 @@ def _print(job: Json, *, as_json: bool) -> None:
             "created": job["created_at"],
             "finished": job["finished_at"],
             "files": ", ".join(job["artifacts"]) or None,
+            **labels.shown(job),
         }
     )
     if (waits := job.get("waiting_for")) and job["state"] == "paused":

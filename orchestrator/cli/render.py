@@ -1,5 +1,6 @@
 """`farm render` and `farm quote`: from a prompt to a file, or to what it would cost."""
 
+import json
 import math
 import mimetypes
 import re
@@ -14,6 +15,7 @@ import rich_click as click
 
 from orchestrator.cli import output, progress, remedies, words
 from orchestrator.cli.client import Client, F, connected, part, server
+from orchestrator.cli.options import labels
 from orchestrator.errors import BadRequest
 from orchestrator.model import Json
 from orchestrator.remedies import Rerun, Resume, Say
@@ -89,6 +91,7 @@ def _asked(command: F) -> F:
                 "finished, or end.  [default: pause]",
             ),
             click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
+            labels.handled,
             server,
             output.as_json,
         )
@@ -229,6 +232,7 @@ def _request(intent: Json) -> Json:
         "max_gpu_seconds": intent["max_gpu_seconds"],
         "fit": intent["fit"] or None,
         "on_exhausted": intent["on_exhausted"],
+        **labels.body_of(intent),
     }
     body = {name: value for name, value in body.items() if value is not None}
     files = {}
@@ -237,8 +241,12 @@ def _request(intent: Json) -> Json:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             files[name] = (path.name, path.read_bytes(), kind)
     if files:
-        return {"data": {name: str(value) for name, value in body.items()}, "files": files}
+        return {"data": {name: _in_a_form(value) for name, value in body.items()}, "files": files}
     return {"body": body}
+
+
+def _in_a_form(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _read_stdin() -> str:
@@ -375,5 +383,6 @@ def rerun_body(client: Client, job: Json) -> Json:
                 f"{job['id']} told a webhook that is not there any more.",
                 Say("Submit it anew without one: its request is in `farm jobs show --json`."),
             )
-        body = {**body, "webhook_url": urls[0]}
+        events = {"webhook_events": job["webhook_events"]} if job["webhook_events"] else {}
+        body = {**body, "webhook_url": urls[0], **events}
     return dict(body)

@@ -23,6 +23,7 @@ ANY: Final = "*"
 MOST_FLOORS: Final = 0.9
 """Of all plans together; the rest goes by weight, and to what has waited too long."""
 
+DAY_MS: Final = 86_400_000
 OPEN_JOBS: Final = "open_jobs"
 """The limit that asking for less does not help with."""
 
@@ -52,6 +53,8 @@ class Plan:
     """Of its accounts' months, and of sessions that have none of their own; ascending."""
     price_month_microusd: int | None
     """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
+    keep_ms: int | None = None
+    """Time for which an ended job's files are kept; None: for ever."""
 
     @property
     def mark(self) -> Watermark | None:
@@ -192,6 +195,7 @@ class _Written(BaseModel):
         dict.fromkeys((50, 75, 90, 95, 100), AlertAction.NOTIFY), max_length=20
     )
     price_month_microusd: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
+    keep_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
 
 
 class _File(BaseModel):
@@ -218,6 +222,7 @@ def _plan(name: str, written: _Written) -> Plan:
         floor=written.floor,
         alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),
         price_month_microusd=written.price_month_microusd,
+        keep_ms=None if written.keep_days is None else written.keep_days * DAY_MS,
     )
 
 

@@ -200,6 +200,15 @@ jobs: Final = Table(
     _ms("deleted_at_ms", null=True),
     _id(name="webhook_id", null=True),
     _json(model.Job, "rulings"),
+    _json(model.Job, "tags"),
+    _json(model.Job, "metadata"),
+    _json(model.Job, "webhook_events"),
+    _ms("keep_ms", null=True),
+    Column("keep_asked", Boolean, nullable=False),
+    _ms("keep_until_ms", null=True),
+    _ms("expires_at_ms", null=True),
+    _ms("expired_at_ms", null=True),
+    _ms("remove_at_ms", null=True),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
     CheckConstraint(
@@ -210,12 +219,33 @@ jobs: Final = Table(
     Index(None, "account_id", "id"),
     Index(None, "session_id", "state"),
     Index(None, "image"),
+    # Each filter of a list, for an account and for an operator who sees all of them.
+    Index(None, "session_id", "id"),
+    Index(None, "account_id", "state", "id"),
+    Index(None, "state", "id"),
+    Index(None, "account_id", "model", "id"),
+    Index(None, "model", "id"),
 )
 
 _RUNS = text("finished_at_ms IS NULL")
 # With its condition's column: else SQLite fetches every open job's row, plan and all, to count.
 Index("ix_jobs_open", jobs.c.account_id, jobs.c.finished_at_ms,
       sqlite_where=_RUNS, postgresql_where=_RUNS)  # fmt: skip
+_TO_REMOVE = text("remove_at_ms IS NOT NULL")
+Index("ix_jobs_remove", jobs.c.remove_at_ms,
+      sqlite_where=_TO_REMOVE, postgresql_where=_TO_REMOVE)  # fmt: skip
+
+labels: Final = Table(
+    "labels",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), primary_key=True),
+    _id("accounts.id", name="account_id"),
+    Index(None, "account_id", "key", "value", "job_id"),
+    Index(None, "key", "value", "job_id"),
+)
+"""Tags and metadata by which jobs are found; a tag is the value of the key that is empty."""
 
 workers: Final = Table(
     "workers",

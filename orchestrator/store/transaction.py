@@ -16,6 +16,7 @@ from orchestrator.model import Json, Person
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.deliveries import Deliveries
+from orchestrator.store.listings import Listings
 from orchestrator.store.statements import (
     FACTS,
     by_id,
@@ -49,6 +50,7 @@ class Transaction:
         self.turns = Turns(connection)
         self.books = Books(connection)
         self.deliveries = Deliveries(connection)
+        self.listings = Listings(connection)
         self._ours: dict[tuple[type, str], Any] = {}
         """Rows as they stand that nobody else changes until we commit."""
         self._facts: Json | None = None

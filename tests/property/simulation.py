@@ -16,6 +16,7 @@ from typing import Final
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Alert, Brief, Job
 from orchestrator.money.plans import Plans, shipped
@@ -281,7 +282,7 @@ def all_jobs(farm: Farm, state: JobState | None = None) -> list[Job]:
     found: list[Job] = []
     after = None
     while True:
-        page = jobs.listing(farm, None, limit=200, after=after, state=state)
+        page = jobs.listing(farm, None, limit=200, after=after, wanted=JobsWanted(state=state))
         found += page.items
         after = page.next_cursor
         if after is None:

@@ -27,6 +27,7 @@ COMMANDS = (
     ("jobs", "finish", "ID"),
     ("jobs", "rerun", "ID"),
     ("jobs", "rm", "ID"),
+    ("jobs", "tag", "ID", "seen"),
     ("jobs", "download", "ID"),
     ("jobs", "receipt", "ID"),
     ("jobs", "receipt", "ID", "--csv"),

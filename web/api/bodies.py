@@ -15,14 +15,20 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 
-from orchestrator.model import Alert, Json
-from orchestrator.safe_text import Label
+from orchestrator.errors import BadRequest
+from orchestrator.farm.jobs.labelling import MOST_LABELS
+from orchestrator.model import Alert, Handling, Json
+from orchestrator.remedies import Say
+from orchestrator.safe_text import Label, MetadataKey, MetadataValue, Tag
 from orchestrator.states import AlertAction, OnExhausted
 from orchestrator.webhooks.addresses import MAX_URL_CHARS, parse
 from orchestrator.wiring import webhook_rules
+from web.api.parameters import Moment
 from web.context import settings
 
 FORM: Final[Mapping[str, bool]] = {"form": True}
@@ -76,6 +82,23 @@ class Body(BaseModel):
     """A misspelt field is an error, and so is "1" for 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _once(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+def _distinct(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Refuse keys of which two are one in their normal form: one value would be lost."""
+    found = handler(value)
+    if isinstance(value, Mapping) and len(found) != len(value):
+        raise ValueError("two keys are the same")
+    return found
+
+
+Tags = Annotated[list[Tag], AfterValidator(_once)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], WrapValidator(_distinct)]
+Changes = Annotated[dict[MetadataKey, MetadataValue | None], WrapValidator(_distinct)]
 
 
 class AlertBody(Body):
@@ -166,6 +189,17 @@ class JobBody(Body):
     finished (from a quarter of them on, the whole story at a lower frame rate), or end."""
     webhook_url: str | None = Field(None, max_length=MAX_URL_CHARS)
     """Told of the job's states; its secret comes with the first job that names it."""
+    webhook_events: list[str] | None = Field(None, min_length=1, max_length=20)
+    """The states it is told of, as `job.succeeded`; absent: all of them."""
+    tags: Tags = Field([], max_length=MOST_LABELS)
+    """Words by which jobs are found; they change nothing of the video."""
+    metadata: Metadata = Field({}, max_length=MOST_LABELS)
+    """The client's own words about it, by key."""
+    expires_in: int | None = Field(None, ge=3600, le=100 * 365 * 86_400)
+    """Seconds for which its files are kept after its end, an hour at least and no longer than the
+    account's plan keeps them; absent: as long as that does."""
+    expires_at: Moment | None = None
+    """The moment until which they are kept, instead."""
     image_of: str | None = Field(None, max_length=100)
     """Id of a job of this account whose reference picture this one takes."""
     written_out: bool = False
@@ -178,6 +212,15 @@ class JobBody(Body):
     def from_texts(cls, fields: Json) -> Self:
         """Return what a form says: its numbers are texts."""
         return cls.model_validate(fields, strict=False, context=FORM)
+
+
+class LabelsBody(Body):
+    """Other tags and metadata of a job; what is absent stays."""
+
+    tags: Tags | None = Field(None, max_length=MOST_LABELS)
+    """All that it has from now on."""
+    metadata: Changes | None = Field(None, max_length=2 * MOST_LABELS)
+    """Keys and their new values; null takes a key away, and others stay."""
 
 
 class WebhookBody(Body):
@@ -241,3 +284,25 @@ def webhook_url(url: str | None) -> str | None:
     if url is not None:
         parse(url, webhook_rules(settings()))
     return url
+
+
+def handling(body: JobBody) -> Handling:
+    """Return how a job is to be labelled, told of and kept.
+
+    Raises:
+        BadRequest: the farm may not call its URL, or it names events and no URL.
+    """
+    if body.webhook_events is not None and body.webhook_url is None:
+        raise BadRequest(
+            "webhook_events: the request names no webhook_url that would be told of them.",
+            Say("Name a webhook_url, or leave webhook_events out."),
+            errors=[{"field": "webhook_events", "fault": "no webhook_url"}],
+        )
+    return Handling(
+        tags=tuple(body.tags),
+        metadata=body.metadata,
+        webhook_url=webhook_url(body.webhook_url),
+        webhook_events=tuple(dict.fromkeys(body.webhook_events or ())),
+        expires_in_ms=None if body.expires_in is None else body.expires_in * 1000,
+        expires_at_ms=body.expires_at,
+    )

@@ -45,9 +45,9 @@ def _given(field: Json) -> Json:
     """Return a field's schema without its null."""
     if "anyOf" not in field:
         return field
-    given: Json
-    (given,) = (each for each in field["anyOf"] if each != {"type": "null"})
-    return given
+    given = [each for each in field["anyOf"] if each != {"type": "null"}]
+    one: Json = given[0]
+    return one if len(given) == 1 else {**field, "anyOf": given}
 
 
 def sheet_of(view: type[BaseModel]) -> Described:

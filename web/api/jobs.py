@@ -8,13 +8,13 @@ from flask_openapi import APIBlueprint
 from orchestrator.errors import NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts, verification
-from orchestrator.farm.jobs import deleting, waiting
+from orchestrator.farm.jobs import deleting, keeping, waiting
 from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
 from web.api import archive, bills, submission, views
-from web.api.bodies import JobBody
+from web.api.bodies import JobBody, LabelsBody
 from web.api.described import REFUSALS, content, form_of, schema_of, sheet_of
 from web.api.events import stream
 from web.api.parameters import (
@@ -92,15 +92,14 @@ def submit() -> Response:
 
 @bp.get("/jobs", responses={200: Listed})
 def listing(query: JobsQuery) -> Response:
-    """List jobs, newest first."""
+    """List jobs, newest first: all of them, or those that are all of what is asked for."""
     page = in_thread(
         jobs.listing,
         farm(),
         account_scope(),
         limit=query.limit,
         after=query.after,
-        state=query.state,
-        session_id=query.session_id,
+        wanted=query.wanted,
     )
     waits = in_thread(waiting.queued, farm(), page.items)
     return jsonify(
@@ -116,6 +115,14 @@ def show(path: JobPath) -> Response:
     answer = _shown(in_thread(jobs.get, farm(), account_scope(), path.job_id))
     answer.make_conditional(request)
     return answer
+
+
+@bp.patch("/jobs/<job_id>", responses={200: JobView})
+def label(path: JobPath, body: LabelsBody) -> Response:
+    """Give a job other tags and change its metadata, in any state."""
+    tags = None if body.tags is None else tuple(body.tags)
+    scope, said = account_scope(), body.metadata
+    return _shown(in_thread(jobs.relabel, farm(), scope, path.job_id, tags=tags, metadata=said))
 
 
 @bp.delete("/jobs/<job_id>", responses={204: None})
@@ -158,7 +165,9 @@ def finished_file(job: Job, name: str) -> Response:
 
     Raises:
         NotFound: it has none by that name.
+        Expired: it had one for a time.
     """
+    keeping.check_kept(job)
     if name not in job.artifacts:
         raise NotFound(
             f"The job is {job.state} and has no {name} yet.",
@@ -182,6 +191,7 @@ def frames(path: JobPath) -> Response:
 def preview(path: JobPath) -> Response:
     """Fetch a picture of what is there: the newest frames side by side, or the contact sheet."""
     job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
+    keeping.check_kept(job)
     if "sheet" in job.artifacts:
         return artifacts().send(job.artifacts["sheet"].key, mimetype="image/jpeg")
     for view in reversed(in_thread(jobs.units, farm(), account_scope(), path.job_id)):
@@ -199,7 +209,9 @@ def receipt(path: JobPath, query: FormatQuery) -> Response:
     """Show what each unit measured and cost, and what was not charged; as CSV its lines."""
     told = bills.receipt(in_thread(receipts.receipt, farm(), account_scope(), path.job_id))
     if bills.csv_wanted():
-        return bills.csv_answer("receipt", bills.RECEIPT, told["lines"])
+        labels = {"tags": " ".join(told["tags"]), "metadata": bills.pairs(told["metadata"])}
+        lines = [line | labels for line in told["lines"]]
+        return bills.csv_answer("receipt", bills.RECEIPT, lines)
     return jsonify(told)
 
 

@@ -1,18 +1,93 @@
 """Facts of calls beside their bodies: parameters in the path, the query and the headers."""
 
 import hashlib
-from typing import Final, Literal
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
 
 from flask import request
-from pydantic import BaseModel, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts.keys import digest
+from orchestrator.farm.jobs.labelling import MOST_LABELS, TAG
+from orchestrator.farm.kernel.where import JobsWanted
+from orchestrator.safe_text import MetadataKey, MetadataValue, Tag
 from orchestrator.states import JobState
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+YEAR_DIGITS: Final = 8
+"""Digits of a date without dashes; a number of milliseconds has more."""
+OFFSET: Final = re.compile(r"(T\S*) (\d\d:?\d\d)$")
+"""The end of a moment whose offset began with a `+`."""
 MAX_EVENT_ID: Final = 2**63 - 1
 """The most that both databases can hold."""
+
+
+def _moment(value: object) -> object:
+    """Return a moment as milliseconds since 1970: of a number, or of ISO 8601; UTC where it says.
+
+    A `+` of an address comes as a blank.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    if text.isascii() and text.isdecimal() and len(text) > YEAR_DIGITS:
+        return int(text[:20])
+    try:
+        found = datetime.fromisoformat(OFFSET.sub(r"\1+\2", text))
+    except ValueError:
+        raise ValueError(
+            "must be a moment: ISO 8601 as 2026-11-30T12:00:00Z, or milliseconds since 1970"
+        ) from None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (aware - EPOCH) // timedelta(milliseconds=1)
+
+
+Moment = Annotated[
+    int,
+    Field(ge=-LAST_MS, le=LAST_MS),
+    BeforeValidator(_moment),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "integer", "minimum": 10**YEAR_DIGITS, "maximum": LAST_MS},
+            ]
+        }
+    ),
+]
+"""A moment, in ISO 8601 (UTC where no offset is said) or in milliseconds since 1970."""
+
+
+def _pair(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("must be key=value")
+    try:
+        return f"{KEY.validate_python(key)}={VALUE.validate_python(value)}"
+    except ValidationError:  # which repeats what was sent
+        raise ValueError(
+            "must be key=value: a visible line of at most 64 characters, a text of at most 512"
+        ) from None
+
+
+KEY: Final[TypeAdapter[str]] = TypeAdapter(MetadataKey)
+VALUE: Final[TypeAdapter[str]] = TypeAdapter(MetadataValue)
+Pair = Annotated[str, AfterValidator(_pair)]
+"""A key of metadata and its value, as `key=value`."""
 
 
 class AccountPath(BaseModel):
@@ -97,10 +172,36 @@ class FormatQuery(BaseModel):
 
 
 class JobsQuery(PageQuery):
-    """A part of the jobs."""
+    """A part of the jobs: those that are all of what is said here."""
+
+    model_config = ConfigDict(extra="forbid")
 
     state: JobState | None = None
     session_id: str | None = Field(None, max_length=100)
+    model: str | None = Field(None, max_length=100)
+    tag: list[Tag] = Field([], max_length=MOST_LABELS)
+    """Repeated: with each of them."""
+    metadata: list[Pair] = Field([], max_length=MOST_LABELS)
+    """`key=value`; repeated: with each of them."""
+    created_after: Moment | None = None
+    """Then or later."""
+    created_before: Moment | None = None
+
+    @property
+    def wanted(self) -> JobsWanted:
+        """The jobs that are meant."""
+        pairs = (each.partition("=") for each in self.metadata)
+        return JobsWanted(
+            session_id=self.session_id,
+            state=self.state,
+            model=self.model,
+            since_ms=self.created_after,
+            until_ms=self.created_before,
+            labels=(
+                *((TAG, tag) for tag in dict.fromkeys(self.tag)),
+                *dict.fromkeys((key, value) for key, _, value in pairs),
+            ),
+        )
 
 
 class AuditQuery(PageQuery):

@@ -130,6 +130,10 @@ class JobView(View):
     usage: Json
     error: Json | None
     waiting_for: Json | None = None
+    tags: list[str]
+    metadata: dict[str, str]
+    expires_at: str | None
+    expired_at: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None

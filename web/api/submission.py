@@ -6,26 +6,29 @@ Whatever the dialect, what a client asks for passes through here.
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from flask import request
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Promise, jobs
-from orchestrator.farm.jobs import Submission, extensions
+from orchestrator.farm import Promise, jobs, webhook_queue
+from orchestrator.farm.jobs import Submission, extensions, keeping
 from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState
 from web import errors, film, uploads
 from web.api import archive
-from web.api.bodies import JobBody, gpu_ms, webhook_url
+from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
 from web.auth import own_account
 from web.context import artifacts, farm, settings
 from web.policy import rule_on_prompt
 from web.threads import in_thread
 
+PACKED: Final = ("storyboard", "tags", "metadata", "webhook_events")
+"""Fields that come as JSON where a form holds texts alone."""
 Picture = Callable[[], str]
 """Stores a reference picture and returns its key."""
 
@@ -39,9 +42,7 @@ def read_body() -> JobBody:
     try:
         if request.mimetype == "multipart/form-data":
             facts: Json = {k: v for k, v in request.form.items() if v != ""}
-            if isinstance(facts.get("storyboard"), str):
-                facts["storyboard"] = read_json(facts["storyboard"])
-            return JobBody.from_texts(facts)
+            return JobBody.from_texts(unpacked(facts))
         return JobBody.model_validate(read_json(request.get_data(as_text=True)))
     except ValidationError as error:
         raise errors.bad_request(error) from None
@@ -57,6 +58,24 @@ def read_json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON.") from None
+
+
+def unpacked(facts: Json) -> Json:
+    """Return a form's fields with those read as JSON that hold more than a text.
+
+    Raises:
+        BadRequest: one is not JSON; the message names it.
+    """
+    for name in PACKED:
+        if isinstance(text := facts.get(name), str):
+            try:
+                facts = facts | {name: json.loads(text)}
+            except (ValueError, RecursionError):
+                raise BadRequest(
+                    f"{name}: it is not JSON.",
+                    errors=[{"field": name, "fault": "it is not JSON"}],
+                ) from None
+    return facts
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
@@ -108,7 +127,7 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         session_id=body.session_id,
         brief=brief,
         idempotency=promise,
-        webhook_url=webhook_url(body.webhook_url),
+        handling=handling(body),
         fit=body.fit,
         ruling=rule_on_prompt(brief, own_account()),
     )
@@ -148,6 +167,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
     Raises:
         NotFound: the account has no such video.
         Conflict: it is not finished.
+        Expired: its files were removed.
     """
     source = in_thread(jobs.get, farm(), own_account(), source_id)
     if source.state is not JobState.SUCCEEDED:
@@ -155,6 +175,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
             f"The video is {source.state}; only a finished one can be extended.",
             Rerun(source.id) if source.state.is_terminal else Watch(source.id),
         )
+    keeping.check_kept(source)
     image = brief.image
     card = farm().catalog.card(source.model)
     if image is None and card.uses_layout:
@@ -173,6 +194,20 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         image=image,
         origin=extensions.origin(source),
     )
+
+
+def told_like(source: Job, account_id: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return the URL that is told of a job and of which events, for another one made like it.
+
+    None where there is none, or its webhook was deleted meanwhile.
+    """
+    if source.webhook_id is None:
+        return None, ()
+    try:
+        webhook = in_thread(webhook_queue.get, farm(), account_id, source.webhook_id)
+    except NotFound:
+        return None, ()
+    return webhook.url, source.webhook_events
 
 
 def picture_of(job_id: str) -> str:

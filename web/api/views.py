@@ -107,11 +107,17 @@ def job(row: Job) -> Json:
         "on_exhausted": row.on_exhausted.value,
         "truncated": row.truncated,
         "webhook_id": row.webhook_id,
+        "webhook_events": list(row.webhook_events) if row.webhook_id else None,
+        "tags": list(row.tags),
+        "metadata": dict(row.metadata),
         "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
         "error": error(row.error),
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),
         "finished_at": when(row.finished_at_ms),
+        "expires_in": None if row.keep_ms is None else row.keep_ms // 1000,
+        "expires_at": when(row.expires_at_ms or row.keep_until_ms),
+        "expired_at": when(row.expired_at_ms),
         "artifacts": files,
     }
 
@@ -208,8 +214,18 @@ def brief(row: Brief) -> Json:
 
 def request_of(job: Job) -> Json:
     """Return the body that asks for a job again: as it was asked, on its model, with its seed."""
-    own = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
-    return brief(job.brief) | own | ({"image_of": job.id} if job.image else {})
+    own: Json = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
+    return brief(job.brief) | own | handled(job) | ({"image_of": job.id} if job.image else {})
+
+
+def handled(job: Job) -> Json:
+    """Return how a job is labelled and kept, as another request would ask for it."""
+    asked = {
+        "tags": list(job.tags),
+        "metadata": dict(job.metadata),
+        "expires_in": job.keep_ms // 1000 if job.keep_ms and job.keep_asked else None,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def model(card: ModelCard) -> Json:

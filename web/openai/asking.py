@@ -22,7 +22,7 @@ from orchestrator.model import Json
 from orchestrator.remedies import Say
 from web import errors, uploads
 from web.api.bodies import JobBody
-from web.api.submission import Picture, read_json
+from web.api.submission import Picture, read_json, unpacked
 from web.auth import own_account
 from web.context import farm, settings
 from web.threads import in_thread
@@ -101,8 +101,7 @@ def body_of(asked: Json) -> JobBody:
     model = asked.get("model", "sora-2")  # as OpenAI has it where none is named
     if isinstance(model, str) and OPENAI_MODEL.fullmatch(model):
         asked = asked | {"model": settings().openai_model or None}
-    if isinstance(asked.get("storyboard"), str):
-        asked = asked | {"storyboard": read_json(asked["storyboard"])}
+    asked = unpacked(asked)
     try:
         return JobBody.from_texts(asked)
     except ValidationError as error:

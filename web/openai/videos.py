@@ -7,11 +7,11 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
-from orchestrator.farm.jobs import deleting
+from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
 from orchestrator.states import JobState
-from web.api import submission
+from web.api import submission, views
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm
@@ -87,7 +87,7 @@ def extend() -> Response:
         raise asking.missing("seconds")
     picture = asking.picture(asked, kept_image)
     like = {"extends": source.id, "model": source.model, **_beside(source)}
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
@@ -116,6 +116,7 @@ def content(video_id: str) -> Response:
     """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
     name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
     job = in_thread(jobs.get, farm(), account_scope(), video_id)
+    keeping.check_kept(job)
     if name not in job.artifacts:
         raise NotFound(
             f"The video is {showing.status(job)} and has no content yet.",
@@ -177,7 +178,7 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         **_beside(source),
     }
     picture = asking.picture(asked, kept_image)
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
         brief = replace(brief, image=was.image)
@@ -193,8 +194,24 @@ def _beside(source: Job) -> Json:
     }
     if source.brief.max_gpu_ms is not None:
         kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
-    mine = source.account_id == own_account()
-    return kept | {"session_id": source.session_id} if mine else kept
+    if source.account_id != own_account():
+        return kept
+    kept |= {"session_id": source.session_id, **views.handled(source)}
+    return kept | _told_like(source)
+
+
+def _over(like: Json, asked: Json) -> Json:
+    """Return what is asked over what a source has; another URL has no events of the source's."""
+    if "webhook_url" in asked:
+        like = {name: value for name, value in like.items() if name != "webhook_events"}
+    return like | asked
+
+
+def _told_like(source: Job) -> Json:
+    """Return the webhook of a video's request, as another request would name it."""
+    url, events = submission.told_like(source, own_account())
+    asked = {"webhook_url": url, "webhook_events": list(events)}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:

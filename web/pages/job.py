@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts
+from orchestrator.farm.jobs import keeping
 from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import UnitKind
@@ -70,6 +71,7 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
 def file(job_id: str, name: str) -> Response:
     """Send a file of a finished job; ranges are answered, so that the player can seek."""
     found = in_thread(jobs.get, farm(), me(), job_id)
+    keeping.check_kept(found)
     if name not in found.artifacts:
         raise NotFound(f"This job has no {name} yet.", Say("Open its page to see how far it is."))
     mimetype, ending = FILES[name]
@@ -85,6 +87,7 @@ def file(job_id: str, name: str) -> Response:
 @login_required
 def strip(job_id: str, unit_id: str) -> Response:
     """Send the strip of a finished batch of frames."""
+    keeping.check_kept(in_thread(jobs.get, farm(), me(), job_id))
     for view in in_thread(jobs.units, farm(), me(), job_id):
         if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
             key = view.lease.key(STRIP)

@@ -51,7 +51,7 @@ def look(tx: Transaction) -> Snapshot:
     jobs = tx.look(
         *(Job, "id", "session_id", "month_id", "state", "intent", "error", "held_gpu_ms"),
         *("spent_gpu_ms", "refunded_gpu_ms", "frames_done", "frames_total", "truncated"),
-        *("artifacts", "deleted_at_ms"),
+        *("artifacts", "deleted_at_ms", "expired_at_ms"),
     )
     leases = tx.look(
         *(Lease, "id", "unit_id", "job_id", "session_id", "worker_id", "worker_name", "device"),

@@ -1,13 +1,15 @@
 """Quoting and submitting a job: what it would be and cost, and the transaction that makes it."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
-from orchestrator.farm.jobs import extensions, quoting, shortage
+from orchestrator.farm.jobs import extensions, keeping, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
+from orchestrator.farm.jobs.labelling import labels_of
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm, Promise
@@ -17,6 +19,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import (
     Brief,
     FrameBatch,
+    Handling,
     Job,
     Month,
     Quote,
@@ -27,9 +30,12 @@ from orchestrator.model import (
     Watermark,
 )
 from orchestrator.money import ledger, monthly, pricing
+from orchestrator.money.plans import Plan
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
+
+PLAIN: Final = Handling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +113,21 @@ def submit(
     session_id: str | None,
     brief: Brief,
     idempotency: Promise | None = None,
-    webhook_url: str | None = None,
+    handling: Handling = PLAIN,
     fit: bool = False,
     ruling: Ruling | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
-    `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
-    fit, take the best variant that does. `ruling`: the policy's, on its prompt.
+    `handling`: how it is labelled, told of and kept. `fit`: where it does not fit, take the best
+    variant that does. `ruling`: the policy's, on its prompt.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
         BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
+        PlanLimit: its files would be kept for longer than the plan keeps them.
     """
+    webhook_queue.check_job_events(handling.webhook_events)
     now = farm.clock()
     job_id = farm.new_id("job", now)
     with farm.store.write() as tx:
@@ -144,11 +152,10 @@ def submit(
             room = quoting.room_for(quoting.available(session, month), brief)
             raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
-        secret = None
-        if webhook_url:
-            webhook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
-            job, secret = replace(job, webhook_id=webhook.id), webhook.secret if new else None
+        job, secret = _handled(farm, tx, job, handling, account_plan)
         tx.add(job)
+        if words := labels_of(job):
+            tx.listings.label(job_id, account_id, words)
         loaded = LoadedJob(farm, tx, job_id, session.id, now)
         loaded.join()
         try:
@@ -168,6 +175,27 @@ def submit(
 
 
 # --- inside -------------------------------------------------------------------------------
+
+
+def _handled(
+    farm: Farm, tx: Transaction, job: Job, handling: Handling, account_plan: Plan | None
+) -> tuple[Job, str | None]:
+    """Return a new job as its request wants it handled, and the secret of a new webhook."""
+    now_ms = job.created_at_ms
+    kept = keeping.agreed(account_plan, handling, job.account_id, now_ms)
+    job = replace(
+        job,
+        tags=handling.tags,
+        metadata=handling.metadata,
+        webhook_events=handling.webhook_events,
+        keep_ms=kept.keep_ms,
+        keep_asked=handling.expires_in_ms is not None,
+        keep_until_ms=kept.keep_until_ms,
+    )
+    if handling.webhook_url is None:
+        return job, None
+    webhook, new = webhook_queue.for_url(farm, tx, job.account_id, handling.webhook_url, now_ms)
+    return replace(job, webhook_id=webhook.id), webhook.secret if new else None
 
 
 def _chance_seed(job_id: str) -> int:

@@ -12,8 +12,10 @@ from orchestrator.farm.kernel.where import (
     EntryWhere,
     EventWhere,
     JobSampleWhere,
+    JobsWanted,
     JobWhere,
     KeyWhere,
+    Label,
     LeaseWhere,
     MonthWhere,
     PersonWhere,
@@ -158,8 +160,21 @@ class Deliveries(Protocol):
         """Delete a job's events."""
 
 
+class Listings(Protocol):
+    """Questions about the jobs there are, and the labels that they are found by."""
+
+    def jobs(self, wanted: JobsWanted, limit: int, *, oldest_first: bool = False) -> list[Job]:
+        """Return up to so many of the jobs that are wanted, in the order of their ids."""
+
+    def label(self, job_id: str, account_id: str, words: Collection[Label]) -> None:
+        """Have a job found by these labels and no others."""
+
+    def to_remove(self, now_ms: int, limit: int) -> list[str]:
+        """Return jobs whose files are to be looked at by now, the longest due first."""
+
+
 class Transaction(Protocol):
-    """One moment of the truth: its rows, and three ports for what rows alone do not answer."""
+    """One moment of the truth: its rows, and four ports for what rows alone do not answer."""
 
     @property
     def turns(self) -> Turns:
@@ -172,6 +187,10 @@ class Transaction(Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """Words to those outside."""
+
+    @property
+    def listings(self) -> Listings:
+        """Lists of jobs."""
 
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id."""

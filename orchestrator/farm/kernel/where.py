@@ -4,6 +4,8 @@ A tuple of values means any of them. A `…Match` is what may be put together bi
 is known which part of a list is asked for. A test holds every name and type to the noun's field.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, TypedDict, TypeVar
 
 from orchestrator.states import (
@@ -21,6 +23,8 @@ from orchestrator.states import (
 )
 
 V = TypeVar("V")
+Label: TypeAlias = tuple[str, str]
+"""A key of a job's metadata and its value, or for a tag nothing and the tag."""
 Among: TypeAlias = V | tuple[V, ...]
 
 
@@ -92,6 +96,7 @@ class JobMatch(TypedDict, total=False):
     state: Among[JobState]
     pause_reason: Among[PauseReason] | None
     image: Among[str] | None
+    finished_at_ms: Among[int] | None
     deleted_at_ms: Among[int] | None
 
 
@@ -207,3 +212,31 @@ class WorkerWhere(Bounds, total=False):
     device_class: Among[str]
     state: Among[WorkerState]
     polls: Among[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsWanted:
+    """Jobs that were not deleted, by everything that is said here; None: whatever it is."""
+
+    account_id: str | None = None
+    session_id: str | None = None
+    state: JobState | None = None
+    model: str | None = None
+    since_ms: int | None = None
+    """Created then or later."""
+    until_ms: int | None = None
+    """Created before then."""
+    since_id: str | None = None
+    """Ids sort by time: where the ids of `since_ms` begin at the earliest."""
+    until_id: str | None = None
+    """And where those of `until_ms` end at the latest."""
+    after: str | None = None
+    before: str | None = None
+    labels: tuple[Label, ...] = ()
+    """All of them."""
+
+    def given(self) -> Mapping[str, str | int]:
+        """Return what is said, but for the labels."""
+        names = (each.name for each in fields(self) if each.name != "labels")
+        said = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in said.items() if value is not None}

@@ -201,6 +201,15 @@ def upgrade() -> None:
     sa.Column('deleted_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('webhook_id', sa.String(length=64), nullable=True),
     sa.Column('rulings', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('tags', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('metadata', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('webhook_events', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('keep_ms', sa.BigInteger(), nullable=True),
+    sa.Column('keep_asked', sa.Boolean(), nullable=False),
+    sa.Column('keep_until_ms', sa.BigInteger(), nullable=True),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('expired_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('remove_at_ms', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name=op.f('ck_jobs_paused')),
     sa.CheckConstraint("held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name=op.f('ck_jobs_terminal')),
     sa.CheckConstraint('cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms', name=op.f('ck_jobs_cap')),
@@ -215,7 +224,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_session_id_id'), ['session_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_account_id_state_id'), ['account_id', 'state', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_state_id'), ['state', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_account_id_model_id'), ['account_id', 'model', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_model_id'), ['model', 'id'], unique=False)
+        batch_op.create_index('ix_jobs_remove', ['remove_at_ms'], unique=False, sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
         batch_op.create_index('ix_jobs_open', ['account_id', 'finished_at_ms'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
+
+    op.create_table('labels',
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('key', sa.String(length=64), nullable=False),
+    sa.Column('value', sa.String(length=512), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_labels_account_id')),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_labels_job_id')),
+    sa.PrimaryKeyConstraint('job_id', 'key', 'value', name=op.f('pk_labels'))
+    )
+    with op.batch_alter_table('labels', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_labels_account_id_key_value_job_id'), ['account_id', 'key', 'value', 'job_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_labels_key_value_job_id'), ['key', 'value', 'job_id'], unique=False)
 
     op.create_table('shifts',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -564,8 +592,19 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_events_job_id_id'))
 
     op.drop_table('events')
+    with op.batch_alter_table('labels', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_labels_key_value_job_id'))
+        batch_op.drop_index(batch_op.f('ix_labels_account_id_key_value_job_id'))
+
+    op.drop_table('labels')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_open', sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
+        batch_op.drop_index('ix_jobs_remove', sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
+        batch_op.drop_index(batch_op.f('ix_jobs_model_id'))
+        batch_op.drop_index(batch_op.f('ix_jobs_account_id_model_id'))
+        batch_op.drop_index(batch_op.f('ix_jobs_state_id'))
+        batch_op.drop_index(batch_op.f('ix_jobs_account_id_state_id'))
+        batch_op.drop_index(batch_op.f('ix_jobs_session_id_id'))
         batch_op.drop_index(batch_op.f('ix_jobs_image'))
         batch_op.drop_index(batch_op.f('ix_jobs_session_id_state'))
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
