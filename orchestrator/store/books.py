@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.model import Json, Shift
-from orchestrator.states import EntryKind
+from orchestrator.states import EntryKind, JobState
 from orchestrator.store import tables
 from orchestrator.store.guards import missing_triggers
 from orchestrator.store.statements import RECEIPTS
@@ -27,6 +27,23 @@ _SPELLS: Final = select(
     .label("until_ms"),
 ).subquery("spells")
 """Periods of plans with their ends; what began and ended in one millisecond holds at no moment."""
+
+_JOB: Final = tables.jobs.c
+_HOLDERS: Final = (
+    select(_JOB.id, _JOB.state, _JOB.held_gpu_ms)
+    .where(_JOB.held_gpu_ms > 0, _JOB.id != bindparam("but"))
+    .order_by(_JOB.held_gpu_ms.desc(), _JOB.id)
+    .limit(bindparam("limit"))
+)
+_OF_SESSION: Final = _HOLDERS.where(
+    _JOB.session_id == bindparam("session_id"),
+    _JOB.state.in_([state for state in JobState if not state.is_terminal]),
+)
+_OF_MONTH: Final = _HOLDERS.where(
+    _JOB.account_id == bindparam("account_id"),
+    _JOB.month_id == bindparam("month_id"),
+    _JOB.finished_at_ms.is_(None),
+)
 
 _AT_ONCE: Final = 500
 """Rows that are fetched together of a table that may not fit into memory."""
@@ -153,6 +170,20 @@ class Books:
         job = tables.jobs.c
         mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
         return self.connection.scalar(select(func.count()).where(*mine)) or 0
+
+    def holders_of_session(
+        self, session_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return state and held GPU-ms of the jobs that hold most of a session, beside one."""
+        asked = {"session_id": session_id, "but": but, "limit": limit}
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_SESSION, asked)}
+
+    def holders_of_month(
+        self, account_id: str, month_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of an account's month."""
+        asked = {"account_id": account_id, "month_id": month_id, "but": but, "limit": limit}
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_MONTH, asked)}
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as, a few at a time."""

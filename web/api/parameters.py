@@ -103,6 +103,13 @@ class JobsQuery(PageQuery):
     session_id: str | None = Field(None, max_length=100)
 
 
+class SubmitQuery(BaseModel):
+    """What a refusal is to tell."""
+
+    alternatives: bool = False
+    """The variants that would fit, which take several times as long to find as a job to make."""
+
+
 class AuditQuery(PageQuery):
     """A part of the audit log."""
 

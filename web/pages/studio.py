@@ -77,6 +77,7 @@ def submit() -> Answer:
             account_id=me(),
             session_id=form["session"] or None,
             brief=asked,
+            alternatives=True,
             ruling=rule_on_prompt(asked, me()),
             idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
         )

@@ -89,8 +89,7 @@ def check_unneeded(tx: Transaction, job: Job) -> None:
     Raises:
         Conflict: there is such an extension.
     """
-    busy = tuple(state for state in JobState if not state.is_terminal)
-    for other in tx.find(Job, account_id=job.account_id, state=busy):
+    for other in tx.find(Job, account_id=job.account_id, finished_at_ms=None):
         made_from = other.brief.origin
         if made_from and made_from.how == "extension" and made_from.job_id == job.id:
             raise Conflict(

@@ -110,15 +110,18 @@ def submit(
     webhook_url: str | None = None,
     fit: bool = False,
     ruling: Ruling | None = None,
+    alternatives: bool = False,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
     `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
-    fit, take the best variant that does. `ruling`: the policy's, on its prompt.
+    fit, take the best variant that does. `ruling`: the policy's, on its prompt. `alternatives`: a
+    refusal names what would fit, which costs more than the job would; else it says who does.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
-        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
+        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit if
+            that was asked.
     """
     now = farm.clock()
     job_id = farm.new_id("job", now)
@@ -142,7 +145,9 @@ def submit(
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
             room = quoting.room_for(quoting.available(session, month), brief)
-            raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
+            raise shortage.helped(
+                farm, tx, refused, asked, session, room, named=alternatives, tried=fit
+            ) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
@@ -157,10 +162,12 @@ def submit(
             loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
             room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
-            told = shortage.explained(
+            why = shortage.explained(
                 farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
             )
-            raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
+            raise shortage.helped(
+                farm, tx, why, asked, session, room, named=alternatives, tried=fit
+            ) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
         loaded.tell("state", state=job.state.value, pause_reason=None, error=None)

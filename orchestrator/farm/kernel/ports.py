@@ -48,6 +48,7 @@ from orchestrator.model import (
     Webhook,
     Worker,
 )
+from orchestrator.states import JobState
 
 T = TypeVar("T")
 
@@ -126,6 +127,16 @@ class Books(Protocol):
 
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
+
+    def holders_of_session(
+        self, session_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return state and held GPU-ms of the jobs that hold most of a session, beside one."""
+
+    def holders_of_month(
+        self, account_id: str, month_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of an account's month."""
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as."""

@@ -92,6 +92,7 @@ class JobMatch(TypedDict, total=False):
     state: Among[JobState]
     pause_reason: Among[PauseReason] | None
     image: Among[str] | None
+    finished_at_ms: Among[int] | None
     deleted_at_ms: Among[int] | None
 
 
