@@ -109,7 +109,8 @@ class Settings(BaseSettings):
     affinity_seconds: float = Field(default=30.0, ge=0)
     """Others may wait so long while a worker stays with the model it has loaded."""
     look_seconds: float = Field(default=2.0, ge=0)
-    """Waiting jobs are told their places from a look at the line that is at most so old."""
+    """Waiting jobs are told their places from a look at the line that is at most so old, and
+    quotes rest on a look at the receipts that is."""
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""

@@ -1,5 +1,6 @@
 """Opening SQLite and Postgres so that neither loses or bends a transaction."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,16 @@ import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.errors import BadRequest, Contended, Unavailable
 from orchestrator.remedies import Listing, LookAt, Say
 
 BUSY_MS = 10_000
 """Time that a writer waits for another one before it gives up."""
+
+KEPT: Final = 8
+"""Connections to SQLite that wait for a transaction, at most; a process has few threads for it."""
 
 GAVE_WAY: Final = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATEs of a serialization failure, a deadlock and a lock that was not had in time."""
@@ -32,9 +37,37 @@ def make_engine(url: str) -> Engine:
         return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
     if parsed.database:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A connection of its own per transaction: 0.2 ms, and none is shared by the native
-    # threads that the web process runs its transactions in.
-    return as_ours(create_engine(url, module=sqlite, poolclass=NullPool))
+    return as_ours(create_engine(url, module=sqlite, poolclass=KeptConnections))
+
+
+class KeptConnections(NullPool):
+    """Connections that wait for the next transaction, with the statements they have prepared.
+
+    Opening one takes 0.7 ms of CPU. Two transactions never share one at a time, whatever threads
+    they are in: taking from a deque and adding to it are atomic. SQLAlchemy's own pool has locks,
+    which gevent's version of would be waited for on native threads.
+    """
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._idle: deque[ConnectionPoolEntry] = deque()
+
+    def dispose(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._create_connection()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if len(self._idle) < KEPT:
+            self._idle.append(record)
+        else:
+            record.close()
 
 
 def as_ours(engine: Engine) -> Engine:

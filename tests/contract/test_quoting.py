@@ -16,7 +16,7 @@ from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
 from orchestrator.money.plans import Plans
 from orchestrator.planning import planner
 from orchestrator.remedies import AskForLess, ChangePlan, SeeAlternatives, TopUp, WaitForHolders
-from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
+from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome, UnitKind
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DEAR = 10
@@ -413,3 +413,31 @@ def test_a_lie_makes_nobody_s_quote_dearer(farm: Farm, clock: Clock) -> None:
         learned = [sample.gpu_ms for sample in tx.find(Sample)]
     assert learned
     assert max(learned) <= 2_000
+
+
+def test_one_look_at_the_receipts_serves_for_a_while(farm: Farm, clock: Clock) -> None:
+    """A quote rests on receipts as they were at most `look_seconds` ago."""
+    farm = replace(farm, terms=replace(farm.terms, look_seconds=2.0))
+    mine = account_id(farm)
+
+    def basis() -> str:
+        asked = brief()
+        return jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote.basis
+
+    before = basis()
+    with farm.store.write() as tx:
+        for number in range(5):
+            sample = Sample(
+                id=f"smp_{number}",
+                model="fake",
+                device_class="cpu",
+                kind=UnitKind.RENDER,
+                gpu_ms=100,
+                work=1.0,
+                at_ms=clock(),
+            )
+            tx.add(sample)
+    clock.advance(1.9)
+    assert basis() == before == "the card's prior of fake on cpu"
+    clock.advance(0.1)
+    assert basis().startswith("5 receipts")

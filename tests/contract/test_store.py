@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.model import Session
 from orchestrator.states import KeyKind
 from orchestrator.store import Store, migrate, open_store
 from orchestrator.store.tables import metadata
+from orchestrator.store.transaction import Transaction
 from tests.factories import Clock, account_id, make_farm
 
 
@@ -148,3 +150,23 @@ def test_reading_sees_one_moment(farm: Farm) -> None:
         before = len(tx.find(Session))
         sessions.create(farm, account_id=owner, name="later", budget_gpu_ms=1)
         assert len(tx.find(Session)) == before
+
+
+def test_a_connection_to_sqlite_waits_for_the_next_transaction(sqlite_url: str) -> None:
+    """One after the other use the same one; one within the other has its own; none is left open."""
+    store = open_store(sqlite_url)
+
+    def raw(tx: Transaction) -> Any:
+        return tx.connection.connection.dbapi_connection
+
+    with store.write() as tx:
+        first = raw(tx)
+    with store.read() as tx:
+        assert raw(tx) is first
+        with store.write() as other:
+            second = raw(other)
+            assert second is not first
+    store.close()
+    for each in (first, second):
+        with pytest.raises(sqlite.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
