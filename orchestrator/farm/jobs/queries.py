@@ -8,7 +8,7 @@ from orchestrator.farm.kernel import Farm, Page
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.paging import page, part
 from orchestrator.farm.kernel.where import EventWhere, JobMatch
-from orchestrator.model import Event, Job, Lease, Unit
+from orchestrator.model import Event, Job, Lease, Session, Unit
 from orchestrator.states import JobState
 
 
@@ -38,13 +38,16 @@ def listing(
 ) -> Page[Job]:
     """Return jobs, newest first unless asked otherwise."""
     where: JobMatch = {"deleted_at_ms": None}
-    if account_id is not None:
-        where["account_id"] = account_id
     if state is not None:
         where["state"] = state
-    if session_id is not None:
-        where["session_id"] = session_id
     with farm.store.read() as tx:
+        if session_id is not None:  # whose it is says its row: no list of all the account's jobs
+            session = tx.get(Session, session_id)
+            if session is None or account_id not in (None, session.account_id):
+                return page((), limit)
+            where["session_id"] = session_id
+        elif account_id is not None:
+            where["account_id"] = account_id
         found = tx.find(Job, **where, **part(limit, after, oldest_first=oldest_first))
         return page(found, limit)
 

@@ -45,6 +45,7 @@ from orchestrator.model import (
     Session,
     Shift,
     Unit,
+    UsageSum,
     Webhook,
     Worker,
 )
@@ -124,6 +125,12 @@ class Books(Protocol):
 
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
+
+    def add_usage(self, sums: Sequence[UsageSum]) -> None:
+        """Add to the sums of usage; what is less by it is negative."""
+
+    def usage_sums(self) -> list[UsageSum]:
+        """Return all sums of usage."""
 
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
