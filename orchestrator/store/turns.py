@@ -78,12 +78,14 @@ _IN_LINE: Final = (
     .join(months, months.c.id == jobs.c.month_id)
     .where(
         HOLDS,
+        jobs.c.finished_at_ms.is_(None),  # says no more, and is what an index has
         jobs.c.state.in_(RUNNABLE),
         jobs.c.intent.is_(None),
         months.c.plan != "",
     )
     .order_by(sessions.c.id, jobs.c.created_at_ms, jobs.c.id)
 )
+_BUSY: Final = select(leases.c.worker_id).where(leases.c.state == literal(LeaseState.OPEN))
 _IN_HAND: Final = (
     select(leases.c.worker_id, leases.c.granted_at_ms, units.c.p50_gpu_ms)
     .join(units, units.c.id == leases.c.unit_id)
@@ -157,6 +159,10 @@ class Turns:
     def jobs_in_line(self) -> list[Json]:
         """Return every job that may run with its session's turn, by session, oldest first."""
         return [dict(row._mapping) for row in self.connection.execute(_IN_LINE)]
+
+    def busy_workers(self) -> frozenset[str]:
+        """Return the workers that have an open lease."""
+        return frozenset(self.connection.scalars(_BUSY))
 
     def work_in_hand(self) -> list[tuple[str, int, int]]:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""

@@ -104,7 +104,7 @@ def busy(farm: Farm, clock: Clock) -> Hand:
     hand = Hand(farm, clock)
     submit(farm)
     hand.work_off()
-    sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=2_000)
+    sessions.create(farm, account_id=account_id(farm), name="small", budget_gpu_ms=5_000)
     submit(farm, brief(on_exhausted=OnExhausted.PAUSE), session="small")
     jobs.pause(farm, None, submit(farm).id)
     submit(farm)
@@ -188,7 +188,7 @@ def test_a_submission_and_its_refusals_read_no_history(
         jobs.estimate(farm, account_id=mine, session_id=None, brief=brief())
         submit(farm)
         with pytest.raises(BudgetExceeded):
-            submit(farm, brief(seconds=8.0), session="small")
+            submit(farm, brief(seconds=20.0), session="small")
         small = sessions.find(farm, mine, "small")
         sessions.top_up(farm, mine, small.id, 100)
         sessions.set_alerts(farm, mine, small.id, (Alert(10, AlertAction.PAUSE_NEW),))
@@ -198,7 +198,7 @@ def test_a_submission_and_its_refusals_read_no_history(
         accounts.set_plan(poor, mine, "free")
         accounts.set_plan(poor, mine, "studio")
         with pytest.raises(BudgetExceeded):
-            submit(poor, brief(seconds=8.0))
+            submit(poor, brief(seconds=20.0))
     assert whole_reads(store, sent) == []
 
 

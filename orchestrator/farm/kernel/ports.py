@@ -75,6 +75,9 @@ class Turns(Protocol):
     def jobs_in_line(self) -> list[Json]:
         """Return every job that may run with its session's turn."""
 
+    def busy_workers(self) -> frozenset[str]:
+        """Return the workers that have an open lease."""
+
     def work_in_hand(self) -> list[tuple[str, int, int]]:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""
 
