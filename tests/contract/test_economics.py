@@ -236,8 +236,8 @@ def test_usage_counts_from_its_moment_on(farm: Farm, clock: Clock) -> None:
         submit(farm)
         gpu_ms = 10 * (number + 1)
         while order := hand.claim():
-            hand.done(order, gpu_ms, seconds=30.0)
-            ends.append((clock(), gpu_ms))
+            charged = hand.done(order, gpu_ms, seconds=30.0).settled_gpu_ms
+            ends.append((clock(), charged))
     moments = {0, *(at for at, _ in ends), *(at + 1 for at, _ in ends)}
     moments |= {at // span * span for at, _ in ends for span in (3_600_000, DAY * 1000)}
     for since_ms in moments:
