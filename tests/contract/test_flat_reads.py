@@ -157,7 +157,7 @@ def _sorted(store: Store, sent: Heard) -> list[str]:
 
 
 def test_a_job_s_page_reads_no_history(farm: Farm, store: Store, busy: Hand) -> None:
-    """What a job waits for, its units, events and receipts, and what its owner does to it."""
+    """Its wait, its units and events, and its owner's verbs."""
     mine, all_jobs = account_id(farm), jobs.listing(farm, None).items
     with heard(store) as sent:
         for job in all_jobs:
@@ -224,7 +224,7 @@ def test_a_worker_s_calls_read_no_history(
 
 
 def test_housekeeping_reads_no_history(farm: Farm, store: Store, clock: Clock, busy: Hand) -> None:
-    """What the dispatcher looks at every few seconds: bells, lapsed leases, months, plans."""
+    """The dispatcher's looks of every few seconds: bells, lapsed leases, months, plans."""
     with heard(store) as sent:
         reconcile.lead(farm, "me", 5.0)
         reconcile.turn_plans(farm)

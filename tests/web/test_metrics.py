@@ -42,7 +42,7 @@ def asked(client: FlaskClient, address: str, **headers: str) -> int:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 def test_this_machine_needs_no_key(opened: Open, address: str) -> None:
-    """Where nothing is set, who asks from the farm's own machine reads them."""
+    """Requests from the farm's own machine are answered where nothing is set."""
     assert asked(opened(), address) == 200
 
 

@@ -33,7 +33,7 @@ FARM = [sys.executable, "-m", "orchestrator.cli"]
 
 
 class Farm(TypedDict):
-    """Where a farm is, and its operator's key."""
+    """A farm's address and its operator's key."""
 
     url: str
     admin_key: str

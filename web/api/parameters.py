@@ -104,7 +104,7 @@ class JobsQuery(PageQuery):
 
 
 class SubmitQuery(BaseModel):
-    """What a refusal is to tell."""
+    """Wishes for a refusal."""
 
     alternatives: bool = False
     """The variants that would fit, which take several times as long to find as a job to make."""

@@ -1,7 +1,7 @@
 """Refusals for want of budget: the limit, what holds it until when, and what helps."""
 
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar, Unpack
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm.books import months
@@ -34,6 +34,16 @@ from orchestrator.states import JobState, LeaseState
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
 R = TypeVar("R", bound=BudgetExceeded | PlanLimit)
+
+
+class Help(TypedDict):
+    """How a refusal says what would be taken."""
+
+    named: bool
+    """By variants, each planned and priced, which costs several times what the job would; else a
+    quote does it."""
+    tried: bool
+    """Every variant was tried already, and none would be."""
 
 
 def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
@@ -140,19 +150,13 @@ def helped(
     asked: Offer,
     session: Session,
     room_gpu_ms: int,
-    *,
-    named: bool,
-    tried: bool,
+    **how: Unpack[Help],
 ) -> R:
-    """Return a refusal that says what to ask for instead.
-
-    `named`: with the variants that would be taken, each planned and priced, which costs several
-    times what the job would; else a quote does it. `tried`: every one was, and none would be.
-    """
-    if not (named or tried):
+    """Return a refusal that says what to ask for instead."""
+    if not (how["named"] or how["tried"]):
         return _pointing_to_quote(refusal)
     others: tuple[Alternative, ...] = ()
-    if may_shrink(refusal) and not tried:
+    if may_shrink(refusal) and not how["tried"]:
         others = quoting.alternatives(farm, tx, asked, session, room_gpu_ms)
     told = pointing_to(others, refusal)
     told.data["alternatives"] = others

@@ -116,15 +116,15 @@ def submit(
 
     `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
     fit, take the best variant that does. `ruling`: the policy's, on its prompt. `alternatives`: a
-    refusal names what would fit, which costs more than the job would; else it says who does.
+    refusal names what would fit, which costs more than the job would; else a quote does.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
-        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit if
-            that was asked.
+        BudgetExceeded: it does not fit; `data` says what is held by what.
     """
     now = farm.clock()
     job_id = farm.new_id("job", now)
+    how: shortage.Help = {"named": alternatives, "tried": fit}
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
         session = named_session(tx, account_id, session_id, lock=True)
@@ -145,9 +145,7 @@ def submit(
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
             room = quoting.room_for(quoting.available(session, month), brief)
-            raise shortage.helped(
-                farm, tx, refused, asked, session, room, named=alternatives, tried=fit
-            ) from None
+            raise shortage.helped(farm, tx, refused, asked, session, room, **how) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
         if webhook_url:
@@ -165,9 +163,7 @@ def submit(
             why = shortage.explained(
                 farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
             )
-            raise shortage.helped(
-                farm, tx, why, asked, session, room, named=alternatives, tried=fit
-            ) from None
+            raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
         loaded.tell("state", state=job.state.value, pause_reason=None, error=None)
