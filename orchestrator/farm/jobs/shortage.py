@@ -37,7 +37,7 @@ R = TypeVar("R", bound=BudgetExceeded | PlanLimit)
 
 
 class Help(TypedDict):
-    """How a refusal says what would be taken."""
+    """Ways in which a refusal says what would be taken."""
 
     named: bool
     """By variants, each planned and priced, which costs several times what the job would; else a
