@@ -13,13 +13,13 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import store as store_package
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, Contended
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening, sessions
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Session
 from orchestrator.states import KeyKind
-from orchestrator.store import Store, migrate, open_store
+from orchestrator.store import Store, engine, migrate, open_store
 from orchestrator.store.tables import metadata
 from orchestrator.store.transaction import Transaction
 from tests.factories import Clock, account_id, make_farm
@@ -170,3 +170,16 @@ def test_a_connection_to_sqlite_waits_for_the_next_transaction(sqlite_url: str) 
     for each in (first, second):
         with pytest.raises(sqlite.ProgrammingError, match="closed"):
             each.execute("SELECT 1")
+
+
+def test_a_writer_waits_for_another_and_then_gives_way(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until `BUSY_MS` it looks again and again; what it then raises may be tried anew."""
+    monkeypatch.setattr(engine, "BUSY_MS", 50)
+    store = open_store(sqlite_url)
+    with store.write(), pytest.raises(Contended), store.write():
+        pass
+    with store.write() as tx:
+        tx.set_fact("frozen", True)
+    store.close()
