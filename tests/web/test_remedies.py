@@ -262,4 +262,5 @@ def test_codes_are_what_they_were() -> None:
         "change_month_alerts", "resume", "pause", "finish_early", "cancel", "rerun", "watch",
         "end_a_job", "lift_freeze", "start_worker", "use_key", "create_key", "get_link",
         "add_person", "register_webhook", "enable_webhook", "free_room", "look_at", "say",
+        "see_alternatives",
     }  # fmt: skip
