@@ -755,6 +755,27 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """Usage by one account, session, model, worker and kind of unit in one hour or day."""
+
+    span_ms: int
+    """Length: an hour's or a day's."""
+    from_ms: int
+    """Its beginning, in UTC."""
+    account_id: str
+    session_id: str
+    model: str
+    worker_id: str
+    kind: UnitKind
+    units: int
+    """Number that was charged, whether or not it was given back since."""
+    gpu_ms: int
+    """Charged and not given back."""
+    lost_gpu_ms: int
+    """Charged to nobody, or given back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One movement of GPU-ms from the `debit` account to the `credit` account; never changed."""
 

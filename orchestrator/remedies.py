@@ -82,6 +82,13 @@ class TakeAlternative:
 
 
 @dataclass(frozen=True, slots=True)
+class SeeAlternatives:
+    """Have a quote name the variants that would fit, which the refusal was not asked for."""
+
+    text: ClassVar[str] = "Ask for a quote of the same: it names the variants that would fit."
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """Open a session."""
 
@@ -303,6 +310,7 @@ AboutBudget: TypeAlias = (
     | RaiseLimit
     | AskForLess
     | TakeAlternative
+    | SeeAlternatives
     | OpenSession
     | WaitForMonth
     | WaitForHolders

@@ -6,12 +6,13 @@
 import ipaddress
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 MIN_SECRET_CHARS = 32
 MIN_DISTINCT_CHARS = 8
 WORDS_OF_EXAMPLES = ("change", "secret", "password", "example", "default", "framefarm")
@@ -25,6 +26,17 @@ def is_guessable(secret: str) -> bool:
     short = len(secret) < MIN_SECRET_CHARS or len(set(secret)) < MIN_DISTINCT_CHARS
     repeats = secret in (secret + secret)[1:-1] or secret[:16] in secret[1:]
     return short or repeats or any(word in secret.lower() for word in WORDS_OF_EXAMPLES)
+
+
+@cache
+def networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of a list of them, `10.1.0.0/16, ::1`.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    parts = (part.strip() for part in text.split(","))
+    return tuple(ipaddress.ip_network(part) for part in parts if part)
 
 
 def default_home() -> Path:
@@ -109,7 +121,8 @@ class Settings(BaseSettings):
     affinity_seconds: float = Field(default=30.0, ge=0)
     """Others may wait so long while a worker stays with the model it has loaded."""
     look_seconds: float = Field(default=2.0, ge=0)
-    """Waiting jobs are told their places from a look at the line that is at most so old."""
+    """Waiting jobs are told their places from a look at the line that is at most so old, and
+    quotes rest on a look at the receipts that is."""
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""
@@ -125,6 +138,12 @@ class Settings(BaseSettings):
     """Requests of one account, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
+    metrics_from: str = "127.0.0.0/8, ::1/128"
+    """Networks whose requests for /metrics need no key; empty: none. What came through a proxy is
+    from its client, as FARM_TRUSTED_PROXIES says, or else from nowhere."""
+    metrics_token: SecretStr = SecretStr("")
+    """Opens /metrics to who sends it as a bearer; empty: admin keys alone do."""
+    metrics_token_file: Path | None = None
     max_streams: int = Field(default=200, ge=1)
     """Event streams of one account that are open at once, as each web process counts them."""
     max_body_mb: int = 32
@@ -163,18 +182,17 @@ class Settings(BaseSettings):
             "secret_key",
             "join_token",
             "oidc_client_secret",
+            "metrics_token",
         ):
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
         return values
 
-    @field_validator("webhook_networks")
+    @field_validator("webhook_networks", "metrics_from")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        for part in text.split(","):
-            if part.strip():
-                ipaddress.ip_network(part.strip())
+        networks(text)
         return text
 
     @model_validator(mode="after")
@@ -185,10 +203,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _secret_is_none_to_guess(self) -> Self:
-        if (given := self.secret_key.get_secret_value()) and is_guessable(given):
-            msg = f"FARM_SECRET_KEY can be guessed; {MAKE_ONE}"
-            raise ValueError(msg)
+    def _secrets_are_none_to_guess(self) -> Self:
+        for name in ("secret_key", "metrics_token"):
+            secret: SecretStr = getattr(self, name)
+            if (given := secret.get_secret_value()) and is_guessable(given):
+                msg = f"FARM_{name.upper()} can be guessed; {MAKE_ONE}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

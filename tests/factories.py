@@ -90,7 +90,12 @@ def brief(prompt_text: str = "a rocket rises", **changes: Any) -> Brief:
 
 
 def submit(
-    farm: Farm, asked: Brief | None = None, *, session: str | None = None, key: str | None = None
+    farm: Farm,
+    asked: Brief | None = None,
+    *,
+    session: str | None = None,
+    key: str | None = None,
+    alternatives: bool = False,
 ) -> Job:
     """Submit a brief for the home account."""
     idempotency = Idempotency(key=key, body_sha256="0" * 64) if key else None
@@ -100,6 +105,7 @@ def submit(
         session_id=session,
         brief=asked or brief(),
         idempotency=idempotency,
+        alternatives=alternatives,
     ).job
 
 

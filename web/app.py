@@ -76,6 +76,7 @@ def create_app(
     throttle.init_app(app)
     streams.init_app(app, config.max_streams)
     sso.init_app(app, config)
+    health.init_app(app)
     problems.init_app(app)
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
@@ -83,8 +84,8 @@ def create_app(
     for api in (accounts, sessions, jobs, links, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
-    for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
-        throttle.limiter.exempt(busy.bp)
+    throttle.limiter.exempt(protocol.bp)  # workers and probes ask often, and are the farm's own
+    throttle.limiter.exempt(health.healthz)
     app.after_request(_harden)
     app.session_interface = Cookies()
     app.wsgi_app = behind(config.trusted_proxies, app.wsgi_app)

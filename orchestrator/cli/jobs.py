@@ -121,7 +121,7 @@ def rerun(job_id: str, server: str | None, as_json: bool) -> None:
     """Submit a job's request again, with the same seed; it costs again."""
     with connected(server) as client:
         asked = rendering.rerun_body(client, client.get(f"jobs/{part(job_id)}"))
-        job = client.post("jobs", asked)
+        job = client.post(rendering.SUBMIT, asked)
     _print(job, as_json=as_json)
     output.say(f"Next: farm jobs watch {job['id']}")
 

@@ -33,6 +33,7 @@ from orchestrator.remedies import (
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
@@ -104,6 +105,8 @@ def _of_budget(remedy: AboutBudget) -> str | None:
             return f"--max-gpu-seconds {remedies.seconds(gpu_ms)}"
         case TakeAlternative():
             return "--fit"
+        case SeeAlternatives():
+            return "farm quote PROMPT"
         case OpenSession():
             return "farm session create NAME"
         case ChangePlan(account_id):

@@ -22,6 +22,8 @@ from orchestrator.remedies import Rerun, Resume, Say
 from orchestrator.states import OnExhausted
 
 INTERRUPTED: Final = 130
+SUBMIT: Final = "jobs?alternatives=true"
+"""A person reads what a refusal says: it names what would fit."""
 CANCEL_SECONDS: Final = 10.0
 SIZE: Final = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
@@ -122,7 +124,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **intent: Any
         job: Json | None = None
         line = progress.Progress()
         try:
-            job = client.post("jobs", promise=promise, **request)
+            job = client.post(SUBMIT, promise=promise, **request)
             say_fitted(job["quote"])
             say_understood(job)
             with line:
@@ -133,7 +135,7 @@ def render(target: Path | None, server: str | None, as_json: bool, **intent: Any
             client.fetch(video["url"], path, video["sha256"])
         except KeyboardInterrupt:
             line.pause()
-            job = job or client.post("jobs", promise=promise, **request)
+            job = job or client.post(SUBMIT, promise=promise, **request)
             return _interrupted(client, job, as_json=as_json)
     output.say(f"{words.cut_off(job) or 'Done'}: {charged(job)}.")
     if as_json:

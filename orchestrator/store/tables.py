@@ -216,15 +216,8 @@ jobs: Final = Table(
     ),
     CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name="paused"),
     CheckConstraint("frames_done <= frames_total", name="frames"),
-    Index(None, "account_id", "id"),
-    Index(None, "session_id", "state"),
+    Index(None, "session_id", "state", "id"),
     Index(None, "image"),
-    # Each filter of a list, for an account and for an operator who sees all of them.
-    Index(None, "session_id", "id"),
-    Index(None, "account_id", "state", "id"),
-    Index(None, "state", "id"),
-    Index(None, "account_id", "model", "id"),
-    Index(None, "model", "id"),
 )
 
 _RUNS = text("finished_at_ms IS NULL")
@@ -246,6 +239,19 @@ labels: Final = Table(
     Index(None, "key", "value", "job_id"),
 )
 """Tags and metadata by which jobs are found; a tag is the value of the key that is empty."""
+_KEPT = text("deleted_at_ms IS NULL")
+# One for each way in which somebody may look through the list: a part of it costs what it shows.
+for _name, _by in {
+    "ix_jobs_listed": ("id",),
+    "ix_jobs_listed_by_state": ("state", "id"),
+    "ix_jobs_listed_of_account": ("account_id", "id"),
+    "ix_jobs_listed_of_account_by_state": ("account_id", "state", "id"),
+    "ix_jobs_listed_by_model": ("model", "id"),
+    "ix_jobs_listed_of_account_by_model": ("account_id", "model", "id"),
+    "ix_jobs_listed_of_session": ("session_id", "id"),
+}.items():
+    Index(_name, *(jobs.c[_column] for _column in _by),
+          sqlite_where=_KEPT, postgresql_where=_KEPT)  # fmt: skip
 
 workers: Final = Table(
     "workers",
@@ -340,6 +346,8 @@ leases: Final = Table(
     Index(None, "job_id"),
 )
 _OPEN = text("state = 'open'")
+_ENDED = text("resolved_at_ms IS NOT NULL")
+Index("ix_leases_ended", leases.c.resolved_at_ms, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_leases_open", leases.c.expires_at_ms, sqlite_where=_OPEN, postgresql_where=_OPEN)
 Index("ix_leases_open_worker", leases.c.worker_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
 Index("ux_leases_open_unit", leases.c.unit_id, unique=True,
@@ -369,6 +377,7 @@ entries: Final = Table(
     CheckConstraint("debit <> credit", name="two_accounts"),
     UniqueConstraint("session_id", "number"),
     Index(None, "session_id", "id"),
+    Index(None, "at_ms"),
     Index(None, "job_id"),
     Index(None, "month_id"),
 )
@@ -452,6 +461,23 @@ cap_hits: Final = Table(
     _count("hits"),
 )
 """Count of a day's refusals by budgets; `reason` is one of `farm.books.cap_hits`."""
+
+usage_sums: Final = Table(
+    "usage_sums",
+    metadata,
+    Column("span_ms", BigInteger, primary_key=True),
+    Column("from_ms", BigInteger, primary_key=True),
+    Column("account_id", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("session_id", String(64), ForeignKey("sessions.id"), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("worker_id", String(64), ForeignKey("workers.id"), primary_key=True),
+    Column("kind", _word("kind", UnitKind).type, primary_key=True),
+    _ms("units"),
+    _ms("gpu_ms"),
+    _ms("lost_gpu_ms"),
+    Index(None, "account_id", "span_ms", "from_ms"),
+)
+"""Sums over the leases that ended in an hour or a day; `farm.check` adds them up anew."""
 
 job_samples: Final = Table(
     "job_samples",

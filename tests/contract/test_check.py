@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import JSON, select, text, type_coerce, update
 
 from orchestrator.farm import Farm, check, jobs
+from orchestrator.farm.books import usage
 from orchestrator.model import Entry, Job, Lease, Unit
 from orchestrator.states import Cause, EntryKind, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.store.tables import TABLES
-from tests.factories import Clock, Hand, brief, submit
+from tests.factories import START_MS, Clock, Hand, brief, submit
 
 
 class Tamperer:
@@ -236,6 +237,34 @@ def no_video(by: Tamperer) -> str:
     return f"I10: the files of job {by.job.id} are not those that its encode unit brought"
 
 
+def _kept(by: Tamperer, change: str, *, span_ms: int) -> int:
+    """Change the sums of an hour or a day; return when that begins."""
+    from_ms = START_MS // span_ms * span_ms
+    with by.store.engine.begin() as connection:
+        of = {"span": span_ms, "start": from_ms}
+        where = "WHERE span_ms = :span AND from_ms = :start"
+        assert connection.execute(text(f"{change} {where}"), of).rowcount > 0
+    return from_ms
+
+
+def a_dearer_day(by: Tamperer) -> str:
+    """A day's sums say more than its leases were charged."""
+    from_ms = _kept(by, "UPDATE usage_sums SET gpu_ms = gpu_ms + 1", span_ms=usage.DAY_MS)
+    return (
+        f"I14: the usage of session {by.job.session_id} in the day from {from_ms} is kept as "
+        "something else than its leases add up to"
+    )
+
+
+def an_hour_without_sums(by: Tamperer) -> str:
+    """The sums of an hour are gone, in which units were charged."""
+    from_ms = _kept(by, "DELETE FROM usage_sums", span_ms=usage.HOUR_MS)
+    return (
+        f"I14: the usage of session {by.job.session_id} in the hour from {from_ms} is kept as "
+        "something else than its leases add up to"
+    )
+
+
 TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     no_digests,
     a_digest_that_is_none,
@@ -262,6 +291,8 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_loss_of_more_than_its_time,
     another_video,
     no_video,
+    a_dearer_day,
+    an_hour_without_sums,
 )
 
 

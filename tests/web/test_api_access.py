@@ -111,7 +111,7 @@ def test_the_farm_shows_models_workers_queues_and_usage(
 
 
 def test_probes_need_no_key(app: Flask) -> None:
-    """Health and metrics answer without a key and say nothing secret."""
+    """Health and, on the farm's own machine, metrics answer without a key, with nothing secret."""
     client = app.test_client()
     assert client.get("/healthz").get_json()["status"] == "ok"
     assert "framefarm_ready" in client.get("/metrics").text

@@ -82,7 +82,11 @@ def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, web_farm: F
     """The refusal says what is needed, what is left, and what would fit; nothing is written."""
     sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
     body = {"prompt": "a rocket rises", "seconds": 8, "session_id": "small"}
-    refused = api.post(JOBS, json=body)
+    unasked = api.post(JOBS, json=body).get_json()
+    assert "alternatives" not in unasked
+    call = {"method": "POST", "path": "/api/v1/quotes", "body": None}
+    assert call in [each["call"] for each in unasked["also"]]
+    refused = api.post(f"{JOBS}?alternatives=true", json=body)
     problem = refused.get_json()
     assert (refused.status_code, problem["code"]) == (402, "budget_exceeded")
     assert problem["needed_gpu_seconds"] > problem["available_gpu_seconds"] == 2.0
@@ -107,7 +111,8 @@ def test_what_would_fit_is_the_whole_request(api: FlaskClient, web_farm: Farm) -
     with_painter(web_farm)
     sessions.create(web_farm, account_id=account_id(web_farm), name="tiny", budget_gpu_ms=2_000)
     form = {"prompt": "a cat", "model": "painter", "seconds": "9", "session_id": "tiny"}
-    refused = api.post(JOBS, data={**form, "image": (io.BytesIO(PNG), "me.png")}).get_json()
+    sent = {**form, "image": (io.BytesIO(PNG), "me.png")}
+    refused = api.post(f"{JOBS}?alternatives=true", data=sent).get_json()
     assert refused["alternatives"][0]["files"] == ["image"]
     smaller = {name: str(value) for name, value in refused["alternatives"][0]["request"].items()}
     taken = api.post(JOBS, data={**smaller, "image": (io.BytesIO(PNG), "me.png")})

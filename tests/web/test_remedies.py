@@ -41,6 +41,7 @@ from orchestrator.remedies import (
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
@@ -66,6 +67,7 @@ EXAMPLES: tuple[tuple[Remedy, str | None, str | None, str | None], ...] = (
     (RaiseLimit(2_000), "--max-gpu-seconds 2", None, "Allow 2 GPU-seconds"),
     (AskForLess(), None, None, None),
     (TakeAlternative(), "--fit", None, None),
+    (SeeAlternatives(), "farm quote PROMPT", "POST /api/v1/quotes", None),
     (OpenSession(), "farm session create NAME", "POST /api/v1/sessions", None),
     (WaitForMonth("2026-12-01"), None, None, None),
     (WaitForHolders(), None, None, None),
@@ -260,4 +262,5 @@ def test_codes_are_what_they_were() -> None:
         "change_month_alerts", "resume", "pause", "finish_early", "cancel", "rerun", "watch",
         "end_a_job", "lift_freeze", "start_worker", "use_key", "create_key", "get_link",
         "add_person", "register_webhook", "enable_webhook", "free_room", "look_at", "say",
+        "see_alternatives",
     }  # fmt: skip

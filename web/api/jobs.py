@@ -25,6 +25,7 @@ from web.api.parameters import (
     IntentPath,
     JobPath,
     JobsQuery,
+    SubmitQuery,
     idempotency,
 )
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
@@ -78,11 +79,16 @@ def quote() -> Response:
 
 
 @bp.post("/jobs", request_body=BODY, responses={202: JobView})
-def submit() -> Response:
-    """Submit a job: its budget is held at once, and it runs when a device is free."""
+def submit(query: SubmitQuery) -> Response:
+    """Submit a job: its budget is held at once, and it runs when a device is free.
+
+    A refusal names the variants that would fit where `alternatives=true` asks for them; a quote
+    always does.
+    """
     body = submission.read_body()
     promise = idempotency()
-    made = submission.submit(submission.brief_of(body, keep_files=True), body, promise)
+    brief = submission.brief_of(body, keep_files=True)
+    made = submission.submit(brief, body, promise, alternatives=query.alternatives)
     job = made.job
     answer = _shown(job, webhook_secret=made.webhook_secret)
     answer.status_code = 202

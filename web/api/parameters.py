@@ -204,6 +204,13 @@ class JobsQuery(PageQuery):
         )
 
 
+class SubmitQuery(BaseModel):
+    """Wishes for a refusal."""
+
+    alternatives: bool = False
+    """The variants that would fit, which take several times as long to find as a job to make."""
+
+
 class AuditQuery(PageQuery):
     """A part of the audit log."""
 

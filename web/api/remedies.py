@@ -32,6 +32,7 @@ from orchestrator.remedies import (
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
@@ -87,6 +88,8 @@ def _of_budget(remedy: AboutBudget) -> Json | None:
             return _call("POST", f"/sessions/{session_id}/top-ups", body=body)
         case OpenSession():
             return _call("POST", "/sessions", body=None)
+        case SeeAlternatives():
+            return _call("POST", "/quotes", body=None)
         case ChangePlan(account_id):
             return _call("PUT", f"/accounts/{account_id}/plan", body=None)
         case ChangeAlerts(session_id):

@@ -111,8 +111,12 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
     return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
 
 
-def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
+def submit(
+    brief: Brief, body: JobBody, promise: Promise | None, *, alternatives: bool
+) -> Submission:
     """Submit a job for the account of this request's key, under the terms of its body.
+
+    `alternatives`: a refusal names what would fit.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
@@ -129,6 +133,7 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         idempotency=promise,
         handling=handling(body),
         fit=body.fit,
+        alternatives=alternatives,
         ruling=rule_on_prompt(brief, own_account()),
     )
 

@@ -215,7 +215,8 @@ def _told_like(source: Job) -> Json:
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
-    made = submission.submit(brief, body, promise())
+    named = _one_of("alternatives", "false", ("true", "false")) == "true"
+    made = submission.submit(brief, body, promise(), alternatives=named)
     return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
 
 

@@ -33,6 +33,7 @@ from orchestrator.remedies import (
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
@@ -119,6 +120,7 @@ def _of_budget(remedy: AboutBudget, budget: Budget | None) -> Action | None:
         case (
             AskForLess()
             | TakeAlternative()
+            | SeeAlternatives()
             | OpenSession()
             | WaitForMonth()
             | WaitForHolders()

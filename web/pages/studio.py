@@ -80,6 +80,7 @@ def submit() -> Answer:
             session_id=form["session"] or None,
             brief=asked,
             handling=_told_like(form, handling),
+            alternatives=True,
             ruling=rule_on_prompt(asked, me()),
             idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
         )

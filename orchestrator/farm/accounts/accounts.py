@@ -161,7 +161,11 @@ def renew(farm: Farm, after: str, most: int) -> str | None:
 
 def go_on(farm: Farm, account_id: str | None = None) -> None:
     """Let jobs go on that were paused for budget, each session in a transaction of its own."""
-    waiting: JobMatch = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
+    waiting: JobMatch = {
+        "state": JobState.PAUSED,
+        "pause_reason": PauseReason.BUDGET,
+        "deleted_at_ms": None,
+    }
     if account_id is not None:
         waiting["account_id"] = account_id
     with farm.store.read() as tx:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import TypedDict
 
-from orchestrator.farm.books import months
+from orchestrator.farm.books import months, usage
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Month, Session
+from orchestrator.model import Entry, Job, Lease, Month, Session, UsageSum
 from orchestrator.money import hash_chain, ledger, monthly
 from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
@@ -37,6 +37,7 @@ class JobBooks:
         self.job = self._job = job
         self._months: dict[str, tuple[Month, Month]] = {}
         self._entries: list[Entry] = []
+        self._usage: list[UsageSum] = []
 
     @property
     def month(self) -> Month:
@@ -55,6 +56,8 @@ class JobBooks:
             self._job = self.tx.save(self._job, self.job)
         self.tx.add(*self._entries)
         self._entries = []
+        self.tx.books.add_usage(usage.added_up(self._usage))
+        self._usage = []
 
     def stamp(self) -> Stamp:
         """Return a new entry's id and time."""
@@ -137,6 +140,7 @@ class JobBooks:
                 receipt_sha256=hash_chain.lease_digest(lease),
             )
         )
+        self._usage += usage.of(lease, self.job, units=int(gpu_ms > 0), gpu_ms=gpu_ms)
 
     def refund(self) -> None:
         """Take back every settlement of the job, those of this transaction too.
@@ -154,6 +158,10 @@ class JobBooks:
                     **self.stamp(),
                 )
             )
+            lease = self.tx.get(Lease, settled.lease_id)
+            assert lease, "its entry names it"
+            back = settled.gpu_ms
+            self._usage += usage.of(lease, self.job, gpu_ms=-back, lost_gpu_ms=back)
         self._sink()
 
     def _sink(self) -> None:
@@ -174,3 +182,4 @@ class JobBooks:
                 receipt_sha256=hash_chain.lease_digest(lease),
             )
         )
+        self._usage += usage.of(lease, self.job, lost_gpu_ms=gpu_ms)

@@ -49,7 +49,18 @@ class Snapshot:
 def look(tx: Transaction) -> Snapshot:
     """Read everything but the receipts, which are large and looked at one by one."""
     jobs = tx.look(
-        *(Job, "id", "session_id", "month_id", "state", "intent", "error", "held_gpu_ms"),
+        *(
+            Job,
+            "id",
+            "account_id",
+            "session_id",
+            "month_id",
+            "model",
+            "state",
+            "intent",
+            "error",
+            "held_gpu_ms",
+        ),
         *("spent_gpu_ms", "refunded_gpu_ms", "frames_done", "frames_total", "truncated"),
         *("artifacts", "deleted_at_ms", "expired_at_ms"),
     )

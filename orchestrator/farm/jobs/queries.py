@@ -10,7 +10,7 @@ from orchestrator.farm.kernel.ids import first_of
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.paging import bounded, page
 from orchestrator.farm.kernel.where import EventWhere, JobsWanted
-from orchestrator.model import Event, Job, Lease, Unit
+from orchestrator.model import Event, Job, Lease, Session, Unit
 
 ANY: Final = JobsWanted()
 CLOCKS_DIFFER_MS: Final = 3_600_000
@@ -52,6 +52,11 @@ def listing(
     )
     most = bounded(limit) + 1
     with farm.store.read() as tx:
+        if wanted.session_id is not None:  # whose it is says its row: no list of all the account's
+            session = tx.get(Session, wanted.session_id)
+            if session is None or account_id not in (None, session.account_id):
+                return page((), limit)
+            asked = replace(asked, account_id=None)
         return page(tx.listings.jobs(asked, most, oldest_first=oldest_first), limit)
 
 

@@ -1,7 +1,7 @@
 """Refusals for want of budget: the limit, what holds it until when, and what helps."""
 
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar, Unpack
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm.books import months
@@ -23,6 +23,7 @@ from orchestrator.remedies import (
     RaiseLimit,
     Remedy,
     Say,
+    SeeAlternatives,
     TakeAlternative,
     TopUp,
     WaitForHolders,
@@ -32,8 +33,17 @@ from orchestrator.states import JobState, LeaseState
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
-_OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 R = TypeVar("R", bound=BudgetExceeded | PlanLimit)
+
+
+class Help(TypedDict):
+    """Ways in which a refusal says what would be taken."""
+
+    named: bool
+    """By variants, each planned and priced, which costs several times what the job would; else a
+    quote does it."""
+    tried: bool
+    """Every variant was tried already, and none would be."""
 
 
 def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
@@ -117,7 +127,8 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> N
     except PlanLimit as refused:
         facts = refused.data
         if facts["limit"] == OPEN_JOBS:
-            found = tx.find(Job, account_id=month.account_id, state=_OPEN, limit=HOLDERS)
+            mine = month.account_id
+            found = tx.find(Job, account_id=mine, finished_at_ms=None, limit=HOLDERS)
             there = [{"job_id": job.id, "state": job.state.value} for job in found]
             facts = facts | {"open_jobs": there}
         remedies = (*refused.remedies, ChangePlan(month.account_id))
@@ -132,16 +143,33 @@ def may_shrink(refusal: BudgetExceeded | PlanLimit | None) -> bool:
     return "alert_percent" not in refusal.data and limit not in (OPEN_JOBS, "session_closed")
 
 
-def with_alternatives(
-    farm: Farm, tx: Transaction, refusal: R, asked: Offer, session: Session, room_gpu_ms: int
+def helped(
+    farm: Farm,
+    tx: Transaction,
+    refusal: R,
+    asked: Offer,
+    session: Session,
+    room_gpu_ms: int,
+    **how: Unpack[Help],
 ) -> R:
-    """Return a refusal that names what would be taken."""
+    """Return a refusal that says what to ask for instead."""
+    if not (how["named"] or how["tried"]):
+        return _pointing_to_quote(refusal)
     others: tuple[Alternative, ...] = ()
-    if may_shrink(refusal):
+    if may_shrink(refusal) and not how["tried"]:
         others = quoting.alternatives(farm, tx, asked, session, room_gpu_ms)
     told = pointing_to(others, refusal)
     told.data["alternatives"] = others
     return told
+
+
+def _pointing_to_quote(refusal: R) -> R:
+    if not may_shrink(refusal):
+        return refusal
+    remedies = (
+        SeeAlternatives() if isinstance(each, AskForLess) else each for each in refusal.remedies
+    )
+    return type(refusal)(refusal.message, *remedies, **refusal.data)
 
 
 def pointing_to(others: tuple[Alternative, ...], refusal: R) -> R:
@@ -173,25 +201,21 @@ def _other_alerts(session: Session, month: Month, limit: str) -> Remedy:
 def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
     """Return the other jobs that hold of this budget, the largest first, and until when."""
     if limit == "month":
-        found = tx.find(Job, account_id=job.account_id, state=_OPEN, month_id=month.id)
+        named = tx.books.holders_of_month(month.account_id, month.id, but=job.id, limit=HOLDERS)
     else:
-        found = tx.find(Job, session_id=session.id, state=_OPEN)
-    holders = [each for each in found if each.held_gpu_ms and each.id != job.id]
-    holders.sort(key=lambda each: -each.held_gpu_ms)
-    named = holders[:HOLDERS]
+        named = tx.books.holders_of_session(session.id, but=job.id, limit=HOLDERS)
     until: dict[str, int] = {}
     if named:
-        ids = tuple(each.id for each in named)
-        for lease in tx.find(Lease, job_id=ids, state=LeaseState.OPEN):
+        for lease in tx.find(Lease, job_id=tuple(named), state=LeaseState.OPEN):
             until[lease.job_id] = max(until.get(lease.job_id, 0), lease.expires_at_ms)
     return [
         {
-            "job_id": each.id,
-            "state": each.state.value,
-            "gpu_ms": each.held_gpu_ms,
-            "lease_until_ms": until.get(each.id),
+            "job_id": job_id,
+            "state": state.value,
+            "gpu_ms": held_gpu_ms,
+            "lease_until_ms": until.get(job_id),
         }
-        for each in named
+        for job_id, (state, held_gpu_ms) in named.items()
     ]
 
 

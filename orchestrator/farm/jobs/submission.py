@@ -116,20 +116,23 @@ def submit(
     handling: Handling = PLAIN,
     fit: bool = False,
     ruling: Ruling | None = None,
+    alternatives: bool = False,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
     `handling`: how it is labelled, told of and kept. `fit`: where it does not fit, take the best
-    variant that does. `ruling`: the policy's, on its prompt.
+    variant that does. `ruling`: the policy's, on its prompt. `alternatives`: a refusal names what
+    would fit, which costs more than the job would; else a quote does.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
-        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
+        BudgetExceeded: it does not fit; `data` says what is held by what.
         PlanLimit: its files would be kept for longer than the plan keeps them.
     """
     webhook_queue.check_job_events(handling.webhook_events)
     now = farm.clock()
     job_id = farm.new_id("job", now)
+    how: shortage.Help = {"named": alternatives, "tried": fit}
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
         session = named_session(tx, account_id, session_id, lock=True)
@@ -150,7 +153,7 @@ def submit(
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
             room = quoting.room_for(quoting.available(session, month), brief)
-            raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
+            raise shortage.helped(farm, tx, refused, asked, session, room, **how) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         job, secret = _handled(farm, tx, job, handling, account_plan)
         tx.add(job)
@@ -164,10 +167,10 @@ def submit(
             loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
             room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
-            told = shortage.explained(
+            why = shortage.explained(
                 farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
             )
-            raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
+            raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
         loaded.tell("state", state=job.state.value, pause_reason=None, error=None)

@@ -47,9 +47,11 @@ from orchestrator.model import (
     Session,
     Shift,
     Unit,
+    UsageSum,
     Webhook,
     Worker,
 )
+from orchestrator.states import JobState
 
 T = TypeVar("T")
 
@@ -74,6 +76,9 @@ class Turns(Protocol):
 
     def jobs_in_line(self) -> list[Json]:
         """Return every job that may run with its session's turn."""
+
+    def busy_workers(self) -> frozenset[str]:
+        """Return the workers that have an open lease."""
 
     def work_in_hand(self) -> list[tuple[str, int, int]]:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""
@@ -126,8 +131,24 @@ class Books(Protocol):
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
 
+    def add_usage(self, sums: Sequence[UsageSum]) -> None:
+        """Add to the sums of usage; what is less by it is negative."""
+
+    def usage_sums(self) -> list[UsageSum]:
+        """Return all sums of usage."""
+
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
+
+    def holders_of_session(
+        self, session_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return state and held GPU-ms of the jobs that hold most of a session, beside one."""
+
+    def holders_of_month(
+        self, account_id: str, month_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of an account's month."""
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as."""

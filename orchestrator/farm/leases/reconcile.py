@@ -11,7 +11,7 @@ from orchestrator.farm.leases import fleet
 from orchestrator.farm.leases.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.scheduling import scheduler
-from orchestrator.states import LeaseState, WorkerState
+from orchestrator.states import WorkerState
 
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_DAYS: Final = 7
@@ -100,7 +100,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
     with farm.store.read() as tx:
         if facts.is_frozen(tx):
             return []
-        busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
+        busy = tx.turns.busy_workers()
         bells: list[tuple[str, str]] = []
         rung: set[str] = set()
         for worker in tx.find(Worker, state=WorkerState.ACTIVE, polls=False):

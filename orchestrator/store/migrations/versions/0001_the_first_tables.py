@@ -221,14 +221,15 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
     )
     with op.batch_alter_table('jobs', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_session_id_state_id'), ['session_id', 'state', 'id'], unique=False)
+        batch_op.create_index('ix_jobs_listed', ['id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_by_state', ['state', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account', ['account_id', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account_by_state', ['account_id', 'state', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_by_model', ['model', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account_by_model', ['account_id', 'model', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_session', ['session_id', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_session_id_id'), ['session_id', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_account_id_state_id'), ['account_id', 'state', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_state_id'), ['state', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_account_id_model_id'), ['account_id', 'model', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_model_id'), ['model', 'id'], unique=False)
         batch_op.create_index('ix_jobs_remove', ['remove_at_ms'], unique=False, sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
         batch_op.create_index('ix_jobs_open', ['account_id', 'finished_at_ms'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
 
@@ -364,6 +365,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('leases', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_leases_job_id'), ['job_id'], unique=False)
+        batch_op.create_index('ix_leases_ended', ['resolved_at_ms'], unique=False, sqlite_where=sa.text('resolved_at_ms IS NOT NULL'), postgresql_where=sa.text('resolved_at_ms IS NOT NULL'))
         batch_op.create_index('ix_leases_open', ['expires_at_ms'], unique=False, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
         batch_op.create_index('ix_leases_open_worker', ['worker_id'], unique=False, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
         batch_op.create_index('ux_leases_open_unit', ['unit_id'], unique=True, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
@@ -396,9 +398,29 @@ def upgrade() -> None:
     sa.UniqueConstraint('session_id', 'number', name=op.f('uq_entries_session_id_number'))
     )
     with op.batch_alter_table('entries', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_entries_at_ms'), ['at_ms'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_job_id'), ['job_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_month_id'), ['month_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_session_id_id'), ['session_id', 'id'], unique=False)
+
+    op.create_table('usage_sums',
+    sa.Column('span_ms', sa.BigInteger(), nullable=False),
+    sa.Column('from_ms', sa.BigInteger(), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('session_id', sa.String(length=64), nullable=False),
+    sa.Column('model', sa.String(length=100), nullable=False),
+    sa.Column('worker_id', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.Enum('parse', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('units', sa.BigInteger(), nullable=False),
+    sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('lost_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_usage_sums_account_id')),
+    sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_usage_sums_session_id')),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_usage_sums_worker_id')),
+    sa.PrimaryKeyConstraint('span_ms', 'from_ms', 'account_id', 'session_id', 'model', 'worker_id', 'kind', name=op.f('pk_usage_sums'))
+    )
+    with op.batch_alter_table('usage_sums', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_usage_sums_account_id_span_ms_from_ms'), ['account_id', 'span_ms', 'from_ms'], unique=False)
 
     op.create_table('attempts',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -600,11 +622,6 @@ def downgrade() -> None:
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_open', sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
         batch_op.drop_index('ix_jobs_remove', sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
-        batch_op.drop_index(batch_op.f('ix_jobs_model_id'))
-        batch_op.drop_index(batch_op.f('ix_jobs_account_id_model_id'))
-        batch_op.drop_index(batch_op.f('ix_jobs_state_id'))
-        batch_op.drop_index(batch_op.f('ix_jobs_account_id_state_id'))
-        batch_op.drop_index(batch_op.f('ix_jobs_session_id_id'))
         batch_op.drop_index(batch_op.f('ix_jobs_image'))
         batch_op.drop_index(batch_op.f('ix_jobs_session_id_state'))
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
