@@ -15,7 +15,7 @@ from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, pages, problems, protocol, sso, streams, throttle
+from web import auth, json_text, pages, problems, protocol, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -54,6 +54,7 @@ def create_app(
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
     )
+    app.request_class = json_text.StrictRequest
     app.config.update(
         SECRET_KEY=secret_key(config),
         MAX_CONTENT_LENGTH=config.max_body_mb * MEGABYTE,

@@ -3,7 +3,6 @@
 Whatever the dialect, what a client asks for passes through here.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState
-from web import errors, film, uploads
+from web import errors, film, json_text, uploads
 from web.api import archive
 from web.api.bodies import JobBody, gpu_ms, webhook_url
 from web.artifacts import UNSTORED
@@ -38,25 +37,25 @@ def read_body() -> JobBody:
     """
     try:
         if request.mimetype == "multipart/form-data":
-            facts: Json = {k: v for k, v in request.form.items() if v != ""}
+            facts: Json = {k: one_value(v, k) for k, v in request.form.lists() if any(v)}
             if isinstance(facts.get("storyboard"), str):
-                facts["storyboard"] = read_json(facts["storyboard"])
+                facts["storyboard"] = json_text.read(facts["storyboard"], "The storyboard")
             return JobBody.from_texts(facts)
-        return JobBody.model_validate(read_json(request.get_data(as_text=True)))
+        return JobBody.model_validate(json_text.read(request.get_data()))
     except ValidationError as error:
         raise errors.bad_request(error) from None
 
 
-def read_json(text: str) -> object:
-    """Return what a text of JSON says.
+def one_value(values: list[str], name: str) -> str:
+    """Return the value of a form's field.
 
     Raises:
-        BadRequest: it is not JSON.
+        BadRequest: it is there more than once, or no text.
     """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("The body is not JSON.") from None
+    if len(values) > 1 or "\N{REPLACEMENT CHARACTER}" in values[0]:
+        fault = "is there twice" if len(values) > 1 else "is not text in UTF-8"
+        raise BadRequest(f"{errors.known(name)} {fault}.")
+    return values[0]
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
