@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import rich_click as click
@@ -107,8 +106,8 @@ class Client:
                 return None, etag
             return _checked(answer).json(), answer.headers.get("ETag", "")
 
-    def fetch(self, path: str, target: Path, sha256: str | None = None) -> None:
-        """Download a file: it appears under its name whole, or not at all.
+    def fetch(self, path: str, file: IO[bytes], sha256: str | None = None) -> None:
+        """Download into a file.
 
         Raises:
             Problem: the farm refused it.
@@ -116,26 +115,21 @@ class Client:
         """
         import httpx
 
-        part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
         seen = hashlib.sha256()
         try:
             with self._client().stream("GET", path) as answer:
                 if not answer.is_success:
                     answer.read()
                     _checked(answer)
-                with part.open("wb") as file:
-                    for piece in answer.iter_bytes(1 << 20):
-                        seen.update(piece)
-                        file.write(piece)
-            if sha256 and seen.hexdigest() != sha256:
-                raise Unavailable(
-                    "Other bytes came than the farm promised.", Say("Fetch the file again.")
-                )
-            part.replace(target)
+                for piece in answer.iter_bytes(1 << 20):
+                    seen.update(piece)
+                    file.write(piece)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
-        finally:
-            part.unlink(missing_ok=True)
+        if sha256 and seen.hexdigest() != sha256:
+            raise Unavailable(
+                "Other bytes came than the farm promised.", Say("Fetch the file again.")
+            )
 
     def check(self) -> None:
         """Start again what ended of our own farm.
