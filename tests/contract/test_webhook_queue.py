@@ -80,8 +80,8 @@ def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
 def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> None:
     """`webhook_url` makes an endpoint once, and other jobs do not reach it."""
     asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
-    first = jobs.submit(farm, **asked, webhook_url=URL)
-    again = jobs.submit(farm, **asked, webhook_url=URL)
+    first = jobs.submit(farm, **asked, beside=jobs.Beside(webhook_url=URL))
+    again = jobs.submit(farm, **asked, beside=jobs.Beside(webhook_url=URL))
     plain = jobs.submit(farm, **asked)
     assert first.webhook_secret
     assert again.webhook_secret is None

@@ -3,15 +3,16 @@
 Whatever the dialect, what a client asks for passes through here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Final
 
 from flask import request
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Promise, jobs
-from orchestrator.farm.jobs import Submission, extensions
+from orchestrator.farm.jobs import Beside, Submission, extensions
 from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
@@ -25,6 +26,8 @@ from web.context import artifacts, farm, settings
 from web.policy import rule_on_prompt
 from web.threads import in_thread
 
+KEPT_BY_EXTENSIONS: Final = frozenset({"negative_prompt", "max_gpu_seconds", "on_exhausted"})
+"""Fields that an extension has from the video before, unless its request says them."""
 Picture = Callable[[], str]
 """Stores a reference picture and returns its key."""
 
@@ -88,7 +91,26 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         on_exhausted=body.on_exhausted,
         written_out=body.written_out,
     )
-    return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
+    if body.extends is None:
+        return brief
+    unsaid = KEPT_BY_EXTENSIONS - body.model_fields_set
+    return going_on(brief, body.extends, keep_files=keep_files, unsaid=unsaid)
+
+
+def beside(body: JobBody, brief: Brief) -> Beside:
+    """Return what a body says beside its brief.
+
+    Raises:
+        BadRequest: its webhook may not be called.
+    """
+    sent = "image" in request.files
+    image_of = None if sent else body.image_of
+    own = sent or bool(brief.image and not image_of and not body.extends)
+    return Beside(
+        webhook_url=webhook_url(body.webhook_url),
+        image_of=image_of,
+        files=("image",) if own else (),
+    )
 
 
 def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
@@ -107,7 +129,7 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         session_id=body.session_id,
         brief=brief,
         idempotency=promise,
-        webhook_url=webhook_url(body.webhook_url),
+        beside=beside(body, brief),
         fit=body.fit,
         ruling=rule_on_prompt(brief, own_account()),
     )
@@ -141,8 +163,12 @@ def _steps(body: JobBody) -> int | None:
     return farm().catalog.card(body.model).steps_of(body.profile)
 
 
-def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
+def going_on(
+    brief: Brief, source_id: str, *, keep_files: bool, unsaid: Collection[str] = ()
+) -> Brief:
     """Return a brief for more of a finished video; what it leaves open is as it was there.
+
+    `unsaid`: of `KEPT_BY_EXTENSIONS`, those that the request leaves out.
 
     Raises:
         NotFound: the account has no such video.
@@ -160,8 +186,12 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         image = source.image  # it lies behind the subjects, where the last frame has them in it
     elif image is None and keep_files and card.starts_from_image:
         image = _last_frame(source)
+    was = source.brief
+    kept: Json = {"max_gpu_ms": was.max_gpu_ms} if "max_gpu_seconds" in unsaid else {}
+    kept |= {name: getattr(was, name) for name in unsaid if name != "max_gpu_seconds"}
     return replace(
         brief,
+        **kept,
         model=brief.model or source.model,
         fps=brief.fps or source.fps,
         size=brief.size or Size(width=source.width, height=source.height),

@@ -176,11 +176,16 @@ def why_not(refusal: FarmError) -> Json:
 
 def alternative(other: Alternative) -> Json:
     """Return a variant that would fit, and the files that have to come with its request again."""
+    beside = {"webhook_url": other.beside.webhook_url, "image_of": other.beside.image_of}
     return {
         "label": other.label,
         **_quoted(other.quote),
-        "request": {**brief(other.brief), "session_id": other.session_id},
-        "files": ["image"] if other.brief.image else [],
+        "request": {
+            **brief(other.brief),
+            "session_id": other.session_id,
+            **{name: value for name, value in beside.items() if value is not None},
+        },
+        "files": list(other.beside.files),
     }
 
 
@@ -203,7 +208,14 @@ def brief(row: Brief) -> Json:
         "written_out": row.written_out or None,
         "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    said: Json = {name: value for name, value in asked.items() if value is not None}
+    if row.before:  # what is not said would be as it was in the video before
+        said |= {
+            "negative_prompt": row.negative_prompt,
+            "max_gpu_seconds": asked["max_gpu_seconds"],
+            "on_exhausted": row.on_exhausted,
+        }
+    return said
 
 
 def request_of(job: Job) -> Json:

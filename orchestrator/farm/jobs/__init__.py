@@ -11,9 +11,11 @@ from orchestrator.farm.jobs.queries import (
     still_open,
     units,
 )
+from orchestrator.farm.jobs.quoting import Beside
 from orchestrator.farm.jobs.submission import Estimate, Submission, estimate, submit
 
 __all__ = [
+    "Beside",
     "Estimate",
     "Submission",
     "UnitView",

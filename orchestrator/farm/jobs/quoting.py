@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import merge
 from operator import itemgetter
+from typing import Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
@@ -21,6 +22,21 @@ from orchestrator.remedies import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a request says beside its brief; alternatives to it say it again."""
+
+    webhook_url: str | None = None
+    """Told of the job's states; checked by whoever read it."""
+    image_of: str | None = None
+    """Id of the job whose reference picture it takes."""
+    files: tuple[str, ...] = ()
+    """Names of the files that have to come with it."""
+
+
+NOTHING_BESIDE: Final = Beside()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
     """A cheaper variant of a job that fits what is left."""
 
@@ -29,6 +45,7 @@ class Alternative:
     quote: Quote
     session_id: str
     """The payer."""
+    beside: Beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +59,7 @@ class Offer:
     quote: Quote
     account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
+    beside: Beside = NOTHING_BESIDE
     fitted: str | None = None
     """Words for what gave so that it fits; None: it is what was asked."""
 
@@ -70,7 +88,13 @@ def _check_size(farm: Farm, plan: RenderPlan) -> None:
 
 
 def offer(
-    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, account_plan: Plan | None
+    farm: Farm,
+    tx: Transaction,
+    brief: Brief,
+    *,
+    seed: int | None,
+    account_plan: Plan | None,
+    beside: Beside = NOTHING_BESIDE,
 ) -> Offer:
     """Plan and price a brief.
 
@@ -88,6 +112,7 @@ def offer(
         render_plan=plan,
         quote=quote,
         account_plan=account_plan,
+        beside=beside,
     )
 
 
@@ -118,7 +143,11 @@ def alternatives(
     """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
         Alternative(
-            label=found.fitted or "", brief=found.brief, quote=found.quote, session_id=session.id
+            label=found.fitted or "",
+            brief=found.brief,
+            quote=found.quote,
+            session_id=session.id,
+            beside=asked.beside,
         )
         for found in _cheaper(farm, tx, asked)
         if found.quote.p90_gpu_ms <= room_gpu_ms

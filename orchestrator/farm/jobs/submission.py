@@ -9,7 +9,7 @@ from orchestrator.farm.books.session_limits import check_open, seen_within, with
 from orchestrator.farm.jobs import extensions, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.jobs.quoting import Alternative, Offer
+from orchestrator.farm.jobs.quoting import NOTHING_BESIDE, Alternative, Beside, Offer
 from orchestrator.farm.kernel import Farm, Promise
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.owned import named_session, own_job
@@ -72,13 +72,14 @@ def estimate(
     brief: Brief,
     seed: int | None = None,
     fit: bool = False,
+    beside: Beside = NOTHING_BESIDE,
 ) -> Estimate:
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
         session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
         account_plan = months.plan_of(farm, tx, month)
-        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan)
+        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan, beside=beside)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
@@ -107,14 +108,14 @@ def submit(
     session_id: str | None,
     brief: Brief,
     idempotency: Promise | None = None,
-    webhook_url: str | None = None,
+    beside: Beside = NOTHING_BESIDE,
     fit: bool = False,
     ruling: Ruling | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
-    `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
-    fit, take the best variant that does. `ruling`: the policy's, on its prompt.
+    `beside`: its webhook is told of the job's states. `fit`: where it does not fit, take the best
+    variant that does. `ruling`: the policy's, on its prompt.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
@@ -133,7 +134,14 @@ def submit(
         month = months.current(farm, tx, account_id, now)
         account_plan = farm.plans.get(month.plan)
         session = within(farm, tx, session, month, now)
-        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), account_plan=account_plan)
+        asked = quoting.offer(
+            farm,
+            tx,
+            brief,
+            seed=_chance_seed(job_id),
+            account_plan=account_plan,
+            beside=beside,
+        )
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
@@ -145,8 +153,8 @@ def submit(
             raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
         secret = None
-        if webhook_url:
-            webhook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
+        if url := beside.webhook_url:
+            webhook, new = webhook_queue.for_url(farm, tx, account_id, url, now)
             job, secret = replace(job, webhook_id=webhook.id), webhook.secret if new else None
         tx.add(job)
         loaded = LoadedJob(farm, tx, job_id, session.id, now)
