@@ -20,6 +20,7 @@ TRACE: Final = "exception"
 
 def configure(settings: Settings) -> None:
     """Send this process's logs to stderr in the format that the settings name."""
+    safe_text.speak_any_encoding()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
