@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from orchestrator import private_files
-from orchestrator.cli.client import config, local
+from orchestrator.cli.client import config, connected, elsewhere, local
+from orchestrator.cli.output import Problem
 from orchestrator.cli.remedies import said
 from orchestrator.cli.worker import ROOT
 from orchestrator.errors import BadRequest, FarmError
@@ -73,6 +74,7 @@ def examine(*, fix: bool) -> list[Finding]:
         _device(),
         _rates(settings),
         *_models(settings),
+        *_server(),
         *ledger_findings(settings),
     ]
 
@@ -169,6 +171,30 @@ def _ffmpeg(settings: Settings) -> Finding:
     if code or "libx264" not in said:
         return _broken("ffmpeg", f"{path} has no libx264.", mend)
     return _ok("ffmpeg", f"{path}, with libx264")
+
+
+def _server() -> Iterator[Finding]:
+    """Ask the farm of FARM_SERVER how it is; its machine cannot be looked at from here."""
+    if not (url := elsewhere()):
+        return
+    there = "its disk, database and devices are that machine's: run `farm doctor` there"
+    try:
+        with connected(url) as client:
+            client.get("/healthz")
+            faults = client.get("checks")["faults"]
+    except Problem as error:
+        if error.kind == "not_allowed":
+            yield _ok("server", f"{url} answers; {there}")
+        else:
+            yield _broken("server", f"{url}: {error.message}", said(error.remedies[0]))
+    except FarmError as error:
+        yield _broken("server", error.message, said(error.remedies[0]))
+    else:
+        if faults:
+            mend = "Run `farm doctor` on its machine; `farm status` shows the first ones."
+            yield _broken("server", f"{url} finds {faults} faults in its books.", mend)
+        else:
+            yield _ok("server", f"{url} answers, its books hold; {there}")
 
 
 def _port(settings: Settings) -> Finding:

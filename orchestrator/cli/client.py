@@ -236,6 +236,27 @@ def local(home: Path) -> Json | None:
     return None
 
 
+def elsewhere(url: str | None = None) -> str:
+    """Return the URL of --server or FARM_SERVER; nothing where that is this home's own farm.
+
+    Raises:
+        BadRequest: it is no URL.
+    """
+    settings = config()
+    named = (url or settings.server).rstrip("/")
+    if named and not named.startswith(("http://", "https://")):
+        raise BadRequest(f"{named} is not an http:// or https:// URL.", Say("Correct --server."))
+    here = local(settings.home)
+    return "" if here and here["url"] == named else named
+
+
+def only_here(command: str) -> None:
+    """Say of a command that is about this machine that it does not follow FARM_SERVER."""
+    with suppress(BadRequest):  # the command itself says what is wrong with the settings
+        if url := elsewhere():
+            say(f"`farm {command}` is about this machine alone, not about FARM_SERVER ({url}).")
+
+
 @contextmanager
 def connected(url: str | None = None, *, embed: int | None = None) -> Iterator[Client]:
     """Yield the farm named, or the one of this home, or one started for us that is stopped after.
@@ -261,10 +282,7 @@ def _find(url: str | None, *, may_embed: bool) -> Client | None:
     named = (url or settings.server).rstrip("/")
     here = local(settings.home)
     if named:
-        if not named.startswith(("http://", "https://")):
-            raise BadRequest(
-                f"{named} is not an http:// or https:// URL.", Say("Correct --server.")
-            )
+        elsewhere(named)
         key = settings.api_key.get_secret_value()
         if not key and here and here["url"] == named:
             key = here["cli_key"]

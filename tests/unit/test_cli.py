@@ -238,6 +238,18 @@ def test_json_lists_are_one_document() -> None:
     assert {row["name"] for row in json.loads(told.output)["data"]} >= {"encode", "overhead"}
 
 
+def test_a_bench_shows_progress() -> None:
+    """Each step of a bench is a line on stderr, with the seconds so far; results are on stdout."""
+    argv = [sys.executable, "-m", "orchestrator.cli", "bench", "gate", "--times", "10"]
+    done = subprocess.run(
+        [*argv, "--rounds", "2"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert "Measuring gate" in done.stderr
+    assert " s  round 2 of 2\n" in done.stderr
+    assert "round" not in done.stdout
+    assert "ns a question" in done.stdout
+
+
 def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(run) -> None:
     """Bytes that are not UTF-8 get a sentence with their place, and exit code 2."""
     code, _, err = run("quote", "a \udcff cat")

@@ -21,6 +21,8 @@ from typing import Any
 
 import httpx
 
+from tools.bench.progress import step
+
 JOB = {"prompt": "a cat sleeps on a sofa", "model": "fake", "seconds": 1}
 FARM = [sys.executable, "-m", "orchestrator.cli"]
 
@@ -41,9 +43,11 @@ def main() -> None:
         try:
             broker = json.loads((home / "run" / "farm.json").read_text())["pids"]["broker"]
             _unlimit(farm)
+            step("with a living broker")
             _measure(farm, rate=5, seconds=3)  # warm
             print(f"{options.rate}/s for {options.seconds} s, {os.cpu_count()} cores")
             print(f"  broker lives:  {_measure(farm, rate=options.rate, seconds=options.seconds)}")
+            step("with a frozen broker")
             os.kill(broker, signal.SIGSTOP)
             try:
                 waits = _measure(farm, rate=options.rate, seconds=options.seconds)
