@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),
     "models": ("models", "Show the models on offer."),
     "worker": ("worker", "Run, join, list and drain workers."),
-    "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
+    "dispatcher": ("worker", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
     "people": ("people", "Say who may sign in to the pages."),
     "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),

@@ -1,4 +1,4 @@
-"""Where a file of a job goes: checked before anything is spent, and there whole or not at all.
+"""The place a file of a job goes to: checked before anything is spent, and whole or not there.
 
 A name is followed through its links. What is there already is replaced at once and keeps its
 owner and mode; what is no regular file, or is read-only, is refused. `-` is stdout.
@@ -39,7 +39,7 @@ ENDINGS: Final = {
     "sheet": ("jpg", "jpeg"),
     "frames": ("zip",),
 }
-"""What a job has -> the endings a file of it may have; the first is what the farm sends."""
+"""File of a job -> the endings a file of it may have; the first is what the farm sends."""
 MADE_BY: Final = {
     "mov": ("-c", "copy", "-movflags", "+faststart", "-f", "mov"),
     "mkv": ("-c", "copy", "-f", "matroska"),

@@ -1,4 +1,4 @@
-"""Where files of jobs go: what is refused before anything is spent, and what a name keeps."""
+"""Places that files of jobs go to: the refused ones, and what a name keeps."""
 
 import os
 import pty

@@ -30,7 +30,7 @@ def test_a_new_home_is_closed_whatever_the_umask(tmp_path: Path, umask: int) -> 
 
 
 def test_what_was_laxer_is_mended(tmp_path: Path) -> None:
-    """What farms made is closed, deep down too; what else lies in the folder is not theirs."""
+    """Files that farms made are closed, deep down too; others in the folder are not theirs."""
     names = ("farm.sqlite", "farm.sqlite-wal", "secret_key", "artifacts/units/u/1/segment.mp4")
     ours = [tmp_path / "home" / name for name in (*names, "run/farm.json", "worker-1/key.json")]
     mine = tmp_path / "home" / "notes.txt"

@@ -323,7 +323,7 @@ def test_a_job_extends_another(api: FlaskClient, web_farm: Farm, clock: Clock) -
 def test_an_extension_keeps_cap_negatives_and_what_to_do(
     api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
-    """What its request leaves out is as it was in the video before; what it says counts."""
+    """Fields that its request leaves out are as in the video before; those that it says count."""
     beside = {"negative_prompt": "cats", "max_gpu_seconds": 200, "on_exhausted": "finish"}
     first = submit(api, seconds=1, **beside)
     Hand(web_farm, clock).work_off()

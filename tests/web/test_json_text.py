@@ -53,7 +53,7 @@ def of(clients: dict[str, FlaskClient], address: str) -> FlaskClient:
 
 @pytest.mark.parametrize("address", BODIES)
 def test_a_byte_order_mark_is_fine(clients: dict[str, FlaskClient], address: str) -> None:
-    """What a body says does not change with the mark that Windows writes before it."""
+    """A body says the same behind the mark that Windows writes before it."""
     status, text = sent(of(clients, address), address, BOM_UTF8 + BODIES[address])
     assert status < 300, text
 

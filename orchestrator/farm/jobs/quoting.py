@@ -23,7 +23,7 @@ from orchestrator.remedies import Say
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What a request says beside its brief; alternatives to it say it again."""
+    """Fields of a request beside its brief; alternatives to it say it again."""
 
     webhook_url: str | None = None
     """Told of the job's states; checked by whoever read it."""

@@ -134,14 +134,8 @@ def submit(
         month = months.current(farm, tx, account_id, now)
         account_plan = farm.plans.get(month.plan)
         session = within(farm, tx, session, month, now)
-        asked = quoting.offer(
-            farm,
-            tx,
-            brief,
-            seed=_chance_seed(job_id),
-            account_plan=account_plan,
-            beside=beside,
-        )
+        seed = _chance_seed(job_id)
+        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan, beside=beside)
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
@@ -152,10 +146,7 @@ def submit(
             room = quoting.room_for(quoting.available(session, month), brief)
             raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
         job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
-        secret = None
-        if url := beside.webhook_url:
-            webhook, new = webhook_queue.for_url(farm, tx, account_id, url, now)
-            job, secret = replace(job, webhook_id=webhook.id), webhook.secret if new else None
+        job, secret = _with_webhook(farm, tx, job, beside)
         tx.add(job)
         loaded = LoadedJob(farm, tx, job_id, session.id, now)
         loaded.join()
@@ -237,6 +228,16 @@ def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: 
 def _one_run(plan: RenderPlan) -> tuple[FrameBatch, ...]:
     # A row that grew with the number of batches would be read with each of them.
     return (FrameBatch(first_frame=0, frames=plan.frames_total),)
+
+
+def _with_webhook(farm: Farm, tx: Transaction, job: Job, beside: Beside) -> tuple[Job, str | None]:
+    """Return a new job with the webhook that is told of it, and the secret of a new one."""
+    if beside.webhook_url is None:
+        return job, None
+    webhook, new = webhook_queue.for_url(
+        farm, tx, job.account_id, beside.webhook_url, job.created_at_ms
+    )
+    return replace(job, webhook_id=webhook.id), webhook.secret if new else None
 
 
 def _plan_unit(loaded: LoadedJob, asked: Offer) -> Unit:
