@@ -1,9 +1,6 @@
 """Text from outside: what may be a name, and how any text is shown without doing anything."""
 
-import codecs
-import io
 import re
-import sys
 import unicodedata
 from typing import Annotated, Final
 
@@ -55,47 +52,6 @@ Label = Annotated[str, AfterValidator(label)]
 def shown(text: str) -> str:
     """Return a text with what a terminal would obey as `\\u001b`: in JSON it means the same."""
     return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-PLAIN: Final[dict[int, str]] = {
-    ord(char): plain
-    for chars, plain in (
-        ("…⋯", "..."),
-        ("–—‐‑−│┃", "-"),
-        ("→", "->"),
-        ("←", "<-"),
-        ("·•", "*"),
-        ("✓✔", "ok"),
-        ("×", "x"),
-        ("“”„", '"'),
-        ("‘’‚", "'"),
-    )
-    for char in chars
-}
-"""Our own signs in ASCII."""
-
-
-def speak_any_encoding() -> None:
-    """Let stdout and stderr print everything, on a terminal of another encoding too.
-
-    Signs that it lacks are ASCII ones there, and other characters are as JSON escapes them.
-    """
-    codecs.register_error("plain", _plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="plain")
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    made = "".join(PLAIN.get(ord(c)) or _escaped(c) for c in error.object[error.start : error.end])
-    return made, error.end
-
-
-def _escaped(char: str) -> str:
-    units = char.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def one_line(text: str) -> str:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +69,9 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
     if (home / KEY_FILE).exists():  # ours, whatever mode somebody gave it since
-        home.chmod(private_files.FOLDER)
-        (home / KEY_FILE).chmod(private_files.FILE)
+        with suppress(OSError):
+            home.chmod(private_files.FOLDER)
+            (home / KEY_FILE).chmod(private_files.FILE)
     device = devices.discover(options.device)
     offered = _offered(config, options.models)
     threads = config.threads if options.engine_threads is None else options.engine_threads

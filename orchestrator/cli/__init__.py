@@ -81,9 +81,9 @@ AGAIN_SECONDS: Final = 0.05
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    from orchestrator import safe_text
+    from orchestrator import printing
 
-    safe_text.speak_any_encoding()
+    printing.speak_any_encoding()
     hear_interrupts()
     args = list(sys.argv[1:] if argv is None else argv)
     code = _run(args)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-CODE = "from orchestrator import safe_text; safe_text.speak_any_encoding(); print({!a})"
+CODE = "from orchestrator import printing; printing.speak_any_encoding(); print({!a})"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
