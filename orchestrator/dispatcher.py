@@ -15,7 +15,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from orchestrator import logs
+from orchestrator import logs, private_files
 from orchestrator.artifact_places import Remover
 from orchestrator.farm import Farm
 from orchestrator.farm.jobs import expiry
@@ -151,6 +151,7 @@ class Dispatcher:
 def main() -> None:
     """Run the dispatcher until SIGTERM or SIGINT."""
     config = settings()
+    private_files.keep_private()
     logs.configure(config)
     broker_url = config.broker_url.get_secret_value()
     if not broker_url:

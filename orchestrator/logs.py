@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from orchestrator import safe_text
+from orchestrator import printing, safe_text
 from orchestrator.settings import Settings
 
 TRACE: Final = "exception"
@@ -20,6 +20,7 @@ TRACE: Final = "exception"
 
 def configure(settings: Settings) -> None:
     """Send this process's logs to stderr in the format that the settings name."""
+    printing.speak_any_encoding()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

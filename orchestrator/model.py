@@ -101,7 +101,10 @@ class Brief:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
-    """Labels, webhook and keeping of a job: what decides none of its pixels and no price."""
+    """Fields of a request beside its brief: what decides no pixels and no price.
+
+    Labels, webhook and keeping, and from where its files come. Alternatives to it say it again.
+    """
 
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +117,10 @@ class Handling:
     """Time for which its files are kept after its end."""
     expires_at_ms: int | None = None
     """Moment until which they are kept, instead of a time."""
+    image_of: str | None = None
+    """Id of the job whose reference picture it takes."""
+    files: tuple[str, ...] = ()
+    """Names of the files that come with its request."""
 
 
 # --- what is understood (prompt) ---------------------------------------------------------

@@ -10,12 +10,12 @@ from uuid import uuid4
 from flask import Response
 from flask_openapi import Info, OpenAPI
 
-from orchestrator import logs
+from orchestrator import logs, private_files
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, pages, problems, protocol, sso, streams, throttle
+from web import auth, json_text, pages, problems, protocol, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -40,10 +40,14 @@ def create_app(
     """Return the application for a farm; without one, for the farm that the settings describe."""
     config = config or settings()
     if farm is None:
+        private_files.keep_private()
+        with suppress(OSError):  # a read-only one, whose files are behind URLs
+            private_files.make(config.home)
         logs.configure(config)
         farm = farm_from(config)
         if admin := opening.open_home(farm):  # under plain gunicorn nobody else would see it
-            _write_private(config.home / "run" / "admin_key", admin)
+            (config.home / "run").mkdir(exist_ok=True)
+            private_files.write(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
             keys.admit(farm, token, name="FARM_JOIN_TOKEN")
     app = OpenAPI(
@@ -54,6 +58,7 @@ def create_app(
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
     )
+    app.request_class = json_text.StrictRequest
     app.config.update(
         SECRET_KEY=secret_key(config),
         MAX_CONTENT_LENGTH=config.max_body_mb * MEGABYTE,
@@ -99,20 +104,12 @@ def secret_key(config: Settings) -> str:
     file = config.home / "secret_key"
     if not file.exists():
         part = file.with_name(f".secret_key.{uuid4().hex}")
-        _write_private(part, secrets.token_hex(32))
+        file.parent.mkdir(mode=private_files.FOLDER, parents=True, exist_ok=True)
+        private_files.write(part, secrets.token_hex(32))
         with suppress(FileExistsError):  # a process beside this one was first: its key counts
             os.link(part, file)
         part.unlink()
     return file.read_text(encoding="ascii")
-
-
-def _write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.touch(mode=0o600)
-    part.write_text(text, encoding="ascii")
-    part.replace(file)
 
 
 def _harden(answer: Response) -> Response:

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import fsspec
 from flask import Response, request, send_file
+from fsspec import AbstractFileSystem
 
 from orchestrator.artifact_places import NOTE, place_of, remove
 from orchestrator.errors import BadRequest, DiskFull, NotFound
@@ -38,7 +39,11 @@ class Artifacts:
     """Files by key. Writing is atomic: a reader sees all of a file or none."""
 
     def __init__(self, root: str, *, min_free_mb: int = 0) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(root)
+        # A path may have what an URL gives a meaning to: `::`, `?`, `%`.
+        self._fs: AbstractFileSystem = fsspec.filesystem("file")
+        self._root = str(Path(root).absolute())
+        if "://" in root:
+            self._fs, self._root = fsspec.core.url_to_fs(root)
         self._local = isinstance(self._fs, fsspec.get_filesystem_class("file"))
         self._min_free_bytes = min_free_mb << 20
         if self._local:

@@ -23,7 +23,7 @@ from orchestrator.wire import (
     Order,
     ReleaseRequest,
 )
-from web import errors
+from web import errors, json_text
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
@@ -144,7 +144,7 @@ def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
 
 def _read(kind: type[M]) -> M:
     try:
-        return kind.model_validate_json(request.get_data())
+        return kind.model_validate_json(json_text.bare(request.get_data()))
     except ValidationError as error:
         raise errors.bad_request(error) from None
 

@@ -82,9 +82,9 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
     """Put one segment after the other."""
     listing = _listing(segments, video.parent / "segments")
     codec = {**X264, "g": 2 * fps} if again else {"vcodec": "copy"}
-    joined = ffmpeg.input(str(listing), format="concat", safe=1, **CHECKED)
+    joined = ffmpeg.input(listing.name, format="concat", safe=1, **CHECKED)
     spec = joined["v"].output(
-        str(video),
+        str(video.absolute()),
         **codec,
         movflags="+faststart",
         video_track_timescale=TIME_BASE_PER_FRAME * fps,
@@ -92,7 +92,8 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
         fflags="+bitexact",
         metadata=f"title={title}",
     )
-    Process(spec).wait(FINISH_SECONDS)
+    # From within its folder: the demuxer takes the list's path for an URL, and `?` for its end.
+    Process(spec, cwd=listing.parent).wait(FINISH_SECONDS)
     shutil.rmtree(listing.parent)
 
 

@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from orchestrator import catalog, logs
+from orchestrator import catalog, logs, private_files
 from orchestrator.catalog import Catalog
 from orchestrator.errors import BadRequest, FarmError, Unavailable
 from orchestrator.remedies import Say
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker; returns its exit code."""
     options = _parser().parse_args(argv)
     config = settings()
+    private_files.keep_private()
     logs.configure(config)
     try:
         return _work(options, config)
@@ -66,6 +68,10 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
         )
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
+    if (home / KEY_FILE).exists():  # ours, whatever mode somebody gave it since
+        with suppress(OSError):
+            home.chmod(private_files.FOLDER)
+            (home / KEY_FILE).chmod(private_files.FILE)
     device = devices.discover(options.device)
     offered = _offered(config, options.models)
     threads = config.threads if options.engine_threads is None else options.engine_threads

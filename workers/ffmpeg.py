@@ -76,9 +76,12 @@ def _bound(pid: int) -> None:
 class Process:
     """One ffmpeg process in its own group, its complaints kept in a file."""
 
-    def __init__(self, spec: Stream, *, stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self, spec: Stream, *, stdin: int = subprocess.DEVNULL, cwd: Path | None = None
+    ) -> None:
+        program = programs.ffmpeg(settings().ffmpeg)
         head = [
-            programs.ffmpeg(settings().ffmpeg),
+            str(Path(program).absolute()) if cwd else program,
             "-nostdin",
             "-hide_banner",
             "-loglevel",
@@ -94,6 +97,7 @@ class Process:
             stderr=self._stderr,
             process_group=0,
             bufsize=0,
+            cwd=cwd,
         )
         _bound(self._process.pid)
 

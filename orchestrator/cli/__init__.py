@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),
     "models": ("models", "Show the models on offer."),
     "worker": ("worker", "Run, join, list and drain workers."),
-    "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
+    "dispatcher": ("worker", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
     "people": ("people", "Say who may sign in to the pages."),
     "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),
@@ -81,6 +81,9 @@ AGAIN_SECONDS: Final = 0.05
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
+    from orchestrator import printing
+
+    printing.speak_any_encoding()
     hear_interrupts()
     args = list(sys.argv[1:] if argv is None else argv)
     code = _run(args)

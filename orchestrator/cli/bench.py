@@ -8,6 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from orchestrator.cli import output
+from orchestrator.cli.client import only_here
 from orchestrator.cli.worker import ROOT
 from orchestrator.errors import NotFound
 from orchestrator.remedies import Say
@@ -22,6 +23,7 @@ BENCHES = ROOT / "tools" / "bench"
 @output.as_json
 def bench(name: str | None, args: tuple[str, ...], only_list: bool, as_json: bool) -> int:
     """Run the bench NAME with its own ARGS, or list the benches there are (--json: as JSON)."""
+    only_here("bench")
     benches = {file.stem: file for file in sorted(BENCHES.glob("*.py")) if _runs(file)}
     if name is None or only_list:
         rows = [{"name": stem, "about": _about(file)} for stem, file in benches.items()]
@@ -34,9 +36,10 @@ def bench(name: str | None, args: tuple[str, ...], only_list: bool, as_json: boo
     if name not in benches:
         known = ", ".join(benches) or "none; they come with a checkout"
         raise NotFound(f"There is no bench {name[:60]!r}.", Say(f"There are: {known}."))
-    done = subprocess.run(
-        [sys.executable, "-m", f"tools.bench.{name}", *args], cwd=ROOT, check=False
-    )
+    output.say(f"Measuring {name}: {_about(benches[name])}")
+    # Unbuffered: what is measured shows at once in a pipe, too.
+    argv = [sys.executable, "-u", "-m", f"tools.bench.{name}", *args]
+    done = subprocess.run(argv, cwd=ROOT, check=False)
     return 1 if done.returncode < 0 else done.returncode
 
 

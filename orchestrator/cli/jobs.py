@@ -1,11 +1,10 @@
 """`farm jobs`: list, watch, steer, fetch."""
 
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from orchestrator.cli import output, progress, remedies
+from orchestrator.cli import destination, output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.options import labels
@@ -167,26 +166,32 @@ def rm(job_id: str, server: str | None, as_json: bool) -> None:
 
 @jobs.command()
 @JOB
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: JOB.mp4.")
+@destination.output
 @click.option(
-    "--what", type=click.Choice(["video", "poster", "sheet"]), default="video", show_default=True
+    "--what",
+    type=click.Choice(list(destination.ENDINGS)),
+    default="video",
+    show_default=True,
+    help="frames: as the model painted them, PNGs in a ZIP.",
 )
 @server
 @output.as_json
-def download(
-    job_id: str, target: Path | None, what: str, server: str | None, as_json: bool
-) -> None:
-    """Fetch a finished job's video, poster or contact sheet and print the path."""
-    ending = "mp4" if what == "video" else "jpg"
+def download(job_id: str, target: str | None, what: str, server: str | None, as_json: bool) -> None:
+    """Fetch a finished job's video, poster, contact sheet or frames, and print the path.
+
+    Without -o: JOB.mp4, JOB.jpg or JOB.zip.
+    """
+    place = destination.checked(target, what, as_json=as_json) if target is not None else None
     with connected(server) as client:
         job = client.get(f"jobs/{part(job_id)}")
-        path = rendering.checked_target(target or Path(f"{job['id']}.{ending}"))
-        promised = job["artifacts"].get(what, {})
-        client.fetch(f"/api/v1/jobs/{part(job_id)}/{what}", path, promised.get("sha256"))
+        if place is None:
+            name = f"{job['id']}.{destination.ENDINGS[what][0]}"
+            place = destination.checked(name, what, as_json=as_json)
+        path = rendering.keep(client, job, what, place)
     if as_json:
-        output.document({**job, "output": str(path)})
-    else:
-        output.echo(str(path))
+        output.document({**job, "output": path})
+    elif not place.is_stdout:
+        output.echo(path)
 
 
 @jobs.command()

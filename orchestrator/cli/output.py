@@ -67,8 +67,9 @@ def say(text: str) -> None:
 
 
 def document(value: Any) -> None:
-    """Print one JSON document."""
-    echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON document; where the terminal has not all characters, all are escaped."""
+    whole = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    echo(json.dumps(value, indent=2, ensure_ascii=not whole))
 
 
 def problem(error: FarmError, *, as_json: bool) -> None:

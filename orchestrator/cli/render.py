@@ -5,7 +5,6 @@ import math
 import mimetypes
 import re
 import sys
-import tempfile
 import uuid
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli import output, progress, remedies, words
+from orchestrator.cli import destination, output, progress, remedies, words
 from orchestrator.cli.client import Client, F, connected, part, server
+from orchestrator.cli.destination import Destination, NotKept
 from orchestrator.cli.options import labels
-from orchestrator.errors import BadRequest
+from orchestrator.errors import BadRequest, FarmError, Unavailable
 from orchestrator.model import Json
 from orchestrator.remedies import Rerun, Resume, Say
 from orchestrator.states import OnExhausted
@@ -104,21 +104,16 @@ def _asked(command: F) -> F:
 
 @click.command()
 @_asked
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    type=click.Path(path_type=Path),
-    help="Where the video goes; default: named after the prompt, here.",
-)
-def render(target: Path | None, server: str | None, as_json: bool, **intent: Any) -> int:
-    """Render PROMPT to a video file and print its path.
+@destination.output
+def render(target: str | None, server: str | None, as_json: bool, **intent: Any) -> int:
+    """Render PROMPT to a video file and print its path; without -o it is named after the prompt.
 
     With a running farm (or --server) the job goes there; else a farm is started for it and
     stopped after. Ctrl-C cancels; what was rendered until then is charged.
     """
     request = _request(intent)
-    path = _target(target, intent["prompt"] or "storyboard")
+    name = destination.free_name(intent["prompt"] or "storyboard") if target is None else target
+    place = destination.checked(name, as_json=as_json)
     with connected(server, embed=1) as client:
         promise = uuid.uuid4().hex
         job: Json | None = None
@@ -131,17 +126,16 @@ def render(target: Path | None, server: str | None, as_json: bool, **intent: Any
                 job = progress.follow(client, job["id"], line, progress.has_ended)
             if job["state"] != "succeeded":
                 return ended(job, as_json=as_json)
-            video = job["artifacts"]["video"]
-            client.fetch(video["url"], path, video["sha256"])
+            path = _kept(client, job, place)
         except KeyboardInterrupt:
             line.pause()
             job = job or client.post(SUBMIT, promise=promise, **request)
             return _interrupted(client, job, as_json=as_json)
     output.say(f"{words.cut_off(job) or 'Done'}: {charged(job)}.")
     if as_json:
-        output.document({**job, "output": str(path)})
-    else:
-        output.echo(str(path))
+        output.document({**job, "output": path})
+    elif not place.is_stdout:
+        output.echo(path)
     return 0
 
 
@@ -267,44 +261,36 @@ def _text(typed: str, what: str) -> str:
     return typed
 
 
-def _target(asked: Path | None, prompt: str) -> Path:
-    """Return where the video goes, checked before anything is spent."""
-    return checked_target(asked or free_name(prompt))
-
-
-def checked_target(asked: Path) -> Path:
-    """Return where a file goes as an absolute path.
+def keep(client: Client, job: Json, what: str, target: Destination) -> str:
+    """Fetch a file of a finished job into its place; return the place's name.
 
     Raises:
-        BadRequest: it is a folder, or its folder does not exist.
+        NotKept: the place takes it no more.
+        FarmError: the farm does not send it.
     """
-    path = asked.absolute()
-    if path.is_dir():
-        raise BadRequest(f"{path} is a folder.", Say("Name a file: -o video.mp4."))
-    if not path.parent.is_dir():
-        raise BadRequest(
-            f"The folder {path.parent} does not exist.",
-            Say(f"Make it first: mkdir -p {path.parent}"),
-        )
-    try:  # asking the permission bits is not enough: /proc and full quotas say yes
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BadRequest(
-            f"Nothing can be written into {path.parent}: {error.strerror}.",
-            Say("Name a file in a folder of yours; nothing was started or charged."),
-        ) from None
-    return path
+    path = f"/api/v1/jobs/{part(job['id'])}/{'frames.zip' if what == 'frames' else what}"
+    promised = job["artifacts"].get(what, {})
+    return target.save(lambda file: client.fetch(path, file, promised.get("sha256")))
 
 
-def free_name(prompt: str) -> Path:
-    """Return a file name made of the prompt's first words, with a number when it is taken."""
-    slug = "-".join(re.findall(r"[^\W_]+", prompt.lower()))[:48].strip("-") or "video"
-    path, number = Path(f"{slug}.mp4"), 1
-    while path.exists():
-        number += 1
-        path = Path(f"{slug}-{number}.mp4")
-    return path
+def _kept(client: Client, job: Json, target: Destination) -> str:
+    """Fetch a new video into its place.
+
+    Raises:
+        FarmError: it is made, and not there; says how to get it without rendering again.
+    """
+    try:
+        return keep(client, job, "video", target)
+    except FarmError as error:
+        said = f"The video of {job['id']} is made ({charged(job)}), but not here: {error.message}"
+        kind = Unavailable if isinstance(error, Unavailable) else NotKept
+        raise kind(said, Say(_download(client, job)), job_id=job["id"]) from None
+
+
+def _download(client: Client, job: Json) -> str:
+    """Say how a finished video is fetched."""
+    first = "start the farm with `farm up --detach`, then " if client.own else ""
+    return f"It costs nothing more: {first}`farm jobs download {job['id']} -o FILE.mp4`."
 
 
 def ended(job: Json, *, as_json: bool) -> int:
@@ -332,6 +318,9 @@ def ended(job: Json, *, as_json: bool) -> int:
 
 def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:
     """Detach or cancel, as the person says; off a terminal cancel."""
+    if job["state"] == "succeeded":
+        output.say(f"Interrupted; the video of {job['id']} is made. {_download(client, job)}")
+        return INTERRUPTED
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     if client.own is None and at_terminal and not as_json:
         answer = click.prompt(
@@ -345,7 +334,10 @@ def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:
             return INTERRUPTED
     job = cancelled(client, job)
     output.say(f"Interrupted; the job is {job['state']}. {charged(job)}.")
-    output.say(f"Next: `farm jobs rerun {job['id']}` starts it anew; it will cost again.")
+    if job["state"] == "succeeded":
+        output.say(f"Next: {_download(client, job)}")
+    else:
+        output.say(f"Next: `farm jobs rerun {job['id']}` starts it anew; it will cost again.")
     if as_json:
         output.document({**job, "output": None})
     return INTERRUPTED

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from orchestrator.cli.client import only_here
 from orchestrator.cli.worker import ROOT, become
 from orchestrator.errors import Conflict
 from orchestrator.remedies import Say
@@ -31,6 +32,7 @@ def test(depth: str | None, args: tuple[str, ...]) -> None:
             "The tests are not here.",
             Say("Take a checkout and run `./farm test`; it installs them."),
         )
+    only_here("test")
     os.chdir(ROOT)
     deep = [f"--{depth}"] if depth else []
     become([sys.executable, "-m", "pytest", *_lanes(args), *deep, *args], {})

@@ -1,4 +1,4 @@
-"""`farm worker`: run one here, list all, drain one."""
+"""`farm worker`: run one here, list all, drain one; and `farm dispatcher`."""
 
 import os
 import sys
@@ -8,7 +8,16 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, F, config, connected, local, part, server
+from orchestrator.cli.client import (
+    Client,
+    F,
+    config,
+    connected,
+    local,
+    only_here,
+    part,
+    server,
+)
 from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -111,6 +120,13 @@ def drain(worker_id: str, server: str | None, as_json: bool) -> None:
 def admit(worker_id: str, server: str | None, as_json: bool) -> None:
     """Let a drained or blamed worker work again."""
     _set(worker_id, "admit", server, as_json=as_json)
+
+
+@click.command()
+def dispatcher() -> None:
+    """Run the dispatcher in the foreground; it needs the database and FARM_BROKER_URL."""
+    only_here("dispatcher")
+    become([sys.executable, "-m", "orchestrator.dispatcher"], {})
 
 
 def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> None:

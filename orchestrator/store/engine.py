@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pysqlite3.dbapi2 as sqlite
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -35,12 +35,12 @@ FIRST_COMES: Final = (
 
 def make_engine(url: str) -> Engine:
     """Return an engine for `sqlite:///path` or `postgresql+psycopg://…`."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
     if parsed.database:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return as_ours(create_engine(url, module=sqlite, poolclass=KeptConnections))
+    return as_ours(create_engine(parsed, module=sqlite, poolclass=KeptConnections))
 
 
 class KeptConnections(NullPool):
@@ -71,6 +71,14 @@ class KeptConnections(NullPool):
             self._idle.append(record)
         else:
             record.close()
+
+
+def _parsed(url: str) -> URL:
+    """Return an URL; all behind `sqlite:///` is a path, though it has a `?` in it."""
+    head = "sqlite:///"
+    if url.startswith(head):
+        return URL.create("sqlite", database=url.removeprefix(head))
+    return make_url(url)
 
 
 def as_ours(engine: Engine) -> Engine:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import destination
 from orchestrator.cli.client import Client
 from orchestrator.cli.output import Problem, exit_code
 from orchestrator.cli.remedies import said
@@ -134,7 +135,8 @@ def test_a_file_appears_whole(client: Client, tmp_path: Path) -> None:
     """A download replaces the file at once and leaves no part behind."""
     target = tmp_path / "video.mp4"
     target.write_bytes(b"old")
-    client.fetch("/video", target, sha256(VIDEO).hexdigest())
+    place = destination.checked(str(target))
+    place.save(lambda file: client.fetch("/video", file, sha256(VIDEO).hexdigest()))
     assert target.read_bytes() == VIDEO
     assert list(tmp_path.iterdir()) == [target]
 
@@ -144,6 +146,7 @@ def test_a_bad_file_never_appears(
     client: Client, tmp_path: Path, path: str, digest: str | None
 ) -> None:
     """Other bytes than promised, or a refusal, leave the folder as it was."""
+    place = destination.checked(str(tmp_path / "video.mp4"))
     with pytest.raises((Unavailable, Problem)):
-        client.fetch(path, tmp_path / "video.mp4", digest)
+        place.save(lambda file: client.fetch(path, file, digest))
     assert not list(tmp_path.iterdir())

@@ -92,6 +92,9 @@ def test_a_broken_storyboard_is_wrong_at_its_field() -> None:
     """The fault names the line, and nothing is quoted."""
     form = forms.with_storyboard(typed(prompt="a"), Upload(name="s.json", data=b'[{"prompt": }]'))
     assert "line" in form.wrong["storyboard"]
+    utf_16 = Upload(name="s.csv", data="prompt\na dog".encode("utf-16"))
+    form = forms.with_storyboard(typed(prompt="a"), utf_16)
+    assert "CSV UTF-8" in form.wrong["storyboard"], "it says how to save the file"
     assert forms.brief(form)[1] is None
 
 

@@ -52,6 +52,7 @@ from orchestrator.wire import (
 )
 from orchestrator.wiring import farm_from
 from tools.bench.pairing import paired
+from tools.bench.progress import step
 from web.artifacts import NOTE
 
 WORKERS = 2
@@ -163,6 +164,7 @@ def main() -> None:
                 share = options.units // WORKERS
                 list(crowd.map(lambda reporter: reporter.run(share), reporters))
 
+        step("both once, to be warm")
         settle()
         _tasks(options.units)
         result = paired(settle, lambda: _tasks(options.units), pairs=options.pairs)

@@ -38,6 +38,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wire import HeartbeatRequest, LeaseUse, Order, RenderWork
 from orchestrator.wiring import farm_from
+from tools.bench.progress import step
 from tools.bench.settle import Reporter, _enrolled, _until
 
 BEAT_SECONDS = 1.0
@@ -75,19 +76,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="framefarm-bench-") as folder:
         farm = _opened(Path(folder), options.jobs)
         with running_web(Path(folder)) as (url, web), Crowd(url, Path(folder), farm) as crowd:
+            step("without streams")
             crowd.measure(3)  # warm
             before = crowd.measure(options.seconds)
             fds = web.num_fds()
             with held(url, crowd.job_ids, crowd.cookie, crowd.token, options.streams) as line:
+                step(f"opening {options.streams} streams")
                 line.send("open")
                 opened = line.recv()
                 cpu = sum(web.cpu_times()[:2])
+                step("with streams")
                 during = crowd.measure(options.seconds)
                 cpu = (sum(web.cpu_times()[:2]) - cpu) / options.seconds
                 line.send("close")
                 told = line.recv()
             time.sleep(2)
             left = web.num_fds() - fds
+            step("without streams again")
             after = crowd.measure(options.seconds)
     print(f"{opened} streams of {options.jobs} running jobs, {os.cpu_count()} cores")
     print(f"  without: {before}\n  with:    {during}; web used {cpu:.2f} cores")

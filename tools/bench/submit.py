@@ -26,6 +26,8 @@ from typing import TypedDict
 
 import httpx
 
+from tools.bench.progress import step
+
 JOB = {"prompt": "a cat sleeps on a sofa", "model": "fake", "seconds": 1}
 SMALL = {"name": "small", "budget_gpu_seconds": 0.05}
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,9 +60,11 @@ def main() -> None:
             broker = pids["broker"]
             crowd = Crowd(farm, pids["web"], JOB | ({"session_id": "small"} if refused else {}))
             _unlimit(farm)
+            step("with a living broker")
             crowd.measure(rate=5, seconds=3)  # warm
             print(f"{options.rate}/s for {options.seconds} s, {os.cpu_count()} cores")
             print(f"  broker lives:  {crowd.measure(options.rate, options.seconds)}")
+            step("with a frozen broker")
             os.kill(broker, signal.SIGSTOP)
             try:
                 waits = crowd.measure(options.rate, options.seconds)

@@ -182,7 +182,8 @@ class JobBody(Body):
     negative_prompt: str = Field("", max_length=10_000)
     storyboard: list[SceneBody] | None = Field(None, max_length=64)
     extends: str | None = Field(None, max_length=100)
-    """Id of a finished job: its video, and these frames behind it."""
+    """Id of a finished job: its video, and these frames behind it. What is left out is as it was
+    there: `negative_prompt`, `max_gpu_seconds` and `on_exhausted` too."""
     max_gpu_seconds: GpuSeconds | None = None
     on_exhausted: OnExhausted = Field(OnExhausted.PAUSE, strict=False)
     """Choice for when the budget runs out: wait for more, make a video of the frames that are

@@ -67,12 +67,14 @@ BODY: object = {
 def quote() -> Response:
     """Say what a job would cost; nothing is written."""
     body = submission.read_body()
+    brief = submission.brief_of(body, keep_files=False)
     estimate = in_thread(
         jobs.estimate,
         farm(),
         account_id=own_account(),
         session_id=body.session_id,
-        brief=submission.brief_of(body, keep_files=False),
+        brief=brief,
+        handling=submission.handled(body, brief),
         fit=body.fit,
     )
     return jsonify(views.quote(estimate))

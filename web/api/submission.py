@@ -3,8 +3,7 @@
 Whatever the dialect, what a client asks for passes through here.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -14,11 +13,11 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Promise, jobs, webhook_queue
 from orchestrator.farm.jobs import Submission, extensions, keeping
-from orchestrator.model import Brief, Job, Json, SceneText, Size
+from orchestrator.model import Brief, Handling, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState
-from web import errors, film, uploads
+from web import errors, film, json_text, uploads
 from web.api import archive
 from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
@@ -29,6 +28,8 @@ from web.threads import in_thread
 
 PACKED: Final = ("storyboard", "tags", "metadata", "webhook_events")
 """Fields that come as JSON where a form holds texts alone."""
+KEPT_BY_EXTENSIONS: Final = frozenset({"negative_prompt", "max_gpu_seconds", "on_exhausted"})
+"""Fields that an extension has from the video before, unless its request says them."""
 Picture = Callable[[], str]
 """Stores a reference picture and returns its key."""
 
@@ -41,23 +42,23 @@ def read_body() -> JobBody:
     """
     try:
         if request.mimetype == "multipart/form-data":
-            facts: Json = {k: v for k, v in request.form.items() if v != ""}
+            facts: Json = {k: one_value(v, k) for k, v in request.form.lists() if any(v)}
             return JobBody.from_texts(unpacked(facts))
-        return JobBody.model_validate(read_json(request.get_data(as_text=True)))
+        return JobBody.model_validate(json_text.read(request.get_data()))
     except ValidationError as error:
         raise errors.bad_request(error) from None
 
 
-def read_json(text: str) -> object:
-    """Return what a text of JSON says.
+def one_value(values: list[str], name: str) -> str:
+    """Return the value of a form's field.
 
     Raises:
-        BadRequest: it is not JSON.
+        BadRequest: it is there more than once, or no text.
     """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("The body is not JSON.") from None
+    if len(values) > 1 or "\N{REPLACEMENT CHARACTER}" in values[0]:
+        fault = "is there twice" if len(values) > 1 else "is not text in UTF-8"
+        raise BadRequest(f"{errors.known(name)} {fault}.")
+    return values[0]
 
 
 def unpacked(facts: Json) -> Json:
@@ -66,16 +67,8 @@ def unpacked(facts: Json) -> Json:
     Raises:
         BadRequest: one is not JSON; the message names it.
     """
-    for name in PACKED:
-        if isinstance(text := facts.get(name), str):
-            try:
-                facts = facts | {name: json.loads(text)}
-            except (ValueError, RecursionError):
-                raise BadRequest(
-                    f"{name}: it is not JSON.",
-                    errors=[{"field": name, "fault": "it is not JSON"}],
-                ) from None
-    return facts
+    packed = {name: facts[name] for name in PACKED if isinstance(facts.get(name), str)}
+    return facts | {name: json_text.read(text, name) for name, text in packed.items()}
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
@@ -108,7 +101,23 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         on_exhausted=body.on_exhausted,
         written_out=body.written_out,
     )
-    return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
+    if body.extends is None:
+        return brief
+    unsaid = KEPT_BY_EXTENSIONS - body.model_fields_set
+    return going_on(brief, body.extends, keep_files=keep_files, unsaid=unsaid)
+
+
+def handled(body: JobBody, brief: Brief) -> Handling:
+    """Return what a body says beside its brief.
+
+    Raises:
+        BadRequest: its webhook may not be called.
+    """
+    sent = "image" in request.files
+    image_of = None if sent else body.image_of
+    own = sent or bool(brief.image and not image_of and not body.extends)
+    files = ("image",) if own else ()
+    return replace(handling(body), image_of=image_of, files=files)
 
 
 def submit(
@@ -131,7 +140,7 @@ def submit(
         session_id=body.session_id,
         brief=brief,
         idempotency=promise,
-        handling=handling(body),
+        handling=handled(body, brief),
         fit=body.fit,
         alternatives=alternatives,
         ruling=rule_on_prompt(brief, own_account()),
@@ -166,8 +175,12 @@ def _steps(body: JobBody) -> int | None:
     return farm().catalog.card(body.model).steps_of(body.profile)
 
 
-def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
+def going_on(
+    brief: Brief, source_id: str, *, keep_files: bool, unsaid: Collection[str] = ()
+) -> Brief:
     """Return a brief for more of a finished video; what it leaves open is as it was there.
+
+    `unsaid`: of `KEPT_BY_EXTENSIONS`, those that the request leaves out.
 
     Raises:
         NotFound: the account has no such video.
@@ -187,8 +200,12 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         image = source.image  # it lies behind the subjects, where the last frame has them in it
     elif image is None and keep_files and card.starts_from_image:
         image = _last_frame(source)
+    was = source.brief
+    kept: Json = {"max_gpu_ms": was.max_gpu_ms} if "max_gpu_seconds" in unsaid else {}
+    kept |= {name: getattr(was, name) for name in unsaid if name != "max_gpu_seconds"}
     return replace(
         brief,
+        **kept,
         model=brief.model or source.model,
         fps=brief.fps or source.fps,
         size=brief.size or Size(width=source.width, height=source.height),

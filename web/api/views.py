@@ -15,6 +15,7 @@ from orchestrator.farm.leases.fleet import QueueDepth
 from orchestrator.model import (
     Alert,
     Brief,
+    Handling,
     Job,
     JobError,
     Json,
@@ -182,12 +183,31 @@ def why_not(refusal: FarmError) -> Json:
 
 def alternative(other: Alternative) -> Json:
     """Return a variant that would fit, and the files that have to come with its request again."""
+    handling = other.handling
     return {
         "label": other.label,
         **_quoted(other.quote),
-        "request": {**brief(other.brief), "session_id": other.session_id},
-        "files": ["image"] if other.brief.image else [],
+        "request": {
+            **brief(other.brief),
+            "session_id": other.session_id,
+            **handling_of(handling),
+        },
+        "files": list(handling.files),
     }
+
+
+def handling_of(asked: Handling) -> Json:
+    """Return what a request says beside its brief, where it says something."""
+    said = {
+        "tags": list(asked.tags),
+        "metadata": dict(asked.metadata),
+        "webhook_url": asked.webhook_url,
+        "webhook_events": list(asked.webhook_events),
+        "expires_in": asked.expires_in_ms and asked.expires_in_ms // 1000,
+        "expires_at": when(asked.expires_at_ms),
+        "image_of": asked.image_of,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def brief(row: Brief) -> Json:
@@ -209,7 +229,14 @@ def brief(row: Brief) -> Json:
         "written_out": row.written_out or None,
         "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    said: Json = {name: value for name, value in asked.items() if value is not None}
+    if row.before:  # what is not said would be as it was in the video before
+        said |= {
+            "negative_prompt": row.negative_prompt,
+            "max_gpu_seconds": asked["max_gpu_seconds"],
+            "on_exhausted": row.on_exhausted,
+        }
+    return said
 
 
 def request_of(job: Job) -> Json:

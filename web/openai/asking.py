@@ -20,9 +20,9 @@ from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs import extensions
 from orchestrator.model import Json
 from orchestrator.remedies import Say
-from web import errors, uploads
+from web import errors, json_text, uploads
 from web.api.bodies import JobBody
-from web.api.submission import Picture, read_json, unpacked
+from web.api.submission import Picture, one_value, unpacked
 from web.auth import own_account
 from web.context import farm, settings
 from web.threads import in_thread
@@ -43,7 +43,7 @@ def fields() -> Json:
         # A picture may come as a data URL in a field; the body as a whole is bounded anyway.
         request.max_form_memory_size = settings().max_body_mb << 20
         return _nested(request.form.items(multi=True))
-    asked = read_json(request.get_data(as_text=True))
+    asked = json_text.read(request.get_data())
     if not isinstance(asked, dict):
         raise BadRequest("The body is no JSON object.")
     return {name: value for name, value in asked.items() if value is not None}
@@ -177,14 +177,18 @@ def _ids(characters: object) -> list[str]:
 
 
 def _nested(items: Any) -> Json:
-    """Return form fields as JSON would have them: `a[b]` an object, `a[]` a list."""
+    """Return form fields as JSON would have them: `a[b]` an object, `a[]` a list.
+
+    Raises:
+        BadRequest: a field that is neither is there twice, or is no text.
+    """
     asked: Json = {}
     for name, value in items:
         if value == "":
             continue
         found = BRACKETS.fullmatch(name)
         if not found:
-            asked[name] = value
+            asked[name] = one_value([value] if name not in asked else [value, value], name)
             continue
         parts = re.findall(r"\[(\w*)\]", found[2])
         leaf = next((part for part in reversed(parts) if part), None)

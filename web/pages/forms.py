@@ -99,7 +99,7 @@ def with_storyboard(form: Form, upload: Upload) -> Form:
     try:
         scenes = storyboard.load(upload.data, upload.name)
     except BadRequest as error:
-        return form.found_wrong("storyboard", error.message)
+        return form.found_wrong("storyboard", f"{error.message} {error.advice}")
     title = form["prompt"] or PurePath(upload.name).stem.replace("_", " ").replace("-", " ")
     return replace(form, scenes=scenes, values={**form.values, "prompt": title})
 

@@ -5,19 +5,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import merge
 from operator import itemgetter
+from typing import Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Month, Quote, RenderPlan, Session
+from orchestrator.model import Brief, Handling, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
 from orchestrator.planning.variants import Change
 from orchestrator.prompting import parser
 from orchestrator.remedies import Say
+
+PLAIN: Final = Handling()
+"""A request that says nothing beside its brief."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class Alternative:
     quote: Quote
     session_id: str
     """The payer."""
+    handling: Handling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,7 @@ class Offer:
     quote: Quote
     account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
+    handling: Handling = PLAIN
     fitted: str | None = None
     """Words for what gave so that it fits; None: it is what was asked."""
 
@@ -70,7 +76,13 @@ def _check_size(farm: Farm, plan: RenderPlan) -> None:
 
 
 def offer(
-    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, account_plan: Plan | None
+    farm: Farm,
+    tx: Transaction,
+    brief: Brief,
+    *,
+    seed: int | None,
+    account_plan: Plan | None,
+    handling: Handling = PLAIN,
 ) -> Offer:
     """Plan and price a brief.
 
@@ -88,6 +100,7 @@ def offer(
         render_plan=plan,
         quote=quote,
         account_plan=account_plan,
+        handling=handling,
     )
 
 
@@ -118,7 +131,11 @@ def alternatives(
     """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
         Alternative(
-            label=found.fitted or "", brief=found.brief, quote=found.quote, session_id=session.id
+            label=found.fitted or "",
+            brief=found.brief,
+            quote=found.quote,
+            session_id=session.id,
+            handling=asked.handling,
         )
         for found in _cheaper(farm, tx, asked)
         if found.quote.p90_gpu_ms <= room_gpu_ms

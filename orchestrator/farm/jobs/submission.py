@@ -1,7 +1,6 @@
 """Quoting and submitting a job: what it would be and cost, and the transaction that makes it."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import webhook_queue
@@ -11,7 +10,7 @@ from orchestrator.farm.jobs import extensions, keeping, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
 from orchestrator.farm.jobs.labelling import labels_of
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.jobs.quoting import Alternative, Offer
+from orchestrator.farm.jobs.quoting import PLAIN, Alternative, Offer
 from orchestrator.farm.kernel import Farm, Promise
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.owned import named_session, own_job
@@ -34,8 +33,6 @@ from orchestrator.money.plans import Plan
 from orchestrator.planning.plan_json import digest_of
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
-
-PLAIN: Final = Handling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +75,16 @@ def estimate(
     brief: Brief,
     seed: int | None = None,
     fit: bool = False,
+    handling: Handling = PLAIN,
 ) -> Estimate:
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
         session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
         account_plan = months.plan_of(farm, tx, month)
-        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan)
+        asked = quoting.offer(
+            farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
+        )
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
@@ -144,7 +144,10 @@ def submit(
         month = months.current(farm, tx, account_id, now)
         account_plan = farm.plans.get(month.plan)
         session = within(farm, tx, session, month, now)
-        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), account_plan=account_plan)
+        seed = _chance_seed(job_id)
+        asked = quoting.offer(
+            farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
+        )
         if fit:
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
