@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import JSON, select, text, type_coerce, update
 
 from orchestrator.farm import Farm, check, jobs
-from orchestrator.model import Entry, Job, Lease, Unit
+from orchestrator.model import Allowance, Entry, Job, Lease, Unit
 from orchestrator.states import Cause, EntryKind, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.store.tables import TABLES
-from tests.factories import Clock, Hand, brief, submit
+from tests.factories import Clock, Hand, bound_key, brief, submit
 
 
 class Tamperer:
@@ -52,6 +52,13 @@ class Tamperer:
     def renders(self) -> list[Lease]:
         """Return the accepted leases of render units."""
         found: list[Lease] = self.of(Lease, kind=UnitKind.RENDER, outcome=Outcome.DONE)
+        return found
+
+    def sum(self) -> Allowance:
+        """Return the sum that the job counts against."""
+        with self.store.read() as tx:
+            found = tx.get(Allowance, self.job.allowance_id)
+        assert found
         return found
 
     def unit(self, kind: UnitKind = UnitKind.RENDER) -> Unit:
@@ -236,6 +243,33 @@ def no_video(by: Tamperer) -> str:
     return f"I10: the files of job {by.job.id} are not those that its encode unit brought"
 
 
+def a_sum_that_forgets(by: Tamperer) -> str:
+    """A key says that its jobs were charged less."""
+    key = by.sum()
+    by.set(key, spent_gpu_ms=key.spent_gpu_ms - 1)
+    return f"I14: key {key.id} spent something else than its jobs' entries say"
+
+
+def a_sum_that_holds_nothing(by: Tamperer) -> str:
+    """A key says that its jobs hold something."""
+    key = by.sum()
+    by.set(key, held_gpu_ms=1)
+    return f"I14: key {key.id} holds something else than its jobs together"
+
+
+def a_sum_that_is_passed(by: Tamperer) -> str:
+    """A key's sum is made less than its jobs were charged."""
+    key = by.sum()
+    by.set(key, limit_gpu_ms=1, spent_gpu_ms=0)
+    return f"I14: the jobs of key {key.id} hold and were charged more than its sum"
+
+
+def a_job_outside_its_sum(by: Tamperer) -> str:
+    """A job of a key with a sum counts against none."""
+    by.set(by.job, allowance_id=None)
+    return f"I14: job {by.job.id} does not count against the sum of the key that submitted it"
+
+
 TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     no_digests,
     a_digest_that_is_none,
@@ -262,6 +296,10 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_loss_of_more_than_its_time,
     another_video,
     no_video,
+    a_sum_that_forgets,
+    a_sum_that_holds_nothing,
+    a_sum_that_is_passed,
+    a_job_outside_its_sum,
 )
 
 
@@ -269,7 +307,7 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
 def by(farm: Farm, store: Store, clock: Clock) -> Tamperer:
     """A farm with a finished job that failed and stopped once on its way."""
     hand = Hand(farm, clock)
-    job = submit(farm, brief(seconds=8.0))
+    job = submit(farm, brief(seconds=8.0), asker=bound_key(farm, gpu_ms=10**6))
     for _ in range(2):
         order = hand.claim()
         assert order

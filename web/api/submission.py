@@ -16,12 +16,12 @@ from orchestrator.farm.jobs import Submission, extensions
 from orchestrator.model import Brief, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
-from orchestrator.states import JobState
+from orchestrator.states import JobState, Scope
 from web import errors, film, uploads
 from web.api import archive
 from web.api.bodies import JobBody, gpu_ms, webhook_url
 from web.artifacts import UNSTORED
-from web.auth import own_account
+from web.auth import asker, current_key, own_account, within_reach
 from web.context import artifacts, farm, settings
 from web.policy import rule_on_prompt
 from web.threads import in_thread
@@ -111,6 +111,7 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         webhook_url=webhook_url(body.webhook_url),
         fit=body.fit,
         ruling=rule_on_prompt(brief, own_account()),
+        key=current_key(),
     )
 
 
@@ -149,7 +150,7 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         NotFound: the account has no such video.
         Conflict: it is not finished.
     """
-    source = in_thread(jobs.get, farm(), own_account(), source_id)
+    source = readable(source_id)
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
@@ -175,13 +176,22 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
     )
 
 
+def readable(job_id: str) -> Job:
+    """Return a job that another one may be made from: what it shows is seen there.
+
+    Raises:
+        NotFound: the account has no such job, or a key that may not read did not submit it.
+    """
+    return within_reach(in_thread(jobs.get, farm(), asker(), job_id), Scope.READ)
+
+
 def picture_of(job_id: str) -> str:
     """Return the key of a job's reference picture, for another job that takes it too.
 
     Raises:
         NotFound: the account has no such job, or its picture is not there any more.
     """
-    image = in_thread(jobs.get, farm(), own_account(), job_id).image
+    image = readable(job_id).image
     if image is None or not in_thread(artifacts().exists, image):
         raise NotFound(
             f"The reference picture of {job_id} is not here any more.",

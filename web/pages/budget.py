@@ -24,7 +24,7 @@ class Budget:
     @property
     def available_gpu_ms(self) -> int:
         """Return what a new job could hold: the less of the two."""
-        return quoting.available(self.session, self.month)
+        return quoting.available(self.session, self.month, None)
 
     @property
     def month_name(self) -> str:
@@ -38,7 +38,7 @@ class Budget:
 
     def room_of(self, session: Session) -> int:
         """Return what a new job could hold of another session of the account."""
-        return quoting.available(session, self.month)
+        return quoting.available(session, self.month, None)
 
     @property
     def limited_by(self) -> str:

@@ -1,4 +1,4 @@
-"""Topping a session up, from beside its budget or from a notice that says how much is missing."""
+"""Topping a session up, reopening it and making it the default, from a budget or a notice."""
 
 import hashlib
 import re
@@ -54,6 +54,21 @@ def top_up() -> Response:
     answer = _answer(shown, back, alone=True)
     answer.headers["HX-Trigger"] = "topped-up"
     return answer
+
+
+@bp.post("/sessions")
+@login_required
+def change_session() -> Response:
+    """Reopen an own session (`reopen`), or make it the one of requests that name none (`default`).
+
+    Then show the page one was on.
+    """
+    form = request.form
+    if session_id := form.get("reopen", ""):
+        in_thread(sessions.reopen, farm(), me(), session_id)
+    else:
+        in_thread(sessions.make_default, farm(), me(), form.get("default", ""))
+    return redirect(own_path(form.get("next", "")) or "/", 303)
 
 
 def amount(text: str) -> int:

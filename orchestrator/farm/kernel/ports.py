@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar, Unpack, overload
 
 from orchestrator.farm.kernel.where import (
     AccountWhere,
+    AllowanceWhere,
     AttemptWhere,
     AuditEntryWhere,
     DeliveryWhere,
@@ -27,6 +28,7 @@ from orchestrator.farm.kernel.where import (
 )
 from orchestrator.model import (
     Account,
+    Allowance,
     Attempt,
     AuditEntry,
     Delivery,
@@ -178,6 +180,9 @@ class Transaction(Protocol):
 
     @overload
     def find(self, cls: type[Account], **where: Unpack[AccountWhere]) -> list[Account]: ...
+
+    @overload
+    def find(self, cls: type[Allowance], **where: Unpack[AllowanceWhere]) -> list[Allowance]: ...
 
     @overload
     def find(self, cls: type[Attempt], **where: Unpack[AttemptWhere]) -> list[Attempt]: ...
