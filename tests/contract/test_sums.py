@@ -125,12 +125,12 @@ def test_a_hold_grows_within_the_sum_alone(farm: Farm, clock: Clock) -> None:
 
 def test_what_a_job_ends_with_is_the_sums_end_too(farm: Farm, clock: Clock) -> None:
     """A job that finishes with what it has stays within the sum, and gives back the rest."""
-    quote = jobs.estimate(
-        farm, account_id=account_id(farm), session_id=None, brief=brief(seconds=8.0)
-    ).quote
+    asked = brief(seconds=8.0, on_exhausted=OnExhausted.FINISH)
+    quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked).quote
     key = bound_key(farm, gpu_ms=quote.p90_gpu_ms)
     job = used_up(farm, clock, key, on_exhausted=OnExhausted.FINISH)
-    now = standing(farm, key)
+    Hand(farm, clock, "last").work_off()
+    job, now = jobs.get(farm, None, job.id), standing(farm, key)
     assert job.state.is_terminal
     assert (now.held_gpu_ms, now.spent_gpu_ms) == (0, job.spent_gpu_ms)
     assert check.violations(farm) == []

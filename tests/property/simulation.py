@@ -15,11 +15,12 @@ from typing import Final
 
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, check, jobs
-from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.accounts import accounts, keys, sessions, sums
+from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.leases import fleet, reconcile
-from orchestrator.model import Alert, Brief, Job
+from orchestrator.model import Alert, Brief, Job, Key
 from orchestrator.money.plans import Plans, shipped
-from orchestrator.states import AlertAction, JobState, OnExhausted
+from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
 from tests.property.memory import Memory
@@ -33,6 +34,8 @@ MONTHS: Final = 0.005
 """Chance, per event, that most of a month passes."""
 FAILS: Final = 0.02
 """Chance, per event, that the next transaction cannot be committed."""
+BOUND: Final = 0.5
+"""Part of the submissions of its account that come with the key that has a sum."""
 USUAL: Final[Mapping[str, int]] = {}
 """Weights of acts by name that are other than usual, to see more of something rare."""
 
@@ -80,7 +83,14 @@ class Simulation(Workforce):
                 name=name,
                 budget_gpu_ms=self.random.randrange(2_000, most),
             )
-        self.asked: list[tuple[str, str, Brief]] = []
+        self.key, _ = keys.create(
+            self.farm,
+            account_id=home,
+            kind=KeyKind.SUBMIT,
+            name="bound",
+            bounds=Bounds(gpu_ms=self.random.randrange(2_000, 30_000)),
+        )
+        self.asked: list[tuple[str, str, Brief, Key | None]] = []
         self.frozen = False
         self.checked = -1
 
@@ -149,6 +159,8 @@ class Simulation(Workforce):
             self.top_up: 2,
             self.warn: 1,
             self.lower: 1,
+            self.close_or_reopen: 1,
+            self.change_sum: 1,
             self.change_plan: 1,
             self.brake: 8 if self.frozen else 1,
             self.operate: 1,
@@ -168,14 +180,16 @@ class Simulation(Workforce):
             on_exhausted=self.random.choice([*OnExhausted, OnExhausted.FINISH]),
             max_gpu_ms=self.random.choice([None, None, self.random.randrange(1_000, 15_000)]),
         )
-        self.asked.append((f"key-{len(self.asked)}", self.random.choice("abc"), asked))
+        session, bound = self.random.choice("abc"), self.random.random() < BOUND
+        key = self.key if bound and self.owners[session] == self.key.account_id else None
+        self.asked.append((f"key-{len(self.asked)}", session, asked, key))
         self.ask(*self.asked[-1])
 
     def ask_again(self) -> None:
         """A client that heard nothing, or forgot, sends an earlier request again."""
         self.ask(*self.random.choice(self.asked))
 
-    def ask(self, key: str, session: str, asked: Brief) -> None:
+    def ask(self, name: str, session: str, asked: Brief, key: Key | None) -> None:
         """Send a submission."""
 
         def message() -> None:
@@ -184,9 +198,10 @@ class Simulation(Workforce):
                 account_id=self.owners[session],
                 session_id=session,
                 brief=asked,
-                idempotency=Idempotency(key=key, body_sha256=key),
+                idempotency=Idempotency(key=name, body_sha256=name),
+                key=key,
             )
-            self.memory.submitted(key, made.job.id)
+            self.memory.submitted(name, made.job.id)
 
         self.network.send(message)
 
@@ -224,6 +239,19 @@ class Simulation(Workforce):
         with contextlib.suppress(BadRequest):
             sessions.lower(self.farm, None, self.session(), self.random.randrange(20_000))
 
+    def close_or_reopen(self) -> None:
+        """An owner closes a session for a while."""
+        verb = self.random.choice([sessions.close, sessions.reopen, sessions.reopen])
+        verb(self.farm, None, self.session())
+
+    def change_sum(self) -> None:
+        """An owner gives the bound key another sum, or a successor that goes on with it."""
+        if self.random.random() < 0.2:
+            self.key, _ = keys.rotate(self.farm, None, self.key.id, keep_seconds=60)
+            return
+        with contextlib.suppress(BadRequest):
+            sums.change(self.farm, None, self.key.id, self.random.randrange(1, 60_000))
+
     def change_plan(self) -> None:
         """An operator gives an account another plan, or takes it away for a while."""
         plan = self.random.choice(["studio", "studio", "tight", "tight", accounts.NO_PLAN])
@@ -260,7 +288,9 @@ def settle_down(history: Simulation) -> None:
     for rogue in history.rogues:
         history.hello(rogue)
         fleet.admit(history.farm, rogue.hand.id)
+    sums.change(history.farm, None, history.key.id, 10**9)
     for session in sessions.listing(history.farm, None).items:
+        sessions.reopen(history.farm, None, session.id)
         sessions.top_up(history.farm, None, session.id, 10**8)
     for job in all_jobs(history.farm, JobState.PAUSED):
         with contextlib.suppress(BudgetExceeded):  # of its own cap

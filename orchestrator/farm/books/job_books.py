@@ -70,11 +70,12 @@ class JobBooks:
         Raises:
             BudgetExceeded: the account's month or the key's sum has less than a hold would take.
         """
-        entry = movement.entry
+        entry, allowance = movement.entry, self.allowance
+        if allowance and movement.job:  # before anything is turned: it may refuse
+            allowance = allowances.follow(allowance, self.job, movement.job)
         if entry and entry.month_id:
             self.turn(monthly.follow(self._month(entry.month_id), entry))
-        if self.allowance and movement.job:
-            self.allowance = allowances.follow(self.allowance, self.job, movement.job)
+        self.allowance = allowance
         self.session = movement.session
         self.job = movement.job or self.job
         if entry:
