@@ -542,7 +542,7 @@ class Job:
     key_id: str | None = None
     """The key that submitted it, or the first of those whose place that one took; None: a page."""
     allowance_id: str | None = None
-    """The sum that its holds and charges count against."""
+    """The allowance that its holds and charges count against."""
     session_id: str
     month_id: str
     """The month of its hold, in which its settlements are spent."""
@@ -797,7 +797,7 @@ class Key:
     session_id: str | None = None
     """The only session that it spends from."""
     allowance_id: str | None = None
-    """The sum that it may spend."""
+    """The allowance that it may spend."""
 
     @property
     def is_bound(self) -> bool:

@@ -131,12 +131,12 @@ class UseSession:
 
 
 @dataclass(frozen=True, slots=True)
-class RaiseSum:
+class RaiseAllowance:
     """Let a key's jobs cost more together."""
 
     key_id: str
     gpu_ms: int
-    """The sum that is enough."""
+    """The allowance that is enough."""
     goes_on: bool = False
     """True for the rest of a paused job, which then goes on by itself."""
 
@@ -144,7 +144,8 @@ class RaiseSum:
     def text(self) -> str:
         """Return it as a sentence."""
         rest = "; that likely is enough, and the job goes on by itself" if self.goes_on else ""
-        return f"Raise the sum of key {self.key_id} to {seconds(self.gpu_ms)} GPU-seconds{rest}."
+        enough = seconds(self.gpu_ms)
+        return f"Raise the allowance of key {self.key_id} to {enough} GPU-seconds{rest}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +361,7 @@ class Say:
 AboutSession: TypeAlias = TopUp | OpenSession | Reopen | MoveDefault | UseSession | ChangeAlerts
 AboutBudget: TypeAlias = (
     RaiseLimit
-    | RaiseSum
+    | RaiseAllowance
     | AskForLess
     | TakeAlternative
     | WaitForMonth

@@ -332,7 +332,7 @@ class Scope(StrEnum):
     STEER = "steer"
     """Do that to every job of the account."""
     PAY = "pay"
-    """Open, top up, lower, close and reopen sessions, choose the default one, raise a key's sum."""
+    """Open, top up, lower, close and reopen sessions, move the default, raise allowances of keys."""
     CONFIGURE = "configure"
     """Webhooks and their secrets, alerts, and the end of keys."""
     ADMIN = "admin"
@@ -358,7 +358,7 @@ SCOPES: Final[dict[KeyKind, frozenset[Scope]]] = {
 }
 """A key's kind is its set of scopes, and stands in its token for people to see."""
 BOUND: Final = frozenset({Scope.READ, Scope.SPEND})
-"""All that is left to a key that is bound to a session or to a sum: nothing that could pass it."""
+"""All that is left to a key that is bound: nothing that could pass its session or allowance."""
 
 UNIT_FAILED: Final = "unit_failed"
 """The error code of a job that the farm could not do: no fault of its request."""

@@ -110,7 +110,7 @@ def submit(
 
 
 def bound_key(farm: Farm, *, gpu_ms: int | None = None, session: str | None = None) -> Key:
-    """Make a key of the home account that is bound to a sum, to a session, or to both."""
+    """Make a key of the home account that is bound to an allowance, to a session, or to both."""
     owner, bounds = account_id(farm), keys.Bounds(session=session, gpu_ms=gpu_ms)
     return keys.create(farm, account_id=owner, kind=KeyKind.SUBMIT, name="b", bounds=bounds)[0]
 

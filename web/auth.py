@@ -161,7 +161,7 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "operators.revoke_key": CONFIGURERS,
     "operators.rotate_key": CONFIGURERS,
     "operators.set_freeze": OPERATORS_ALONE,
-    "operators.set_sum": PAYERS,
+    "operators.set_allowance": PAYERS,
     "operators.show_checks": OPERATORS_ALONE,
     "operators.set_worker": OPERATORS_ALONE,
     "people.add": OPERATORS_ALONE,

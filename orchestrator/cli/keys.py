@@ -18,20 +18,20 @@ def keys() -> None:
 @server
 @output.as_json
 def ls(server: str | None, as_json: bool) -> None:
-    """List keys with the session and the sum that bind them; their secrets are not kept."""
+    """List keys with the session and the allowance that bind them; their secrets are not kept."""
     with connected(server) as client:
         rows = client.get("keys")["data"]
     if as_json:
         output.document({"data": rows})
         return
     names = ("created_at", "expires_at", "revoked_at", "used_at")
-    head = ("KEY", "KIND", "NAME", "SESSION", "#SUM", "#HELD", "#SPENT", "#LEFT")
+    head = ("KEY", "KIND", "NAME", "SESSION", "#ALLOWED", "#HELD", "#SPENT", "#LEFT")
     output.table(
         (*head, "CREATED", "EXPIRES", "REVOKED", "USED"),
         (
             (
                 *(row["id"], row["kind"], row["name"], row["session_id"]),
-                *_amounts(row["sum"]),
+                *_amounts(row["allowance"]),
                 *(_day(row[name]) for name in names),
             )
             for row in rows
@@ -95,13 +95,13 @@ def create(
 @server
 @output.as_json
 def limit(key_id: str, gpu_seconds: float, server: str | None, as_json: bool) -> None:
-    """Give a key another sum; jobs of its that were paused because it was too low go on."""
+    """Give a key another allowance; jobs of its that were paused because it was too low go on."""
     with connected(server) as client:
         row = client.put(f"keys/{part(key_id)}/limit", {"gpu_seconds": gpu_seconds})
     if as_json:
         output.document(row)
         return
-    total, held, spent, left = _amounts(row["sum"])
+    total, held, spent, left = _amounts(row["allowance"])
     output.say(f"{total} GPU-seconds: {held} held, {spent} spent, {left} left.")
 
 
@@ -142,7 +142,7 @@ def revoke(key_id: str, server: str | None, as_json: bool) -> None:
 
 
 def _amounts(row: Json | None) -> list[str | None]:
-    """Return a key's sum, and what is held, spent and left of it."""
+    """Return a key's allowance, and what is held, spent and left of it."""
     names = ("limit", "held", "spent", "available")
     return [output.seconds(row[f"{name}_gpu_seconds"]) if row else None for name in names]
 

@@ -29,8 +29,8 @@ from orchestrator.remedies import (
     MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
-    RaiseSum,
     RegisterWebhook,
     Remedy,
     Reopen,
@@ -124,7 +124,7 @@ def _of_budget(remedy: AboutBudget) -> str | None:
     match remedy:
         case RaiseLimit(gpu_ms):
             return f"--max-gpu-seconds {remedies.seconds(gpu_ms)}"
-        case RaiseSum(key_id, gpu_ms):
+        case RaiseAllowance(key_id, gpu_ms):
             return f"farm keys limit {shlex.quote(key_id)} {remedies.seconds(gpu_ms)}"
         case TakeAlternative():
             return "--fit"

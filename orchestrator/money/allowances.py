@@ -1,4 +1,4 @@
-"""The sum of a key beside its jobs' sessions: what they hold and were charged counts here, too."""
+"""The allowance of a key: what its jobs hold and were charged counts here, too."""
 
 from dataclasses import replace
 
@@ -7,10 +7,10 @@ from orchestrator.model import Allowance, Job
 
 
 def follow(allowance: Allowance, was: Job, now: Job) -> Allowance:
-    """Move a key's sum as a movement moved one of its jobs.
+    """Move a key's allowance as a movement moved one of its jobs.
 
     Raises:
-        BudgetExceeded: the sum has less left than a hold would take.
+        BudgetExceeded: the allowance has less left than a hold would take.
     """
     more = now.held_gpu_ms - was.held_gpu_ms
     charged = now.spent_gpu_ms - was.spent_gpu_ms
@@ -23,7 +23,7 @@ def follow(allowance: Allowance, was: Job, now: Job) -> Allowance:
 
 
 def check(allowance: Allowance | None, gpu_ms: int) -> None:
-    """Refuse a hold that would pass a key's sum.
+    """Refuse a hold that would pass a key's allowance.
 
     Raises:
         BudgetExceeded: it would.

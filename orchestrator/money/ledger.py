@@ -262,7 +262,7 @@ def extendable_gpu_ms(
 ) -> int:
     """Return what the job's hold may still grow by: the session's room, within the job's own cap.
 
-    `month`: the account's, and `allowance`: its key's sum, which bound it too.
+    `month`: the account's, and `allowance`: its key's allowance, which bound it too.
     """
     room = session.available_gpu_ms if session.state is SessionState.OPEN else 0
     if month is not None and month.available_gpu_ms is not None:

@@ -54,8 +54,8 @@ class Tamperer:
         found: list[Lease] = self.of(Lease, kind=UnitKind.RENDER, outcome=Outcome.DONE)
         return found
 
-    def sum(self) -> Allowance:
-        """Return the sum that the job counts against."""
+    def allowance(self) -> Allowance:
+        """Return the allowance that the job counts against."""
         with self.store.read() as tx:
             found = tx.get(Allowance, self.job.allowance_id)
         assert found
@@ -243,31 +243,31 @@ def no_video(by: Tamperer) -> str:
     return f"I10: the files of job {by.job.id} are not those that its encode unit brought"
 
 
-def a_sum_that_forgets(by: Tamperer) -> str:
+def an_allowance_that_forgets(by: Tamperer) -> str:
     """A key says that its jobs were charged less."""
-    key = by.sum()
+    key = by.allowance()
     by.set(key, spent_gpu_ms=key.spent_gpu_ms - 1)
     return f"I14: key {key.id} spent something else than its jobs' entries say"
 
 
-def a_sum_that_holds_nothing(by: Tamperer) -> str:
+def an_allowance_that_holds_nothing(by: Tamperer) -> str:
     """A key says that its jobs hold something."""
-    key = by.sum()
+    key = by.allowance()
     by.set(key, held_gpu_ms=1)
     return f"I14: key {key.id} holds something else than its jobs together"
 
 
-def a_sum_that_is_passed(by: Tamperer) -> str:
-    """A key's sum is made less than its jobs were charged."""
-    key = by.sum()
+def an_allowance_that_is_passed(by: Tamperer) -> str:
+    """A key's allowance is made less than its jobs were charged."""
+    key = by.allowance()
     by.set(key, limit_gpu_ms=1, spent_gpu_ms=0)
-    return f"I14: the jobs of key {key.id} hold and were charged more than its sum"
+    return f"I14: key {key.id} holds and spent more than its allowance"
 
 
-def a_job_outside_its_sum(by: Tamperer) -> str:
-    """A job of a key with a sum counts against none."""
+def a_job_outside_its_allowance(by: Tamperer) -> str:
+    """A job of a key with an allowance counts against none."""
     by.set(by.job, allowance_id=None)
-    return f"I14: job {by.job.id} does not count against the sum of the key that submitted it"
+    return f"I14: job {by.job.id} does not count against the allowance of its key"
 
 
 TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
@@ -296,10 +296,10 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_loss_of_more_than_its_time,
     another_video,
     no_video,
-    a_sum_that_forgets,
-    a_sum_that_holds_nothing,
-    a_sum_that_is_passed,
-    a_job_outside_its_sum,
+    an_allowance_that_forgets,
+    an_allowance_that_holds_nothing,
+    an_allowance_that_is_passed,
+    a_job_outside_its_allowance,
 )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, check, jobs
-from orchestrator.farm.accounts import accounts, keys, sessions, sums
+from orchestrator.farm.accounts import accounts, allowances, keys, sessions
 from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.leases import fleet, reconcile
 from orchestrator.model import Alert, Brief, Job, Key
@@ -35,7 +35,7 @@ MONTHS: Final = 0.005
 FAILS: Final = 0.02
 """Chance, per event, that the next transaction cannot be committed."""
 BOUND: Final = 0.5
-"""Part of the submissions of its account that come with the key that has a sum."""
+"""Part of the submissions of its account that come with the key that has an allowance."""
 USUAL: Final[Mapping[str, int]] = {}
 """Weights of acts by name that are other than usual, to see more of something rare."""
 
@@ -160,7 +160,7 @@ class Simulation(Workforce):
             self.warn: 1,
             self.lower: 1,
             self.close_or_reopen: 1,
-            self.change_sum: 1,
+            self.change_allowance: 1,
             self.change_plan: 1,
             self.brake: 8 if self.frozen else 1,
             self.operate: 1,
@@ -244,13 +244,13 @@ class Simulation(Workforce):
         verb = self.random.choice([sessions.close, sessions.reopen, sessions.reopen])
         verb(self.farm, None, self.session())
 
-    def change_sum(self) -> None:
-        """An owner gives the bound key another sum, or a successor that goes on with it."""
+    def change_allowance(self) -> None:
+        """An owner gives the bound key another allowance, or a successor that goes on with it."""
         if self.random.random() < 0.2:
             self.key, _ = keys.rotate(self.farm, None, self.key.id, keep_seconds=60)
             return
         with contextlib.suppress(BadRequest):
-            sums.change(self.farm, None, self.key.id, self.random.randrange(1, 60_000))
+            allowances.change(self.farm, None, self.key.id, self.random.randrange(1, 60_000))
 
     def change_plan(self) -> None:
         """An operator gives an account another plan, or takes it away for a while."""
@@ -288,7 +288,7 @@ def settle_down(history: Simulation) -> None:
     for rogue in history.rogues:
         history.hello(rogue)
         fleet.admit(history.farm, rogue.hand.id)
-    sums.change(history.farm, None, history.key.id, 10**9)
+    allowances.change(history.farm, None, history.key.id, 10**9)
     for session in sessions.listing(history.farm, None).items:
         sessions.reopen(history.farm, None, session.id)
         sessions.top_up(history.farm, None, session.id, 10**8)

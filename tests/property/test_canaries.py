@@ -335,13 +335,13 @@ def a_unit_accepts_anothers_lease(patch: Patch) -> None:
     patch.setattr(outcomes, "_done", mixed)
 
 
-def a_sum_bounds_nothing(patch: Patch) -> None:
-    """A hold may take more than its key's sum has left."""
+def an_allowance_bounds_nothing(patch: Patch) -> None:
+    """A hold may take more than its key's allowance has left."""
     patch.setattr(Allowance, "available_gpu_ms", property(lambda self: 10**12))
 
 
-def a_sum_forgets_what_was_charged(patch: Patch) -> None:
-    """A settlement frees what was held of a key's sum, and counts as nothing."""
+def an_allowance_forgets_what_was_charged(patch: Patch) -> None:
+    """A settlement frees what was held of a key's allowance, and counts as nothing."""
     real = allowances.follow
 
     def forgetful(allowance: Allowance, was: Any, now: Any) -> Allowance:
@@ -383,8 +383,8 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     nobody_is_flagged,
     a_loss_is_believed,
     a_unit_accepts_anothers_lease,
-    a_sum_bounds_nothing,
-    a_sum_forgets_what_was_charged,
+    an_allowance_bounds_nothing,
+    an_allowance_forgets_what_was_charged,
 )
 
 

@@ -26,7 +26,7 @@ FAILED: Final = Path(__file__).with_name("failed_seeds.txt")
 HAPPEN = {
     "event": "submit ask_again claim beat finish stop stumble hand_back crash freeze zombie "
     "deliver intent top_up warn lower change_plan brake operate reconcile "
-    "close_or_reopen change_sum",
+    "close_or_reopen change_allowance",
     "message": "arrives lost unanswered doubled late",
     "told": "the_truth too_much 0",
     "verdict": "go pause cancel gone",

@@ -108,7 +108,7 @@ def test_a_narrow_key_signs_nobody_in(app: Flask, web_farm: Farm, kind: KeyKind)
 
 
 def test_a_bound_key_signs_nobody_in(app: Flask, web_farm: Farm) -> None:
-    """The pages steer every job and pay, which a key with a sum may not."""
+    """The pages steer every job and pay, which a key with an allowance may not."""
     owner, bounds = account_id(web_farm), keys.Bounds(gpu_ms=1_000)
     _, token = keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k", bounds=bounds)
     assert sign_in(app.test_client(), token=token).status_code == 401

@@ -36,8 +36,8 @@ from orchestrator.remedies import (
     MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
-    RaiseSum,
     RegisterWebhook,
     Remedy,
     Reopen,
@@ -84,7 +84,12 @@ EXAMPLES: tuple[tuple[Remedy, str | None, str | None, str | None], ...] = (
         "Make session two words the default",
     ),
     (UseSession("ses_1", "small"), "--session small", None, None),
-    (RaiseSum("key_1", 1_500), "farm keys limit key_1 1.5", "PUT /api/v1/keys/key_1/limit", None),
+    (
+        RaiseAllowance("key_1", 1_500),
+        "farm keys limit key_1 1.5",
+        "PUT /api/v1/keys/key_1/limit",
+        None,
+    ),
     (WaitForMonth("2026-12-01"), None, None, None),
     (WaitForHolders(), None, None, None),
     (
@@ -278,5 +283,5 @@ def test_codes_are_what_they_were() -> None:
         "change_month_alerts", "resume", "pause", "finish_early", "cancel", "rerun", "watch",
         "end_a_job", "lift_freeze", "start_worker", "use_key", "create_key", "get_link",
         "add_person", "register_webhook", "enable_webhook", "free_room", "look_at", "say", "reopen",
-        "move_default", "use_session", "raise_sum",
+        "move_default", "use_session", "raise_allowance",
     }  # fmt: skip

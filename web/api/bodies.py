@@ -202,7 +202,7 @@ class KeyBody(Body):
     """Sum that its jobs may cost together; of a `user` or `submit` key."""
 
 
-class SumBody(Body):
+class AllowanceBody(Body):
     """Another sum for a key."""
 
     gpu_seconds: GpuSeconds

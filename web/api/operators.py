@@ -6,7 +6,7 @@ from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm.accounts import keys, sums
+from orchestrator.farm.accounts import allowances, keys
 from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.books import calibration, economics
 from orchestrator.farm.kernel import audit_log
@@ -15,7 +15,7 @@ from orchestrator.model import Allowance, AuditEntry, Json, Key
 from orchestrator.remedies import Listing, LookAt
 from orchestrator.states import KeyKind
 from web.api import bills, views
-from web.api.bodies import FreezeBody, KeyBody, RotateBody, SumBody, gpu_ms
+from web.api.bodies import AllowanceBody, FreezeBody, KeyBody, RotateBody, gpu_ms
 from web.api.described import REFUSALS, sheet_of
 from web.api.parameters import (
     AuditQuery,
@@ -157,7 +157,7 @@ def quote_accuracy(query: CalibrationQuery) -> Response:
 def list_keys() -> Response:
     """List keys with their bounds; their secrets are not kept."""
     rows = in_thread(keys.listing, farm(), account_scope())
-    known = in_thread(sums.of, farm(), rows)
+    known = in_thread(allowances.of, farm(), rows)
     return jsonify(data=[_key(row, known) for row in rows])
 
 
@@ -165,7 +165,7 @@ def list_keys() -> Response:
 def create_key(body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once, and a repeated request is answered without it.
 
-    One that is bound to a session or to a sum has the scopes `read` and `spend` at most.
+    One that is bound to a session or to an allowance has the scopes `read` and `spend` at most.
     """
     row, token = in_thread(
         keys.create_once,
@@ -184,10 +184,12 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
 
 
 @bp.put("/keys/<key_id>/limit", responses={200: KeyView})
-def set_sum(path: KeyPath, body: SumBody) -> Response:
-    """Give a key another sum; jobs of its that were paused because it was too low go on."""
+def set_allowance(path: KeyPath, body: AllowanceBody) -> Response:
+    """Give a key another allowance; jobs of its that were paused because it was too low go on."""
     amount = gpu_ms(body.gpu_seconds)
-    return jsonify(_shown(in_thread(sums.change, farm(), account_scope(), path.key_id, amount)))
+    return jsonify(
+        _shown(in_thread(allowances.change, farm(), account_scope(), path.key_id, amount))
+    )
 
 
 @bp.delete("/keys/<key_id>", responses={200: KeyView})
@@ -198,7 +200,7 @@ def revoke_key(path: KeyPath) -> Response:
 
 @bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
 def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
-    """Make the key that takes this one's place; both live for a while, and have one sum.
+    """Make the key that takes this one's place; both live for a while, and have one allowance.
 
     Its token is shown once, to a key that may do all that this one may.
     """
@@ -218,7 +220,7 @@ def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
 
 def _shown(row: Key, token: str | None = None) -> Json:
     """Return a key; `token` only when it was just made: it is not kept."""
-    shown = _key(row, in_thread(sums.of, farm(), (row,)))
+    shown = _key(row, in_thread(allowances.of, farm(), (row,)))
     return shown | {"token": token} if token else shown
 
 
@@ -232,7 +234,7 @@ def _key(row: Key, known: Mapping[str, Allowance]) -> Json:
         "name": row.name,
         "account_id": row.account_id,
         "session_id": row.session_id,
-        "sum": given and _sum(given),
+        "allowance": given and _allowance(given),
         "successor_id": row.successor_id,
         "created_at": views.when(row.created_at_ms),
         "expires_at": views.when(row.expires_at_ms),
@@ -241,7 +243,7 @@ def _key(row: Key, known: Mapping[str, Allowance]) -> Json:
     }
 
 
-def _sum(row: Allowance) -> Json:
+def _allowance(row: Allowance) -> Json:
     return {
         "limit_gpu_seconds": views.seconds(row.limit_gpu_ms),
         "held_gpu_seconds": views.seconds(row.held_gpu_ms),

@@ -28,8 +28,8 @@ from orchestrator.remedies import (
     MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
-    RaiseSum,
     RegisterWebhook,
     Remedy,
     Reopen,
@@ -107,7 +107,7 @@ def _of_session(remedy: AboutSession) -> Json | None:
 
 def _of_budget(remedy: AboutBudget) -> Json | None:
     match remedy:
-        case RaiseSum(key_id, gpu_ms):
+        case RaiseAllowance(key_id, gpu_ms):
             return _call("PUT", f"/keys/{key_id}/limit", body={"gpu_seconds": gpu_ms / 1000})
         case ChangePlan(account_id):
             return _call("PUT", f"/accounts/{account_id}/plan", body=None)

@@ -24,7 +24,7 @@ class KeyView(View):
     name: str
     account_id: str | None
     session_id: str | None
-    sum: Json | None
+    allowance: Json | None
     """Of a key that is bound to one: GPU-seconds given, held, spent and left."""
     token: str | None = None
 

@@ -29,8 +29,8 @@ from orchestrator.remedies import (
     MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
-    RaiseSum,
     RegisterWebhook,
     Remedy,
     Reopen,
@@ -135,7 +135,7 @@ def _of_budget(remedy: AboutBudget) -> Action | None:
             allow = f"max_gpu_seconds={typed}"
             return Button(label=f"Allow {typed} GPU-seconds", name="alternative", value=allow)
         case (
-            RaiseSum()
+            RaiseAllowance()
             | AskForLess()
             | TakeAlternative()
             | WaitForMonth()

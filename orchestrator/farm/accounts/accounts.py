@@ -168,7 +168,7 @@ def renew(farm: Farm, after: str, most: int) -> str | None:
 def go_on(farm: Farm, account_id: str | None = None, *, allowance_id: str | None = None) -> None:
     """Let jobs go on that were paused for budget, each session in a transaction of its own.
 
-    `allowance_id`: where some wait whose key has that sum.
+    `allowance_id`: where some wait whose key has that allowance.
     """
     waiting: JobMatch = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
     if account_id is not None:

@@ -29,7 +29,7 @@ ROTATED = CLIENTS | {KeyKind.ADMIN}
 """Kinds that people carry somewhere by hand, and replace now and then."""
 
 BOUNDED = frozenset({KeyKind.USER, KeyKind.SUBMIT})
-"""Kinds that spend, so that a key of theirs may be bound to a session and to a sum."""
+"""Kinds that spend, so that a key of theirs may be bound to a session and to an allowance."""
 
 MOST_GPU_MS = 10**12
 """Thirty years of one device: more is a slip of the pen."""
@@ -71,10 +71,10 @@ def issue(
 ) -> tuple[Key, str]:
     """Make a key within an open transaction; the token is known only to the caller.
 
-    One made `instead_of` another has that one's bounds, and goes on with its sum.
+    One made `instead_of` another has that one's bounds, and goes on with its allowance.
 
     Raises:
-        BadRequest: a key of this kind spends nothing, or the sum is not possible.
+        BadRequest: a key of this kind spends nothing, or the allowance is not possible.
         NotFound: the account has no such session.
     """
     now = farm.clock()
@@ -115,12 +115,12 @@ def issue(
 def _bound(
     tx: Transaction, key_id: str, kind: KeyKind, account_id: str | None, bounds: Bounds
 ) -> tuple[str | None, str | None]:
-    """Return the session and the sum that a new key is bound to; the sum's row is written here."""
+    """Return the ids of what a new key is bound to; its allowance is written here."""
     if bounds == UNBOUND:
         return None, None
     if kind not in BOUNDED or account_id is None:
         raise BadRequest(
-            f"A {kind} key spends nothing, so it is bound to no session and no sum.",
+            f"A {kind} key spends nothing, so it is bound to no session and no allowance.",
             Say(f"Bind a key of one of these kinds: {', '.join(sorted(BOUNDED))}."),
         )
     session_id = allowance_id = None
@@ -129,21 +129,21 @@ def _bound(
         session_limits.check_open(tx, session)
         session_id = session.id
     if bounds.gpu_ms is not None:
-        check_sum(bounds.gpu_ms)
+        check_allowance(bounds.gpu_ms)
         allowance_id = key_id
         tx.add(Allowance(id=key_id, account_id=account_id, limit_gpu_ms=bounds.gpu_ms))
     return session_id, allowance_id
 
 
-def check_sum(gpu_ms: int) -> None:
-    """Refuse a sum that no key can have.
+def check_allowance(gpu_ms: int) -> None:
+    """Refuse an allowance that no key can have.
 
     Raises:
         BadRequest: it is none.
     """
     if not 0 < gpu_ms <= MOST_GPU_MS:
         raise BadRequest(
-            f"A sum of {gpu_ms / 1000:.3f} GPU-seconds is not possible.",
+            f"An allowance of {gpu_ms / 1000:.3f} GPU-seconds is not possible.",
             Say("Give more than 0 and at most 1,000,000,000 GPU-seconds."),
         )
 
@@ -291,8 +291,9 @@ def rotate(
 ) -> tuple[Key, str]:
     """Make a key that takes another one's place; both live until the old one ends.
 
-    Of a line of keys at most two live: the one before the old one ends now. They have one sum
-    together. `account_id` None: any key; else a key of that account that is not an operator's.
+    Of a line of keys at most two live: the one before the old one ends now. They have one
+    allowance together. `account_id` None: any key; else a key of that account that is not an
+    operator's.
     `within`: the scopes of who asks and is shown the new one.
 
     Raises:

@@ -20,11 +20,11 @@ class Stamp(TypedDict):
 
 
 class JobBooks:
-    """One job, its session and its key's sum, locked until the transaction ends.
+    """One job, its session and its key's allowance, locked until the transaction ends.
 
     The month is, too, when it moves. Changes gather here and `write()` writes them, each row once.
-    Rows are locked in the order worker, session, job, sum, unit, month, everywhere, so that no two
-    transactions wait for each other.
+    Rows are locked in the order worker, session, job, allowance, unit, month, everywhere, so that
+    no two transactions wait for each other.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class JobBooks:
         """Take over the balances of a movement, its account's and key's too, and write its entry.
 
         Raises:
-            BudgetExceeded: the account's month or the key's sum has less than a hold would take.
+            BudgetExceeded: the account's month or the key's allowance has less than a hold takes.
         """
         entry, allowance = movement.entry, self.allowance
         if allowance and movement.job:  # before anything is turned: it may refuse

@@ -46,8 +46,8 @@ def _job(snapshot: Snapshot, job: Job) -> Iterator[str]:
         yield f"I2: job {job.id} was refunded, although the farm did not fail it"
 
 
-def sums(snapshot: Snapshot) -> Iterator[str]:
-    """I14: a key's jobs hold and were charged what its sum says, and no more than it gives."""
+def allowances(snapshot: Snapshot) -> Iterator[str]:
+    """I14: a key's jobs hold and were charged what its allowance says, within its limit."""
     held: Counter[str | None] = Counter()
     spent: Counter[str | None] = Counter()
     for job in snapshot.jobs.values():
@@ -55,7 +55,7 @@ def sums(snapshot: Snapshot) -> Iterator[str]:
         spent[job.allowance_id] += snapshot.of_job[job.id]
     for allowance in snapshot.allowances:
         if held[allowance.id] + spent[allowance.id] > allowance.limit_gpu_ms:
-            yield f"I14: the jobs of key {allowance.id} hold and were charged more than its sum"
+            yield f"I14: key {allowance.id} holds and spent more than its allowance"
         if held[allowance.id] != allowance.held_gpu_ms:
             yield f"I14: key {allowance.id} holds something else than its jobs together"
         if spent[allowance.id] != allowance.spent_gpu_ms:
@@ -64,11 +64,11 @@ def sums(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _whose(snapshot: Snapshot) -> Iterator[str]:
-    """A job of a key counts against that key's sum, and none against another's."""
+    """A job of a key counts against that key's allowance, and none against another's."""
     bound = {allowance.id for allowance in snapshot.allowances}
     for job in snapshot.jobs.values():
         if job.allowance_id != (job.key_id if job.key_id in bound else None):
-            yield f"I14: job {job.id} does not count against the sum of the key that submitted it"
+            yield f"I14: job {job.id} does not count against the allowance of its key"
 
 
 def months(snapshot: Snapshot) -> Iterator[str]:

@@ -103,7 +103,7 @@ def fits(asked: Offer, room_gpu_ms: int) -> bool:
 def available(session: Session, month: Month, allowance: Allowance | None) -> int:
     """Return what a new job of the session could hold.
 
-    Within its account's month and the sum of the key that asks, too.
+    Within its account's month and the allowance of the key that asks, too.
     """
     rooms = [session.available_gpu_ms, month.available_gpu_ms]
     rooms += [allowance.available_gpu_ms] if allowance else []

@@ -20,8 +20,8 @@ from orchestrator.remedies import (
     ChangePlan,
     FinishEarly,
     OpenSession,
+    RaiseAllowance,
     RaiseLimit,
-    RaiseSum,
     Remedy,
     Say,
     TakeAlternative,
@@ -48,7 +48,7 @@ def for_rest(
         "session_closed": f"session {session.name!r}, which is closed, gives",
         "month": "the account's month has left",
         "max_gpu_seconds": "its own max_gpu_seconds allows",
-        "key": "the sum of the key that submitted it has left",
+        "key": "the allowance of the key that submitted it has left",
     }[ledger.binding_limit(session, job, month, allowance)]
     return BudgetExceeded(
         f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
@@ -229,7 +229,7 @@ def _way_out(
         allowance = tx.get(Allowance, job.allowance_id)
         assert allowance, "it binds"
         enough = allowance.limit_gpu_ms + missing_gpu_ms
-        return "", [RaiseSum(allowance.id, enough, goes_on=paused), *less]
+        return "", [RaiseAllowance(allowance.id, enough, goes_on=paused), *less]
     if limit == "max_gpu_seconds":
         if paused:
             shorter = Say(

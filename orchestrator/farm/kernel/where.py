@@ -44,7 +44,7 @@ class AccountWhere(Bounds, total=False):
 
 
 class AllowanceWhere(Bounds, total=False):
-    """Sums of keys."""
+    """Allowances of keys."""
 
     id: Among[str]
     account_id: Among[str]

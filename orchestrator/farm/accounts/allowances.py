@@ -1,4 +1,4 @@
-"""The sums of keys: what is spent and held of them, and how they are raised."""
+"""The allowances of keys: what is spent and held of them, and how they are raised."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from orchestrator.remedies import Say
 
 
 def of(farm: Farm, rows: Sequence[Key]) -> dict[str, Allowance]:
-    """Return the sums that these keys have, by its id."""
+    """Return the allowances that these keys have, by its id."""
     wanted = tuple({row.allowance_id for row in rows if row.allowance_id})
     if not wanted:
         return {}
@@ -20,25 +20,25 @@ def of(farm: Farm, rows: Sequence[Key]) -> dict[str, Allowance]:
 
 
 def change(farm: Farm, account_id: str | None, key_id: str, gpu_ms: int) -> Key:
-    """Give a key another sum; jobs that were paused because it was too low go on.
+    """Give a key another allowance; jobs that were paused because it was too low go on.
 
-    The jobs of a key that has ended go on, too: they count against its sum as before.
+    The jobs of a key that has ended go on, too: they count against its allowance as before.
 
     Raises:
-        BadRequest: that is no sum, or less than its jobs hold and were charged.
-        Conflict: the key has no sum.
+        BadRequest: that is no allowance, or less than its jobs hold and were charged.
+        Conflict: the key has no allowance.
     """
-    keys.check_sum(gpu_ms)
+    keys.check_allowance(gpu_ms)
     with farm.store.write() as tx:
         key = keys.own_key(tx, account_id, key_id)
         allowance = tx.get(Allowance, key.allowance_id, lock=True)
         if allowance is None:
-            raise Conflict("This key has no sum.", Say("Make a key that has one."))
+            raise Conflict("This key has no allowance.", Say("Make a key that has one."))
         used = allowance.held_gpu_ms + allowance.spent_gpu_ms
         if gpu_ms < used:
             raise BadRequest(
-                f"Its jobs hold and were charged {used / 1000:.3f} GPU-seconds; a sum is not less.",
-                Say("Give a higher sum, or cancel some of its jobs first."),
+                f"Its jobs hold and were charged {used / 1000:.3f} GPU-seconds: give no less.",
+                Say("Give a higher allowance, or cancel some of its jobs first."),
             )
         tx.save(allowance, replace(allowance, limit_gpu_ms=gpu_ms))
         audit_log.note(farm, tx, "key.limit", key.id, key.account_id, gpu_ms=gpu_ms)

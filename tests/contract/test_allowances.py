@@ -1,4 +1,4 @@
-"""Keys that are bound to a session and to a sum (SQLite and Postgres)."""
+"""Keys that are bound to a session and to an allowance (SQLite and Postgres)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,11 +13,11 @@ from orchestrator.errors import (
     NotFound,
 )
 from orchestrator.farm import Farm, check, jobs
-from orchestrator.farm.accounts import accounts, keys, sessions, sums
+from orchestrator.farm.accounts import accounts, allowances, keys, sessions
 from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.jobs import waiting
 from orchestrator.model import Allowance, Job, Key
-from orchestrator.remedies import RaiseSum, UseSession
+from orchestrator.remedies import RaiseAllowance, UseSession
 from orchestrator.states import JobState, KeyKind, OnExhausted, PauseReason, Scope
 from tests.factories import Clock, Hand, account_id, bound_key, brief, submit
 from web.threads import in_thread
@@ -26,8 +26,8 @@ CROWD = 8
 
 
 def standing(farm: Farm, key: Key) -> Allowance:
-    """Return a key's sum as it is now."""
-    return sums.of(farm, [key])[str(key.allowance_id)]
+    """Return a key's allowance as it is now."""
+    return allowances.of(farm, [key])[str(key.allowance_id)]
 
 
 def held_for(farm: Farm) -> int:
@@ -36,8 +36,8 @@ def held_for(farm: Farm) -> int:
     return quote.p90_gpu_ms
 
 
-def test_a_sum_bounds_all_jobs_of_a_key(farm: Farm) -> None:
-    """Of two sessions with budget enough a key holds no more than its sum; another key may."""
+def test_an_allowance_bounds_all_jobs_of_a_key(farm: Farm) -> None:
+    """Of two sessions with budget enough a key holds no more than its own; another key may."""
     each = held_for(farm)
     key = bound_key(farm, gpu_ms=2 * each + 1)
     sessions.create(farm, account_id=account_id(farm), name="other", budget_gpu_ms=10**6)
@@ -48,7 +48,7 @@ def test_a_sum_bounds_all_jobs_of_a_key(farm: Farm) -> None:
     facts = refused.value.data
     assert (facts["limit"], facts["limit_gpu_ms"]) == ("key", 2 * each + 1)
     assert (facts["needed_gpu_ms"], facts["available_gpu_ms"]) == (each, 1)
-    assert refused.value.remedies[0] == RaiseSum(key.id, 3 * each)
+    assert refused.value.remedies[0] == RaiseAllowance(key.id, 3 * each)
     assert len(facts["held_by"]) == 2
     submit(farm)
     now = standing(farm, key)
@@ -56,8 +56,8 @@ def test_a_sum_bounds_all_jobs_of_a_key(farm: Farm) -> None:
     assert check.violations(farm) == []
 
 
-def test_a_quote_says_what_the_sum_would(farm: Farm) -> None:
-    """The quote of a key with a sum has its room, and the refusal that a submission would get."""
+def test_a_quote_says_what_the_allowance_would(farm: Farm) -> None:
+    """A quote has the room of the key that asks, and the refusal that a submission would get."""
     each = held_for(farm)
     key = bound_key(farm, gpu_ms=each - 1)
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief(), key=key)
@@ -66,7 +66,7 @@ def test_a_quote_says_what_the_sum_would(farm: Farm) -> None:
     assert told.refusal.data["limit"] == "key"
 
 
-def test_a_crowd_never_passes_a_sum(farm: Farm) -> None:
+def test_a_crowd_never_passes_an_allowance(farm: Farm) -> None:
     """Eight submissions at one moment, over two sessions: as many as fit, and not one more."""
     each = held_for(farm)
     key = bound_key(farm, gpu_ms=3 * each)
@@ -98,8 +98,8 @@ def used_up(farm: Farm, clock: Clock, key: Key, **asked: object) -> Job:
     return jobs.get(farm, None, job.id)
 
 
-def test_a_hold_grows_within_the_sum_alone(farm: Farm, clock: Clock) -> None:
-    """A job that costs more than was quoted stops at its key's sum; a higher sum lets it go on."""
+def test_a_hold_grows_within_the_allowance_alone(farm: Farm, clock: Clock) -> None:
+    """A job that costs more than was quoted stops there; a higher allowance lets it go on."""
     quote = jobs.estimate(
         farm, account_id=account_id(farm), session_id=None, brief=brief(seconds=8.0)
     ).quote
@@ -111,20 +111,20 @@ def test_a_hold_grows_within_the_sum_alone(farm: Farm, clock: Clock) -> None:
     why = waiting.reason(farm, job)
     assert why
     raised = why.remedies[0]
-    assert isinstance(raised, RaiseSum)
+    assert isinstance(raised, RaiseAllowance)
     assert raised.goes_on
     sessions.top_up(farm, None, job.session_id, 10**6)
     assert jobs.get(farm, None, job.id).state is JobState.PAUSED
     with pytest.raises(BudgetExceeded, match="the key that submitted it"):
         jobs.resume(farm, None, job.id)
     assert check.violations(farm) == []
-    sums.change(farm, None, key.id, raised.gpu_ms)
+    allowances.change(farm, None, key.id, raised.gpu_ms)
     assert jobs.get(farm, None, job.id).state is JobState.QUEUED
     assert check.violations(farm) == []
 
 
-def test_what_a_job_ends_with_is_the_sums_end_too(farm: Farm, clock: Clock) -> None:
-    """A job that finishes with what it has stays within the sum, and gives back the rest."""
+def test_what_a_job_ends_with_is_the_allowances_end_too(farm: Farm, clock: Clock) -> None:
+    """A job that finishes with what it has stays within the allowance, and gives back the rest."""
     asked = brief(seconds=8.0, on_exhausted=OnExhausted.FINISH)
     quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked).quote
     key = bound_key(farm, gpu_ms=quote.p90_gpu_ms)
@@ -136,8 +136,8 @@ def test_what_a_job_ends_with_is_the_sums_end_too(farm: Farm, clock: Clock) -> N
     assert check.violations(farm) == []
 
 
-def test_a_successor_goes_on_with_the_sum(farm: Farm) -> None:
-    """Rotated keys have one sum together, and neither ends with the first of them."""
+def test_a_successor_goes_on_with_the_allowance(farm: Farm) -> None:
+    """Rotated keys have one allowance together, and neither ends with the first of them."""
     each = held_for(farm)
     first = bound_key(farm, gpu_ms=2 * each, session="default")
     submit(farm, asker=first)
@@ -149,26 +149,26 @@ def test_a_successor_goes_on_with_the_sum(farm: Farm) -> None:
     for key in (second, third):
         with pytest.raises(BudgetExceeded):
             submit(farm, asker=key)
-    sums.change(farm, None, third.id, 3 * each)
+    allowances.change(farm, None, third.id, 3 * each)
     submit(farm, asker=third)
     assert standing(farm, first).available_gpu_ms == 0
     assert check.violations(farm) == []
 
 
-def test_a_sum_is_not_less_than_what_was_used(farm: Farm) -> None:
+def test_an_allowance_is_not_less_than_what_was_used(farm: Farm) -> None:
     """Neither less than is held, nor nothing, nor without end; a key without one gets none."""
     each = held_for(farm)
     key = bound_key(farm, gpu_ms=each)
     submit(farm, asker=key)
     for wrong in (each - 1, 0, -1, 10**30):
         with pytest.raises(BadRequest):
-            sums.change(farm, None, key.id, wrong)
+            allowances.change(farm, None, key.id, wrong)
     free, _ = keys.create(farm, account_id=account_id(farm), kind=KeyKind.SUBMIT, name="f")
-    with pytest.raises(Conflict, match="no sum"):
-        sums.change(farm, None, free.id, each)
+    with pytest.raises(Conflict, match="no allowance"):
+        allowances.change(farm, None, free.id, each)
     guest = accounts.create(farm, name="guest", plan="free").account.id
     with pytest.raises(NotFound):
-        sums.change(farm, guest, key.id, 2 * each)
+        allowances.change(farm, guest, key.id, 2 * each)
     assert standing(farm, key).limit_gpu_ms == each
 
 
@@ -182,7 +182,7 @@ def test_an_impossible_sum_is_refused(farm: Farm, gpu_ms: int) -> None:
 
 @pytest.mark.parametrize("kind", [KeyKind.READ, KeyKind.PAY, KeyKind.CONFIGURE, KeyKind.ADMIN])
 def test_what_spends_nothing_is_not_bound(farm: Farm, kind: KeyKind) -> None:
-    """A sum would bind nothing there; an admin key may do everything."""
+    """An allowance would bind nothing there; an admin key may do everything."""
     bounds = Bounds(gpu_ms=1)
     with pytest.raises(BadRequest, match="spends nothing"):
         keys.create(farm, account_id=account_id(farm), kind=kind, name="b", bounds=bounds)
