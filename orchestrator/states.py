@@ -332,7 +332,7 @@ class Scope(StrEnum):
     STEER = "steer"
     """Do that to every job of the account."""
     PAY = "pay"
-    """Open, top up, lower, close and reopen sessions, move the default, raise allowances of keys."""
+    """Open, top up, lower, close and reopen sessions, move the default, set keys' allowances."""
     CONFIGURE = "configure"
     """Webhooks and their secrets, alerts, and the end of keys."""
     ADMIN = "admin"

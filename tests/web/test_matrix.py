@@ -129,6 +129,7 @@ WORKER = (
 
 PAGES = (
     "GET /",
+    "GET /account",
     "GET /books",
     "GET /books.csv",
     "GET /calibration",
@@ -141,6 +142,7 @@ PAGES = (
     "GET /videos",
     "POST /",
     "POST /jobs/{job_id}/{verb}",
+    "POST /keys/{key_id}/limit",
     "POST /quote",
     "POST /sessions",
     "POST /sign-out",

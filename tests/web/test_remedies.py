@@ -88,7 +88,7 @@ EXAMPLES: tuple[tuple[Remedy, str | None, str | None, str | None], ...] = (
         RaiseAllowance("key_1", 1_500),
         "farm keys limit key_1 1.5",
         "PUT /api/v1/keys/key_1/limit",
-        None,
+        "Keys",
     ),
     (WaitForMonth("2026-12-01"), None, None, None),
     (WaitForHolders(), None, None, None),

@@ -82,7 +82,7 @@ class Step:
     action: Action | None = field(default=None)
 
 
-TEXTS_WITH_ACTION: Final = (RaiseLimit, Rerun, Cancel, LookAt, EndAJob, Watch)
+TEXTS_WITH_ACTION: Final = (RaiseLimit, RaiseAllowance, Rerun, Cancel, LookAt, EndAJob, Watch)
 """Remedies whose button does not say all that their sentence does."""
 
 
@@ -134,9 +134,10 @@ def _of_budget(remedy: AboutBudget) -> Action | None:
             typed = seconds(gpu_ms)
             allow = f"max_gpu_seconds={typed}"
             return Button(label=f"Allow {typed} GPU-seconds", name="alternative", value=allow)
+        case RaiseAllowance(key_id):
+            return Link(label="Keys", href=url_for("pages.account", _anchor=key_id))
         case (
-            RaiseAllowance()
-            | AskForLess()
+            AskForLess()
             | TakeAlternative()
             | WaitForMonth()
             | WaitForHolders()
