@@ -15,7 +15,6 @@ from orchestrator.remedies import Say
 from web.api.bodies import gpu_ms
 from web.pages.views import Bar, budget_bar
 
-
 AMOUNT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3}|,[0-9]{1,2})?")
 """`1,000` may be one second or a thousand: it is not taken."""
 
