@@ -806,7 +806,7 @@ class Key:
 
     @property
     def scopes(self) -> frozenset[Scope]:
-        """What calls it may make: all of its kind, but none that could pass its bounds."""
+        """Its kind's scopes, without those that could pass its bounds."""
         return SCOPES[self.kind] & BOUND if self.is_bound else SCOPES[self.kind]
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
+from orchestrator.errors import BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, check, jobs
 from orchestrator.farm.accounts import accounts, allowances, keys, sessions
 from orchestrator.farm.accounts.keys import Bounds
@@ -25,6 +25,7 @@ from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
 from tests.property.memory import Memory
 from tests.property.network import Network
+from tests.property.owners import Owners
 from tests.property.volatile import volatile
 from tests.property.workforce import Rogue, Workforce
 
@@ -49,7 +50,7 @@ class Tally:
     happened: Counter[str] = field(default_factory=Counter)
 
 
-class Simulation(Workforce):
+class Simulation(Workforce, Owners):
     """One seeded history, on a migrated database file that it copies into memory."""
 
     def __init__(
@@ -218,44 +219,6 @@ class Simulation(Workforce):
             some = begun if begun and verb is jobs.finish else page.items
             verb(self.farm, None, self.random.choice(some).id)
             self.happened[f"intent {verb.__name__}"] += 1
-
-    def session(self) -> str:
-        """Return the id of one of the sessions."""
-        name = self.random.choice("abc")
-        return sessions.find(self.farm, self.owners[name], name).id
-
-    def top_up(self) -> None:
-        """An owner adds budget."""
-        sessions.top_up(self.farm, None, self.session(), self.random.randrange(1, 12_000))
-
-    def warn(self) -> None:
-        """An owner gives a session alerts of its own, or takes them away."""
-        percents = sorted(self.random.sample(range(1, 101), 3))
-        own = tuple(Alert(each, self.random.choice(list(AlertAction))) for each in percents)
-        sessions.set_alerts(self.farm, None, self.session(), self.random.choice([own, None, None]))
-
-    def lower(self) -> None:
-        """An owner lowers a session's limit."""
-        with contextlib.suppress(BadRequest):
-            sessions.lower(self.farm, None, self.session(), self.random.randrange(20_000))
-
-    def close_or_reopen(self) -> None:
-        """An owner closes a session for a while."""
-        verb = self.random.choice([sessions.close, sessions.reopen, sessions.reopen])
-        verb(self.farm, None, self.session())
-
-    def change_allowance(self) -> None:
-        """An owner gives the bound key another allowance, or a successor that goes on with it."""
-        if self.random.random() < 0.2:
-            self.key, _ = keys.rotate(self.farm, None, self.key.id, keep_seconds=60)
-            return
-        with contextlib.suppress(BadRequest):
-            allowances.change(self.farm, None, self.key.id, self.random.randrange(1, 60_000))
-
-    def change_plan(self) -> None:
-        """An operator gives an account another plan, or takes it away for a while."""
-        plan = self.random.choice(["studio", "studio", "tight", "tight", accounts.NO_PLAN])
-        accounts.set_plan(self.farm, self.owners[self.random.choice("ac")], plan)
 
     def brake(self) -> None:
         """An operator freezes all spending, or lets it go on."""

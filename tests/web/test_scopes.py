@@ -123,7 +123,7 @@ def test_an_answer_shows_no_words_to_who_may_not_read(
 def test_a_refusal_names_no_other_job_to_who_may_not_read(
     sender: FlaskClient, api: FlaskClient, web_farm: Farm
 ) -> None:
-    """What holds the budget is told to readers."""
+    """Only readers are told which jobs hold the budget."""
     sessions.create(web_farm, account_id=account_id(web_farm), name="s", budget_gpu_ms=3_000)
     asked = {"prompt": "a rocket", "seconds": 0.25, "session_id": "s"}
     holds = submit(web_farm, brief(seconds=0.25), session="s")

@@ -68,7 +68,7 @@ UNREAD: Final[Json] = {
     "rulings": {},
     "artifacts": {},
 }
-"""What a job's view says instead to a key that may not read: no words, no files."""
+"""Fields of a job's view as a key sees them that may not read: no words, no files."""
 
 
 def without_words(shown: Json) -> Json:

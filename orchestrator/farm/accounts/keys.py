@@ -42,7 +42,7 @@ USED_RESOLUTION_MS = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a key may spend: of which session alone, and how much in all; None: as its account."""
+    """Bounds of a new key: the only session it spends from, and how much in all; None: any."""
 
     session: str | None = None
     """By name or id."""
