@@ -14,9 +14,10 @@ from flask_wtf import CSRFProtect
 from orchestrator.errors import FarmError, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import accounts, keys, people
+from orchestrator.farm.accounts.keys import CLIENTS
 from orchestrator.model import Job, Json, Key, Person
 from orchestrator.remedies import Listing, LookAt
-from orchestrator.states import KeyKind, Scope
+from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm
 from web.threads import in_thread
 
@@ -188,6 +189,20 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "webhooks.test": CONFIGURERS,
 }
 """The views that ask for another scope than their method says, or for any of several."""
+
+
+IN_WORDS: Final = (
+    "A key, whose kind is its scopes: "
+    + "; ".join(
+        f"`{kind}` has {', '.join(f'`{scope}`' for scope in sorted(SCOPES[kind]))}"
+        for kind in (*sorted(CLIENTS), KeyKind.ADMIN)
+    )
+    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key submitted them; "
+    "sessions and allowances for `pay`, webhooks, alerts and keys for `configure`, the farm for "
+    "`admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
+    "words and no files of a job."
+)
+"""Words about keys in the API's description."""
 
 
 def clients() -> None:

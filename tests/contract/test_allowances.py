@@ -17,7 +17,7 @@ from orchestrator.farm.accounts import accounts, allowances, keys, sessions
 from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.jobs import waiting
 from orchestrator.model import Allowance, Job, Key
-from orchestrator.remedies import RaiseAllowance, UseSession
+from orchestrator.remedies import RaiseAllowance, Reopen, UseSession
 from orchestrator.states import JobState, KeyKind, OnExhausted, PauseReason, Scope
 from tests.factories import Clock, Hand, account_id, bound_key, brief, submit
 from web.threads import in_thread
@@ -211,6 +211,17 @@ def test_a_key_spends_from_its_session_alone(farm: Farm) -> None:
             jobs.estimate(
                 farm, account_id=account_id(farm), session_id=other, brief=brief(), key=key
             )
+
+
+def test_a_bound_key_waits_for_its_session(farm: Farm) -> None:
+    """While that is closed nothing helps but its reopening."""
+    mine = sessions.find(farm, account_id(farm), None)
+    sessions.create(farm, account_id=account_id(farm), name="other", budget_gpu_ms=10**6)
+    key = bound_key(farm, session=mine.id)
+    sessions.close(farm, None, mine.id)
+    with pytest.raises(Conflict, match="closed") as refused:
+        submit(farm, asker=key)
+    assert refused.value.remedies == (Reopen(mine.id, "default"),)
 
 
 def test_a_session_of_another_account_binds_no_key(farm: Farm) -> None:

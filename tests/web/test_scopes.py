@@ -174,6 +174,20 @@ def test_who_configures_gets_no_key_that_may_do_more(
     assert setter.delete(f"/api/v1/keys/{wide.id}").status_code == 200
 
 
+def test_who_pays_sets_no_alerts(app: Flask, web_farm: Farm) -> None:
+    """A pay key opens sessions, tops up and lowers; what stops jobs is configured."""
+    payer, _ = keyed(app, web_farm, KeyKind.PAY)
+    body = {"name": "s", "budget_gpu_seconds": 10}
+    with_alerts = payer.post("/api/v1/sessions", json=body | {"alerts": [{"percent": 90}]})
+    assert with_alerts.status_code == 403
+    assert payer.post("/api/v1/sessions", json=body).status_code == 201
+    topped = payer.post("/api/v1/sessions/s/top-ups", json={"gpu_seconds": 1})
+    assert topped.get_json()["budget_gpu_seconds"] == 11
+    assert payer.get("/api/v1/sessions/s").status_code == 200
+    assert payer.get("/api/v1/sessions/s/ledger").status_code == 403
+    assert payer.post("/api/v1/jobs", json=ASKED | {"session_id": "s"}).status_code == 403
+
+
 # --- bounds ---------------------------------------------------------------------------------
 
 

@@ -8,12 +8,13 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.books import verification
 from orchestrator.model import Alert, Json, Session
+from orchestrator.states import Scope
 from web.api import bills, views
 from web.api.bodies import AlertsBody, LimitBody, SessionBody, TopUpBody, alerts_of, gpu_ms
 from web.api.described import REFUSALS, sheet_of
 from web.api.parameters import HeadQuery, LedgerQuery, PageQuery, SessionPath, idempotency
 from web.api.responses import SECURITY, AuditView, Listed, SessionView
-from web.auth import account_scope, clients, own_account
+from web.auth import account_scope, clients, needs, own_account
 from web.context import farm
 from web.threads import in_thread
 
@@ -29,7 +30,9 @@ bp.before_request(clients)
 
 @bp.post("", responses={201: SessionView})
 def create(body: SessionBody) -> tuple[Json, int]:
-    """Open a session with a budget."""
+    """Open a session with a budget; alerts of its own ask for the scope `configure`, too."""
+    if body.alerts is not None:
+        needs(Scope.CONFIGURE)
     made = in_thread(
         sessions.create,
         farm(),

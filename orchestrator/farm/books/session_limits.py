@@ -13,8 +13,8 @@ from orchestrator.remedies import MoveDefault, OpenSession, Remedy, Reopen
 from orchestrator.states import SessionState
 
 
-def check_open(tx: Transaction, session: Session) -> None:
-    """Refuse what only an open session takes.
+def check_open(tx: Transaction, session: Session, *, alone: bool = False) -> None:
+    """Refuse what only an open session takes; `alone`: where no other one will do.
 
     Raises:
         Conflict: it is closed.
@@ -23,7 +23,7 @@ def check_open(tx: Transaction, session: Session) -> None:
         standing = ", and it is the account's default" if is_default(tx, session) else ""
         raise Conflict(
             f"Session {session.name!r} is closed{standing}.",
-            *when_closed(tx, session),
+            *when_closed(tx, session)[: 1 if alone else None],
             session_id=session.id,
         )
 

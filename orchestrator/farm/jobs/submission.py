@@ -138,7 +138,7 @@ def submit(
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=own_job(tx, account_id, earlier), created=False)
-        check_open(tx, session)
+        check_open(tx, session, alone=key is not None and key.session_id is not None)
         allowance = tx.get(Allowance, key.allowance_id, lock=True) if key else None
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
