@@ -197,8 +197,8 @@ IN_WORDS: Final = (
         f"`{kind}` has {', '.join(f'`{scope}`' for scope in sorted(SCOPES[kind]))}"
         for kind in (*sorted(CLIENTS), KeyKind.ADMIN)
     )
-    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key submitted them; "
-    "sessions and allowances for `pay`, webhooks, alerts and keys for `configure`, the farm for "
+    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them; "
+    "sessions and allowances for `pay`; webhooks, alerts and keys for `configure`; the farm for "
     "`admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
     "words and no files of a job."
 )
