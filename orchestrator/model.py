@@ -14,6 +14,8 @@ from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
 from orchestrator.receipt import KeptReceipt
 from orchestrator.remedies import Remedy, Say, best_first, from_json, shown, to_json
 from orchestrator.states import (
+    BOUND,
+    SCOPES,
     AlertAction,
     DeliveryState,
     EntryKind,
@@ -25,6 +27,7 @@ from orchestrator.states import (
     OnExhausted,
     Outcome,
     PauseReason,
+    Scope,
     SessionState,
     UnitKind,
     UnitState,
@@ -446,6 +449,8 @@ class Account:
     id: str
     name: str
     plan: str
+    default_session_id: str
+    """The session of requests that name none."""
     alerts: tuple[Alert, ...] | None = None
     """Its months' own, ascending; None: the plan's."""
     created_at_ms: int
@@ -536,11 +541,32 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """The sum that the jobs of one key, and of those that took its place, may cost together."""
+
+    id: str
+    """Of the first of these keys."""
+    account_id: str
+    limit_gpu_ms: int
+    held_gpu_ms: int = 0
+    spent_gpu_ms: int = 0
+
+    @property
+    def available_gpu_ms(self) -> int:
+        """Room for a new hold."""
+        return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One video that somebody asked for."""
 
     id: str
     account_id: str
+    key_id: str | None = None
+    """The key that submitted it, or the first of those whose place that one took; None: a page."""
+    allowance_id: str | None = None
+    """The allowance that its holds and charges count against."""
     session_id: str
     month_id: str
     """The month of its hold, in which its settlements are spent."""
@@ -828,6 +854,22 @@ class Key:
     used_at_ms: int | None = None
     successor_id: str | None = None
     """The key made to take its place; both live until this one ends."""
+    first_id: str
+    """The first of the keys that took one another's place: its own id, or an older one's."""
+    session_id: str | None = None
+    """The only session that it spends from."""
+    allowance_id: str | None = None
+    """The allowance that it may spend."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Tell whether it spends within bounds of its own."""
+        return self.session_id is not None or self.allowance_id is not None
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """Its kind's scopes, without those that could pass its bounds."""
+        return SCOPES[self.kind] & BOUND if self.is_bound else SCOPES[self.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

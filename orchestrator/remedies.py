@@ -96,6 +96,66 @@ class OpenSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Let a closed session take jobs again."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Reopen session {self.session!r}."
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDefault:
+    """Make an open session the one of requests that name none."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Make session {self.session!r} the account's default."
+
+
+@dataclass(frozen=True, slots=True)
+class UseSession:
+    """Spend from the session that a key is bound to."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Name session {self.session!r}, or none; or come with another key."
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseAllowance:
+    """Let a key's jobs cost more together."""
+
+    key_id: str
+    gpu_ms: int
+    """The allowance that is enough."""
+    goes_on: bool = False
+    """True for the rest of a paused job, which then goes on by itself."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        rest = "; that likely is enough, and the job goes on by itself" if self.goes_on else ""
+        enough = seconds(self.gpu_ms)
+        return f"Raise the allowance of key {self.key_id} to {enough} GPU-seconds{rest}."
+
+
+@dataclass(frozen=True, slots=True)
 class WaitForMonth:
     """Wait until the account has a new month."""
 
@@ -305,17 +365,16 @@ class Say:
     text: str
 
 
+AboutSession: TypeAlias = TopUp | OpenSession | Reopen | MoveDefault | UseSession | ChangeAlerts
 AboutBudget: TypeAlias = (
-    TopUp
-    | RaiseLimit
+    RaiseLimit
+    | RaiseAllowance
     | AskForLess
     | TakeAlternative
     | SeeAlternatives
-    | OpenSession
     | WaitForMonth
     | WaitForHolders
     | ChangePlan
-    | ChangeAlerts
     | ChangeMonthAlerts
 )
 AboutJob: TypeAlias = Resume | Pause | FinishEarly | Cancel | Rerun | Watch | EndAJob
@@ -332,7 +391,7 @@ AboutFarm: TypeAlias = (
     | LookAt
     | Say
 )
-Remedy: TypeAlias = AboutBudget | AboutJob | AboutFarm
+Remedy: TypeAlias = AboutSession | AboutBudget | AboutJob | AboutFarm
 
 
 def code_of(kind: type) -> str:

@@ -9,7 +9,7 @@ from orchestrator.farm import Farm, Idempotency, Terms, jobs
 from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.leases import worker_calls
-from orchestrator.model import Brief, Job, RenderPlan
+from orchestrator.model import Brief, Job, Key, RenderPlan
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
 from orchestrator.receipt import Artifact, Receipt
@@ -96,6 +96,7 @@ def submit(
     session: str | None = None,
     key: str | None = None,
     alternatives: bool = False,
+    asker: Key | None = None,
 ) -> Job:
     """Submit a brief for the home account."""
     idempotency = Idempotency(key=key, body_sha256="0" * 64) if key else None
@@ -106,7 +107,14 @@ def submit(
         brief=asked or brief(),
         idempotency=idempotency,
         alternatives=alternatives,
+        key=asker,
     ).job
+
+
+def bound_key(farm: Farm, *, gpu_ms: int | None = None, session: str | None = None) -> Key:
+    """Make a key of the home account that is bound to an allowance, to a session, or to both."""
+    owner, bounds = account_id(farm), keys.Bounds(session=session, gpu_ms=gpu_ms)
+    return keys.create(farm, account_id=owner, kind=KeyKind.SUBMIT, name="b", bounds=bounds)[0]
 
 
 def files(kind: UnitKind) -> tuple[Artifact, ...]:

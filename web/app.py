@@ -53,7 +53,9 @@ def create_app(
     app = OpenAPI(
         __name__,
         info=Info(title="Framefarm", version="1"),
-        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        security_schemes={
+            "key": {"type": "http", "scheme": "bearer", "description": auth.IN_WORDS}
+        },
         validation_error_callback=problems.invalid,
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),

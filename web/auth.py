@@ -11,10 +11,12 @@ from flask import Flask, Response, g, redirect, request, url_for
 from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 
-from orchestrator.errors import NotAllowed, NotFound, Unauthorized
+from orchestrator.errors import FarmError, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import accounts, keys, people
-from orchestrator.model import Key, Person
+from orchestrator.farm.accounts.keys import CLIENTS
+from orchestrator.model import Job, Json, Key, Person
+from orchestrator.remedies import Listing, LookAt
 from orchestrator.states import SCOPES, KeyKind, Scope
 from web.context import farm
 from web.threads import in_thread
@@ -143,36 +145,73 @@ def live_among(this_farm: Farm, readers: set[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+READERS: Final = (Scope.READ,)
+PAYERS: Final = (Scope.PAY,)
+CONFIGURERS: Final = (Scope.CONFIGURE,)
+OPERATORS_ALONE: Final = (Scope.ADMIN,)
 ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
-    "accounts.create": (Scope.ADMIN,),
-    "accounts.listing": (Scope.ADMIN,),
-    "accounts.set_alerts": (Scope.ADMIN,),
-    "accounts.set_plan": (Scope.ADMIN,),
-    "accounts.show": (Scope.ADMIN,),
-    "operators.audit": (Scope.ADMIN,),
-    "operators.books": (Scope.ADMIN,),
-    "operators.create_key": (Scope.ADMIN,),
-    "operators.revoke_key": (Scope.READ, Scope.SUBMIT),
-    "operators.rotate_key": (Scope.READ, Scope.SUBMIT),
-    "operators.set_freeze": (Scope.ADMIN,),
-    "operators.show_checks": (Scope.ADMIN,),
-    "operators.set_worker": (Scope.ADMIN,),
-    "people.add": (Scope.ADMIN,),
-    "people.listing": (Scope.ADMIN,),
-    "people.remove": (Scope.ADMIN,),
-    "people.set_password": (Scope.ADMIN,),
+    "accounts.create": OPERATORS_ALONE,
+    "accounts.listing": OPERATORS_ALONE,
+    "accounts.set_alerts": OPERATORS_ALONE,
+    "accounts.set_plan": OPERATORS_ALONE,
+    "accounts.show": OPERATORS_ALONE,
+    "operators.audit": OPERATORS_ALONE,
+    "operators.books": OPERATORS_ALONE,
+    "operators.create_key": OPERATORS_ALONE,
+    "operators.list_keys": (Scope.READ, Scope.PAY, Scope.CONFIGURE),
+    "operators.revoke_key": CONFIGURERS,
+    "operators.rotate_key": CONFIGURERS,
+    "operators.set_freeze": OPERATORS_ALONE,
+    "operators.set_allowance": PAYERS,
+    "operators.show_checks": OPERATORS_ALONE,
+    "operators.set_worker": OPERATORS_ALONE,
+    "people.add": OPERATORS_ALONE,
+    "people.listing": OPERATORS_ALONE,
+    "people.remove": OPERATORS_ALONE,
+    "people.set_password": OPERATORS_ALONE,
+    "sessions.close": PAYERS,
+    "sessions.create": PAYERS,
+    "sessions.listing": (Scope.READ, Scope.PAY),
+    "sessions.lower": PAYERS,
+    "sessions.make_default": PAYERS,
+    "sessions.reopen": PAYERS,
+    "sessions.set_alerts": CONFIGURERS,
+    "sessions.show": (Scope.READ, Scope.PAY),
+    "sessions.top_up": PAYERS,
+    "webhooks.create": CONFIGURERS,
+    "webhooks.delete": CONFIGURERS,
+    "webhooks.deliveries": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.enable": CONFIGURERS,
+    "webhooks.listing": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.replay": CONFIGURERS,
+    "webhooks.rotate": CONFIGURERS,
+    "webhooks.show": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.test": CONFIGURERS,
 }
-"""The views that ask for other scopes than their method says, and for all of these."""
+"""The views that ask for another scope than their method says, or for any of several."""
+
+
+IN_WORDS: Final = (
+    "A key, whose kind is its scopes: "
+    + "; ".join(
+        f"`{kind}` has {', '.join(f'`{scope}`' for scope in sorted(SCOPES[kind]))}"
+        for kind in (*sorted(CLIENTS), KeyKind.ADMIN)
+    )
+    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them; "
+    "sessions and allowances for `pay`; webhooks, alerts and keys for `configure`; the farm for "
+    "`admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
+    "words and no files of a job."
+)
+"""Words about keys in the API's description."""
 
 
 def clients() -> None:
     """For a blueprint's before_request: a key is refused before a word of its request is read.
 
-    Reading asks for one scope and everything else for another, but where the table says more.
+    Looking asks for one scope and everything else for another, but where the table says more.
     """
-    usual = Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT
-    for scope in ASKED.get(request.endpoint or "", (usual,)):
-        needs(scope)
+    usual = Scope.READ if request.method in ("GET", "HEAD") else Scope.SPEND
+    needs(*ASKED.get(request.endpoint or "", (usual,)))
 
 
 def needs(*scopes: Scope) -> None:
@@ -181,10 +220,36 @@ def needs(*scopes: Scope) -> None:
     Raises:
         NotAllowed: it has not.
     """
-    kind = current_key().kind
-    if SCOPES[kind].isdisjoint(scopes):
+    key = current_key()
+    if key.scopes.isdisjoint(scopes):
         asked = " or ".join(scopes)
-        raise NotAllowed(f"This asks for a key with the scope {asked}; a {kind} key has it not.")
+        bound = ", which is bound," if key.is_bound else ""
+        raise NotAllowed(f"This asks for the scope {asked}; this {key.kind} key{bound} has it not.")
+
+
+def may(scope: Scope) -> bool:
+    """Tell whether who asks may do this: a key with the scope, or a browser that signed in."""
+    return "key" not in g or scope in current_key().scopes
+
+
+def within_reach(job: Job, scope: Scope = Scope.STEER) -> Job:
+    """Return a job that who asks may touch: any with this scope, else those its key submitted.
+
+    Raises:
+        NotFound: it is another's, which is to this key as if it were not there.
+    """
+    if may(scope) or job.key_id == current_key().first_id:
+        return job
+    raise NotFound(
+        f"There is no job {job.id} that this key submitted.",
+        LookAt(Listing.KEYS, f"Use a key with the scope {scope}."),
+    )
+
+
+def told(error: FarmError) -> Json:
+    """Return what an error says to who asks: of other jobs nothing without the scope `read`."""
+    hidden = () if may(Scope.READ) else ("held_by", "open_jobs")
+    return {name: value for name, value in error.data.items() if name not in hidden}
 
 
 def account_scope() -> str | None:

@@ -15,6 +15,7 @@ from orchestrator.errors import BadRequest, FarmError, Unauthorized
 from orchestrator.remedies import Listing, LookAt, Remedy, Say
 from web.api import remedies
 from web.api.views import problem_data
+from web.auth import told
 from web.errors import STATUS, bad_request
 from web.openai import refusals
 
@@ -72,7 +73,7 @@ def invalid(error: ValidationError) -> Response:
 
 def _farm_error(error: FarmError) -> Response:
     status = STATUS.get(error.code, 500)
-    data = problem_data(error.data)
+    data = problem_data(told(error))
     answer = problem(status, error.code, error.message, *error.remedies, **data)
     if again := error.data.get("retry_after_seconds"):
         answer.headers["Retry-After"] = str(again)

@@ -109,9 +109,9 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
-def brief(text: str, most: int = 48) -> str:
+def brief(text: str | None, most: int = 48) -> str:
     """Return a text that fits a column."""
-    line = " ".join(safe_text.one_line(text).split())
+    line = " ".join(safe_text.one_line(text or "").split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

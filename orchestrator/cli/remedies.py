@@ -10,6 +10,7 @@ from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
     AboutJob,
+    AboutSession,
     AddPerson,
     AskForLess,
     Cancel,
@@ -25,11 +26,14 @@ from orchestrator.remedies import (
     LiftFreeze,
     Listing,
     LookAt,
+    MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
     RegisterWebhook,
     Remedy,
+    Reopen,
     Rerun,
     Resume,
     Say,
@@ -38,6 +42,7 @@ from orchestrator.remedies import (
     TakeAlternative,
     TopUp,
     UseKey,
+    UseSession,
     WaitForHolders,
     WaitForMonth,
     Watch,
@@ -89,6 +94,8 @@ def said(remedy: Remedy) -> str:
 
 def command(remedy: Remedy) -> str | None:
     """Return what to type; None where typing does not help."""
+    if isinstance(remedy, AboutSession):
+        return _of_session(remedy)
     if isinstance(remedy, AboutBudget):
         return _of_budget(remedy)
     if isinstance(remedy, AboutJob):
@@ -96,23 +103,36 @@ def command(remedy: Remedy) -> str | None:
     return _of_farm(remedy)
 
 
-def _of_budget(remedy: AboutBudget) -> str | None:
+def _of_session(remedy: AboutSession) -> str:
     match remedy:
         case TopUp(session_id, session, gpu_ms):
             amount = "GPU_SECONDS" if gpu_ms is None else remedies.seconds(gpu_ms)
             return f"farm session topup {_name(session, session_id)} {amount}"
+        case OpenSession():
+            return "farm session create NAME"
+        case Reopen(session_id, session):
+            return f"farm session reopen {_name(session, session_id)}"
+        case MoveDefault(session_id, session):
+            return f"farm session default {_name(session, session_id)}"
+        case UseSession(session_id, session):
+            return f"--session {_name(session, session_id)}"
+        case ChangeAlerts(session_id, session):
+            return f"farm session alerts {_name(session, session_id)}"
+    assert_never(remedy)
+
+
+def _of_budget(remedy: AboutBudget) -> str | None:
+    match remedy:
         case RaiseLimit(gpu_ms):
             return f"--max-gpu-seconds {remedies.seconds(gpu_ms)}"
+        case RaiseAllowance(key_id, gpu_ms):
+            return f"farm keys limit {shlex.quote(key_id)} {remedies.seconds(gpu_ms)}"
         case TakeAlternative():
             return "--fit"
         case SeeAlternatives():
             return "farm quote PROMPT"
-        case OpenSession():
-            return "farm session create NAME"
         case ChangePlan(account_id):
             return f"farm account set-plan {shlex.quote(account_id)} PLAN"
-        case ChangeAlerts(session_id, session):
-            return f"farm session alerts {_name(session, session_id)}"
         case ChangeMonthAlerts(account_id):
             return f"farm account alerts {shlex.quote(account_id)}"
         case AskForLess() | WaitForMonth() | WaitForHolders():

@@ -34,6 +34,10 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> st
     return value
 
 
+MOST: Final = 10**9
+"""GPU-seconds: thirty years of one device."""
+
+
 def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Check seconds of budget: more than nothing, at most three decimal places."""
     if value is None:
@@ -42,8 +46,10 @@ def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         number = Decimal(value)
     except InvalidOperation:
         raise click.BadParameter(f"{value!r} is not a number.") from None
-    if not number.is_finite() or number <= 0 or number != round(number, 3):
-        raise click.BadParameter("it must be above 0 with at most three decimal places.")
+    if not number.is_finite() or not 0 < number <= MOST or number != round(number, 3):
+        raise click.BadParameter(
+            f"it must be above 0 and at most {MOST:,}, with at most three decimal places."
+        )
     return float(number)
 
 
@@ -92,7 +98,11 @@ def _asked(command: F) -> F:
                 help="When the budget runs out: wait for more, make a video of what is "
                 "finished, or end.  [default: pause]",
             ),
-            click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
+            click.option(
+                "--session",
+                metavar="ID",
+                help="Whose budget; default: the account's, or the one that the key is bound to.",
+            ),
             labels.handled,
             server,
             output.as_json,

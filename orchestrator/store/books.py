@@ -58,6 +58,11 @@ _OF_MONTH: Final = _HOLDERS.where(
     _JOB.month_id == bindparam("month_id"),
     _JOB.finished_at_ms.is_(None),
 )
+_OF_ALLOWANCE: Final = _HOLDERS.where(
+    _JOB.account_id == bindparam("account_id"),
+    _JOB.allowance_id == bindparam("allowance_id"),
+    _JOB.finished_at_ms.is_(None),
+)
 
 _SUM: Final = tables.usage_sums.c
 _LEASE: Final = tables.leases.c
@@ -266,6 +271,15 @@ class Books:
         """Return those that hold most of an account's month."""
         asked = {"account_id": account_id, "month_id": month_id, "but": but, "limit": limit}
         return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_MONTH, asked)}
+
+    def holders_of_allowance(
+        self, account_id: str, allowance_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of the allowance of a line of keys."""
+        asked = {
+            "account_id": account_id, "allowance_id": allowance_id, "but": but, "limit": limit
+        }  # fmt: skip
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_ALLOWANCE, asked)}
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as, a few at a time."""

@@ -92,6 +92,7 @@ accounts: Final = Table(
     _id(),
     Column("name", String(200), nullable=False),
     Column("plan", String(40), nullable=False),
+    _id(name="default_session_id"),
     _json(model.Account, "alerts", null=True),
     _ms("created_at_ms"),
 )
@@ -162,11 +163,27 @@ Index("ix_sessions_floor", sessions.c.plan, sessions.c.virtual_us,
 Index("ix_sessions_waits", sessions.c.waits_from_ms,
       sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
 
+allowances: Final = Table(
+    "allowances",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _ms("limit_gpu_ms"),
+    _ms("held_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    CheckConstraint(
+        "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms",
+        name="budget",
+    ),
+)
+
 jobs: Final = Table(
     "jobs",
     metadata,
     _id(),
     _id("accounts.id", name="account_id"),
+    _id(name="key_id", null=True),
+    _id("allowances.id", name="allowance_id", null=True),
     _id("sessions.id", name="session_id"),
     _id("months.id", name="month_id"),
     _word("state", JobState),
@@ -396,6 +413,9 @@ keys: Final = Table(
     _ms("revoked_at_ms", null=True),
     _ms("used_at_ms", null=True),
     _id(name="successor_id", null=True),
+    _id(name="first_id"),
+    _id("sessions.id", name="session_id", null=True),
+    _id("allowances.id", name="allowance_id", null=True),
     Index(None, "account_id"),
 )
 
@@ -598,6 +618,7 @@ TABLES: Final[dict[type, Table]] = {
     model.PlanPeriod: plan_periods,
     model.Month: months,
     model.Session: sessions,
+    model.Allowance: allowances,
     model.Job: jobs,
     model.Worker: workers,
     model.Unit: units,

@@ -9,11 +9,11 @@ from sqlalchemy import JSON, select, text, type_coerce, update
 
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.books import usage
-from orchestrator.model import Entry, Job, Lease, Unit
+from orchestrator.model import Allowance, Entry, Job, Lease, Unit
 from orchestrator.states import Cause, EntryKind, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.store.tables import TABLES
-from tests.factories import START_MS, Clock, Hand, brief, submit
+from tests.factories import START_MS, Clock, Hand, bound_key, brief, submit
 
 
 class Tamperer:
@@ -53,6 +53,13 @@ class Tamperer:
     def renders(self) -> list[Lease]:
         """Return the accepted leases of render units."""
         found: list[Lease] = self.of(Lease, kind=UnitKind.RENDER, outcome=Outcome.DONE)
+        return found
+
+    def allowance(self) -> Allowance:
+        """Return the allowance that the job counts against."""
+        with self.store.read() as tx:
+            found = tx.get(Allowance, self.job.allowance_id)
+        assert found
         return found
 
     def unit(self, kind: UnitKind = UnitKind.RENDER) -> Unit:
@@ -251,7 +258,7 @@ def a_dearer_day(by: Tamperer) -> str:
     """A day's sums say more than its leases were charged."""
     from_ms = _kept(by, "UPDATE usage_sums SET gpu_ms = gpu_ms + 1", span_ms=usage.DAY_MS)
     return (
-        f"I14: the usage of session {by.job.session_id} in the day from {from_ms} is kept as "
+        f"I15: the usage of session {by.job.session_id} in the day from {from_ms} is kept as "
         "something else than its leases add up to"
     )
 
@@ -260,9 +267,36 @@ def an_hour_without_sums(by: Tamperer) -> str:
     """The sums of an hour are gone, in which units were charged."""
     from_ms = _kept(by, "DELETE FROM usage_sums", span_ms=usage.HOUR_MS)
     return (
-        f"I14: the usage of session {by.job.session_id} in the hour from {from_ms} is kept as "
+        f"I15: the usage of session {by.job.session_id} in the hour from {from_ms} is kept as "
         "something else than its leases add up to"
     )
+
+
+def an_allowance_that_forgets(by: Tamperer) -> str:
+    """A key says that its jobs were charged less."""
+    key = by.allowance()
+    by.set(key, spent_gpu_ms=key.spent_gpu_ms - 1)
+    return f"I14: key {key.id} spent something else than its jobs' entries say"
+
+
+def an_allowance_that_holds_nothing(by: Tamperer) -> str:
+    """A key says that its jobs hold something."""
+    key = by.allowance()
+    by.set(key, held_gpu_ms=1)
+    return f"I14: key {key.id} holds something else than its jobs together"
+
+
+def an_allowance_that_is_passed(by: Tamperer) -> str:
+    """A key's allowance is made less than its jobs were charged."""
+    key = by.allowance()
+    by.set(key, limit_gpu_ms=1, spent_gpu_ms=0)
+    return f"I14: key {key.id} holds and spent more than its allowance"
+
+
+def a_job_outside_its_allowance(by: Tamperer) -> str:
+    """A job of a key with an allowance counts against none."""
+    by.set(by.job, allowance_id=None)
+    return f"I14: job {by.job.id} does not count against the allowance of its key"
 
 
 TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
@@ -293,6 +327,10 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     no_video,
     a_dearer_day,
     an_hour_without_sums,
+    an_allowance_that_forgets,
+    an_allowance_that_holds_nothing,
+    an_allowance_that_is_passed,
+    a_job_outside_its_allowance,
 )
 
 
@@ -300,7 +338,7 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
 def by(farm: Farm, store: Store, clock: Clock) -> Tamperer:
     """A farm with a finished job that failed and stopped once on its way."""
     hand = Hand(farm, clock)
-    job = submit(farm, brief(seconds=8.0))
+    job = submit(farm, brief(seconds=8.0), asker=bound_key(farm, gpu_ms=10**6))
     for _ in range(2):
         order = hand.claim()
         assert order

@@ -54,7 +54,15 @@ def test_a_jobs_life_is_told_in_order(farm: Farm, clock: Clock) -> None:
 def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, clock: Clock) -> None:
     """Kinds choose, and another account's endpoint hears nothing."""
     with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+        tx.add(
+            Account(
+                id="acc_other",
+                name="o",
+                plan="free",
+                default_session_id="ses_none",
+                created_at_ms=0,
+            )
+        )
     other = webhook_queue.create(farm, account_id="acc_other", url=URL)
     some = make(farm, "job.succeeded", "job.failed")
     group = make(farm, "job.*")
@@ -265,7 +273,15 @@ def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
 def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clock) -> None:
     """However many wait for one account, and however long, another one's message goes too."""
     with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+        tx.add(
+            Account(
+                id="acc_other",
+                name="o",
+                plan="free",
+                default_session_id="ses_none",
+                created_at_ms=0,
+            )
+        )
     crowd = [make(farm) for _ in range(webhook_queue.MOST_HOOKS)]
     submit(farm)
     clock.advance(3600)

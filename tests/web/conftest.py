@@ -75,7 +75,9 @@ def api(caller: Caller) -> FlaskClient:
 @pytest.fixture
 def other(caller: Caller, web_farm: Farm) -> FlaskClient:
     """A client with a user key of another account."""
-    account = Account(id="acc_other", name="other", plan="free", created_at_ms=0)
+    account = Account(
+        id="acc_other", name="other", plan="free", default_session_id="ses_none", created_at_ms=0
+    )
     with web_farm.store.write() as tx:
         tx.add(account)
     return caller(account=account.id)

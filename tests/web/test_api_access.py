@@ -220,7 +220,7 @@ def test_a_rotated_key_lives_on_for_a_while(
     rotate = f"/api/v1/keys/{own['id']}/rotate"
     second = api.post(rotate, json={"keep_seconds": 60})
     assert second.status_code == 201
-    assert second.get_json()["scopes"] == ["read", "submit"]
+    assert second.get_json()["scopes"] == ["configure", "pay", "read", "spend", "steer"]
     assert opens(second.get_json()["token"])
     assert api.get("/api/v1/jobs").status_code == 200
     assert api.post(rotate, json={}).status_code == 409

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys
+from orchestrator.farm.accounts.keys import CLIENTS, Bounds
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit
 from tests.web import evil
@@ -26,21 +27,15 @@ READ = (
     "GET /api/v1/jobs/{job_id}/receipt",
     "GET /api/v1/jobs/{job_id}/receipt/audit",
     "GET /api/v1/jobs/{job_id}/{name}",
-    "GET /api/v1/keys",
     "GET /api/v1/models",
     "GET /api/v1/models/{model_id}",
     "GET /api/v1/plans",
     "GET /api/v1/queues",
     "GET /api/v1/rates",
-    "GET /api/v1/sessions",
-    "GET /api/v1/sessions/{session_id}",
     "GET /api/v1/sessions/{session_id}/ledger",
     "GET /api/v1/sessions/{session_id}/ledger/audit",
     "GET /api/v1/usage",
     "GET /api/v1/usage/calibration",
-    "GET /api/v1/webhooks",
-    "GET /api/v1/webhooks/{webhook_id}",
-    "GET /api/v1/webhooks/{webhook_id}/deliveries",
     "GET /api/v1/workers",
     "GET /v1/files/{file_id}",
     "GET /v1/models",
@@ -52,24 +47,13 @@ READ = (
     "GET /v1/videos/{video_id}/content",
 )
 
-SUBMIT = (
+SPEND = (
     "DELETE /api/v1/jobs/{job_id}",
-    "DELETE /api/v1/webhooks/{webhook_id}",
     "DELETE /v1/videos/{video_id}",
     "PATCH /api/v1/jobs/{job_id}",
     "POST /api/v1/jobs",
     "POST /api/v1/jobs/{job_id}/{verb}",
     "POST /api/v1/quotes",
-    "POST /api/v1/sessions",
-    "POST /api/v1/sessions/{session_id}/close",
-    "POST /api/v1/sessions/{session_id}/top-ups",
-    "PUT /api/v1/sessions/{session_id}/alerts",
-    "PUT /api/v1/sessions/{session_id}/limit",
-    "POST /api/v1/webhooks",
-    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
-    "POST /api/v1/webhooks/{webhook_id}/enable",
-    "POST /api/v1/webhooks/{webhook_id}/rotate",
-    "POST /api/v1/webhooks/{webhook_id}/test",
     "POST /v1/files",
     "POST /v1/videos",
     "POST /v1/videos/characters",
@@ -78,11 +62,43 @@ SUBMIT = (
     "POST /v1/videos/{video_id}/remix",
 )
 
-BOTH = (
-    "DELETE /api/v1/keys/{key_id}",
-    "POST /api/v1/keys/{key_id}/rotate",
+PAY = (
+    "POST /api/v1/sessions",
+    "POST /api/v1/sessions/{session_id}/close",
+    "POST /api/v1/sessions/{session_id}/default",
+    "POST /api/v1/sessions/{session_id}/reopen",
+    "POST /api/v1/sessions/{session_id}/top-ups",
+    "PUT /api/v1/keys/{key_id}/limit",
+    "PUT /api/v1/sessions/{session_id}/limit",
 )
-"""Asks for reading and submitting."""
+
+CONFIGURE = (
+    "DELETE /api/v1/keys/{key_id}",
+    "DELETE /api/v1/webhooks/{webhook_id}",
+    "POST /api/v1/keys/{key_id}/rotate",
+    "POST /api/v1/webhooks",
+    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
+    "POST /api/v1/webhooks/{webhook_id}/enable",
+    "POST /api/v1/webhooks/{webhook_id}/rotate",
+    "POST /api/v1/webhooks/{webhook_id}/test",
+    "PUT /api/v1/sessions/{session_id}/alerts",
+)
+
+BUDGETS = (
+    "GET /api/v1/sessions",
+    "GET /api/v1/sessions/{session_id}",
+)
+"""Asks for reading or paying."""
+
+SETTINGS = (
+    "GET /api/v1/webhooks",
+    "GET /api/v1/webhooks/{webhook_id}",
+    "GET /api/v1/webhooks/{webhook_id}/deliveries",
+)
+"""Asks for reading or configuring."""
+
+KEYS = ("GET /api/v1/keys",)
+"""Asks for reading, paying or configuring."""
 
 ADMIN = (
     "DELETE /api/v1/people/{person_id}",
@@ -114,6 +130,7 @@ WORKER = (
 
 PAGES = (
     "GET /",
+    "GET /account",
     "GET /books",
     "GET /books.csv",
     "GET /calibration",
@@ -126,7 +143,9 @@ PAGES = (
     "GET /videos",
     "POST /",
     "POST /jobs/{job_id}/{verb}",
+    "POST /keys/{key_id}/limit",
     "POST /quote",
+    "POST /sessions",
     "POST /sign-out",
     "POST /top-ups",
 )
@@ -151,7 +170,8 @@ OPEN = (
 )
 """Need no key, and say nothing of any account."""
 
-KEYED = READ + SUBMIT + BOTH + ADMIN + WORKER
+OWNERS = READ + SPEND + PAY + CONFIGURE + BUDGETS + SETTINGS + KEYS
+KEYED = OWNERS + ADMIN + WORKER
 OWNED = (
     "{job_id}",
     "{video_id}",
@@ -161,10 +181,15 @@ OWNED = (
     "{file_id}",
     "{character_id}",
 )
+ALL = {KeyKind.USER, KeyKind.ADMIN}
 HOLDERS = {
-    "read": {KeyKind.READ, KeyKind.USER, KeyKind.ADMIN},
-    "submit": {KeyKind.SUBMIT, KeyKind.USER, KeyKind.ADMIN},
-    "both": {KeyKind.USER, KeyKind.ADMIN},
+    "read": {KeyKind.READ, *ALL},
+    "spend": {KeyKind.SUBMIT, *ALL},
+    "pay": {KeyKind.PAY, *ALL},
+    "configure": {KeyKind.CONFIGURE, *ALL},
+    "read or pay": {KeyKind.READ, KeyKind.PAY, *ALL},
+    "read or configure": {KeyKind.READ, KeyKind.CONFIGURE, *ALL},
+    "read or pay or configure": {KeyKind.READ, KeyKind.PAY, KeyKind.CONFIGURE, *ALL},
     "admin": {KeyKind.ADMIN},
     "worker": {KeyKind.WORKER, KeyKind.JOIN},
 }
@@ -172,7 +197,11 @@ NO_FILES = ("/preview", "/frames.zip", "{character_id}", "/{name}", "/content", 
 """Calls that find the job, and then no file: a worker by hand paints none."""
 SCOPED = {
     call: scope
-    for scope, calls in zip(HOLDERS, (READ, SUBMIT, BOTH, ADMIN, WORKER), strict=True)
+    for scope, calls in zip(
+        HOLDERS,
+        (READ, SPEND, PAY, CONFIGURE, BUDGETS, SETTINGS, KEYS, ADMIN, WORKER),
+        strict=True,
+    )
     for call in calls
 }
 BODIES: dict[str, Any] = {
@@ -187,6 +216,7 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/keys": {"name": "another"},
     "POST /api/v1/keys/{key_id}/rotate": {"keep_seconds": 0},
     "POST /api/v1/sessions/{session_id}/top-ups": {"gpu_seconds": 1},
+    "PUT /api/v1/keys/{key_id}/limit": {"gpu_seconds": 10_000},
     "POST /v1/videos/{video_id}/remix": {"prompt": "a cat"},
 }
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
@@ -226,7 +256,13 @@ def things(web_farm: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> di
     hand.work_off()
     file = api.post("/v1/files", data={"file": (_file(), "a.png"), "purpose": "vision"}).get_json()
     webhook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
-    mine, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="mine")
+    mine, _ = keys.create(
+        web_farm,
+        account_id=account_id(web_farm),
+        kind=KeyKind.USER,
+        name="mine",
+        bounds=Bounds(gpu_ms=1_000),
+    )
     caller()  # other keys beside it
     return {
         "job_id": job.id,
@@ -312,7 +348,7 @@ def test_a_key_opens_what_its_scopes_say(
         assert "scope" in answer.get_data(as_text=True)
 
 
-@pytest.mark.parametrize("kind", [KeyKind.USER, KeyKind.READ, KeyKind.SUBMIT])
+@pytest.mark.parametrize("kind", sorted(CLIENTS))
 def test_a_bad_body_is_not_read_for_a_key_without_the_scope(
     caller: Caller, things: dict[str, str], kind: KeyKind
 ) -> None:
@@ -335,13 +371,13 @@ def test_the_owner_gets_in(caller: Caller, things: dict[str, str]) -> None:
     """With its own key and its own things, no call is refused at the text_input."""
     user = caller(KeyKind.USER)
     last = ("DELETE", "POST /api/v1/sessions/{session_id}/close")
-    for call in sorted(READ + SUBMIT + BOTH, key=lambda c: c.startswith(last)):
+    for call in sorted(OWNERS, key=lambda c: c.startswith(last)):
         allowed = {404} if call.endswith(NO_FILES) else set()
         status = send(user, call, things).status_code
         assert status not in {401, 403, 404, 405, 500} - allowed, (call, status)
 
 
-@pytest.mark.parametrize("call", [c for c in READ + SUBMIT + BOTH if any(o in c for o in OWNED)])
+@pytest.mark.parametrize("call", [c for c in OWNERS if any(o in c for o in OWNED)])
 def test_another_tenants_things_are_not_found(
     other: FlaskClient, things: dict[str, str], call: str
 ) -> None:

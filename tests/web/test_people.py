@@ -97,10 +97,20 @@ def test_a_browser_that_showed_a_key_is_out_with_the_key(app: Flask, web_farm: F
     assert browser.get("/").status_code == 303
 
 
-@pytest.mark.parametrize("kind", [KeyKind.READ, KeyKind.SUBMIT, KeyKind.JOIN, KeyKind.WORKER])
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in KeyKind if kind not in (KeyKind.USER, KeyKind.ADMIN, KeyKind.SIGNIN)],
+)
 def test_a_narrow_key_signs_nobody_in(app: Flask, web_farm: Farm, kind: KeyKind) -> None:
     """The pages can do everything, so keys with less open none."""
     _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=kind, name="k")
+    assert sign_in(app.test_client(), token=token).status_code == 401
+
+
+def test_a_bound_key_signs_nobody_in(app: Flask, web_farm: Farm) -> None:
+    """The pages steer every job and pay, which a key with an allowance may not."""
+    owner, bounds = account_id(web_farm), keys.Bounds(gpu_ms=1_000)
+    _, token = keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k", bounds=bounds)
     assert sign_in(app.test_client(), token=token).status_code == 401
 
 

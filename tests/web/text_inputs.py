@@ -298,6 +298,8 @@ def _of_ids() -> Iterator[tuple[str, TextInput]]:
     yield "a plan", TextInput(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
     owner = _json(f"{API}/keys", {"name": "x"}, "account_id", by="admin")
     yield "a key's account", TextInput(owner, lambda word: not word.text, 201)
+    bound = _json(f"{API}/keys", {"name": "x", "kind": "submit"}, "session_id", by="admin")
+    yield "a key's session", TextInput(bound, nothing)
     for path in (
         "/api/v1/jobs/{}", "/api/v1/jobs/{}/video", "/api/v1/jobs/{}/events", "/api/v1/sessions/{}",
         "/api/v1/sessions/{}/ledger", "/api/v1/models/{}", "/api/v1/webhooks/{}",
@@ -305,7 +307,10 @@ def _of_ids() -> Iterator[tuple[str, TextInput]]:
         "/v1/models/{}", "/static/{}", "/sign-in/{}",
     ):  # fmt: skip
         yield f"GET {path}", TextInput(_path("GET", path), nothing)
-    for path in ("/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix"):
+    for path in (
+        "/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix",
+        "/api/v1/sessions/{}/reopen", "/api/v1/sessions/{}/default",
+    ):  # fmt: skip
         yield f"POST {path}", TextInput(_path("POST", path), nothing)
     for path in ("/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}"):
         yield f"DELETE {path}", TextInput(_path("DELETE", path), nothing)

@@ -90,6 +90,7 @@ def _account(row: Standing) -> Json:
         "object": "account",
         "name": row.account.name,
         "plan": row.account.plan or None,
+        "default_session_id": row.account.default_session_id,
         "may_run": bool(month.plan),
         "month": {
             "name": month.id.rpartition(".")[2],

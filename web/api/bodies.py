@@ -165,7 +165,7 @@ class JobBody(Body):
 
     prompt: str = Field("", max_length=10_000)
     session_id: str | None = Field(None, max_length=200)
-    """Id or name; the account's session `default` when absent."""
+    """Id or name; when absent the one that the key is bound to, else the account's default."""
     model: str | None = Field(None, max_length=100)
     seconds: float | None = Field(None, gt=0, le=3600, allow_inf_nan=False)
     fps: int | None = Field(None, ge=1, le=120)
@@ -235,11 +235,22 @@ class WebhookBody(Body):
 class KeyBody(Body):
     """A new key."""
 
-    kind: Literal["admin", "user", "read", "submit", "join"] = "user"
+    kind: Literal["admin", "user", "read", "submit", "pay", "configure", "join"] = "user"
     name: Label = Field(min_length=1, max_length=200)
     account_id: str | None = Field(None, max_length=100)
     """Its owner; absent: the account of the key that asks."""
     ttl_seconds: float | None = Field(None, gt=0, le=10**9)
+    session_id: str | None = Field(None, min_length=1, max_length=200)
+    """Id or name of the only session that it spends from; of a `user` or `submit` key."""
+    gpu_seconds: GpuSeconds | None = None
+    """Sum that its jobs may cost together; of a `user` or `submit` key."""
+
+
+class AllowanceBody(Body):
+    """Another sum for a key."""
+
+    gpu_seconds: GpuSeconds
+    """Not less than its jobs hold and were charged."""
 
 
 class RotateBody(Body):

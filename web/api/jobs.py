@@ -11,7 +11,7 @@ from orchestrator.farm.books import receipts, verification
 from orchestrator.farm.jobs import deleting, keeping, waiting
 from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
-from orchestrator.states import UnitKind
+from orchestrator.states import Scope, UnitKind
 from orchestrator.wire import STRIP
 from web.api import archive, bills, submission, views
 from web.api.bodies import JobBody, LabelsBody
@@ -29,7 +29,7 @@ from web.api.parameters import (
     idempotency,
 )
 from web.api.responses import SECURITY, AuditView, JobView, Listed, QuoteView, ReceiptView
-from web.auth import account_scope, clients, own_account
+from web.auth import account_scope, clients, current_key, may, own_account, told, within_reach
 from web.context import artifacts, farm
 from web.threads import in_thread
 
@@ -76,7 +76,10 @@ def quote() -> Response:
         brief=brief,
         handling=submission.handled(body, brief),
         fit=body.fit,
+        key=current_key(),
     )
+    if estimate.refusal:
+        estimate.refusal.data = told(estimate.refusal)
     return jsonify(views.quote(estimate))
 
 
@@ -136,7 +139,8 @@ def label(path: JobPath, body: LabelsBody) -> Response:
 @bp.delete("/jobs/<job_id>", responses={204: None})
 def delete(path: JobPath) -> tuple[str, int]:
     """Delete an ended job and its files; its ledger entries stay."""
-    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), account_scope(), path.job_id))
+    job = _within_reach(path.job_id)
+    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), account_scope(), job.id))
     return "", 204
 
 
@@ -147,7 +151,8 @@ def intent(path: IntentPath) -> Response:
     A paused job is finished with the frames that it has: they become its video, which says that
     it is `truncated`.
     """
-    return _shown(in_thread(VERBS[path.verb], farm(), account_scope(), path.job_id))
+    job = _within_reach(path.job_id)
+    return _shown(in_thread(VERBS[path.verb], farm(), account_scope(), job.id))
 
 
 @bp.get("/jobs/<job_id>/events", responses={**content("text/event-stream"), 204: None})
@@ -231,10 +236,16 @@ def verify(path: JobPath) -> Response:
     )
 
 
+def _within_reach(job_id: str) -> Job:
+    return within_reach(in_thread(jobs.get, farm(), account_scope(), job_id))
+
+
 def _shown(job: Job, *, webhook_secret: str | None = None) -> Response:
     waits = in_thread(waiting.reason, farm(), job)
     shown = views.job(job) | {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
-    if webhook_secret:
+    if not may(Scope.READ):
+        shown = views.without_words(shown)
+    if webhook_secret and may(Scope.CONFIGURE):
         shown["webhook_secret"] = webhook_secret
     answer = make_response(jsonify(shown))
     answer.set_etag(f"{job.id}-{job.revision}-{crc32(str(waits).encode()):x}")

@@ -1,18 +1,21 @@
 """Models, workers, queues, usage, keys: what operators and curious clients ask."""
 
+from collections.abc import Mapping
+
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.errors import NotFound
-from orchestrator.farm.accounts import keys
+from orchestrator.farm.accounts import allowances, keys
+from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.books import calibration, economics
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import fleet
-from orchestrator.model import AuditEntry, Json, Key
+from orchestrator.model import Allowance, AuditEntry, Json, Key
 from orchestrator.remedies import Listing, LookAt
-from orchestrator.states import SCOPES, KeyKind
+from orchestrator.states import KeyKind
 from web.api import bills, views
-from web.api.bodies import FreezeBody, KeyBody, RotateBody
+from web.api.bodies import AllowanceBody, FreezeBody, KeyBody, RotateBody, gpu_ms
 from web.api.described import REFUSALS, sheet_of
 from web.api.parameters import (
     AuditQuery,
@@ -34,7 +37,7 @@ from web.api.responses import (
     View,
     WorkerView,
 )
-from web.auth import account_scope, clients, own_account
+from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
 from web.threads import in_thread
 
@@ -152,13 +155,18 @@ def quote_accuracy(query: CalibrationQuery) -> Response:
 
 @bp.get("/keys", responses={200: Listed})
 def list_keys() -> Response:
-    """List keys; their secrets are not kept."""
-    return jsonify(data=[_key(row) for row in in_thread(keys.listing, farm(), account_scope())])
+    """List keys with their bounds; their secrets are not kept."""
+    rows = in_thread(keys.listing, farm(), account_scope())
+    known = in_thread(allowances.of, farm(), rows)
+    return jsonify(data=[_key(row, known) for row in rows])
 
 
 @bp.post("/keys", responses={201: KeyView})
 def create_key(body: KeyBody) -> tuple[Json, int]:
-    """Make a key; its token is shown this once, and a repeated request is answered without it."""
+    """Make a key; its token is shown this once, and a repeated request is answered without it.
+
+    One that is bound to a session or to an allowance has the scopes `read` and `spend` at most.
+    """
     row, token = in_thread(
         keys.create_once,
         farm(),
@@ -167,43 +175,81 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
         kind=KeyKind(body.kind),
         name=body.name,
         ttl_seconds=body.ttl_seconds,
+        bounds=Bounds(
+            session=body.session_id,
+            gpu_ms=None if body.gpu_seconds is None else gpu_ms(body.gpu_seconds),
+        ),
     )
-    return _key(row, token), 201
+    return _shown(row, token), 201
+
+
+@bp.put("/keys/<key_id>/limit", responses={200: KeyView})
+def set_allowance(path: KeyPath, body: AllowanceBody) -> Response:
+    """Give a key another allowance; jobs of its that were paused because it was too low go on."""
+    amount = gpu_ms(body.gpu_seconds)
+    return jsonify(
+        _shown(in_thread(allowances.change, farm(), account_scope(), path.key_id, amount))
+    )
 
 
 @bp.delete("/keys/<key_id>", responses={200: KeyView})
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
-    return jsonify(_key(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
+    return jsonify(_shown(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
 @bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
 def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
-    """Make the key that takes this one's place; both live for a while. Its token is shown once."""
-    scope, keep = account_scope(), body.keep_seconds
-    row, token = in_thread(keys.rotate, farm(), scope, path.key_id, keep_seconds=keep)
-    return _key(row, token), 201
+    """Make the key that takes this one's place; both live for a while, and have one allowance.
+
+    Its token is shown once, to a key that may do all that this one may.
+    """
+    row, token = in_thread(
+        keys.rotate,
+        farm(),
+        account_scope(),
+        path.key_id,
+        keep_seconds=body.keep_seconds,
+        within=current_key().scopes,
+    )
+    return _shown(row, token), 201
 
 
 # --- as JSON ------------------------------------------------------------------------------
 
 
-def _key(row: Key, token: str | None = None) -> Json:
+def _shown(row: Key, token: str | None = None) -> Json:
     """Return a key; `token` only when it was just made: it is not kept."""
-    shown = {
+    shown = _key(row, in_thread(allowances.of, farm(), (row,)))
+    return shown | {"token": token} if token else shown
+
+
+def _key(row: Key, known: Mapping[str, Allowance]) -> Json:
+    given = known.get(row.allowance_id or "")
+    return {
         "id": row.id,
         "object": "key",
         "kind": row.kind.value,
-        "scopes": sorted(SCOPES[row.kind]),
+        "scopes": sorted(row.scopes),
         "name": row.name,
         "account_id": row.account_id,
+        "session_id": row.session_id,
+        "allowance": given and _allowance(given),
         "successor_id": row.successor_id,
         "created_at": views.when(row.created_at_ms),
         "expires_at": views.when(row.expires_at_ms),
         "revoked_at": views.when(row.revoked_at_ms),
         "used_at": views.when(row.used_at_ms),
     }
-    return shown | {"token": token} if token else shown
+
+
+def _allowance(row: Allowance) -> Json:
+    return {
+        "limit_gpu_seconds": views.seconds(row.limit_gpu_ms),
+        "held_gpu_seconds": views.seconds(row.held_gpu_ms),
+        "spent_gpu_seconds": views.seconds(row.spent_gpu_ms),
+        "available_gpu_seconds": views.seconds(row.available_gpu_ms),
+    }
 
 
 def _audit_entry(row: AuditEntry) -> Json:

@@ -9,6 +9,7 @@ from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
     AboutJob,
+    AboutSession,
     AddPerson,
     AskForLess,
     Cancel,
@@ -24,11 +25,14 @@ from orchestrator.remedies import (
     LiftFreeze,
     Listing,
     LookAt,
+    MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
     RegisterWebhook,
     Remedy,
+    Reopen,
     Rerun,
     Resume,
     Say,
@@ -37,6 +41,7 @@ from orchestrator.remedies import (
     TakeAlternative,
     TopUp,
     UseKey,
+    UseSession,
     WaitForHolders,
     WaitForMonth,
     Watch,
@@ -67,6 +72,8 @@ def shown(helping: Iterable[Remedy]) -> Json:
 
 def call(remedy: Remedy) -> Json | None:
     """Return the call that does it; None where no call does."""
+    if isinstance(remedy, AboutSession):
+        return _of_session(remedy)
     if isinstance(remedy, AboutBudget):
         return _of_budget(remedy)
     if isinstance(remedy, AboutJob):
@@ -81,19 +88,32 @@ def _shown(remedy: Remedy) -> Json:
     return told | {"call": call(remedy)}
 
 
-def _of_budget(remedy: AboutBudget) -> Json | None:
+def _of_session(remedy: AboutSession) -> Json | None:
     match remedy:
         case TopUp(session_id, _, gpu_ms):
             body = None if gpu_ms is None else {"gpu_seconds": gpu_ms / 1000}
             return _call("POST", f"/sessions/{session_id}/top-ups", body=body)
         case OpenSession():
             return _call("POST", "/sessions", body=None)
-        case SeeAlternatives():
-            return _call("POST", "/quotes", body=None)
-        case ChangePlan(account_id):
-            return _call("PUT", f"/accounts/{account_id}/plan", body=None)
+        case Reopen(session_id):
+            return _call("POST", f"/sessions/{session_id}/reopen")
+        case MoveDefault(session_id):
+            return _call("POST", f"/sessions/{session_id}/default")
         case ChangeAlerts(session_id):
             return _call("PUT", f"/sessions/{session_id}/alerts", body=None)
+        case UseSession():
+            return None  # its request, with that session
+    assert_never(remedy)
+
+
+def _of_budget(remedy: AboutBudget) -> Json | None:
+    match remedy:
+        case SeeAlternatives():
+            return _call("POST", "/quotes", body=None)
+        case RaiseAllowance(key_id, gpu_ms):
+            return _call("PUT", f"/keys/{key_id}/limit", body={"gpu_seconds": gpu_ms / 1000})
+        case ChangePlan(account_id):
+            return _call("PUT", f"/accounts/{account_id}/plan", body=None)
         case ChangeMonthAlerts(account_id):
             return _call("PUT", f"/accounts/{account_id}/alerts", body=None)
         case RaiseLimit() | AskForLess() | TakeAlternative() | WaitForMonth() | WaitForHolders():

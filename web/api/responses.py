@@ -23,6 +23,9 @@ class KeyView(View):
     scopes: list[str]
     name: str
     account_id: str | None
+    session_id: str | None
+    allowance: Json | None
+    """Of a key that is bound to one: GPU-seconds given, held, spent and left."""
     token: str | None = None
 
 
@@ -77,6 +80,7 @@ class SessionView(View):
     object: str
     name: str
     state: str
+    is_default: bool
     budget_gpu_seconds: float
     held_gpu_seconds: float
     spent_gpu_seconds: float
@@ -113,7 +117,8 @@ class JobView(View):
     state: str
     session_id: str
     model: str
-    prompt: str
+    prompt: str | None
+    """Null to a key without the scope `read`; so are all its words and files."""
     seconds: float
     fps: int
     width: int
@@ -156,6 +161,7 @@ class AccountView(View):
     id: str
     name: str
     plan: str | None
+    default_session_id: str
     may_run: bool
     month: MonthView
     alerts: list[Json]

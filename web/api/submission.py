@@ -16,12 +16,12 @@ from orchestrator.farm.jobs import Submission, extensions, keeping
 from orchestrator.model import Brief, Handling, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
-from orchestrator.states import JobState
+from orchestrator.states import JobState, Scope
 from web import errors, film, json_text, uploads
 from web.api import archive
 from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
-from web.auth import own_account
+from web.auth import asker, current_key, own_account, within_reach
 from web.context import artifacts, farm, settings
 from web.policy import rule_on_prompt
 from web.threads import in_thread
@@ -144,6 +144,7 @@ def submit(
         fit=body.fit,
         alternatives=alternatives,
         ruling=rule_on_prompt(brief, own_account()),
+        key=current_key(),
     )
 
 
@@ -187,7 +188,7 @@ def going_on(
         Conflict: it is not finished.
         Expired: its files were removed.
     """
-    source = in_thread(jobs.get, farm(), own_account(), source_id)
+    source = readable(source_id)
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
@@ -232,13 +233,22 @@ def told_like(source: Job, account_id: str) -> tuple[str | None, tuple[str, ...]
     return webhook.url, source.webhook_events
 
 
+def readable(job_id: str) -> Job:
+    """Return a job that another one may be made from: what it shows is seen there.
+
+    Raises:
+        NotFound: the account has no such job, or a key that may not read did not submit it.
+    """
+    return within_reach(in_thread(jobs.get, farm(), asker(), job_id), Scope.READ)
+
+
 def picture_of(job_id: str) -> str:
     """Return the key of a job's reference picture, for another job that takes it too.
 
     Raises:
         NotFound: the account has no such job, or its picture is not there any more.
     """
-    image = in_thread(jobs.get, farm(), own_account(), job_id).image
+    image = readable(job_id).image
     if image is None or not in_thread(artifacts().exists, image):
         raise NotFound(
             f"The reference picture of {job_id} is not here any more.",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
@@ -58,6 +58,26 @@ def alerts(rows: Iterable[Alert]) -> list[Json]:
 def price(microusd: int) -> Json:
     """Return a price."""
     return {"microusd": microusd, "usd": microusd / 1e6}
+
+
+UNREAD: Final[Json] = {
+    "prompt": None,
+    "negative_prompt": None,
+    "shots": [],
+    "notes": [],
+    "origin": None,
+    "rulings": {},
+    "artifacts": {},
+}
+"""Fields of a job's view as a key sees them that may not read: no words, no files."""
+
+
+def without_words(shown: Json) -> Json:
+    """Return the view of a job without what the scope `read` is for."""
+    told = {name: UNREAD.get(name, value) for name, value in shown.items() if name != "request"}
+    if told["error"]:
+        told["error"] |= {"message": "A key with the scope read is told what happened."}
+    return told
 
 
 def job(row: Job) -> Json:

@@ -95,9 +95,10 @@ def _error(job: Job) -> Json | None:
         return {"code": "cancelled", "message": "The video was cancelled."}
     if status(job) == "failed":
         some = job.frames_done > 0
+        used_up = "budget, or its key's allowance," if job.allowance_id else "budget"
         return {
             "code": "budget_exceeded",
-            "message": "The session's budget is used up; the frames that are done are kept. "
+            "message": f"The session's {used_up} is used up; the frames that are done are kept. "
             f"Top it up (POST /api/v1/sessions/{job.session_id}/top-ups), and it goes on"
             + (f"; or POST /api/v1/jobs/{job.id}/finish makes a video of them." if some else "."),
         }

@@ -10,10 +10,10 @@ from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
-from orchestrator.states import JobState
+from orchestrator.states import JobState, Scope
 from web.api import submission, views
 from web.api.bodies import JobBody
-from web.auth import account_scope, clients, csrf, own_account
+from web.auth import account_scope, clients, csrf, current_key, may, own_account, within_reach
 from web.context import artifacts, farm
 from web.openai import asking, showing
 from web.openai.references import kept_image
@@ -104,7 +104,7 @@ def delete(video_id: str) -> Response:
     gone = jsonify(id=video_id, object="video.deleted", deleted=True)
     if tries_before() and in_thread(deleting.was_deleted, farm(), scope, video_id):
         return gone  # by the try before, whose answer was lost
-    job = in_thread(jobs.get, farm(), scope, video_id)
+    job = within_reach(in_thread(jobs.get, farm(), scope, video_id))
     if not job.state.is_terminal:
         job = _stopped(in_thread(jobs.cancel, farm(), scope, video_id))
     in_thread(artifacts().delete, in_thread(deleting.delete, farm(), scope, job.id))
@@ -137,7 +137,7 @@ def remix(video_id: str) -> Response:
 
 def _source(video_id: str) -> Job:
     """Return the finished video that another one is made from."""
-    job = in_thread(jobs.get, farm(), account_scope(), video_id)
+    job = within_reach(in_thread(jobs.get, farm(), account_scope(), video_id), Scope.READ)
     if job.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {showing.status(job)}; only a completed one can be the source.",
@@ -196,8 +196,9 @@ def _beside(source: Job) -> Json:
         kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
     if source.account_id != own_account():
         return kept
-    kept |= {"session_id": source.session_id, **views.handled(source)}
-    return kept | _told_like(source)
+    kept |= views.handled(source) | _told_like(source)
+    bound = current_key().session_id is not None
+    return kept if bound else kept | {"session_id": source.session_id}
 
 
 def _over(like: Json, asked: Json) -> Json:
@@ -217,11 +218,13 @@ def _told_like(source: Job) -> Json:
 def _submitted(brief: Brief, body: JobBody) -> Response:
     named = _one_of("alternatives", "false", ("true", "false")) == "true"
     made = submission.submit(brief, body, promise(), alternatives=named)
-    return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
+    secret = made.webhook_secret if may(Scope.CONFIGURE) else None
+    return _shown(made.job, {"webhook_secret": secret} if secret else {})
 
 
 def _shown(job: Job, beside: Json | None = None) -> Response:
-    shown = showing.video(job) | (beside or {})
+    shown = showing.video(job)
+    shown = (shown if may(Scope.READ) else views.without_words(shown)) | (beside or {})
     answer = jsonify(shown)
     if shown["status"] in showing.UNFINISHED:
         answer.headers["openai-poll-after-ms"] = str(showing.poll_after_ms(job))

@@ -111,7 +111,8 @@ def _visitor(form: Mapping[str, str]) -> Visitor:
         link = keys.redeem_signin(farm(), token)
         return Visitor(str(link.account_id), by=by_link(link))
     key = keys.resolve(farm(), token)
-    if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
+    alone = key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.is_bound
+    if alone or key.account_id is None:  # pages steer, pay and configure
         raise Unauthorized("This key is for machines.", GetLink())
     return Visitor(key.account_id, by=by_key(key))
 

@@ -87,13 +87,19 @@ def create(
             if earlier := answered(tx, by, idempotency):
                 known = _known(tx, earlier)
                 return Standing(known, months.seen(farm, tx, known.id, now))
+        session_id = farm.new_id("ses", now)
         account = Account(
-            id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
+            id=farm.new_id("acc", now),
+            name=name.strip(),
+            plan=plan,
+            default_session_id=session_id,
+            created_at_ms=now,
         )
         tx.add(account)
         plan_history.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
-        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, account_plan.session_gpu_ms)
+        budget = account_plan.session_gpu_ms
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget, session_id=session_id)
         if by is not None:
             remember(tx, by, idempotency, account.id, now)
         audit_log.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
@@ -159,8 +165,11 @@ def renew(farm: Farm, after: str, most: int) -> str | None:
     return None
 
 
-def go_on(farm: Farm, account_id: str | None = None) -> None:
-    """Let jobs go on that were paused for budget, each session in a transaction of its own."""
+def go_on(farm: Farm, account_id: str | None = None, *, allowance_id: str | None = None) -> None:
+    """Let jobs go on that were paused for budget, each session in a transaction of its own.
+
+    `allowance_id`: where some wait whose key has that allowance.
+    """
     waiting: JobMatch = {
         "state": JobState.PAUSED,
         "pause_reason": PauseReason.BUDGET,
@@ -168,6 +177,8 @@ def go_on(farm: Farm, account_id: str | None = None) -> None:
     }
     if account_id is not None:
         waiting["account_id"] = account_id
+    if allowance_id is not None:
+        waiting["allowance_id"] = allowance_id
     with farm.store.read() as tx:
         with_some = {job.session_id for job in tx.find(Job, **waiting)}
     for session_id in sorted(with_some):

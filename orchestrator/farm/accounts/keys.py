@@ -7,29 +7,49 @@ passwords, which have less) and the look-up by hash leaks no timing of its chara
 import hashlib
 import secrets
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.errors import BadRequest, Conflict, NotFound, Unauthorized
+from orchestrator.errors import BadRequest, Conflict, NotAllowed, NotFound, Unauthorized
+from orchestrator.farm.books import session_limits
 from orchestrator.farm.kernel import Farm, Idempotency, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
+from orchestrator.farm.kernel.owned import named_session
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.kernel.where import KeyWhere
-from orchestrator.model import Account, Key
+from orchestrator.model import Account, Allowance, Key
 from orchestrator.remedies import CreateKey, GetLink, Listing, LookAt, Say
 from orchestrator.settings import MAKE_ONE, is_guessable
-from orchestrator.states import KeyKind
+from orchestrator.states import KeyKind, Scope
 
-CLIENTS = frozenset({KeyKind.USER, KeyKind.READ, KeyKind.SUBMIT})
+CLIENTS = frozenset({KeyKind.USER, KeyKind.READ, KeyKind.SUBMIT, KeyKind.PAY, KeyKind.CONFIGURE})
 """Kinds whose keys an account handles without an operator."""
 
 ROTATED = CLIENTS | {KeyKind.ADMIN}
 """Kinds that people carry somewhere by hand, and replace now and then."""
 
+BOUNDED = frozenset({KeyKind.USER, KeyKind.SUBMIT})
+"""Kinds that spend, so that a key of theirs may be bound to a session and to an allowance."""
+
+MOST_GPU_MS = 10**12
+"""Thirty years of one device: more is a slip of the pen."""
+
 FAR_MS = 10**15
 
 USED_RESOLUTION_MS = 60_000
 """`used_at_ms` is written at most this often, so that reading stays reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Bounds of a new key: the only session it spends from, and how much in all; None: any."""
+
+    session: str | None = None
+    """By name or id."""
+    gpu_ms: int | None = None
+
+
+UNBOUND = Bounds()
 
 
 def digest(token: str) -> str:
@@ -46,11 +66,24 @@ def issue(
     account_id: str | None = None,
     worker_id: str | None = None,
     ttl_seconds: float | None = None,
+    bounds: Bounds = UNBOUND,
+    instead_of: Key | None = None,
 ) -> tuple[Key, str]:
-    """Make a key within an open transaction; the token is known only to the caller."""
+    """Make a key within an open transaction; the token is known only to the caller.
+
+    One made `instead_of` another has that one's bounds, and goes on with its allowance.
+
+    Raises:
+        BadRequest: a key of this kind spends nothing, or the allowance is not possible.
+        NotFound: the account has no such session.
+    """
     now = farm.clock()
     key_id = farm.new_id("key", now)
     token = f"farm_{kind}_{key_id.removeprefix('key_')}_{secrets.token_hex(20)}"
+    if instead_of is None:
+        session_id, allowance_id = _bound(tx, key_id, kind, account_id, bounds)
+    else:
+        session_id, allowance_id = instead_of.session_id, instead_of.allowance_id
     key = Key(
         id=key_id,
         account_id=account_id,
@@ -60,10 +93,59 @@ def issue(
         secret_sha256=digest(token),
         created_at_ms=now,
         expires_at_ms=None if ttl_seconds is None else now + round(ttl_seconds * 1000),
+        first_id=instead_of.first_id if instead_of else key_id,
+        session_id=session_id,
+        allowance_id=allowance_id,
     )
     tx.add(key)
-    audit_log.note(farm, tx, "key.create", key.id, account_id, kind=kind.value, name=name)
+    audit_log.note(
+        farm,
+        tx,
+        "key.create",
+        key.id,
+        account_id,
+        kind=kind.value,
+        name=name,
+        session_id=session_id,
+        gpu_ms=bounds.gpu_ms,
+    )
     return key, token
+
+
+def _bound(
+    tx: Transaction, key_id: str, kind: KeyKind, account_id: str | None, bounds: Bounds
+) -> tuple[str | None, str | None]:
+    """Return the ids of what a new key is bound to; its allowance is written here."""
+    if bounds == UNBOUND:
+        return None, None
+    if kind not in BOUNDED or account_id is None:
+        raise BadRequest(
+            f"A {kind} key spends nothing, so it is bound to no session and no allowance.",
+            Say(f"Bind a key of one of these kinds: {', '.join(sorted(BOUNDED))}."),
+        )
+    session_id = allowance_id = None
+    if bounds.session is not None:
+        session = named_session(tx, account_id, bounds.session)
+        session_limits.check_open(tx, session)
+        session_id = session.id
+    if bounds.gpu_ms is not None:
+        check_allowance(bounds.gpu_ms)
+        allowance_id = key_id
+        tx.add(Allowance(id=key_id, account_id=account_id, limit_gpu_ms=bounds.gpu_ms))
+    return session_id, allowance_id
+
+
+def check_allowance(gpu_ms: int) -> None:
+    """Refuse an allowance that no key can have.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    if not 0 < gpu_ms <= MOST_GPU_MS:
+        raise BadRequest(
+            f"An allowance of {gpu_ms / 1000:.3f} GPU-seconds is not possible.",
+            Say("Give more than 0 and at most 1,000,000,000 GPU-seconds."),
+        )
 
 
 def create(
@@ -74,6 +156,7 @@ def create(
     name: str,
     worker_id: str | None = None,
     ttl_seconds: float | None = None,
+    bounds: Bounds = UNBOUND,
 ) -> tuple[Key, str]:
     """Make a key and return it with its token."""
     with farm.store.write() as tx:
@@ -85,6 +168,7 @@ def create(
             account_id=account_id,
             worker_id=worker_id,
             ttl_seconds=ttl_seconds,
+            bounds=bounds,
         )
 
 
@@ -118,8 +202,10 @@ def admit(farm: Farm, token: str, *, name: str) -> None:
     with farm.store.write() as tx:
         if not tx.find(Key, secret_sha256=digest(token)):
             now = farm.clock()
+            key_id = farm.new_id("key", now)
             key = Key(
-                id=farm.new_id("key", now),
+                id=key_id,
+                first_id=key_id,
                 account_id=None,
                 kind=KeyKind.JOIN,
                 name=name,
@@ -171,39 +257,55 @@ def redeem_signin(farm: Farm, token: str) -> Key:
         return link
 
 
+def own_key(tx: Transaction, account_id: str | None, key_id: str) -> Key:
+    """Return a key, locked: any one, or one of that account that is not an operator's.
+
+    Raises:
+        NotFound: there is none.
+    """
+    key = tx.get(Key, key_id, lock=True)
+    own = key and key.account_id == account_id and key.kind in CLIENTS
+    if key is None or (account_id is not None and not own):
+        raise NotFound(
+            f"There is no key {key_id}.", LookAt(Listing.KEYS, "See the keys there are.")
+        )
+    return key
+
+
 def revoke(farm: Farm, account_id: str | None, key_id: str) -> Key:
     """End a key at once. `account_id` None: any key; else a user key of that account."""
     with farm.store.write() as tx:
-        key = tx.get(Key, key_id, lock=True)
-        own = key and key.account_id == account_id and key.kind in CLIENTS
-        if key is None or (account_id is not None and not own):
-            raise NotFound(
-                f"There is no key {key_id}.", LookAt(Listing.KEYS, "See the keys there are.")
-            )
+        key = own_key(tx, account_id, key_id)
         if key.revoked_at_ms is not None:
             return key
         return end(farm, tx, key)
 
 
 def rotate(
-    farm: Farm, account_id: str | None, key_id: str, *, keep_seconds: float
+    farm: Farm,
+    account_id: str | None,
+    key_id: str,
+    *,
+    keep_seconds: float,
+    within: frozenset[Scope] | None = None,
 ) -> tuple[Key, str]:
     """Make a key that takes another one's place; both live until the old one ends.
 
-    Of a line of keys at most two live: the one before the old one ends now. `account_id` None:
-    any key; else a key of that account that is not an operator's.
+    Of a line of keys at most two live: the one before the old one ends now. They have one
+    allowance together. `account_id` None: any key; else a key of that account that is not an
+    operator's.
+    `within`: the scopes of who asks and is shown the new one.
 
     Raises:
         Conflict: the key has ended, or has a successor already.
+        NotAllowed: the key may do what who asks may not.
     """
     now = farm.clock()
     with farm.store.write() as tx:
-        old = tx.get(Key, key_id, lock=True)
-        own = old and old.account_id == account_id and old.kind in CLIENTS
-        if old is None or (account_id is not None and not own):
-            raise NotFound(
-                f"There is no key {key_id}.", LookAt(Listing.KEYS, "See the keys there are.")
-            )
+        old = own_key(tx, account_id, key_id)
+        if within is not None and not old.scopes <= within:
+            more = ", ".join(sorted(old.scopes - within))
+            raise NotAllowed(f"That key may do more than the one that asks: {more}.")
         if old.kind not in ROTATED or not _live(old, now):
             raise Conflict("This key has ended or is used once.", CreateKey(old.kind.value))
         if old.successor_id:
@@ -218,6 +320,7 @@ def rotate(
             name=old.name,
             account_id=old.account_id,
             ttl_seconds=lifetime,
+            instead_of=old,
         )
         until = min(old.expires_at_ms or now + FAR_MS, now + round(keep_seconds * 1000))
         tx.save(old, replace(old, successor_id=new.id, expires_at_ms=until))

@@ -21,6 +21,7 @@ def violations(farm: Farm) -> list[str]:
         *(f"I6: the trigger {name} is gone or off" for name in gone),
         *balances.faults(snapshot),
         *balances.months(snapshot),
+        *balances.allowances(snapshot),
         *snapshot.faults,
         *leases.faults(snapshot),
         *leases.devices(snapshot),

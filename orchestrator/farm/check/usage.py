@@ -1,4 +1,4 @@
-"""I14: the sums of usage are what the leases of their hour and day were charged and lost."""
+"""I15: the sums of usage are what the leases of their hour and day were charged and lost."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ def faults(snapshot: Snapshot, kept: Iterable[UsageSum]) -> Iterator[str]:
     for span_ms, from_ms, session_id in sorted(wrong):
         name = "hour" if span_ms == usage.HOUR_MS else "day"
         yield (
-            f"I14: the usage of session {session_id} in the {name} from {from_ms} is kept as "
+            f"I15: the usage of session {session_id} in the {name} from {from_ms} is kept as "
             "something else than its leases add up to"
         )
 

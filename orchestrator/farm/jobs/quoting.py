@@ -12,7 +12,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Handling, Month, Quote, RenderPlan, Session
+from orchestrator.model import Allowance, Brief, Handling, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
@@ -113,10 +113,14 @@ def fits(asked: Offer, room_gpu_ms: int) -> bool:
     return amount <= room_gpu_ms
 
 
-def available(session: Session, month: Month) -> int:
-    """Return what a new job of the session could hold: within its account's month, too."""
-    most = month.available_gpu_ms
-    return session.available_gpu_ms if most is None else min(most, session.available_gpu_ms)
+def available(session: Session, month: Month, allowance: Allowance | None) -> int:
+    """Return what a new job of the session could hold.
+
+    Within its account's month and the allowance of the key that asks, too.
+    """
+    rooms = [session.available_gpu_ms, month.available_gpu_ms]
+    rooms += [allowance.available_gpu_ms] if allowance else []
+    return min(room for room in rooms if room is not None)
 
 
 def room_for(available_gpu_ms: int, brief: Brief) -> int:

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Final, TypedDict, TypeVar, Unpack
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm.books import months
+from orchestrator.farm.books import months, session_limits
 from orchestrator.farm.jobs import quoting
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, Json, Lease, Month, RenderPlan, Session, Unit
+from orchestrator.model import Allowance, Job, Json, Lease, Month, RenderPlan, Session, Unit
 from orchestrator.money import ledger, monthly
 from orchestrator.money.plans import OPEN_JOBS
 from orchestrator.remedies import (
@@ -20,6 +20,7 @@ from orchestrator.remedies import (
     ChangePlan,
     FinishEarly,
     OpenSession,
+    RaiseAllowance,
     RaiseLimit,
     Remedy,
     Say,
@@ -46,16 +47,19 @@ class Help(TypedDict):
     """Every variant was tried already, and none would be."""
 
 
-def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
+def for_rest(
+    session: Session, job: Job, month: Month, allowance: Allowance | None, units: list[Unit]
+) -> BudgetExceeded:
     """Return the refusal of a paused job whose next unit needs more than there is."""
-    room = ledger.extendable_gpu_ms(session, job, month)
+    room = ledger.extendable_gpu_ms(session, job, month, allowance)
     needed_gpu_ms = ledger.least_gpu_ms(job, units) - job.held_gpu_ms
     has = {
         "session": f"session {session.name!r} has left",
         "session_closed": f"session {session.name!r}, which is closed, gives",
         "month": "the account's month has left",
         "max_gpu_seconds": "its own max_gpu_seconds allows",
-    }[ledger.binding_limit(session, job, month)]
+        "key": "the allowance of the key that submitted it has left",
+    }[ledger.binding_limit(session, job, month, allowance)]
     return BudgetExceeded(
         f"Its next unit needs {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
@@ -74,7 +78,8 @@ def explained(
     **more: object,
 ) -> BudgetExceeded:
     """Return the refusal with the limit it met, what holds how much of it, and the way out."""
-    limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
+    allowance = tx.get(Allowance, job.allowance_id)
+    limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month, allowance))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
     # Of a top-up, what is still to sink goes first.
     sinking = ledger.pending_gpu_ms(session) if limit == "session" else 0
@@ -84,6 +89,7 @@ def explained(
     holders = [] if stopped else _holders(tx, job, session, month, limit)
     besides, remedies = _way_out(
         farm,
+        tx,
         job,
         session,
         month,
@@ -95,12 +101,16 @@ def explained(
         remedies = [each for each in remedies if not isinstance(each, AskForLess)]
         remedies.append(_other_alerts(session, month, limit))
     coming = sum(each["gpu_ms"] for each in holders if each["state"] != JobState.PAUSED)
-    if limit in ("session", "month") and 0 < missing <= coming:
+    if limit in ("session", "month", "key") and 0 < missing <= coming:
         remedies.append(WaitForHolders())
-    budget = month if limit == "month" else session
+    limits = {
+        "max_gpu_seconds": job.cap_gpu_ms,
+        "month": month.limit_gpu_ms,
+        "key": allowance.limit_gpu_ms if allowance else None,
+    }
     facts = {
         "limit": limit,
-        "limit_gpu_ms": job.cap_gpu_ms if limit == "max_gpu_seconds" else budget.limit_gpu_ms,
+        "limit_gpu_ms": limits.get(limit, session.limit_gpu_ms),
         "needed_gpu_ms": needed,
         "available_gpu_ms": room,
         "missing_gpu_ms": missing,
@@ -202,6 +212,10 @@ def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: s
     """Return the other jobs that hold of this budget, the largest first, and until when."""
     if limit == "month":
         named = tx.books.holders_of_month(month.account_id, month.id, but=job.id, limit=HOLDERS)
+    elif limit == "key" and job.allowance_id:
+        named = tx.books.holders_of_allowance(
+            job.account_id, job.allowance_id, but=job.id, limit=HOLDERS
+        )
     else:
         named = tx.books.holders_of_session(session.id, but=job.id, limit=HOLDERS)
     until: dict[str, int] = {}
@@ -221,6 +235,7 @@ def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: s
 
 def _way_out(
     farm: Farm,
+    tx: Transaction,
     job: Job,
     session: Session,
     month: Month,
@@ -233,7 +248,13 @@ def _way_out(
     paused = job.state is JobState.PAUSED
     less: list[Remedy] = [] if paused else [AskForLess()]
     if limit == "session_closed":
-        return "A closed session gives no more.", [OpenSession()]
+        ways = session_limits.when_closed(tx, session)
+        return "A closed session gives no more.", [*(ways[:1] if paused else ways)]
+    if limit == "key":
+        allowance = tx.get(Allowance, job.allowance_id)
+        assert allowance, "it binds"
+        enough = allowance.limit_gpu_ms + missing_gpu_ms
+        return "", [RaiseAllowance(allowance.id, enough, goes_on=paused), *less]
     if limit == "max_gpu_seconds":
         if paused:
             shorter = Say(

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from orchestrator.errors import BudgetExceeded, PlanLimit
+from orchestrator import safe_text
+from orchestrator.errors import BudgetExceeded, NotAllowed, PlanLimit
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
@@ -13,13 +14,15 @@ from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.jobs.quoting import PLAIN, Alternative, Offer
 from orchestrator.farm.kernel import Farm, Promise
 from orchestrator.farm.kernel.idempotency import answered, remember
-from orchestrator.farm.kernel.owned import named_session, own_job
+from orchestrator.farm.kernel.owned import named_session, own_job, own_session
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import (
+    Allowance,
     Brief,
     FrameBatch,
     Handling,
     Job,
+    Key,
     Month,
     Quote,
     RenderPlan,
@@ -28,9 +31,10 @@ from orchestrator.model import (
     Unit,
     Watermark,
 )
-from orchestrator.money import ledger, monthly, pricing
+from orchestrator.money import allowances, ledger, monthly, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning.plan_json import digest_of
+from orchestrator.remedies import UseSession
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
 
@@ -76,20 +80,23 @@ def estimate(
     seed: int | None = None,
     fit: bool = False,
     handling: Handling = PLAIN,
+    key: Key | None = None,
 ) -> Estimate:
     """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
-        session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
+        paying = _session(tx, account_id, session_id, key)
+        session = seen_within(paying, farm.plans.get(month.plan))
+        allowance = tx.get(Allowance, key.allowance_id) if key else None
         account_plan = months.plan_of(farm, tx, month)
         asked = quoting.offer(
             farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
         )
-        available = quoting.available(session, month)
+        available = quoting.available(session, month, allowance)
         room = quoting.room_for(available, brief)
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
-        refusal = _refusal(farm, tx, session, month, asked)
+        refusal = _refusal(farm, tx, session, month, asked, key)
         helps = shortage.may_shrink(refusal)
         others = quoting.alternatives(farm, tx, asked, session, room) if helps else ()
         refusal = refusal and shortage.pointing_to(others, refusal)
@@ -117,15 +124,18 @@ def submit(
     fit: bool = False,
     ruling: Ruling | None = None,
     alternatives: bool = False,
+    key: Key | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
     `handling`: how it is labelled, told of and kept. `fit`: where it does not fit, take the best
     variant that does. `ruling`: the policy's, on its prompt. `alternatives`: a refusal names what
-    would fit, which costs more than the job would; else a quote does.
+    would fit, which costs more than the job would; else a quote does. `key`: that asks, whose
+    bounds hold.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
+        NotAllowed: the key is bound to another session.
         BudgetExceeded: it does not fit; `data` says what is held by what.
         PlanLimit: its files would be kept for longer than the plan keeps them.
     """
@@ -135,11 +145,12 @@ def submit(
     how: shortage.Help = {"named": alternatives, "tried": fit}
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
-        session = named_session(tx, account_id, session_id, lock=True)
+        session = _session(tx, account_id, session_id, key, lock=True)
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=own_job(tx, account_id, earlier), created=False)
-        check_open(session)
+        check_open(tx, session, alone=key is not None and key.session_id is not None)
+        allowance = tx.get(Allowance, key.allowance_id, lock=True) if key else None
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
         account_plan = farm.plans.get(month.plan)
@@ -149,15 +160,15 @@ def submit(
             farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
         )
         if fit:
-            room = quoting.room_for(quoting.available(session, month), brief)
+            room = quoting.room_for(quoting.available(session, month, allowance), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.render_plan)
         try:
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
-            room = quoting.room_for(quoting.available(session, month), brief)
+            room = quoting.room_for(quoting.available(session, month, allowance), brief)
             raise shortage.helped(farm, tx, refused, asked, session, room, **how) from None
-        job = replace(_new_job(job_id, session, month, asked, now), rulings=rulings)
+        job = replace(_new_job(job_id, session, month, asked, now, key), rulings=rulings)
         job, secret = _handled(farm, tx, job, handling, account_plan)
         tx.add(job)
         if words := labels_of(job):
@@ -169,10 +180,9 @@ def submit(
             amount = ledger.hold_for(asked.quote, asked.brief)
             loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
-            room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
-            why = shortage.explained(
-                farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
-            )
+            books = loaded.books
+            room = ledger.extendable_gpu_ms(books.session, job, books.month, books.allowance)
+            why = shortage.explained(farm, tx, refused, job, books.session, books.month)
             raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
@@ -204,17 +214,43 @@ def _handled(
     return replace(job, webhook_id=webhook.id), webhook.secret if new else None
 
 
+def _session(
+    tx: Transaction,
+    account_id: str,
+    session_id: str | None,
+    key: Key | None,
+    *,
+    lock: bool = False,
+) -> Session:
+    """Return the session that pays: the one that is named, or that the key is bound to.
+
+    Raises:
+        NotAllowed: the key is bound to another one than is named.
+    """
+    if key is None or key.session_id is None:
+        return named_session(tx, account_id, session_id, lock=lock)
+    session = own_session(tx, account_id, key.session_id, lock=lock)
+    if session_id and safe_text.normal(session_id) not in (session.id, session.name):
+        raise NotAllowed(
+            f"This key is bound to session {session.name!r} ({session.id}).",
+            UseSession(session.id, session.name),
+            session_id=session.id,
+            session=session.name,
+        )
+    return session
+
+
 def _chance_seed(job_id: str) -> int:
     """31 bits out of the chance part of the id, so that a job's seed can be told from its id."""
     return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
 
 
 def _refusal(
-    farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer
+    farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer, key: Key | None
 ) -> BudgetExceeded | PlanLimit | None:
     """Return what a submission would be refused with; nothing is written."""
     now_ms = farm.clock()
-    job = _new_job("", session, month, asked, now_ms)
+    job = _new_job("", session, month, asked, now_ms, key)
     try:
         shortage.check_plan(farm, tx, month, asked.render_plan)
         alerts.check(farm, session, month, when=alerts.NEW_JOBS)
@@ -222,6 +258,7 @@ def _refusal(
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
         if held.entry:
             monthly.follow(month, held.entry)
+        allowances.check(tx.get(Allowance, job.allowance_id), amount)
     except PlanLimit as refused:
         return refused
     except BudgetExceeded as refused:
@@ -229,12 +266,16 @@ def _refusal(
     return None
 
 
-def _new_job(job_id: str, session: Session, month: Month, asked: Offer, now_ms: int) -> Job:
+def _new_job(
+    job_id: str, session: Session, month: Month, asked: Offer, now_ms: int, key: Key | None
+) -> Job:
     plan, quote = asked.render_plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
     return Job(
         id=job_id,
         account_id=session.account_id,
+        key_id=key.first_id if key else None,
+        allowance_id=key.allowance_id if key else None,
         session_id=session.id,
         month_id=month.id,
         state=JobState.QUEUED,

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar, Unpack, overload
 
 from orchestrator.farm.kernel.where import (
     AccountWhere,
+    AllowanceWhere,
     AttemptWhere,
     AuditEntryWhere,
     DeliveryWhere,
@@ -29,6 +30,7 @@ from orchestrator.farm.kernel.where import (
 )
 from orchestrator.model import (
     Account,
+    Allowance,
     Attempt,
     AuditEntry,
     Delivery,
@@ -150,6 +152,11 @@ class Books(Protocol):
     ) -> dict[str, tuple[JobState, int]]:
         """Return those that hold most of an account's month."""
 
+    def holders_of_allowance(
+        self, account_id: str, allowance_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of the allowance of a line of keys."""
+
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as."""
 
@@ -218,6 +225,9 @@ class Transaction(Protocol):
 
     @overload
     def find(self, cls: type[Account], **where: Unpack[AccountWhere]) -> list[Account]: ...
+
+    @overload
+    def find(self, cls: type[Allowance], **where: Unpack[AllowanceWhere]) -> list[Allowance]: ...
 
     @overload
     def find(self, cls: type[Attempt], **where: Unpack[AttemptWhere]) -> list[Attempt]: ...

@@ -47,6 +47,13 @@ class AccountWhere(Bounds, total=False):
     id: Among[str]
 
 
+class AllowanceWhere(Bounds, total=False):
+    """Allowances of keys."""
+
+    id: Among[str]
+    account_id: Among[str]
+
+
 class AttemptWhere(Bounds, total=False):
     """Requests that made a job."""
 
@@ -91,6 +98,7 @@ class JobMatch(TypedDict, total=False):
 
     id: Among[str]
     account_id: Among[str]
+    allowance_id: Among[str] | None
     session_id: Among[str]
     month_id: Among[str]
     state: Among[JobState]

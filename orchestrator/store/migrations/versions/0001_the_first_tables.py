@@ -17,6 +17,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('name', sa.String(length=200), nullable=False),
     sa.Column('plan', sa.String(length=40), nullable=False),
+    sa.Column('default_session_id', sa.String(length=64), nullable=False),
     sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_accounts'))
@@ -74,26 +75,6 @@ def upgrade() -> None:
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_workers'))
     )
-    op.create_table('keys',
-    sa.Column('id', sa.String(length=64), nullable=False),
-    sa.Column('account_id', sa.String(length=64), nullable=True),
-    sa.Column('worker_id', sa.String(length=64), nullable=True),
-    sa.Column('kind', sa.Enum('admin', 'user', 'read', 'submit', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
-    sa.Column('name', sa.String(length=200), nullable=False),
-    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
-    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
-    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('revoked_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('used_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('successor_id', sa.String(length=64), nullable=True),
-    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
-    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
-    sa.UniqueConstraint('secret_sha256', name=op.f('uq_keys_secret_sha256'))
-    )
-    with op.batch_alter_table('keys', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_keys_account_id'), ['account_id'], unique=False)
-
     op.create_table('people',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -165,9 +146,46 @@ def upgrade() -> None:
         batch_op.create_index('ix_sessions_floor', ['plan', 'virtual_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
         batch_op.create_index('ix_sessions_waits', ['waits_from_ms'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
+    op.create_table('allowances',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms', name=op.f('ck_allowances_budget')),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_allowances_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_allowances'))
+    )
+    op.create_table('keys',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=True),
+    sa.Column('worker_id', sa.String(length=64), nullable=True),
+    sa.Column('kind', sa.Enum('admin', 'user', 'read', 'submit', 'pay', 'configure', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('name', sa.String(length=200), nullable=False),
+    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('revoked_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('used_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('successor_id', sa.String(length=64), nullable=True),
+    sa.Column('first_id', sa.String(length=64), nullable=False),
+    sa.Column('session_id', sa.String(length=64), nullable=True),
+    sa.Column('allowance_id', sa.String(length=64), nullable=True),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
+    sa.ForeignKeyConstraint(['allowance_id'], ['allowances.id'], name=op.f('fk_keys_allowance_id')),
+    sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_keys_session_id')),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_keys_secret_sha256'))
+    )
+    with op.batch_alter_table('keys', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_keys_account_id'), ['account_id'], unique=False)
+
     op.create_table('jobs',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('key_id', sa.String(length=64), nullable=True),
+    sa.Column('allowance_id', sa.String(length=64), nullable=True),
     sa.Column('session_id', sa.String(length=64), nullable=False),
     sa.Column('month_id', sa.String(length=64), nullable=False),
     sa.Column('state', sa.Enum('queued', 'parsing', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
@@ -216,6 +234,7 @@ def upgrade() -> None:
     sa.CheckConstraint('frames_done <= frames_total', name=op.f('ck_jobs_frames')),
     sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0', name=op.f('ck_jobs_sums')),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_jobs_account_id')),
+    sa.ForeignKeyConstraint(['allowance_id'], ['allowances.id'], name=op.f('fk_jobs_allowance_id')),
     sa.ForeignKeyConstraint(['month_id'], ['months.id'], name=op.f('fk_jobs_month_id')),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_jobs_session_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
@@ -627,6 +646,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
 
     op.drop_table('jobs')
+    with op.batch_alter_table('keys', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_keys_account_id'))
+
+    op.drop_table('keys')
+    op.drop_table('allowances')
     with op.batch_alter_table('sessions', schema=None) as batch_op:
         batch_op.drop_index('ix_sessions_busy', sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
@@ -635,10 +659,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_people_account_id'))
 
     op.drop_table('people')
-    with op.batch_alter_table('keys', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_keys_account_id'))
-
-    op.drop_table('keys')
     op.drop_table('workers')
     with op.batch_alter_table('samples', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_samples_model_kind_id'))
