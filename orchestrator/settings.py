@@ -7,6 +7,7 @@ import ipaddress
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -49,6 +50,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 0
     """0: the embedded farm takes a free port."""
+    public_url: str = ""
+    """The URL that people open (`https://farm.example.com`), then others by which web is asked;
+    links begin with it, and a `Host` that is none of them, nor this machine's, is refused. Empty:
+    addresses of private networks are taken too."""
     database_url: SecretStr = SecretStr("")
     """`postgresql+psycopg://…`; empty: SQLite under `home`."""
     database_url_file: Path | None = None
@@ -172,9 +177,20 @@ class Settings(BaseSettings):
     @field_validator("webhook_networks")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        for part in text.split(","):
-            if part.strip():
-                ipaddress.ip_network(part.strip())
+        for part in _parts(text):
+            ipaddress.ip_network(part)
+        return text
+
+    @field_validator("public_url")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for part in _parts(text):
+            url = urlsplit(part)
+            plain = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+            if url.scheme not in {"http", "https"} or not url.hostname or not plain:
+                msg = "each is http(s)://host or http(s)://host:port, with nothing behind it"
+                raise ValueError(msg)
+            url.port  # noqa: B018 - raises where it is none
         return text
 
     @model_validator(mode="after")
@@ -201,8 +217,12 @@ class Settings(BaseSettings):
     @property
     def welcome_domains(self) -> frozenset[str]:
         """Domains of e-mail addresses that need no invitation, in lower case."""
-        parts = (part.strip().lower() for part in self.oidc_domains.split(","))
-        return frozenset(part for part in parts if part)
+        return frozenset(part.lower() for part in _parts(self.oidc_domains))
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """URLs that the farm is asked by, the one that people open first, without a last slash."""
+        return tuple(part.rstrip("/") for part in _parts(self.public_url))
 
     @property
     def judges_prompts(self) -> bool:
@@ -223,6 +243,11 @@ class Settings(BaseSettings):
     def artifacts_root(self) -> str:
         """Return the place of files, as an fsspec URL or a folder."""
         return self.artifacts_url or str(self.home / "artifacts")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @cache

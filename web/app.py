@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from flask import Response
 from flask_openapi import Info, OpenAPI
 
 from orchestrator import logs
@@ -15,7 +14,7 @@ from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, pages, problems, protocol, sso, streams, throttle
+from web import answers, auth, hosts, pages, problems, protocol, request_ids, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -26,10 +25,6 @@ MEGABYTE = 1 << 20
 DOCS = '{% include "docs.html" %}'
 """The API's page, at both addresses; flask-openapi's own have scripts in them."""
 MAX_FORM_PARTS = 100
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 
 def create_app(
@@ -72,6 +67,8 @@ def create_app(
     root, low = config.artifacts_root, config.min_free_disk_mb
     app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
     app.extensions["policies"] = Policies(config)
+    answers.init_app(app)
+    hosts.init_app(app, config)
     auth.init_app(app)
     throttle.init_app(app)
     streams.init_app(app, config.max_streams)
@@ -85,9 +82,9 @@ def create_app(
         app.register_api(api.bp)
     for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
         throttle.limiter.exempt(busy.bp)
-    app.after_request(_harden)
+    app.after_request(answers.harden)
     app.session_interface = Cookies()
-    app.wsgi_app = behind(config.trusted_proxies, app.wsgi_app)
+    app.wsgi_app = request_ids.named(behind(config.trusted_proxies, app.wsgi_app))
     return app
 
 
@@ -112,15 +109,3 @@ def _write_private(file: Path, text: str) -> None:
     part.touch(mode=0o600)
     part.write_text(text, encoding="ascii")
     part.replace(file)
-
-
-def _harden(answer: Response) -> Response:
-    # Of an account or with a secret in it, unless its view says otherwise.
-    answer.headers.setdefault("Cache-Control", "private, no-store")
-    answer.headers.setdefault("Content-Security-Policy", POLICY)
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.headers.setdefault("Referrer-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-    answer.headers.setdefault("X-Frame-Options", "DENY")
-    return answer

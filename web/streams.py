@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from flask import Flask, current_app
 
+from orchestrator import logs
 from orchestrator.errors import FarmError, TooMany, Unavailable
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.jobs import waiting
@@ -274,6 +275,7 @@ class Streams:
             )
 
     def _work(self) -> None:
+        logs.of_request("")  # not that of the first one who came
         try:
             with self._app.app_context():
                 while self._is_needed():

@@ -19,6 +19,7 @@ from orchestrator.remedies import Remedy
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "bad_request": 2,
+    "unknown_host": 2,
     "idempotency_mismatch": 2,
     "budget_exceeded": 3,
     "not_found": 4,

@@ -257,7 +257,7 @@ def test_a_client_that_hangs_up_is_let_go_at_once(served: tuple[str, str, str]) 
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
     for client in clients:
         asked = f"GET /api/v1/jobs/{job_id}/events HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
-        client.sendall(f"{asked}Host: here\r\n\r\n".encode())
+        client.sendall(f"{asked}Host: localhost\r\n\r\n".encode())
         client.settimeout(60)
         said = b""
         while b"event: state" not in said:

@@ -16,6 +16,7 @@ from orchestrator.farm import jobs
 from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import Scope
+from web import hosts
 from web.api import views
 from web.api.bodies import Body
 from web.api.described import REFUSALS, content
@@ -55,7 +56,7 @@ def create(path: JobPath, body: LinkBody) -> tuple[Json, int]:
     job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
     until_ms = farm().clock() + body.seconds * 1000
     token = str(_signer().dumps([job.id, body.name, until_ms]))
-    url = f"{request.host_url.rstrip('/')}{views.BASE}/files/{token}"
+    url = f"{hosts.base()}{views.BASE}/files/{token}"
     return {"object": "link", "url": url, "expires_at": views.when(until_ms)}, 201
 
 
