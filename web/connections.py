@@ -4,13 +4,13 @@ gunicorn waits for the headers of a request as long as it keeps an idle connecti
 for ever; a client that sends a byte now and then would hold its connection as long as it likes.
 """
 
+import json
 import socket
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final
 
 import gevent
-from gunicorn.util import write_error
 from gunicorn.workers.ggevent import GeventWorker
 
 IDLE_SECONDS: Final = 90
@@ -23,6 +23,10 @@ BODY_SECONDS: Final = 20.0
 BODY_BYTES_A_SECOND: Final = 500
 """Speed from which on a body may take as long as it takes."""
 LOOK_SECONDS: Final = 0.2
+LEFT_BYTES: Final = 65_536
+GOODBYE_SECONDS: Final = 2.0
+"""Time for a client to take the word that it is refused."""
+TOO_SLOW: Final = "The request came too slowly."
 
 
 class Connection:
@@ -61,10 +65,9 @@ class Connection:
             if self._in_body:
                 from werkzeug.exceptions import RequestTimeout  # once gevent has patched sockets
 
-                raise RequestTimeout("The body of the request came too slowly.")
+                raise RequestTimeout(TOO_SLOW)
             if self._came:
-                with suppress(OSError):
-                    write_error(self._socket, 408, "Request Timeout", "The headers came too slowly")
+                refuse(self._socket, 408, "Request Timeout")
             return b""
         self._came += len(found)
         if self._in_body:
@@ -116,6 +119,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """Leave the limit on the wait for a request to its connection, which knows more."""
         return nullcontext()
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Refuse what cannot be read as a request, in the API's form of it."""
+        heard = _Heard()
+        super().handle_error(req, heard, addr, exc)
+        _, status, reason = heard.said.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
+        refuse(client, int(status), reason)
+
     def idling(self, connection: Connection) -> "_Idling":
         """Count a connection as idle while it waits."""
         return _Idling(self._idle, connection)
@@ -126,6 +136,53 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         for connection in tuple(self._idle):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
+
+
+def refuse(client: Any, status: int, reason: str) -> None:
+    """Answer what never became a request, with an id that is in the log; the connection ends."""
+    # Here, as all this is imported before gevent has patched the sockets of what it imports.
+    import structlog
+
+    from orchestrator.remedies import Say, shown
+    from web import request_ids
+
+    name = request_ids.new()
+    structlog.get_logger().warning("no request", status=status, request_id=name)
+    problem = {
+        "type": "about:blank",
+        "title": reason,
+        "status": status,
+        "detail": "This is no request that the farm can read." if status != 408 else TOO_SLOW,
+        "code": reason.lower().replace(" ", "_"),
+        "request_id": name,
+        "next": shown(Say("Change the request and send it again; nothing was charged."))
+        | {"call": None},
+    }
+    body = json.dumps(problem).encode()
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n{request_ids.HEADER}: {name}\r\n"
+        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with suppress(OSError), gevent.Timeout(GOODBYE_SECONDS, False):
+        client.sendall(head.encode("ascii") + body)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(LEFT_BYTES):  # closed with something unread, the answer would be lost
+            pass
+
+
+class _Heard:
+    """A client in whose place gunicorn says why it refuses a request."""
+
+    def __init__(self) -> None:
+        self.said = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Hear it."""
+        self.said += data
+
+    def gettimeout(self) -> float:
+        """Return how long a word may take: nothing waits here."""
+        return 0.0
 
 
 class _Idling:

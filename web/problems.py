@@ -24,6 +24,7 @@ log = structlog.get_logger()
 NEXT: Final = {
     404: Say("Check the address; /openapi shows the calls there are."),
     405: Say("Check the method; /openapi shows the calls there are."),
+    408: Say("Send it again over a faster connection; nothing was charged."),
     413: Say("Send less: FARM_MAX_BODY_MB bounds a request."),
     429: Say("Wait a little and send it again."),
 }
