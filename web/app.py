@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from flask_openapi import Info, OpenAPI
-
 from orchestrator import logs
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
@@ -16,6 +14,7 @@ from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
 from web import answers, auth, hosts, pages, problems, protocol, request_ids, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
+from web.api.described import Api
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
 from web.policy import Policies
@@ -31,7 +30,7 @@ def create_app(
     farm: Farm | None = None,
     config: Settings | None = None,
     overrides: Mapping[str, object] | None = None,
-) -> OpenAPI:
+) -> Api:
     """Return the application for a farm; without one, for the farm that the settings describe."""
     config = config or settings()
     if farm is None:
@@ -41,10 +40,9 @@ def create_app(
             _write_private(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
             keys.admit(farm, token, name="FARM_JOIN_TOKEN")
-    app = OpenAPI(
+    app = Api(
         __name__,
-        info=Info(title="Framefarm", version="1"),
-        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        servers=[{"url": url} for url in config.public_urls] or [{"url": "/"}],
         validation_error_callback=problems.invalid,
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),

@@ -25,7 +25,9 @@ READ = (
     "GET /api/v1/jobs/{job_id}/preview",
     "GET /api/v1/jobs/{job_id}/receipt",
     "GET /api/v1/jobs/{job_id}/receipt/audit",
-    "GET /api/v1/jobs/{job_id}/{name}",
+    "GET /api/v1/jobs/{job_id}/poster",
+    "GET /api/v1/jobs/{job_id}/sheet",
+    "GET /api/v1/jobs/{job_id}/video",
     "GET /api/v1/keys",
     "GET /api/v1/models",
     "GET /api/v1/models/{model_id}",
@@ -57,7 +59,10 @@ SUBMIT = (
     "DELETE /api/v1/webhooks/{webhook_id}",
     "DELETE /v1/videos/{video_id}",
     "POST /api/v1/jobs",
-    "POST /api/v1/jobs/{job_id}/{verb}",
+    "POST /api/v1/jobs/{job_id}/cancel",
+    "POST /api/v1/jobs/{job_id}/finish",
+    "POST /api/v1/jobs/{job_id}/pause",
+    "POST /api/v1/jobs/{job_id}/resume",
     "POST /api/v1/quotes",
     "POST /api/v1/sessions",
     "POST /api/v1/sessions/{session_id}/close",
@@ -97,7 +102,8 @@ ADMIN = (
     "PUT /api/v1/accounts/{account_id}/alerts",
     "PUT /api/v1/accounts/{account_id}/plan",
     "POST /api/v1/keys",
-    "POST /api/v1/workers/{worker_id}/{verb}",
+    "POST /api/v1/workers/{worker_id}/admit",
+    "POST /api/v1/workers/{worker_id}/drain",
     "PUT /api/v1/freeze",
 )
 
@@ -167,7 +173,10 @@ HOLDERS = {
     "admin": {KeyKind.ADMIN},
     "worker": {KeyKind.WORKER, KeyKind.JOIN},
 }
-NO_FILES = ("/preview", "/frames.zip", "{character_id}", "/{name}", "/content", "/replay")
+NO_FILES = (
+    "/preview", "/frames.zip", "{character_id}", "/{name}", "/video", "/poster", "/sheet", "/content",
+    "/replay",
+)  # fmt: skip
 """Calls that find the job, and then no file: a worker by hand paints none."""
 SCOPED = {
     call: scope

@@ -75,7 +75,7 @@ GpuSecondsOrZero = Annotated[
 class Body(BaseModel):
     """A misspelt field is an error, and so is "1" for 1."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class AlertBody(Body):

@@ -7,12 +7,18 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.farm import jobs
 from orchestrator.farm.leases import fleet
-from web.api.described import content
+from web.api.described import REFUSALS, content, operation_id, tag
 from web.api.responses import Health
 from web.context import farm
 from web.threads import in_thread
 
-bp = APIBlueprint("health", __name__)
+bp = APIBlueprint(
+    "health",
+    __name__,
+    abp_responses=REFUSALS,
+    abp_tags=[tag("health")],
+    operation_id_callback=operation_id,
+)
 
 
 @bp.get("/healthz", responses={200: Health})

@@ -1,63 +1,66 @@
 """Facts of calls beside their bodies: parameters in the path, the query and the headers."""
 
 import hashlib
+import re
 from typing import Final, Literal
 
 from flask import request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts.keys import digest
 from orchestrator.states import JobState
 
+KEY: Final = "[!-~]{1,200}"
+"""Of an Idempotency-Key."""
+WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
+MAX_WAIT_SECONDS: Final = 60
 MAX_EVENT_ID: Final = 2**63 - 1
 """The most that both databases can hold."""
 
 
-class AccountPath(BaseModel):
+class Parameters(BaseModel):
+    """What stands beside a body."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Headers(Parameters):
+    """Headers of a request."""
+
+
+class AccountPath(Parameters):
     """An account."""
 
     account_id: str
 
 
-class PersonPath(BaseModel):
+class PersonPath(Parameters):
     """A person."""
 
     person_id: str
 
 
-class SessionPath(BaseModel):
+class SessionPath(Parameters):
     """A session, by id or name."""
 
     session_id: str
 
 
-class JobPath(BaseModel):
+class JobPath(Parameters):
     """A job."""
 
     job_id: str
 
 
-class FilePath(JobPath):
-    """A file of a job."""
-
-    name: Literal["video", "poster", "sheet"]
-
-
-class IntentPath(JobPath):
-    """A job, and what to do with it."""
-
-    verb: Literal["pause", "resume", "finish", "cancel"]
-
-
-class ModelPath(BaseModel):
+class ModelPath(Parameters):
     """A model."""
 
     model_id: str
 
 
-class WebhookPath(BaseModel):
+class WebhookPath(Parameters):
     """A webhook."""
 
     webhook_id: str
@@ -69,20 +72,19 @@ class DeliveryPath(WebhookPath):
     delivery_id: str
 
 
-class WorkerPath(BaseModel):
-    """A worker, and what to do with it."""
+class WorkerPath(Parameters):
+    """A worker."""
 
     worker_id: str
-    verb: Literal["drain", "admit"]
 
 
-class KeyPath(BaseModel):
+class KeyPath(Parameters):
     """A key."""
 
     key_id: str
 
 
-class PageQuery(BaseModel):
+class PageQuery(Parameters):
     """A part of a list."""
 
     limit: int = Field(50, ge=1, le=200)
@@ -90,7 +92,7 @@ class PageQuery(BaseModel):
     """`next_cursor` of the part before."""
 
 
-class FormatQuery(BaseModel):
+class FormatQuery(Parameters):
     """The form of the answer."""
 
     format: Literal["json", "csv"] | None = None
@@ -113,7 +115,7 @@ class LedgerQuery(PageQuery, FormatQuery):
     """A part of a ledger; CSV is all of it."""
 
 
-class HeadQuery(BaseModel):
+class HeadQuery(Parameters):
     """A head of the chain that was kept elsewhere."""
 
     head: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -139,19 +141,63 @@ class CalibrationQuery(FormatQuery):
     jobs: int = Field(200, ge=1, le=10_000)
 
 
-class EventsQuery(BaseModel):
+class EventsQuery(Parameters):
     """The events after one."""
 
     after: int = Field(0, ge=0, le=MAX_EVENT_ID)
 
 
+class OnceHeader(Headers):
+    """A request that happens once."""
+
+    idempotency_key: str | None = Field(None, alias="Idempotency-Key", pattern=f"^{KEY}$")
+    """Sent again with the same key and body, the request is answered as it was the first time."""
+
+
+class PreferHeader(Headers):
+    """A wish that the farm grants as far as it can."""
+
+    prefer: str | None = Field(None, alias="Prefer")
+    """`wait=N` (RFC 7240): answer when the job has ended, after N seconds at the latest, of which
+    60 are granted. `Preference-Applied` says how many were."""
+
+
+class SubmitHeader(OnceHeader, PreferHeader):
+    """What a submission may say beside its body."""
+
+
+class ShowHeader(PreferHeader):
+    """What a look at a job may say."""
+
+    if_none_match: str | None = Field(None, alias="If-None-Match")
+    """The `ETag` of a job that was seen: unchanged, the answer is a 304."""
+
+
+class StreamHeader(Headers):
+    """Where a stream goes on."""
+
+    last_event_id: str | None = Field(None, alias="Last-Event-ID")
+    """Of a broken stream; goes before `after`."""
+
+
+def wait_seconds() -> int | None:
+    """Return how long this request prefers to wait, of what is granted; None: it does not say.
+
+    What cannot be read is no preference (RFC 7240).
+    """
+    for part in request.headers.get("Prefer", "").split(","):
+        if found := WAIT.fullmatch(part.partition(";")[0].strip()):
+            return min(int(found[1]), MAX_WAIT_SECONDS)
+    return None
+
+
 def idempotency() -> Idempotency | None:
     """Return the client's Idempotency-Key with the digest of what it asks, or None."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if not key:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
         return None
-    if len(key) > 200 or not key.isprintable():
-        raise BadRequest("An Idempotency-Key has at most 200 characters, all of them visible.")
+    if not re.fullmatch(KEY, key):
+        raise BadRequest("An Idempotency-Key has 1 to 200 visible ASCII characters.")
     return Idempotency(key=key, body_sha256=request_digest())
 
 
