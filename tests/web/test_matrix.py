@@ -174,8 +174,8 @@ HOLDERS = {
     "worker": {KeyKind.WORKER, KeyKind.JOIN},
 }
 NO_FILES = (
-    "/preview", "/frames.zip", "{character_id}", "/{name}", "/video", "/poster", "/sheet", "/content",
-    "/replay",
+    "/preview", "/frames.zip", "{character_id}", "/{name}", "/video", "/poster", "/sheet",
+    "/content", "/replay",
 )  # fmt: skip
 """Calls that find the job, and then no file: a worker by hand paints none."""
 SCOPED = {
