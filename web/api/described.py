@@ -56,7 +56,7 @@ def operation_id(*, bp_name: str, name: str, path: str, method: str) -> str:
     return f"{bp_name}_{name}"
 
 
-class Api(OpenAPI):
+class Api(OpenAPI):  # type: ignore[misc]  # flask-openapi has no types
     """The application, whose description is one of OpenAPI 3.1 and says what every call has."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
