@@ -6,11 +6,11 @@
 import ipaddress
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_CHARS = 32
@@ -33,6 +33,28 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("framefarm"))
 
 
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _networks(text: str) -> str:
+    for part in _parts(text):
+        ipaddress.ip_network(part)
+    return text
+
+
+def _origins(text: str) -> str:
+    for part in _parts(text):
+        url = urlsplit(part)
+        plain = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+        if url.scheme not in {"http", "https"} or not url.hostname or not plain:
+            msg = "each is http(s)://host or http(s)://host:port, with nothing behind it"
+            raise ValueError(msg)
+        url.port  # noqa: B018 - raises where it is none
+    return text
+
+
 class Settings(BaseSettings):
     """One frozen object; an unknown `FARM_*` name is an error in `farm doctor`."""
 
@@ -50,7 +72,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 0
     """0: the embedded farm takes a free port."""
-    public_url: str = ""
+    public_url: Annotated[str, AfterValidator(_origins)] = ""
     """The URL that people open (`https://farm.example.com`), then others by which web is asked;
     links begin with it, and a `Host` that is none of them, nor this machine's, is refused. Empty:
     addresses of private networks are taken too."""
@@ -149,7 +171,7 @@ class Settings(BaseSettings):
 
     webhook_http: bool = False
     """Let webhooks go to http:// URLs too."""
-    webhook_networks: str = ""
+    webhook_networks: Annotated[str, AfterValidator(_networks)] = ""
     """Networks (`10.1.0.0/16, …`) that webhooks may go to although they are not public."""
     webhook_timeout_seconds: float = 15.0
     webhook_log_days: float = 30.0
@@ -173,25 +195,6 @@ class Settings(BaseSettings):
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
         return values
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _are_networks(cls, text: str) -> str:
-        for part in _parts(text):
-            ipaddress.ip_network(part)
-        return text
-
-    @field_validator("public_url")
-    @classmethod
-    def _are_origins(cls, text: str) -> str:
-        for part in _parts(text):
-            url = urlsplit(part)
-            plain = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
-            if url.scheme not in {"http", "https"} or not url.hostname or not plain:
-                msg = "each is http(s)://host or http(s)://host:port, with nothing behind it"
-                raise ValueError(msg)
-            url.port  # noqa: B018 - raises where it is none
-        return text
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:
@@ -243,11 +246,6 @@ class Settings(BaseSettings):
     def artifacts_root(self) -> str:
         """Return the place of files, as an fsspec URL or a folder."""
         return self.artifacts_url or str(self.home / "artifacts")
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    """Return what stands between commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What every answer has, whoever made it: headers for browsers, and when to come again."""
+"""Parts of every answer, whoever made it: headers for browsers, and when to come again."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ POLICY: Final = (
 COME_AGAIN: Final = frozenset({429, 503})
 """Statuses that say when to come again; no other does, as clients wait for what they are told."""
 RETRY_SECONDS: Final = 5
-"""Where whoever refused does not know better."""
+"""Seconds to wait, if whoever refused does not know better."""
 
 
 def init_app(app: Flask) -> None:

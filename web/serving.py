@@ -1,4 +1,4 @@
-"""How gunicorn serves web: `gunicorn "web.app:create_app()" --config python:web.serving`."""
+"""Configuration of gunicorn for web: `gunicorn "web.app:create_app()" --config python:web.serving`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What every answer has: a request's id, and when to come again where that is asked."""
+"""Parts of every answer: a request's id, and when to come again where that is asked."""
 
 import json
 import re

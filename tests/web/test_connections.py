@@ -138,7 +138,7 @@ def test_an_idle_connection_is_kept(served: Served) -> None:
 
 
 def test_requests_that_came_at_once_are_answered_in_turn(served: Served) -> None:
-    """What a client sent ahead is not lost between two requests of a connection."""
+    """Requests sent ahead are not lost between two of a connection."""
     asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with connected(served[0]) as line:

@@ -1,4 +1,4 @@
-"""Whom `Host` may name: nobody's word is believed about where the farm is."""
+"""Names that `Host` may say: nobody's word is believed about where the farm is."""
 
 import socket
 from pathlib import Path

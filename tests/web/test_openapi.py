@@ -29,7 +29,7 @@ ONCE = {
 
 @pytest.fixture
 def spec(app: Flask) -> Any:
-    """What the server says of itself."""
+    """The server's description of itself."""
     return app.test_client().get("/openapi/openapi.json").get_json()
 
 

@@ -60,7 +60,7 @@ def test_a_look_waits_for_the_end(app: Flask, api: FlaskClient, web_farm: Farm) 
 def test_a_look_waits_for_a_finished_video(
     app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock
 ) -> None:
-    """What happens on the way, of which there are events too, ends no wait."""
+    """Events on the way to it end no wait."""
     job = submit(web_farm)
     with asking(app, api, job, LONG) as answer:
         Hand(web_farm, clock).work_off()

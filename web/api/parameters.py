@@ -21,7 +21,7 @@ MAX_EVENT_ID: Final = 2**63 - 1
 
 
 class Parameters(BaseModel):
-    """What stands beside a body."""
+    """Facts of a request beside its body."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -163,18 +163,18 @@ class PreferHeader(Headers):
 
 
 class SubmitHeader(OnceHeader, PreferHeader):
-    """What a submission may say beside its body."""
+    """Headers of a submission."""
 
 
 class ShowHeader(PreferHeader):
-    """What a look at a job may say."""
+    """Headers of a look at a job."""
 
     if_none_match: str | None = Field(None, alias="If-None-Match")
     """The `ETag` of a job that was seen: unchanged, the answer is a 304."""
 
 
 class StreamHeader(Headers):
-    """Where a stream goes on."""
+    """The event that a stream goes on from."""
 
     last_event_id: str | None = Field(None, alias="Last-Event-ID")
     """Of a broken stream; goes before `after`."""

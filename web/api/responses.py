@@ -31,7 +31,7 @@ class CallView(View):
 
 
 class RemedyView(View):
-    """What helps: a sentence, its data, and the call that does it, if one does."""
+    """A remedy: a sentence, its data, and the call that does it, if one does."""
 
     code: str
     text: str
@@ -40,14 +40,14 @@ class RemedyView(View):
 
 
 class FaultView(View):
-    """What is wrong with one field of a request."""
+    """A fault of one field of a request."""
 
     field: str
     fault: str
 
 
 class Problem(View):
-    """What happened, and what to do next (RFC 9457). Nothing was charged for a refused request."""
+    """A refusal: what happened, and what to do next (RFC 9457). Nothing was charged for a refused request."""
 
     type: str
     title: str
@@ -356,13 +356,13 @@ class OriginView(View):
 
 
 class JobErrorView(Helped):
-    """Why a job failed."""
+    """The reason for which a job failed."""
 
     code: str
 
 
 class WaitingView(Helped):
-    """What a job waits for."""
+    """The reason of a job's wait."""
 
     code: str
     jobs_ahead: int | None
@@ -515,7 +515,7 @@ class LedgerFault(View):
 
 
 class CheckedView(View):
-    """What was added up again."""
+    """Sums that were added up again."""
 
     price_microusd: int
 
@@ -725,7 +725,7 @@ class QueueView(View):
 
 
 class FreezeView(View):
-    """Whether all spending is stopped."""
+    """The brake on all spending."""
 
     frozen: bool
 
