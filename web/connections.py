@@ -121,6 +121,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Refuse what cannot be read as a request, in the API's form of it."""
+        if isinstance(exc, gevent.GreenletExit):
+            return  # the farm stops, and asks nothing of who is idle
         heard = _Heard()
         super().handle_error(req, heard, addr, exc)
         _, status, reason = heard.said.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)

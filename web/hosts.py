@@ -46,7 +46,7 @@ class Hosts:
         address = _address(name)
         if address is None:
             return False
-        if address.is_loopback or name == local:
+        if address.is_loopback or address == _address(local):
             return True
         return not self._public and (address.is_private or address in SHARED)
 
@@ -98,9 +98,10 @@ def _bare(name: str) -> str:
 
 def _address(name: str) -> Address | None:
     try:
-        return ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address  # of a socket for both kinds
 
 
 def _name_and_port(url: str) -> tuple[str, int | None]:

@@ -1,4 +1,4 @@
-"""Configuration of gunicorn for web: `gunicorn "web.app:create_app()" --config python:web.serving`."""
+"""Configuration of gunicorn: `gunicorn "web.app:create_app()" --config python:web.serving`."""
 
 from typing import Final
 

@@ -117,7 +117,7 @@ def start(
         farm.broker_url = config.broker_url.get_secret_value() or _start_broker(farm)
         env = _environment(farm, _open(farm, config))
         allow_files()
-        _spawn_web(farm, env, host, port)
+        _spawn_web(farm, env | {"FARM_HOST": host}, host, port)
         _spawn(farm, "dispatcher", [sys.executable, "-m", "orchestrator.dispatcher"], env)
         for number in range(1, workers + 1):
             name = f"worker-{number}"

@@ -44,7 +44,10 @@ def test_a_generated_client_renders_a_video(
     cli: Cli, farm_up: Callable[..., dict[str, Any]], generated: Callable[..., ModuleType]
 ) -> None:
     """All its modules import; it submits, waits, looks, lists, downloads and reads a refusal."""
-    url = farm_up()["url"]
+    cli.env["FARM_PUBLIC_URL"] = "https://farm.example.com"
+    told = farm_up()
+    url = told["url"]
+    assert told["sign_in_url"].startswith("https://farm.example.com/sign-in/")
     made = generated(f"{url}/openapi/openapi.json")
     modules = [each.name for each in pkgutil.walk_packages(made.__path__, f"{NAME}.")]
     part = {name.removeprefix(f"{NAME}."): importlib.import_module(name) for name in modules}
@@ -68,6 +71,10 @@ def test_a_generated_client_renders_a_video(
         assert [type(each).__name__ for each in listed.data] == ["JobView"]
         video = part["api.jobs.jobs_video"].sync(job.id, client=client)
         assert video.payload.read(12)[4:8] == b"ftyp"
+        link = part["api.links.links_create"].sync(
+            job.id, client=client, body=part["models.link_body"].LinkBody()
+        )
+        assert link.url.startswith("https://farm.example.com/api/v1/files/")
         receipt = part["api.jobs.jobs_receipt"].sync(job.id, client=client)
         assert receipt.final
         assert {line.kind for line in receipt.lines} >= {"parse", "render", "encode"}

@@ -80,6 +80,20 @@ def test_the_address_that_was_bound_is_known(web_farm: Farm, tmp_path: Path) -> 
         assert asked(app, f"{host}:8080", "/healthz") == 200
 
 
+def test_the_address_that_a_connection_came_in_at_is_known(web_farm: Farm, tmp_path: Path) -> None:
+    """Whatever its kind: it is this machine's, and a probe or a worker may ask by it."""
+    hosts = built(web_farm, tmp_path, public_url="https://farm.example.com").extensions["hosts"]
+    for host, local in (
+        ("10.0.0.5:8080", "10.0.0.5"),
+        ("10.0.0.5:8080", "::ffff:10.0.0.5"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("[2001:db8::7]:80", "2001:db8:0:0:0:0:0:7"),
+    ):
+        assert hosts.knows(host, local)
+        assert not hosts.knows(host, "10.9.9.9")
+        assert not hosts.knows(host, "")
+
+
 def test_the_refusal_says_what_to_do(api: FlaskClient) -> None:
     """A problem with a code and the setting, and nothing of the name that was sent."""
     answer = api.get("/api/v1/jobs", headers={"Host": "evil.example"})

@@ -47,7 +47,10 @@ class FaultView(View):
 
 
 class Problem(View):
-    """A refusal: what happened, and what to do next (RFC 9457). Nothing was charged for a refused request."""
+    """A refusal: what happened, and what to do next (RFC 9457).
+
+    Nothing was charged for a refused request.
+    """
 
     type: str
     title: str
