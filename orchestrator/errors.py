@@ -38,6 +38,18 @@ class BadRequest(FarmError):
     )
 
 
+class UnknownHost(FarmError):
+    """The farm is asked by a name that is not its own; nothing was done or charged."""
+
+    code = "unknown_host"
+    remedies = (
+        Say(
+            "Ask by an address that the farm knows; its operator names others in FARM_PUBLIC_URL "
+            "(`https://farm.example.com, http://web:8080`)."
+        ),
+    )
+
+
 class NotFound(FarmError):
     """There is no such thing here."""
 

@@ -42,6 +42,13 @@ def configure(settings: Settings) -> None:
     )
 
 
+def of_request(request_id: str) -> None:
+    """Have what this thread of work logs from now on name a request; empty: none."""
+    structlog.contextvars.clear_contextvars()
+    if request_id:
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
 def _harmless(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:

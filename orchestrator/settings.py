@@ -6,10 +6,11 @@
 import ipaddress
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,13 +36,33 @@ def networks(text: str) -> tuple[Network, ...]:
     Raises:
         ValueError: one of them is none.
     """
-    parts = (part.strip() for part in text.split(","))
-    return tuple(ipaddress.ip_network(part) for part in parts if part)
+    return tuple(ipaddress.ip_network(part) for part in _parts(text))
 
 
 def default_home() -> Path:
     """Return the XDG data folder of this user."""
     return Path(platformdirs.user_data_dir("framefarm"))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _networks(text: str) -> str:
+    networks(text)
+    return text
+
+
+def _origins(text: str) -> str:
+    for part in _parts(text):
+        url = urlsplit(part)
+        plain = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+        if url.scheme not in {"http", "https"} or not url.hostname or not plain:
+            msg = "each is http(s)://host or http(s)://host:port, with nothing behind it"
+            raise ValueError(msg)
+        url.port  # noqa: B018 - raises where it is none
+    return text
 
 
 class Settings(BaseSettings):
@@ -61,6 +82,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 0
     """0: the embedded farm takes a free port."""
+    public_url: Annotated[str, AfterValidator(_origins)] = ""
+    """The URL that people open (`https://farm.example.com`), then others by which web is asked;
+    links begin with it, and a `Host` that is none of them, nor this machine's, is refused. Empty:
+    addresses of private networks are taken too."""
     database_url: SecretStr = SecretStr("")
     """`postgresql+psycopg://…`; empty: SQLite under `home`."""
     database_url_file: Path | None = None
@@ -138,7 +163,7 @@ class Settings(BaseSettings):
     """Requests of one account, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
-    metrics_from: str = "127.0.0.0/8, ::1/128"
+    metrics_from: Annotated[str, AfterValidator(_networks)] = "127.0.0.0/8, ::1/128"
     """Networks whose requests for /metrics need no key; empty: none. What came through a proxy is
     from its client, as FARM_TRUSTED_PROXIES says, or else from nowhere."""
     metrics_token: SecretStr = SecretStr("")
@@ -163,7 +188,7 @@ class Settings(BaseSettings):
 
     webhook_http: bool = False
     """Let webhooks go to http:// URLs too."""
-    webhook_networks: str = ""
+    webhook_networks: Annotated[str, AfterValidator(_networks)] = ""
     """Networks (`10.1.0.0/16, …`) that webhooks may go to although they are not public."""
     webhook_timeout_seconds: float = 15.0
     webhook_log_days: float = 30.0
@@ -188,12 +213,6 @@ class Settings(BaseSettings):
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
         return values
-
-    @field_validator("webhook_networks", "metrics_from")
-    @classmethod
-    def _are_networks(cls, text: str) -> str:
-        networks(text)
-        return text
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:
@@ -221,8 +240,12 @@ class Settings(BaseSettings):
     @property
     def welcome_domains(self) -> frozenset[str]:
         """Domains of e-mail addresses that need no invitation, in lower case."""
-        parts = (part.strip().lower() for part in self.oidc_domains.split(","))
-        return frozenset(part for part in parts if part)
+        return frozenset(part.lower() for part in _parts(self.oidc_domains))
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """URLs that the farm is asked by, the one that people open first, without a last slash."""
+        return tuple(part.rstrip("/") for part in _parts(self.public_url))
 
     @property
     def judges_prompts(self) -> bool:

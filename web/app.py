@@ -7,16 +7,26 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from flask import Response
-from flask_openapi import Info, OpenAPI
-
 from orchestrator import logs, private_files
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
-from web import auth, json_text, pages, problems, protocol, sso, streams, throttle
+from web import (
+    answers,
+    auth,
+    hosts,
+    json_text,
+    pages,
+    problems,
+    protocol,
+    request_ids,
+    sso,
+    streams,
+    throttle,
+)
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
+from web.api.described import Api
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
 from web.policy import Policies
@@ -26,17 +36,13 @@ MEGABYTE = 1 << 20
 DOCS = '{% include "docs.html" %}'
 """The API's page, at both addresses; flask-openapi's own have scripts in them."""
 MAX_FORM_PARTS = 100
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 
 def create_app(
     farm: Farm | None = None,
     config: Settings | None = None,
     overrides: Mapping[str, object] | None = None,
-) -> OpenAPI:
+) -> Api:
     """Return the application for a farm; without one, for the farm that the settings describe."""
     config = config or settings()
     if farm is None:
@@ -50,12 +56,9 @@ def create_app(
             private_files.write(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
             keys.admit(farm, token, name="FARM_JOIN_TOKEN")
-    app = OpenAPI(
+    app = Api(
         __name__,
-        info=Info(title="Framefarm", version="1"),
-        security_schemes={
-            "key": {"type": "http", "scheme": "bearer", "description": auth.IN_WORDS}
-        },
+        servers=[{"url": url} for url in config.public_urls] or [{"url": "/"}],
         validation_error_callback=problems.invalid,
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
@@ -79,6 +82,8 @@ def create_app(
     root, low = config.artifacts_root, config.min_free_disk_mb
     app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
     app.extensions["policies"] = Policies(config)
+    answers.init_app(app)
+    hosts.init_app(app, config)
     auth.init_app(app)
     throttle.init_app(app)
     streams.init_app(app, config.max_streams)
@@ -93,9 +98,9 @@ def create_app(
         app.register_api(api.bp)
     throttle.limiter.exempt(protocol.bp)  # workers and probes ask often, and are the farm's own
     throttle.limiter.exempt(health.healthz)
-    app.after_request(_harden)
+    app.after_request(answers.harden)
     app.session_interface = Cookies()
-    app.wsgi_app = behind(config.trusted_proxies, app.wsgi_app)
+    app.wsgi_app = request_ids.named(behind(config.trusted_proxies, app.wsgi_app))
     return app
 
 
@@ -112,15 +117,3 @@ def secret_key(config: Settings) -> str:
             os.link(part, file)
         part.unlink()
     return file.read_text(encoding="ascii")
-
-
-def _harden(answer: Response) -> Response:
-    # Of an account or with a secret in it, unless its view says otherwise.
-    answer.headers.setdefault("Cache-Control", "private, no-store")
-    answer.headers.setdefault("Content-Security-Policy", POLICY)
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.headers.setdefault("Referrer-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-    answer.headers.setdefault("X-Frame-Options", "DENY")
-    return answer

@@ -8,6 +8,7 @@ from orchestrator.errors import BadRequest
 
 STATUS: Final = {
     "bad_request": 422,
+    "unknown_host": 400,
     "unauthorized": 401,
     "budget_exceeded": 402,
     "not_allowed": 403,

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from flask import Flask, current_app
 
+from orchestrator import logs
 from orchestrator.errors import FarmError, TooMany, Unavailable
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.jobs import waiting
@@ -111,10 +112,16 @@ class Stream:
         """Note what its page now says that the job waits for."""
         self._known, self._shown = "", sentence
 
-    def wait(self) -> News | None:
-        """Return the next news. None: it has ended, as its reader may not read on or is gone."""
+    def wait(self, until: float | None = None) -> News | None:
+        """Return the next news. None: it has ended, as its reader may not read on or is gone.
+
+        `until`: a time of the monotonic clock at which there is nothing new, if nothing came.
+        """
         while not (self._stirred or self.closed):
-            self._rings.wait()
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self._rings.wait(left)
             self._rings.clear()
         if self.closed:
             return None
@@ -274,6 +281,7 @@ class Streams:
             )
 
     def _work(self) -> None:
+        logs.of_request("")  # not that of the first one who came
         try:
             with self._app.app_context():
                 while self._is_needed():

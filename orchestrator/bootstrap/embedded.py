@@ -128,7 +128,7 @@ def _started(
         farm.broker_url = config.broker_url.get_secret_value() or _start_broker(farm)
         env = _environment(farm, _open(farm, config))
         allow_files()
-        _spawn_web(farm, env, host, port)
+        _spawn_web(farm, env | {"FARM_HOST": host}, host, port)
         _spawn(farm, "dispatcher", [sys.executable, "-m", "orchestrator.dispatcher"], env)
         for number in range(1, workers + 1):
             name = f"worker-{number}"
@@ -186,7 +186,8 @@ def _open(farm: Embedded, config: Settings) -> str:
     owner = accounts.first(core).id
     farm.key = opening.replace_key(core, account_id=owner, kind=KeyKind.ADMIN, name=CLI_KEY)
     token = opening.replace_key(core, account_id=owner, kind=KeyKind.SIGNIN, name=SIGN_IN)
-    farm.sign_in_url = f"{farm.url}/sign-in/{token}"
+    public = config.public_urls
+    farm.sign_in_url = f"{public[0] if public else farm.url}/sign-in/{token}"
     join = opening.replace_key(core, account_id=owner, kind=KeyKind.JOIN, name=JOIN)
     core.store.close()  # type: ignore[attr-defined]  # the port has no close: only owners close
     return join
@@ -204,10 +205,7 @@ def _spawn_web(farm: Embedded, env: dict[str, str], host: str, port: int) -> Non
     bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     argv = [
         *(sys.executable, "-m", "gunicorn", "web.app:create_app()"),
-        *("--worker-class", "gevent", "--workers", "1", "--bind", bind),
-        *("--worker-connections", "4000"),  # above `web.streams.ALL_STREAMS`
-        *("--no-control-socket", "--graceful-timeout", "5", "--timeout", "60"),
-        *("--forwarded-allow-ips", ""),  # which proxies to believe is FARM_TRUSTED_PROXIES
+        *("--config", "python:web.serving", "--bind", bind),
         *("--worker-tmp-dir", str(farm.home / "run"), "--log-level", "warning"),
     ]
     _spawn(farm, "web", argv, env)

@@ -356,6 +356,8 @@ def _checked(answer: "httpx.Response") -> "httpx.Response":
     with suppress(ValueError):
         sent = answer.json()
         facts = sent if isinstance(sent, dict) else {}
+    if named := answer.headers.get("X-Request-Id"):
+        facts["request_id"] = named
     code = facts.get("code", "")
     if code not in EXIT_CODES and answer.status_code in BY_STATUS:
         code = BY_STATUS[answer.status_code]

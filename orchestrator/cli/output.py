@@ -19,6 +19,7 @@ from orchestrator.remedies import Remedy
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "bad_request": 2,
+    "unknown_host": 2,
     "idempotency_mismatch": 2,
     "budget_exceeded": 3,
     "not_found": 4,
@@ -56,6 +57,11 @@ def exit_code(error: FarmError) -> int:
     return EXIT_CODES.get(code_of(error), FAILED)
 
 
+def is_unexpected(error: FarmError) -> bool:
+    """Tell whether the farm itself is at fault, so that its log has more to say."""
+    return isinstance(error, Problem) and exit_code(error) in (FAILED, UNREACHABLE)
+
+
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
     """Print a text of which a terminal obeys nothing."""
     click.echo(safe_text.shown(text), nl=nl, err=err)
@@ -79,6 +85,8 @@ def problem(error: FarmError, *, as_json: bool) -> None:
         helping = remedies.as_json(error.remedies)
         document({"error": {**_plain(error.data), **facts, **helping}})
     say(error.message)
+    if is_unexpected(error) and (request_id := error.data.get("request_id")):
+        say(f"Request {request_id} in the farm's log.")
     say_held(error.data)
     for other in error.data.get("alternatives") or ():
         if isinstance(other, Mapping):

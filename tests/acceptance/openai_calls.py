@@ -61,6 +61,22 @@ def refused(call: Callable[[], object]) -> openai.APIStatusError:
 
 
 @check
+def every_answer_has_a_request_id(client: openai.OpenAI) -> None:
+    """`_request_id` of what is answered and `request_id` of what is refused, as OpenAI has them."""
+    page = client.videos.list(limit=1)
+    models = client.models.list()
+    error = refused(lambda: client.videos.retrieve("video_none"))
+    own = refused(
+        lambda: client.videos.retrieve("video_none", extra_headers={"X-Request-Id": "mine.1"})
+    )
+    ids = [page._request_id, models._request_id, error.request_id]
+    assert all(isinstance(each, str) and each.startswith("req_") for each in ids), ids
+    assert len(set(ids)) == 3
+    assert own.request_id == "mine.1"
+    assert own.body["request_id"] == "mine.1"
+
+
+@check
 def a_video_is_created_polled_and_downloaded(client: openai.OpenAI) -> None:
     """create_and_poll, retrieve and the three variants of download_content."""
     first = client.videos.create(

@@ -26,7 +26,9 @@ READ = (
     "GET /api/v1/jobs/{job_id}/preview",
     "GET /api/v1/jobs/{job_id}/receipt",
     "GET /api/v1/jobs/{job_id}/receipt/audit",
-    "GET /api/v1/jobs/{job_id}/{name}",
+    "GET /api/v1/jobs/{job_id}/poster",
+    "GET /api/v1/jobs/{job_id}/sheet",
+    "GET /api/v1/jobs/{job_id}/video",
     "GET /api/v1/models",
     "GET /api/v1/models/{model_id}",
     "GET /api/v1/plans",
@@ -52,7 +54,10 @@ SPEND = (
     "DELETE /v1/videos/{video_id}",
     "PATCH /api/v1/jobs/{job_id}",
     "POST /api/v1/jobs",
-    "POST /api/v1/jobs/{job_id}/{verb}",
+    "POST /api/v1/jobs/{job_id}/cancel",
+    "POST /api/v1/jobs/{job_id}/finish",
+    "POST /api/v1/jobs/{job_id}/pause",
+    "POST /api/v1/jobs/{job_id}/resume",
     "POST /api/v1/quotes",
     "POST /v1/files",
     "POST /v1/videos",
@@ -114,7 +119,8 @@ ADMIN = (
     "PUT /api/v1/accounts/{account_id}/alerts",
     "PUT /api/v1/accounts/{account_id}/plan",
     "POST /api/v1/keys",
-    "POST /api/v1/workers/{worker_id}/{verb}",
+    "POST /api/v1/workers/{worker_id}/admit",
+    "POST /api/v1/workers/{worker_id}/drain",
     "PUT /api/v1/freeze",
 )
 
@@ -193,7 +199,10 @@ HOLDERS = {
     "admin": {KeyKind.ADMIN},
     "worker": {KeyKind.WORKER, KeyKind.JOIN},
 }
-NO_FILES = ("/preview", "/frames.zip", "{character_id}", "/{name}", "/content", "/replay")
+NO_FILES = (
+    "/preview", "/frames.zip", "{character_id}", "/{name}", "/video", "/poster", "/sheet",
+    "/content", "/replay",
+)  # fmt: skip
 """Calls that find the job, and then no file: a worker by hand paints none."""
 SCOPED = {
     call: scope

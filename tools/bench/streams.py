@@ -193,9 +193,9 @@ def _opened(home: Path, count: int) -> Farm:
 def running_web(home: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Run the web process; yields its URL and the process that serves."""
     port = free_port("127.0.0.1")
-    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"]
-    argv += [f"--bind=127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout=1"]
-    argv += ["--worker-connections=4000"]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()"]
+    argv += ["--config=python:web.serving"]
+    argv += [f"--bind=127.0.0.1:{port}", "--graceful-timeout=1"]
     env = os.environ | {"FARM_HOME": str(home), "FARM_FAKE_MODEL": "1", "FARM_LOG_LEVEL": "error"}
     env |= {"FARM_MAX_STREAMS": "100000", "FARM_RATE_LIMIT": "", "FARM_LEASE_SECONDS": "600"}
     quiet = subprocess.DEVNULL

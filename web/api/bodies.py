@@ -81,7 +81,7 @@ GpuSecondsOrZero = Annotated[
 class Body(BaseModel):
     """A misspelt field is an error, and so is "1" for 1."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 def _once(tags: list[str]) -> list[str]:

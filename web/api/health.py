@@ -17,7 +17,7 @@ from orchestrator.farm.leases import fleet
 from orchestrator.remedies import Say, UseKey
 from orchestrator.settings import networks
 from orchestrator.states import Scope
-from web.api.described import REFUSALS, content
+from web.api.described import REFUSALS, content, operation_id, tag
 from web.api.responses import Health
 from web.auth import needs
 from web.context import farm, settings
@@ -29,7 +29,13 @@ METRICS_SECONDS: Final = 2.0
 TOLD_BY_PROXIES: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 """Headers of a request that somebody passed on."""
 
-bp = APIBlueprint("health", __name__)
+bp = APIBlueprint(
+    "health",
+    __name__,
+    abp_responses=REFUSALS,
+    abp_tags=[tag("health")],
+    operation_id_callback=operation_id,
+)
 
 
 class SharedLook:

@@ -16,17 +16,25 @@ from orchestrator.farm import jobs
 from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import Scope
+from web import hosts
 from web.api import views
 from web.api.bodies import Body
-from web.api.described import REFUSALS, content
+from web.api.described import REFUSALS, content, operation_id, tag
 from web.api.jobs import KINDS, finished_file
 from web.api.parameters import JobPath
-from web.api.responses import SECURITY, View
+from web.api.responses import SECURITY, LinkView
 from web.auth import account_scope, needs
 from web.context import farm
 from web.threads import in_thread
 
-bp = APIBlueprint("links", __name__, url_prefix=views.BASE, abp_responses=REFUSALS)
+bp = APIBlueprint(
+    "links",
+    __name__,
+    url_prefix=views.BASE,
+    abp_responses=REFUSALS,
+    abp_tags=[tag("links")],
+    operation_id_callback=operation_id,
+)
 
 
 @bp.before_request
@@ -49,13 +57,13 @@ class LinkPath(BaseModel):
     token: str = Field(max_length=500)
 
 
-@bp.post("/jobs/<job_id>/links", security=SECURITY, responses={201: View})
+@bp.post("/jobs/<job_id>/links", security=SECURITY, responses={201: LinkView})
 def create(path: JobPath, body: LinkBody) -> tuple[Json, int]:
     """Make an address that opens one file of a job without a key, for a while."""
     job = in_thread(jobs.get, farm(), account_scope(), path.job_id)
     until_ms = farm().clock() + body.seconds * 1000
     token = str(_signer().dumps([job.id, body.name, until_ms]))
-    url = f"{request.host_url.rstrip('/')}{views.BASE}/files/{token}"
+    url = f"{hosts.base()}{views.BASE}/files/{token}"
     return {"object": "link", "url": url, "expires_at": views.when(until_ms)}, 201
 
 

@@ -16,25 +16,33 @@ from orchestrator.remedies import Listing, LookAt
 from orchestrator.states import KeyKind
 from web.api import bills, views
 from web.api.bodies import AllowanceBody, FreezeBody, KeyBody, RotateBody, gpu_ms
-from web.api.described import REFUSALS, sheet_of
+from web.api.described import REFUSALS, operation_id, sheet_of, tag
 from web.api.parameters import (
     AuditQuery,
     CalibrationQuery,
     EconomicsQuery,
     KeyPath,
     ModelPath,
+    OnceHeader,
     UsageQuery,
     WorkerPath,
     idempotency,
 )
 from web.api.responses import (
     SECURITY,
+    AuditLog,
     CalibrationView,
+    ChecksView,
     EconomicsView,
+    FreezeView,
+    KeyList,
     KeyView,
-    Listed,
+    ModelList,
     ModelView,
-    View,
+    QueueList,
+    RateCardList,
+    UsageList,
+    WorkerList,
     WorkerView,
 )
 from web.auth import account_scope, clients, current_key, own_account
@@ -47,19 +55,23 @@ bp = APIBlueprint(
     url_prefix=views.BASE,
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
-VERBS = {"drain": fleet.drain, "admit": fleet.admit}
 
-
-@bp.get("/models", responses={200: Listed})
+@bp.get("/models", responses={200: ModelList}, tags=[tag("models")], operation_id="models_list")
 def models() -> Response:
     """List the models on offer."""
     return jsonify(data=[views.model(card) for card in farm().catalog.cards.values()])
 
 
-@bp.get("/models/<model_id>", responses={200: ModelView})
+@bp.get(
+    "/models/<model_id>",
+    responses={200: ModelView},
+    tags=[tag("models")],
+    operation_id="models_show",
+)
 def model(path: ModelPath) -> Response:
     """Show a model: its limits, its words, its scores."""
     card = farm().catalog.cards.get(path.model_id)
@@ -70,45 +82,61 @@ def model(path: ModelPath) -> Response:
     return jsonify(views.model(card))
 
 
-@bp.get("/workers", responses={200: Listed})
+@bp.get("/workers", responses={200: WorkerList}, tags=[tag("workers")], operation_id="workers_list")
 def workers() -> Response:
     """List the workers, newest first."""
     return jsonify(data=[views.worker(row) for row in in_thread(fleet.workers, farm())])
 
 
-@bp.post("/workers/<worker_id>/<any(drain, admit):verb>", responses={200: WorkerView})
-def set_worker(path: WorkerPath) -> Response:
-    """Give a worker nothing new, or let it work again."""
-    return jsonify(views.worker(in_thread(VERBS[path.verb], farm(), path.worker_id)))
+@bp.post(
+    "/workers/<worker_id>/drain",
+    responses={200: WorkerView},
+    tags=[tag("workers")],
+    operation_id="workers_drain",
+)
+def drain(path: WorkerPath) -> Response:
+    """Give a worker nothing new."""
+    return jsonify(views.worker(in_thread(fleet.drain, farm(), path.worker_id)))
 
 
-@bp.get("/queues", responses={200: Listed})
+@bp.post(
+    "/workers/<worker_id>/admit",
+    responses={200: WorkerView},
+    tags=[tag("workers")],
+    operation_id="workers_admit",
+)
+def admit(path: WorkerPath) -> Response:
+    """Let a worker work again."""
+    return jsonify(views.worker(in_thread(fleet.admit, farm(), path.worker_id)))
+
+
+@bp.get("/queues", responses={200: QueueList}, tags=[tag("workers")], operation_id="queues_list")
 def queues() -> Response:
     """List the queues and the devices idle beside them."""
     return jsonify(data=[views.queue(depth) for depth in in_thread(fleet.queues, farm())])
 
 
-@bp.get("/freeze", responses={200: View})
+@bp.get("/freeze", responses={200: FreezeView}, tags=[tag("workers")], operation_id="freeze_show")
 def show_freeze() -> Response:
     """Say whether all spending is stopped."""
     return jsonify(frozen=in_thread(fleet.is_frozen, farm()))
 
 
-@bp.put("/freeze", responses={200: View})
+@bp.put("/freeze", responses={200: FreezeView}, tags=[tag("workers")], operation_id="freeze_set")
 def set_freeze(body: FreezeBody) -> Response:
     """Stop all spending at once (running units pause), or let it go on."""
     in_thread(fleet.freeze, farm(), frozen=body.frozen)
     return jsonify(frozen=body.frozen)
 
 
-@bp.get("/checks", responses={200: View})
+@bp.get("/checks", responses={200: ChecksView}, tags=[tag("audit")], operation_id="checks_show")
 def show_checks() -> Response:
     """Say when the whole store was last looked at, and what did not hold then."""
     seen = in_thread(fleet.looked, farm())
     return jsonify(at=views.when(seen["at_ms"]), faults=seen["faults"], first=seen["first"])
 
 
-@bp.get("/audit", responses={200: Listed})
+@bp.get("/audit", responses={200: AuditLog}, tags=[tag("audit")], operation_id="audit_list")
 def audit(query: AuditQuery) -> Response:
     """List what was done by administrators, newest first: who, what, when, from where."""
     page = in_thread(
@@ -117,7 +145,7 @@ def audit(query: AuditQuery) -> Response:
     return jsonify(views.listed(page, _audit_entry))
 
 
-@bp.get("/rates", responses={200: Listed})
+@bp.get("/rates", responses={200: RateCardList}, tags=[tag("usage")], operation_id="rates_list")
 def rate_cards() -> Response:
     """List the rate cards, newest first: what a GPU-second costs by device class, from when."""
     now = farm().rates.at(farm().clock())
@@ -125,7 +153,7 @@ def rate_cards() -> Response:
     return jsonify(data=[bills.rate_card(card, holds=card is now) for card in cards])
 
 
-@bp.get("/usage", responses=sheet_of(Listed))
+@bp.get("/usage", responses=sheet_of(UsageList), tags=[tag("usage")], operation_id="usage_show")
 def usage(query: UsageQuery) -> Response:
     """Sum what was settled, and what was lost, since a while ago."""
     since = farm().clock() - round(query.since_seconds * 1000)
@@ -136,7 +164,12 @@ def usage(query: UsageQuery) -> Response:
     return jsonify(data=shown)
 
 
-@bp.get("/usage/economics", responses=sheet_of(EconomicsView))
+@bp.get(
+    "/usage/economics",
+    responses=sheet_of(EconomicsView),
+    tags=[tag("usage")],
+    operation_id="usage_economics",
+)
 def books(query: EconomicsQuery) -> Response:
     """Show cost, revenue, margin and caps that were hit; idle and lost device time too."""
     since = farm().clock() - round(query.since_seconds * 1000)
@@ -144,7 +177,12 @@ def books(query: EconomicsQuery) -> Response:
     return bills.economics_csv(told) if bills.csv_wanted() else jsonify(told)
 
 
-@bp.get("/usage/calibration", responses=sheet_of(CalibrationView))
+@bp.get(
+    "/usage/calibration",
+    responses=sheet_of(CalibrationView),
+    tags=[tag("usage")],
+    operation_id="usage_calibration",
+)
 def quote_accuracy(query: CalibrationQuery) -> Response:
     """Say how many of the newest ended jobs, of all accounts, came in under their p90."""
     told = in_thread(calibration.calibration, farm(), query.jobs)
@@ -153,7 +191,7 @@ def quote_accuracy(query: CalibrationQuery) -> Response:
     return jsonify(told)
 
 
-@bp.get("/keys", responses={200: Listed})
+@bp.get("/keys", responses={200: KeyList}, tags=[tag("keys")], operation_id="keys_list")
 def list_keys() -> Response:
     """List keys with their bounds; their secrets are not kept."""
     rows = in_thread(keys.listing, farm(), account_scope())
@@ -161,8 +199,8 @@ def list_keys() -> Response:
     return jsonify(data=[_key(row, known) for row in rows])
 
 
-@bp.post("/keys", responses={201: KeyView})
-def create_key(body: KeyBody) -> tuple[Json, int]:
+@bp.post("/keys", responses={201: KeyView}, tags=[tag("keys")], operation_id="keys_create")
+def create_key(header: OnceHeader, body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once, and a repeated request is answered without it.
 
     One that is bound to a session or to an allowance has the scopes `read` and `spend` at most.
@@ -183,7 +221,12 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
     return _shown(row, token), 201
 
 
-@bp.put("/keys/<key_id>/limit", responses={200: KeyView})
+@bp.put(
+    "/keys/<key_id>/limit",
+    responses={200: KeyView},
+    tags=[tag("keys")],
+    operation_id="keys_limit",
+)
 def set_allowance(path: KeyPath, body: AllowanceBody) -> Response:
     """Give a key another allowance; jobs of its that were paused because it was too low go on."""
     amount = gpu_ms(body.gpu_seconds)
@@ -192,13 +235,20 @@ def set_allowance(path: KeyPath, body: AllowanceBody) -> Response:
     )
 
 
-@bp.delete("/keys/<key_id>", responses={200: KeyView})
+@bp.delete(
+    "/keys/<key_id>", responses={200: KeyView}, tags=[tag("keys")], operation_id="keys_revoke"
+)
 def revoke_key(path: KeyPath) -> Response:
     """End a key at once. A user key ends no operator's key, and none of another account."""
     return jsonify(_shown(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
 
 
-@bp.post("/keys/<key_id>/rotate", responses={201: KeyView})
+@bp.post(
+    "/keys/<key_id>/rotate",
+    responses={201: KeyView},
+    tags=[tag("keys")],
+    operation_id="keys_rotate",
+)
 def rotate_key(path: KeyPath, body: RotateBody) -> tuple[Json, int]:
     """Make the key that takes this one's place; both live for a while, and have one allowance.
 

@@ -25,6 +25,10 @@ from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.safe_text import MetadataKey, MetadataValue, Tag
 from orchestrator.states import JobState
 
+MAX_KEY_CHARS: Final = 200
+"""Of an Idempotency-Key."""
+WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
+MAX_WAIT_SECONDS: Final = 60
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -90,49 +94,47 @@ Pair = Annotated[str, AfterValidator(_pair)]
 """A key of metadata and its value, as `key=value`."""
 
 
-class AccountPath(BaseModel):
+class Parameters(BaseModel):
+    """Facts of a request beside its body."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Headers(Parameters):
+    """Headers of a request."""
+
+
+class AccountPath(Parameters):
     """An account."""
 
     account_id: str
 
 
-class PersonPath(BaseModel):
+class PersonPath(Parameters):
     """A person."""
 
     person_id: str
 
 
-class SessionPath(BaseModel):
+class SessionPath(Parameters):
     """A session, by id or name."""
 
     session_id: str
 
 
-class JobPath(BaseModel):
+class JobPath(Parameters):
     """A job."""
 
     job_id: str
 
 
-class FilePath(JobPath):
-    """A file of a job."""
-
-    name: Literal["video", "poster", "sheet"]
-
-
-class IntentPath(JobPath):
-    """A job, and what to do with it."""
-
-    verb: Literal["pause", "resume", "finish", "cancel"]
-
-
-class ModelPath(BaseModel):
+class ModelPath(Parameters):
     """A model."""
 
     model_id: str
 
 
-class WebhookPath(BaseModel):
+class WebhookPath(Parameters):
     """A webhook."""
 
     webhook_id: str
@@ -144,20 +146,19 @@ class DeliveryPath(WebhookPath):
     delivery_id: str
 
 
-class WorkerPath(BaseModel):
-    """A worker, and what to do with it."""
+class WorkerPath(Parameters):
+    """A worker."""
 
     worker_id: str
-    verb: Literal["drain", "admit"]
 
 
-class KeyPath(BaseModel):
+class KeyPath(Parameters):
     """A key."""
 
     key_id: str
 
 
-class PageQuery(BaseModel):
+class PageQuery(Parameters):
     """A part of a list."""
 
     limit: int = Field(50, ge=1, le=200)
@@ -165,7 +166,7 @@ class PageQuery(BaseModel):
     """`next_cursor` of the part before."""
 
 
-class FormatQuery(BaseModel):
+class FormatQuery(Parameters):
     """The form of the answer."""
 
     format: Literal["json", "csv"] | None = None
@@ -221,7 +222,7 @@ class LedgerQuery(PageQuery, FormatQuery):
     """A part of a ledger; CSV is all of it."""
 
 
-class HeadQuery(BaseModel):
+class HeadQuery(Parameters):
     """A head of the chain that was kept elsewhere."""
 
     head: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -247,10 +248,58 @@ class CalibrationQuery(FormatQuery):
     jobs: int = Field(200, ge=1, le=10_000)
 
 
-class EventsQuery(BaseModel):
+class EventsQuery(Parameters):
     """The events after one."""
 
     after: int = Field(0, ge=0, le=MAX_EVENT_ID)
+
+
+class OnceHeader(Headers):
+    """A request that happens once."""
+
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        json_schema_extra={"maxLength": MAX_KEY_CHARS},  # `idempotency` refuses, in plain words
+    )
+    """Sent again with the same key and body, the request is answered as it was the first time."""
+
+
+class PreferHeader(Headers):
+    """A wish that the farm grants as far as it can."""
+
+    prefer: str | None = Field(None, alias="Prefer")
+    """`wait=N` (RFC 7240): answer when the job has ended, after N seconds at the latest, of which
+    60 are granted. `Preference-Applied` says how many were."""
+
+
+class SubmitHeader(OnceHeader, PreferHeader):
+    """Headers of a submission."""
+
+
+class ShowHeader(PreferHeader):
+    """Headers of a look at a job."""
+
+    if_none_match: str | None = Field(None, alias="If-None-Match")
+    """The `ETag` of a job that was seen: unchanged, the answer is a 304."""
+
+
+class StreamHeader(Headers):
+    """The event that a stream goes on from."""
+
+    last_event_id: str | None = Field(None, alias="Last-Event-ID")
+    """Of a broken stream; goes before `after`."""
+
+
+def wait_seconds() -> int | None:
+    """Return how long this request prefers to wait, of what is granted; None: it does not say.
+
+    What cannot be read is no preference (RFC 7240).
+    """
+    for part in request.headers.get("Prefer", "").split(","):
+        if found := WAIT.fullmatch(part.partition(";")[0].strip()):
+            return min(int(found[1]), MAX_WAIT_SECONDS)
+    return None
 
 
 def idempotency() -> Idempotency | None:
@@ -258,7 +307,7 @@ def idempotency() -> Idempotency | None:
     key = request.headers.get("Idempotency-Key", "").strip()
     if not key:
         return None
-    if len(key) > 200 or not key.isprintable():
+    if len(key) > MAX_KEY_CHARS or not key.isprintable():
         raise BadRequest("An Idempotency-Key has at most 200 characters, all of them visible.")
     return Idempotency(key=key, body_sha256=request_digest())
 

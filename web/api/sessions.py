@@ -11,9 +11,16 @@ from orchestrator.model import Alert, Json, Session
 from orchestrator.states import Scope
 from web.api import bills, views
 from web.api.bodies import AlertsBody, LimitBody, SessionBody, TopUpBody, alerts_of, gpu_ms
-from web.api.described import REFUSALS, sheet_of
-from web.api.parameters import HeadQuery, LedgerQuery, PageQuery, SessionPath, idempotency
-from web.api.responses import SECURITY, AuditView, Listed, SessionView
+from web.api.described import REFUSALS, operation_id, sheet_of, tag
+from web.api.parameters import (
+    HeadQuery,
+    LedgerQuery,
+    OnceHeader,
+    PageQuery,
+    SessionPath,
+    idempotency,
+)
+from web.api.responses import SECURITY, AuditView, EntryList, SessionList, SessionView
 from web.auth import account_scope, clients, needs, own_account
 from web.context import farm
 from web.threads import in_thread
@@ -24,12 +31,14 @@ bp = APIBlueprint(
     url_prefix=f"{views.BASE}/sessions",
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    abp_tags=[tag("sessions")],
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
 
 @bp.post("", responses={201: SessionView})
-def create(body: SessionBody) -> tuple[Json, int]:
+def create(header: OnceHeader, body: SessionBody) -> tuple[Json, int]:
     """Open a session with a budget; alerts of its own ask for the scope `configure`, too."""
     if body.alerts is not None:
         needs(Scope.CONFIGURE)
@@ -45,7 +54,7 @@ def create(body: SessionBody) -> tuple[Json, int]:
     return _shown(made), 201
 
 
-@bp.get("", responses={200: Listed})
+@bp.get("", responses={200: SessionList}, operation_id="sessions_list")
 def listing(query: PageQuery) -> Response:
     """List sessions, newest first."""
     page = in_thread(
@@ -63,7 +72,7 @@ def show(path: SessionPath) -> Response:
 
 
 @bp.post("/<session_id>/top-ups", responses={201: SessionView})
-def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
+def top_up(header: OnceHeader, path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
     """Raise a session's budget; jobs that were paused for budget go on."""
     found = _look(path)
     session = in_thread(
@@ -118,7 +127,7 @@ def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
     return jsonify(_shown(changed))
 
 
-@bp.get("/<session_id>/ledger", responses=sheet_of(Listed))
+@bp.get("/<session_id>/ledger", responses=sheet_of(EntryList))
 def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)

@@ -11,7 +11,7 @@ from orchestrator.errors import FarmError, NotAllowed, Unauthorized
 from orchestrator.farm.accounts import identities, keys, people
 from orchestrator.remedies import GetLink
 from orchestrator.states import KeyKind
-from web import sso
+from web import hosts, sso
 from web.auth import Visitor, by_key, by_link, by_person
 from web.context import farm, settings
 from web.pages.blueprint import bp
@@ -65,7 +65,7 @@ def provider() -> Answer:
         abort(404)
     session[NEXT] = own_path(request.args.get("next", ""))
     try:
-        return sso.begin(url_for("pages.back", _external=True))
+        return sso.begin(hosts.base() + url_for("pages.back"))
     except Unauthorized as error:
         return _door(error, status=502)
 
