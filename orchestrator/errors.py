@@ -45,6 +45,13 @@ class NotFound(FarmError):
     remedies = (Say("Check the id."),)
 
 
+class Gone(FarmError):
+    """There was such a thing here, and it has ended."""
+
+    code = "gone"
+    remedies = (Say("Ask for a new one."),)
+
+
 class NotAllowed(FarmError):
     """This key may not do that."""
 

@@ -22,6 +22,8 @@ class Listing(StrEnum):
     PLANS = "plans"
     PEOPLE = "people"
     KEYS = "keys"
+    LINKS = "links"
+    """Share links."""
     WEBHOOKS = "webhooks"
     DELIVERIES = "deliveries"
     MODELS = "models"

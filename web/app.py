@@ -83,6 +83,8 @@ def create_app(
     for api in (accounts, sessions, jobs, links, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
+    auth.csrf.exempt(links.shared)
+    app.register_api(links.shared)
     for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
         throttle.limiter.exempt(busy.bp)
     app.after_request(_harden)

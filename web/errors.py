@@ -13,6 +13,7 @@ STATUS: Final = {
     "not_allowed": 403,
     "plan_limit": 403,
     "not_found": 404,
+    "gone": 410,
     "policy_refused": 422,
     "policy_unavailable": 503,
     "conflict": 409,

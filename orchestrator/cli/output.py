@@ -22,6 +22,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "idempotency_mismatch": 2,
     "budget_exceeded": 3,
     "not_found": 4,
+    "gone": 4,
     "unauthorized": 5,
     "not_allowed": 5,
     "plan_limit": 3,

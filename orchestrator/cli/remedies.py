@@ -53,6 +53,7 @@ LISTS: Final[Mapping[Listing, str]] = {
     Listing.PLANS: "farm account plans",
     Listing.PEOPLE: "farm people ls",
     Listing.KEYS: "farm keys ls",
+    Listing.LINKS: "farm jobs links",
     Listing.WEBHOOKS: "farm webhooks ls",
     Listing.DELIVERIES: "farm webhooks deliveries",
     Listing.MODELS: "farm models ls",

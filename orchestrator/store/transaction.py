@@ -12,7 +12,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Json, Person
+from orchestrator.farm.kernel.ports import Removable
+from orchestrator.model import Json
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.deliveries import Deliveries
@@ -170,16 +171,26 @@ class Transaction:
 
     # --- what the farm asks ------------------------------------------------------------------
 
-    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+    def forget(
+        self,
+        idempotency_before_ms: int,
+        deliveries_before_ms: int,
+        sign_ins_before_ms: int,
+        links_before_ms: int,
+    ) -> int:
         """Delete what is kept for a time only, and return how many rows that were."""
         keys, sent = tables.idempotency, tables.deliveries
+        browsers, links = tables.sign_ins, tables.share_links
         old = (
             delete(keys).where(keys.c.created_at_ms < idempotency_before_ms),
             delete(sent).where(sent.c.ended_at_ms < deliveries_before_ms),
+            delete(browsers).where(browsers.c.created_at_ms < sign_ins_before_ms),
+            delete(links).where(links.c.expires_at_ms < links_before_ms),
         )
         return sum(self.connection.execute(query).rowcount for query in old)
 
-    def remove_person(self, person_id: str) -> None:
-        """Delete somebody who may sign in."""
-        self.connection.execute(delete(tables.people).where(tables.people.c.id == person_id))
-        self._ours.pop((Person, person_id), None)
+    def remove(self, row: Removable) -> None:
+        """Delete a row."""
+        table = TABLES[type(row)]
+        self.connection.execute(delete(table).where(table.c.id == row.id))
+        self._ours.pop((type(row), row.id), None)

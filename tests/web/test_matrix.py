@@ -22,11 +22,13 @@ READ = (
     "GET /api/v1/jobs/{job_id}",
     "GET /api/v1/jobs/{job_id}/events",
     "GET /api/v1/jobs/{job_id}/frames.zip",
+    "GET /api/v1/jobs/{job_id}/links",
     "GET /api/v1/jobs/{job_id}/preview",
     "GET /api/v1/jobs/{job_id}/receipt",
     "GET /api/v1/jobs/{job_id}/receipt/audit",
     "GET /api/v1/jobs/{job_id}/{name}",
     "GET /api/v1/keys",
+    "GET /api/v1/links",
     "GET /api/v1/models",
     "GET /api/v1/models/{model_id}",
     "GET /api/v1/plans",
@@ -54,6 +56,7 @@ READ = (
 
 SUBMIT = (
     "DELETE /api/v1/jobs/{job_id}",
+    "DELETE /api/v1/links/{link_id}",
     "DELETE /api/v1/webhooks/{webhook_id}",
     "DELETE /v1/videos/{video_id}",
     "POST /api/v1/jobs",
@@ -124,6 +127,8 @@ PAGES = (
     "GET /jobs/{job_id}/{name}",
     "GET /videos",
     "POST /",
+    "POST /jobs/{job_id}/links",
+    "POST /jobs/{job_id}/links/{link_id}/revoke",
     "POST /jobs/{job_id}/{verb}",
     "POST /quote",
     "POST /sign-out",
@@ -132,7 +137,7 @@ PAGES = (
 """A signed-in browser's; everybody else is sent to the text_input."""
 
 OPEN = (
-    "GET /api/v1/files/{token}",
+    "GET /api/v1/shared/{token}",
     "GET /healthz",
     "GET /metrics",
     "GET /openapi/",
@@ -157,6 +162,7 @@ OWNED = (
     "{session_id}",
     "{key_id}",
     "{webhook_id}",
+    "{link_id}",
     "{file_id}",
     "{character_id}",
 )
@@ -224,6 +230,7 @@ def things(web_farm: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> di
     hand.work_off()
     file = api.post("/v1/files", data={"file": (_file(), "a.png"), "purpose": "vision"}).get_json()
     webhook = api.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/a"}).get_json()
+    link = api.post(f"/api/v1/jobs/{video.id}/links", json={}).get_json()
     mine, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.USER, name="mine")
     caller()  # other keys beside it
     return {
@@ -233,6 +240,7 @@ def things(web_farm: Farm, clock: Clock, api: FlaskClient, caller: Caller) -> di
         "session_id": job.session_id,
         "key_id": mine.id,
         "webhook_id": webhook["id"],
+        "link_id": link["id"],
         "delivery_id": "dlv_none",
         "file_id": file["id"],
         "person_id": "per_none",
@@ -359,7 +367,7 @@ def test_another_tenants_lists_hold_nothing_of_mine(
 ) -> None:
     """No list shows a thing of another account."""
     text = other.get(call.split(" ")[1]).text
-    for name in ("job_id", "session_id", "key_id", "webhook_id", "file_id"):
+    for name in ("job_id", "session_id", "key_id", "webhook_id", "link_id", "file_id"):
         assert things[name] not in text, (call, name)
 
 

@@ -241,3 +241,12 @@ def webhook_url(url: str | None) -> str | None:
     if url is not None:
         parse(url, webhook_rules(settings()))
     return url
+
+
+class LinkBody(Body):
+    """The file that a share link opens, and for how long."""
+
+    name: Literal["video", "poster", "sheet"] = "video"
+    seconds: int = Field(3600, ge=1, le=7 * 86_400)
+    ends_with_key: bool = False
+    """It ends with the key that makes it, if that ends earlier."""

@@ -76,6 +76,18 @@ class WorkerPath(BaseModel):
     verb: Literal["drain", "admit"]
 
 
+class LinkPath(BaseModel):
+    """A share link."""
+
+    link_id: str
+
+
+class SharedPath(BaseModel):
+    """The secret part of a share link's address."""
+
+    token: str = Field(max_length=500)
+
+
 class KeyPath(BaseModel):
     """A key."""
 
@@ -101,6 +113,12 @@ class JobsQuery(PageQuery):
 
     state: JobState | None = None
     session_id: str | None = Field(None, max_length=100)
+
+
+class LinksQuery(PageQuery):
+    """A part of the share links."""
+
+    job_id: str | None = Field(None, max_length=100)
 
 
 class AuditQuery(PageQuery):

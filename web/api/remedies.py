@@ -50,6 +50,7 @@ LISTS: Final[Mapping[Listing, str | None]] = {
     Listing.PLANS: "/plans",
     Listing.PEOPLE: "/people",
     Listing.KEYS: "/keys",
+    Listing.LINKS: "/links",
     Listing.WEBHOOKS: "/webhooks",
     Listing.DELIVERIES: "/webhooks/{id}/deliveries",
     Listing.MODELS: "/models",

@@ -36,6 +36,22 @@ class PersonView(View):
     at_provider: bool
 
 
+class LinkView(View):
+    """A share link; its address only where it was just made."""
+
+    id: str
+    state: str
+    job_id: str
+    name: str
+    key_id: str | None
+    person_id: str | None
+    ends_with_key: bool
+    created_at: str
+    expires_at: str
+    ended_at: str | None
+    url: str | None = None
+
+
 class WebhookView(View):
     """An endpoint; its secret only where it was just made."""
 

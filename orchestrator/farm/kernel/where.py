@@ -16,6 +16,7 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -140,6 +141,12 @@ class PersonWhere(Bounds, total=False):
     subject: Among[str] | None
 
 
+class PictureWhere(Bounds, total=False):
+    """Pictures among the artifacts."""
+
+    id: Among[str]
+
+
 class PlanPeriodWhere(Bounds, total=False):
     """Plans of accounts, each from a moment on."""
 
@@ -149,6 +156,7 @@ class PlanPeriodWhere(Bounds, total=False):
 class ReferenceWhere(Bounds, total=False):
     """Kept pictures."""
 
+    id: Among[str]
     account_id: Among[str]
     kind: Among[Literal["character", "file"]]
     name: Among[str]
@@ -172,6 +180,34 @@ class SessionMatch(TypedDict, total=False):
 
 class SessionWhere(SessionMatch, Bounds, total=False):
     """Sessions, which of them, in which order."""
+
+
+class ShareLinkMatch(TypedDict, total=False):
+    """Share links."""
+
+    account_id: Among[str]
+    job_id: Among[str]
+    secret_sha256: Among[str]
+    key_id: Among[str] | None
+    ends_with_key: Among[bool]
+    ended_at_ms: Among[int] | None
+
+
+class ShareLinkWhere(ShareLinkMatch, Bounds, total=False):
+    """Share links, which of them, in which order."""
+
+
+class SignInMatch(TypedDict, total=False):
+    """Browsers that are signed in."""
+
+    id: Among[str]
+    account_id: Among[str]
+    way: Among[WayIn]
+    holder_id: Among[str]
+
+
+class SignInWhere(SignInMatch, Bounds, total=False):
+    """Browsers that are signed in, which of them, in which order."""
 
 
 class UnitMatch(TypedDict, total=False):
