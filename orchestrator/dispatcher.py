@@ -17,8 +17,10 @@ from kombu.exceptions import OperationalError
 
 from orchestrator import logs
 from orchestrator.farm import Farm
+from orchestrator.farm.accounts import references
 from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
+from orchestrator.stored_files import StoredFiles
 from orchestrator.webhooks.safe_http import Door
 from orchestrator.webhooks.sender import Courier
 from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE
@@ -32,6 +34,8 @@ LOCK_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 300.0
 """Between two looks at the invariants of the whole store."""
 FORGET_SECONDS: Final = 3600.0
+EXPIRE_SECONDS: Final = 60.0
+"""Between two looks for files and characters that have expired."""
 
 
 def celery_app(broker_url: str) -> Celery:
@@ -59,6 +63,7 @@ class Dispatcher:
         self.farm, self.app, self.config = farm, app, config
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.stopped = threading.Event()
+        self.files = StoredFiles(config.artifacts_root)
         self._due: dict[str, int] = {}
         self._leads = False
         door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
@@ -96,6 +101,16 @@ class Dispatcher:
                 log.error("invariant broken", violation=violation)
         if self._is_due("forget", FORGET_SECONDS):
             reconcile.forget(self.farm)
+        if self._is_due("expire", EXPIRE_SECONDS):
+            for gone in references.expire(self.farm, self.files.remove):
+                log.info(
+                    "expired, deleted",
+                    kind=gone.kind,
+                    id=gone.id,
+                    name=gone.name,
+                    account=gone.account_id,
+                    bytes=gone.bytes,
+                )
         for queue, unit_id in reconcile.to_ring(self.farm):
             self.ring(queue, unit_id)
 

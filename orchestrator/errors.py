@@ -115,6 +115,13 @@ class BudgetExceeded(FarmError):
     remedies = (AskForLess(),)
 
 
+class StorageFull(FarmError):
+    """The account's plan gives no more room for files and characters."""
+
+    code = "storage_full"
+    remedies = (LookAt(Listing.FILES, "Delete files that nobody needs."),)
+
+
 class StaleLease(FarmError):
     """The lease is no longer this worker's."""
 

@@ -24,6 +24,8 @@ class Listing(StrEnum):
     KEYS = "keys"
     LINKS = "links"
     """Share links."""
+    FILES = "files"
+    CHARACTERS = "characters"
     WEBHOOKS = "webhooks"
     DELIVERIES = "deliveries"
     MODELS = "models"

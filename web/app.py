@@ -16,7 +16,7 @@ from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
 from orchestrator.wiring import farm_from
 from web import auth, pages, problems, protocol, sso, streams, throttle
-from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
+from web.api import accounts, files, health, jobs, links, operators, people, sessions, webhooks
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
 from web.policy import Policies
@@ -80,7 +80,7 @@ def create_app(
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)
-    for api in (accounts, sessions, jobs, links, webhooks, operators, people, health):
+    for api in (accounts, sessions, jobs, links, files, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
     auth.csrf.exempt(links.shared)

@@ -12,6 +12,7 @@ STATUS: Final = {
     "budget_exceeded": 402,
     "not_allowed": 403,
     "plan_limit": 403,
+    "storage_full": 413,
     "not_found": 404,
     "gone": 410,
     "policy_refused": 422,

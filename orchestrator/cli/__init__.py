@@ -21,6 +21,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("up", "Say where the farm is and how its parts are."),
     "logs": ("up", "Show what the farm's processes wrote."),
     "jobs": ("jobs", "List, watch, steer and fetch jobs."),
+    "files": ("files", "Pictures kept as files: list, show, fetch, delete."),
+    "characters": ("files", "Pictures kept under a character's name: the same."),
     "session": ("session", "Sessions: budgets, their balance and their ledger."),
     "account": ("account", "Accounts: their plans, and what is left of their month."),
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),

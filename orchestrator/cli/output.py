@@ -26,6 +26,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "unauthorized": 5,
     "not_allowed": 5,
     "plan_limit": 3,
+    "storage_full": 3,
     "policy_refused": 5,
     "unavailable": 6,
 }
@@ -54,6 +55,13 @@ def code_of(error: FarmError) -> str:
 def exit_code(error: FarmError) -> int:
     """Return the exit code of an error."""
     return EXIT_CODES.get(code_of(error), FAILED)
+
+
+def size(size_bytes: int) -> str:
+    """Return bytes as people read them."""
+    if 0 < size_bytes < 1 << 20:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{round(size_bytes / (1 << 20), 2):g} MB"
 
 
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:

@@ -54,6 +54,8 @@ LISTS: Final[Mapping[Listing, str]] = {
     Listing.PEOPLE: "farm people ls",
     Listing.KEYS: "farm keys ls",
     Listing.LINKS: "farm jobs links",
+    Listing.FILES: "farm files ls",
+    Listing.CHARACTERS: "farm characters ls",
     Listing.WEBHOOKS: "farm webhooks ls",
     Listing.DELIVERIES: "farm webhooks deliveries",
     Listing.MODELS: "farm models ls",

@@ -13,6 +13,7 @@ from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import UnitKind
 from orchestrator.wire import STRIP
+from web import uploads
 from web.api import archive, bills, submission, views
 from web.api.bodies import JobBody
 from web.api.described import REFUSALS, content, form_of, schema_of, sheet_of
@@ -121,7 +122,8 @@ def show(path: JobPath) -> Response:
 @bp.delete("/jobs/<job_id>", responses={204: None})
 def delete(path: JobPath) -> tuple[str, int]:
     """Delete an ended job and its files; its ledger entries stay."""
-    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), account_scope(), path.job_id))
+    left = in_thread(deleting.delete, farm(), account_scope(), path.job_id)
+    in_thread(uploads.delete_files, left)
     return "", 204
 
 

@@ -76,6 +76,18 @@ class WorkerPath(BaseModel):
     verb: Literal["drain", "admit"]
 
 
+class KeptFilePath(BaseModel):
+    """A file that an account keeps."""
+
+    file_id: str
+
+
+class CharacterPath(BaseModel):
+    """A character."""
+
+    character_id: str
+
+
 class LinkPath(BaseModel):
     """A share link."""
 

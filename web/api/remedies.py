@@ -51,6 +51,8 @@ LISTS: Final[Mapping[Listing, str | None]] = {
     Listing.PEOPLE: "/people",
     Listing.KEYS: "/keys",
     Listing.LINKS: "/links",
+    Listing.FILES: "/files",
+    Listing.CHARACTERS: "/characters",
     Listing.WEBHOOKS: "/webhooks",
     Listing.DELIVERIES: "/webhooks/{id}/deliveries",
     Listing.MODELS: "/models",

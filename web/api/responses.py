@@ -36,6 +36,18 @@ class PersonView(View):
     at_provider: bool
 
 
+class KeptView(View):
+    """A picture that an account keeps, as a file or under a character's name."""
+
+    id: str
+    object: str
+    name: str
+    account_id: str
+    bytes: int
+    created_at: str
+    expires_at: str | None
+
+
 class LinkView(View):
     """A share link; its address only where it was just made."""
 
@@ -170,6 +182,7 @@ class AccountView(View):
     plan: str | None
     may_run: bool
     month: MonthView
+    storage: Json
     alerts: list[Json]
     alerts_by: str
 

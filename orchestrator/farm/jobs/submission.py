@@ -6,7 +6,7 @@ from orchestrator.errors import BudgetExceeded, PlanLimit
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
-from orchestrator.farm.jobs import extensions, quoting, shortage
+from orchestrator.farm.jobs import extensions, pictures, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.jobs.quoting import Alternative, Offer
@@ -73,12 +73,17 @@ def estimate(
     seed: int | None = None,
     fit: bool = False,
 ) -> Estimate:
-    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
+    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect.
+
+    Raises:
+        NotFound: its reference picture was removed.
+    """
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
         session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
         account_plan = months.plan_of(farm, tx, month)
         asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan)
+        pictures.check_known(tx, brief.image)
         available = quoting.available(session, month)
         room = quoting.room_for(available, brief)
         if fit:
@@ -118,6 +123,7 @@ def submit(
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
+        NotFound: its reference picture is not there any more.
         BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
     """
     now = farm.clock()
@@ -138,6 +144,7 @@ def submit(
             room = quoting.room_for(quoting.available(session, month), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.render_plan)
+        pictures.check(tx, asked.brief.image)
         try:
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:

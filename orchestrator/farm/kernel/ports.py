@@ -286,6 +286,18 @@ class Transaction(Protocol):
     ) -> int:
         """Delete what is kept for a time only."""
 
+    def keep_picture(self, key: str, size_bytes: int, at_ms: int) -> None:
+        """Note that a picture lies among the artifacts, and keep its row until we commit."""
+
+    def jobs_from_picture(self, key: str) -> list[tuple[str, str, bool]]:
+        """Return (id, account, has not ended) of the jobs that start from a picture."""
+
+    def storage_used(self, account_id: str, now_ms: int) -> dict[str, tuple[int, int]]:
+        """Return (count, bytes) of an account's files and characters, by kind."""
+
+    def expired_references(self, before_ms: int, after: str, limit: int) -> list[Reference]:
+        """Return files and characters that expired until then, in the order of ids."""
+
     def remove(self, row: Removable) -> None:
         """Delete a row."""
 

@@ -153,14 +153,17 @@ class PlanPeriodWhere(Bounds, total=False):
     account_id: Among[str]
 
 
-class ReferenceWhere(Bounds, total=False):
+class ReferenceMatch(TypedDict, total=False):
     """Kept pictures."""
 
-    id: Among[str]
     account_id: Among[str]
     kind: Among[Literal["character", "file"]]
     name: Among[str]
     image: Among[str]
+
+
+class ReferenceWhere(ReferenceMatch, Bounds, total=False):
+    """Kept pictures, which of them, in which order."""
 
 
 class SampleWhere(Bounds, total=False):

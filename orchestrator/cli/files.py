@@ -1,0 +1,107 @@
+"""`farm files` and `farm characters`: the reference pictures that an account keeps."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from orchestrator.cli import output
+from orchestrator.cli import render as rendering
+from orchestrator.cli.client import connected, part, server
+
+
+@click.group()
+def files() -> None:
+    """List, show, fetch and delete pictures that are kept as files."""
+
+
+@click.group()
+def characters() -> None:
+    """List, show, fetch and delete pictures that are kept under a character's name."""
+
+
+def _commands(group: click.Group, kind: str) -> None:
+    """Give a group the commands of its kind of kept picture."""
+    which = click.argument("kept_id", metavar=kind.upper())
+    path = f"{kind}s"
+
+    @group.command(help=f"List {kind}s, newest first.")
+    @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+    @server
+    @output.as_json
+    def ls(limit: int, server: str | None, as_json: bool) -> None:
+        with connected(server) as client:
+            rows = client.every(path, limit=limit)
+        if as_json:
+            output.document({"data": rows})
+            return
+        output.table(
+            (kind.upper(), "NAME", "#SIZE", "MADE", "EXPIRES"),
+            (
+                (
+                    row["id"],
+                    output.brief(row["name"]),
+                    output.size(row["bytes"]),
+                    _minute(row["created_at"]),
+                    _minute(row["expires_at"]) or "never",
+                )
+                for row in rows
+            ),
+            empty=f"No {kind}s. Next: send one with OpenAI's client to /v1 (docs/openai.md).",
+        )
+
+    @group.command(help=f"Show a {kind}.")
+    @which
+    @server
+    @output.as_json
+    def show(kept_id: str, server: str | None, as_json: bool) -> None:
+        with connected(server) as client:
+            row = client.get(f"{path}/{part(kept_id)}")
+        if as_json:
+            output.document(row)
+            return
+        output.facts(
+            {
+                kind: row["id"],
+                "name": row["name"],
+                "size": output.size(row["bytes"]),
+                "made": _minute(row["created_at"]),
+                "expires": _minute(row["expires_at"]) or "never",
+                "account": row["account_id"],
+            }
+        )
+
+    @group.command(help=f"Fetch the picture of a {kind} and print its path.")
+    @which
+    @click.option(
+        "-o", "--output", "target", type=click.Path(path_type=Path), help="Default: its id.png."
+    )
+    @server
+    @output.as_json
+    def get(kept_id: str, target: Path | None, server: str | None, as_json: bool) -> None:
+        with connected(server) as client:
+            row = client.get(f"{path}/{part(kept_id)}")
+            to = rendering.checked_target(target or Path(f"{row['id']}.png"))
+            client.fetch(f"/api/v1/{path}/{part(kept_id)}/content", to)
+        if as_json:
+            output.document({**row, "output": str(to)})
+        else:
+            output.echo(str(to))
+
+    @group.command(help=f"Delete a {kind}; a job that has not ended keeps the one it starts from.")
+    @which
+    @server
+    @output.as_json
+    def rm(kept_id: str, server: str | None, as_json: bool) -> None:
+        with connected(server) as client:
+            client.delete(f"{path}/{part(kept_id)}")
+        if as_json:
+            output.document({"id": kept_id, "deleted": True})
+        output.say("Deleted.")
+
+
+def _minute(at: str | None) -> str | None:
+    return at[:16].replace("T", " ") if at else None
+
+
+_commands(files, "file")
+_commands(characters, "character")
