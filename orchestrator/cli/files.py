@@ -22,7 +22,7 @@ def characters() -> None:
 def _commands(group: click.Group, kind: str) -> None:
     """Give a group the commands of its kind of kept picture."""
     which = click.argument("kept_id", metavar=kind.upper())
-    path = f"{kind}s"
+    noun = f"{kind}s"
 
     @group.command(help=f"List {kind}s, newest first.")
     @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
@@ -30,7 +30,7 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def ls(limit: int, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            rows = client.every(path, limit=limit)
+            rows = client.every(noun, limit=limit)
         if as_json:
             output.document({"data": rows})
             return
@@ -55,7 +55,7 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def show(kept_id: str, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            row = client.get(f"{path}/{part(kept_id)}")
+            row = client.get(f"{noun}/{part(kept_id)}")
         if as_json:
             output.document(row)
             return
@@ -79,9 +79,9 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def get(kept_id: str, target: Path | None, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            row = client.get(f"{path}/{part(kept_id)}")
+            row = client.get(f"{noun}/{part(kept_id)}")
             to = rendering.checked_target(target or Path(f"{row['id']}.png"))
-            client.fetch(f"/api/v1/{path}/{part(kept_id)}/content", to)
+            client.fetch(f"/api/v1/{noun}/{part(kept_id)}/content", to)
         if as_json:
             output.document({**row, "output": str(to)})
         else:
@@ -93,7 +93,7 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def rm(kept_id: str, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            client.delete(f"{path}/{part(kept_id)}")
+            client.delete(f"{noun}/{part(kept_id)}")
         if as_json:
             output.document({"id": kept_id, "deleted": True})
         output.say("Deleted.")

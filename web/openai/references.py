@@ -23,7 +23,7 @@ bp.before_request(clients)
 NAME_CHARS: Final = 200
 PAGE: Final = 100
 MOST: Final = 10_000
-"""Files that a client may ask for at once; it gets 200 at the most, and is told that more are left."""
+"""Files that a client may ask for at once; it gets 200 at the most, and hears of the others."""
 PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 """Beginnings of PNG, JPEG and WebP; anything else must be a video."""
 
