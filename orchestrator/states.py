@@ -319,7 +319,7 @@ class KeyKind(StrEnum):
 
 
 class WayIn(StrEnum):
-    """How a browser signed in."""
+    """Way in which a browser signed in."""
 
     PERSON = "person"
     """By a name and a password, or at the operator's provider."""
@@ -332,7 +332,7 @@ class WayIn(StrEnum):
 
 
 class LinkEnd(StrEnum):
-    """What ended a share link before its time."""
+    """Reason for which a share link ended before its time."""
 
     REVOKED = "revoked"
     """Its owner revoked it."""

@@ -1,4 +1,4 @@
-"""Where the farm's files lie, a local folder or any fsspec URL, and how one is removed.
+"""The farm's files in a local folder or behind any fsspec URL: looked for, and removed.
 
 Keys are the farm's own words: `units/<unit>/<fence>/<name>` and `inputs/<sha256>/<name>`.
 """

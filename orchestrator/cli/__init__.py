@@ -35,8 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit", "Show what administrators did: who, what, when, from where."),
     "freeze": ("audit", "Stop all spending at once, or let it go on."),
     "doctor": ("doctor", "Check this machine, and say how to mend what is broken."),
-    "bench": ("bench", "Measure this machine with the benches of tools/bench."),
-    "test": ("test", "Run the project's tests."),
+    "bench": ("checkout", "Measure this machine with the benches of tools/bench."),
+    "test": ("checkout", "Run the project's tests."),
 }
 """Command -> (module of this package, one line of help)."""
 

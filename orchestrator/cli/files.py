@@ -7,6 +7,11 @@ import rich_click as click
 from orchestrator.cli import output
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
+from orchestrator.model import Json
+
+TARGET = click.option(
+    "-o", "--output", "target", type=click.Path(path_type=Path), help="Default: its id.png."
+)
 
 
 @click.group()
@@ -22,7 +27,6 @@ def characters() -> None:
 def _commands(group: click.Group, kind: str) -> None:
     """Give a group the commands of its kind of kept picture."""
     which = click.argument("kept_id", metavar=kind.upper())
-    noun = f"{kind}s"
 
     @group.command(help=f"List {kind}s, newest first.")
     @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
@@ -30,24 +34,8 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def ls(limit: int, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            rows = client.every(noun, limit=limit)
-        if as_json:
-            output.document({"data": rows})
-            return
-        output.table(
-            (kind.upper(), "NAME", "#SIZE", "MADE", "EXPIRES"),
-            (
-                (
-                    row["id"],
-                    output.brief(row["name"]),
-                    output.size(row["bytes"]),
-                    _minute(row["created_at"]),
-                    _minute(row["expires_at"]) or "never",
-                )
-                for row in rows
-            ),
-            empty=f"No {kind}s. Next: send one with OpenAI's client to /v1 (docs/openai.md).",
-        )
+            rows = client.every(f"{kind}s", limit=limit)
+        _list(kind, rows, as_json=as_json)
 
     @group.command(help=f"Show a {kind}.")
     @which
@@ -55,33 +43,19 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def show(kept_id: str, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            row = client.get(f"{noun}/{part(kept_id)}")
-        if as_json:
-            output.document(row)
-            return
-        output.facts(
-            {
-                kind: row["id"],
-                "name": row["name"],
-                "size": output.size(row["bytes"]),
-                "made": _minute(row["created_at"]),
-                "expires": _minute(row["expires_at"]) or "never",
-                "account": row["account_id"],
-            }
-        )
+            row = client.get(f"{kind}s/{part(kept_id)}")
+        _show(kind, row, as_json=as_json)
 
     @group.command(help=f"Fetch the picture of a {kind} and print its path.")
     @which
-    @click.option(
-        "-o", "--output", "target", type=click.Path(path_type=Path), help="Default: its id.png."
-    )
+    @TARGET
     @server
     @output.as_json
     def get(kept_id: str, target: Path | None, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            row = client.get(f"{noun}/{part(kept_id)}")
+            row = client.get(f"{kind}s/{part(kept_id)}")
             to = rendering.checked_target(target or Path(f"{row['id']}.png"))
-            client.fetch(f"/api/v1/{noun}/{part(kept_id)}/content", to)
+            client.fetch(f"/api/v1/{kind}s/{part(kept_id)}/content", to)
         if as_json:
             output.document({**row, "output": str(to)})
         else:
@@ -93,10 +67,46 @@ def _commands(group: click.Group, kind: str) -> None:
     @output.as_json
     def rm(kept_id: str, server: str | None, as_json: bool) -> None:
         with connected(server) as client:
-            client.delete(f"{noun}/{part(kept_id)}")
+            client.delete(f"{kind}s/{part(kept_id)}")
         if as_json:
             output.document({"id": kept_id, "deleted": True})
         output.say("Deleted.")
+
+
+def _list(kind: str, rows: list[Json], *, as_json: bool) -> None:
+    if as_json:
+        output.document({"data": rows})
+        return
+    output.table(
+        (kind.upper(), "NAME", "#SIZE", "MADE", "EXPIRES"),
+        (
+            (
+                row["id"],
+                output.brief(row["name"]),
+                output.size(row["bytes"]),
+                _minute(row["created_at"]),
+                _minute(row["expires_at"]) or "never",
+            )
+            for row in rows
+        ),
+        empty=f"No {kind}s. Next: send one with OpenAI's client to /v1 (docs/openai.md).",
+    )
+
+
+def _show(kind: str, row: Json, *, as_json: bool) -> None:
+    if as_json:
+        output.document(row)
+        return
+    output.facts(
+        {
+            kind: row["id"],
+            "name": row["name"],
+            "size": output.size(row["bytes"]),
+            "made": _minute(row["created_at"]),
+            "expires": _minute(row["expires_at"]) or "never",
+            "account": row["account_id"],
+        }
+    )
 
 
 def _minute(at: str | None) -> str | None:

@@ -149,7 +149,7 @@ def opened(app: Flask, jobs_: list[Job], web_farm: Farm, count: int) -> list[str
     for number in range(count):
         key, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r")
         job = jobs_[number % len(jobs_)]
-        who, waits = f"api {key.id} -", "" if number % 2 else None
+        who, waits = key.id, "" if number % 2 else None
         found.append(room.open(job.id, 0, account=f"{number}", who=who, waits=waits))
     return found
 
@@ -275,7 +275,7 @@ import gevent
 from orchestrator.farm.accounts import opening
 from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
-from web import hub
+from web import threads
 from web.app import create_app
 wait = monkey.get_original("threading", "Event")()
 config = Settings()
@@ -284,16 +284,16 @@ opening.open_home(farm)
 app = create_app(farm, config)
 def page():
     with app.test_request_context("/"):
-        return hub.in_thread(lambda: wait.wait(60))
+        return threads.in_thread(lambda: wait.wait(60))
 pages = [gevent.spawn(page) for _ in range(100)]
 gevent.sleep(0.2)
 with app.test_request_context("/worker/v1/heartbeat"):
-    hub.serve_workers()
+    threads.serve_workers()
     store = app.extensions["farm"].store
     def beat():
         with store.write() as tx:
             return tx.fact("epoch", int)
-    print("epoch", hub.in_thread(beat), sum(each.ready() for each in pages))
+    print("epoch", threads.in_thread(beat), sum(each.ready() for each in pages))
 wait.set()
 gevent.joinall(pages)
 """
