@@ -102,7 +102,7 @@ class Dispatcher:
         if self._is_due("forget", FORGET_SECONDS):
             reconcile.forget(self.farm)
         if self._is_due("expire", EXPIRE_SECONDS):
-            for gone in references.expire(self.farm, self.files.remove):
+            for gone in references.expire(self.farm, self._remove):
                 log.info(
                     "expired, deleted",
                     kind=gone.kind,
@@ -121,6 +121,16 @@ class Dispatcher:
             f"framefarm.{name}", args=[unit_id], queue=queue, retry=False, ignore_result=True
         )
         log.debug("device rung", queue=queue, unit=unit_id)
+
+    def _remove(self, key: str) -> None:
+        """Remove a picture; where the artifacts are web's alone, say so."""
+        if not self.files.exists(key):
+            log.warning(
+                "picture not found",
+                key=key,
+                help="the dispatcher needs the artifacts that web has: FARM_ARTIFACTS_URL",
+            )
+        self.files.remove(key)
 
     def _is_due(self, name: str, every_seconds: float) -> bool:
         now = self.farm.clock()

@@ -17,7 +17,10 @@ from orchestrator.model import Json, ShareLink
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, submit
 from tests.web.conftest import Caller, signed_in
+from tests.web.test_cli_money import Run, run
 from web.api import views
+
+__all__ = ["run"]
 
 DATA = bytes(range(256)) * 8
 
@@ -115,7 +118,7 @@ def audited(farm: Farm) -> list[tuple[str, object]]:
 
 
 def test_a_link_ends_with_its_key_where_that_was_asked(
-    app: Flask, api: FlaskClient, web_farm: Farm, link: str
+    app: Flask, api: FlaskClient, caller: Caller, web_farm: Farm, link: str
 ) -> None:
     """Of two links of one key, its end takes the one along that says so; the log names it."""
     (row,) = listed(api)
@@ -123,7 +126,8 @@ def test_a_link_ends_with_its_key_where_that_was_asked(
     assert made.get_json()["ends_with_key"] is True
     bound = made.get_json()["url"].removeprefix("http://localhost")
     app.test_client().get(bound).close()
-    keys.revoke(web_farm, None, row["key_id"])
+    revoked = caller(KeyKind.ADMIN).delete(f"/api/v1/keys/{row['key_id']}").get_json()
+    assert revoked["links_left_open"] == 1
     answer = app.test_client().get(bound)
     assert answer.status_code == 410
     assert "the key that made it has ended" in answer.get_json()["detail"]
@@ -196,3 +200,25 @@ def test_a_page_makes_lists_and_revokes_links(app: Flask, web_farm: Farm, link: 
     assert browser.post(f"/jobs/{job}/links", data=form | {"hours": "9"}).status_code == 422
     ghost = browser.post(f"/jobs/{job}/links/lnk_none/revoke", data=form)
     assert ghost.status_code == 404
+
+
+def test_the_command_line_shares_lists_and_unshares(
+    app: Flask, api: FlaskClient, run: Run, link: str
+) -> None:
+    """The address alone is on stdout; what is left out, too long or unknown is refused."""
+    job = listed(api)[0]["job_id"]
+    code, address, said = run("jobs", "share", job, "--for", "2h", "--ends-with-key")
+    assert code == 0
+    path = "/" + address.strip().partition("//")[2].partition("/")[2]
+    app.test_client().get(path).close()
+    made = listed(api)[0]
+    assert made["ends_with_key"] is True
+    assert made["id"] in said
+    assert f"or with key {made['key_id']}" in said
+    assert made["id"] in run("jobs", "links")[1]
+    assert made["id"] in run("jobs", "links", job)[1]
+    assert run("jobs", "unshare", made["id"])[0] == 0
+    assert app.test_client().get(path).status_code == 410
+    assert json.loads(run("jobs", "links", "--json")[1])["data"][0]["state"] == "revoked"
+    assert run("jobs", "share", job, "--for", "8d")[0] == 2
+    assert run("jobs", "share", "job_none")[0] == 4

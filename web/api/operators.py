@@ -6,6 +6,7 @@ from flask_openapi import APIBlueprint
 from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import keys
 from orchestrator.farm.books import calibration, economics
+from orchestrator.farm.jobs import sharing
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import fleet
 from orchestrator.model import AuditEntry, Json, Key
@@ -173,8 +174,12 @@ def create_key(body: KeyBody) -> tuple[Json, int]:
 
 @bp.delete("/keys/<key_id>", responses={200: KeyView})
 def revoke_key(path: KeyPath) -> Response:
-    """End a key at once. A user key ends no operator's key, and none of another account."""
-    return jsonify(_key(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
+    """End a key at once. A user key ends no operator's key, and none of another account.
+
+    `links_left_open` says how many share links it made that do not end with it.
+    """
+    row = in_thread(keys.revoke, farm(), account_scope(), path.key_id)
+    return jsonify(_key(row) | {"links_left_open": in_thread(sharing.left_open, farm(), row.id)})
 
 
 @bp.post("/keys/<key_id>/rotate", responses={201: KeyView})

@@ -138,6 +138,14 @@ def listing(
         return page(tx.find(ShareLink, **where, **part(limit, after)), limit)
 
 
+def left_open(farm: Farm, key_id: str) -> int:
+    """Return how many open links a key made that do not end with it."""
+    now = farm.clock()
+    with farm.store.read() as tx:
+        found = tx.find(ShareLink, key_id=key_id, ends_with_key=False, ended_at_ms=None)
+    return sum(link.expires_at_ms > now for link in found)
+
+
 def revoke(farm: Farm, account_id: str | None, link_id: str) -> ShareLink:
     """End a link at once; one that has ended already stays as it is.
 
