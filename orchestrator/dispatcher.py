@@ -16,11 +16,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator import logs, private_files
-from orchestrator.artifact_places import Remover
 from orchestrator.farm import Farm
+from orchestrator.farm.accounts import references
 from orchestrator.farm.jobs import expiry
 from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
+from orchestrator.stored_files import StoredFiles
 from orchestrator.webhooks.safe_http import Door
 from orchestrator.webhooks.sender import Courier
 from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE
@@ -36,6 +37,8 @@ CHECK_SECONDS: Final = 300.0
 FORGET_SECONDS: Final = 3600.0
 REMOVE_SECONDS: Final = 15.0
 """Between two rounds in which the files of expired jobs are removed."""
+EXPIRE_SECONDS: Final = 60.0
+"""Between two looks for files and characters that have expired."""
 
 
 def celery_app(broker_url: str) -> Celery:
@@ -63,10 +66,10 @@ class Dispatcher:
         self.farm, self.app, self.config = farm, app, config
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.stopped = threading.Event()
+        self.files = StoredFiles(config.artifacts_root)
         self._due: dict[str, int] = {}
         self._leads = False
         door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
-        self._remove = Remover(config.artifacts_root)
         self.courier = Courier(farm, door, leads=lambda: self._leads, stopped=self.stopped)
 
     def run(self) -> None:
@@ -102,6 +105,16 @@ class Dispatcher:
                 log.error("invariant broken", violation=violation)
         if self._is_due("forget", FORGET_SECONDS):
             reconcile.forget(self.farm)
+        if self._is_due("expire", EXPIRE_SECONDS):
+            for gone in references.expire(self.farm, self._remove_picture):
+                log.info(
+                    "expired, deleted",
+                    kind=gone.kind,
+                    id=gone.id,
+                    name=gone.name,
+                    account=gone.account_id,
+                    bytes=gone.bytes,
+                )
         for queue, unit_id in reconcile.to_ring(self.farm):
             self.ring(queue, unit_id)
 
@@ -116,13 +129,15 @@ class Dispatcher:
 
     def clean_once(self) -> None:
         """Remove what is due now, round after round until one is not full."""
-        if not self._remove.is_there:  # else jobs would say that files are gone which are not
+        if not self.files.is_there:  # else jobs would say that files are gone which are not
             if self._is_due("no files", FORGET_SECONDS):
-                log.warning("artifacts not found, no file expires", root=self._remove.root)
+                log.warning("artifacts not found, no file expires", root=self.files.root)
             return
         rest = True
         while rest and not self.stopped.is_set():
-            seen = [self._told(each) for each in expiry.remove_expired(self.farm, self._remove)]
+            seen = [
+                self._told(each) for each in expiry.remove_expired(self.farm, self.files.delete)
+            ]
             rest = len(seen) == expiry.AT_ONCE
 
     def _told(self, looked: expiry.Removed) -> str:
@@ -139,6 +154,16 @@ class Dispatcher:
             f"framefarm.{name}", args=[unit_id], queue=queue, retry=False, ignore_result=True
         )
         log.debug("device rung", queue=queue, unit=unit_id)
+
+    def _remove_picture(self, key: str) -> None:
+        """Remove a picture; where the artifacts are web's alone, say so."""
+        if not self.files.exists(key):
+            log.warning(
+                "picture not found",
+                key=key,
+                help="the dispatcher needs the artifacts that web has: FARM_ARTIFACTS_URL",
+            )
+        self.files.remove(key)
 
     def _is_due(self, name: str, every_seconds: float) -> bool:
         now = self.farm.clock()

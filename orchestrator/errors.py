@@ -64,6 +64,13 @@ class Expired(FarmError):
     remedies = (Say("Ask for the video again; its receipt and its ledger entries stay."),)
 
 
+class Gone(FarmError):
+    """There was such a thing here, and it has ended."""
+
+    code = "gone"
+    remedies = (Say("Ask for a new one."),)
+
+
 class NotAllowed(FarmError):
     """This key may not do that."""
 
@@ -125,6 +132,13 @@ class BudgetExceeded(FarmError):
 
     code = "budget_exceeded"
     remedies = (AskForLess(),)
+
+
+class StorageFull(FarmError):
+    """The account's plan gives no more room for files and characters."""
+
+    code = "storage_full"
+    remedies = (LookAt(Listing.FILES, "Delete files that nobody needs."),)
 
 
 class StaleLease(FarmError):

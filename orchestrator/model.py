@@ -24,6 +24,7 @@ from orchestrator.states import (
     KeyKind,
     Lane,
     LeaseState,
+    LinkEnd,
     OnExhausted,
     Outcome,
     PauseReason,
@@ -31,6 +32,7 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -889,6 +891,41 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """A browser that is signed in; its cookie names this row, and is worth nothing without it."""
+
+    id: str
+    account_id: str
+    way: WayIn
+    holder_id: str
+    """Id of the person, or of the key or one-time link, that it came by."""
+    password_at_ms: int | None = None
+    """Of a person's: when the password was set that then held."""
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareLink:
+    """An address that opens one file of one job without a key, for a while; only hashed here."""
+
+    id: str
+    account_id: str
+    job_id: str
+    name: str
+    """Of the file: `video`, `poster`, `sheet`."""
+    secret_sha256: str
+    key_id: str | None
+    """The key that made it, or that the browser which made it had come by."""
+    person_id: str | None
+    """The person who made it in a browser."""
+    ends_with_key: bool
+    created_at_ms: int
+    expires_at_ms: int
+    ended_at_ms: int | None = None
+    ended_by: LinkEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something a watcher of a job is told. `id` grows over the whole farm."""
 
@@ -925,7 +962,24 @@ class Reference:
     image: str
     """Artifact key."""
     bytes: int
+    """As it is kept; it counts towards the storage of its account."""
     created_at_ms: int
+    expires_at_ms: int | None = None
+    """From then on it is gone for its owner, and housekeeping removes it; None: it stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture among the artifacts: it lies there as long as this row does not say otherwise."""
+
+    id: str
+    """Artifact key."""
+    bytes: int
+    kept_at_ms: int
+    """When it last came."""
+    removed_at_ms: int | None = None
+    removed_name: str = ""
+    """Name of the last file or character that kept it, for who asks for it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,6 +322,30 @@ class KeyKind(StrEnum):
     """One browser sign-in, once."""
 
 
+class WayIn(StrEnum):
+    """Way in which a browser signed in."""
+
+    PERSON = "person"
+    """By a name and a password, or at the operator's provider."""
+    LINK = "link"
+    """By a one-time link of `farm up`."""
+    ADMIN = "admin"
+    """By showing an admin key."""
+    USER = "user"
+    """By showing a user key."""
+
+
+class LinkEnd(StrEnum):
+    """Reason for which a share link ended before its time."""
+
+    REVOKED = "revoked"
+    """Its owner revoked it."""
+    KEY = "key"
+    """The key that made it ended."""
+    JOB = "job"
+    """Its job was deleted."""
+
+
 class Scope(StrEnum):
     """Demand of a call on a key."""
 

@@ -25,7 +25,7 @@ from web import (
     streams,
     throttle,
 )
-from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
+from web.api import accounts, files, health, jobs, links, operators, people, sessions, webhooks
 from web.api.described import Api
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
@@ -93,9 +93,11 @@ def create_app(
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)
-    for api in (accounts, sessions, jobs, links, webhooks, operators, people, health):
+    for api in (accounts, sessions, jobs, links, files, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
+    auth.csrf.exempt(links.shared)
+    app.register_api(links.shared)
     throttle.limiter.exempt(protocol.bp)  # workers and probes ask often, and are the farm's own
     throttle.limiter.exempt(health.healthz)
     app.after_request(answers.harden)

@@ -13,11 +13,12 @@ from flask_wtf import CSRFProtect
 
 from orchestrator.errors import FarmError, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm import Farm
-from orchestrator.farm.accounts import accounts, keys, people
+from orchestrator.farm.accounts import keys, sign_ins
 from orchestrator.farm.accounts.keys import CLIENTS
-from orchestrator.model import Job, Json, Key, Person
+from orchestrator.farm.jobs import sharing
+from orchestrator.model import Job, Json, Key, SignIn
 from orchestrator.remedies import Listing, LookAt
-from orchestrator.states import SCOPES, KeyKind, Scope
+from orchestrator.states import SCOPES, KeyKind, Scope, WayIn
 from web.context import farm
 from web.threads import in_thread
 
@@ -27,17 +28,17 @@ csrf = CSRFProtect()
 class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
     """A browser that signed in for an account: by a link, by a key, or as a person.
 
-    What it signed in by stands in its cookie, so that the browser is signed out with the link's or
-    the key's end, or with the person's next password.
+    Its cookie carries the id of its sign-in, which the farm keeps: signed out, a copy of the cookie
+    is worth nothing either.
     """
 
-    def __init__(self, account_id: str, *, by: str) -> None:
-        self.account_id = account_id
-        self.by = by
+    def __init__(self, sign_in: SignIn) -> None:
+        self.sign_in = sign_in
+        self.account_id = sign_in.account_id
 
     def get_id(self) -> str:
         """Return what the cookie carries."""
-        return f"{self.by} {self.account_id}"
+        return self.sign_in.id
 
     @property
     def operates(self) -> bool:
@@ -45,28 +46,11 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
         Nothing but `farm up` makes a link, and it prints it where the admin key can be read, too.
         """
-        return self.by.partition(" ")[0] in OPERATORS
+        return self.sign_in.way in OPERATORS
 
 
-API: Final = "api"
-"""Way in of a reader that shows its key with every request."""
-OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
+OPERATORS: Final = frozenset({WayIn.LINK, WayIn.ADMIN})
 """Ways to sign in that only an operator has; persons and user keys are an account's."""
-
-
-def by_key(key: Key) -> str:
-    """Return how a browser signed in that showed a key: a key's kind never changes."""
-    return f"{key.kind} {key.id}"
-
-
-def by_person(person: Person) -> str:
-    """Return how a browser signed in that knew a person's password."""
-    return f"person {person.id}@{person.password_at_ms}"
-
-
-def by_link(link: Key) -> str:
-    """Return how a browser signed in that had a one-time link."""
-    return f"link {link.id}"
 
 
 def init_app(app: Flask) -> None:
@@ -77,25 +61,9 @@ def init_app(app: Flask) -> None:
     manager.unauthorized_handler(_to_the_door)
 
 
-def _visitor(cookie: str) -> Visitor | None:
-    how, _, rest = cookie.partition(" ")
-    proof, _, account_id = rest.partition(" ")
-    return in_thread(_checked, how, proof, account_id)
-
-
-def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
-    """Return the visitor whose cookie says this, while it holds. Blocking: SQL."""
-    try:
-        accounts.get(farm(), account_id)
-        if how == "person":
-            person = people.get(farm(), proof.partition("@")[0])
-            holds = by_person(person) == f"person {proof}" and person.account_id == account_id
-        else:
-            known = {"link": keys.still_opens, "admin": keys.is_live, "user": keys.is_live}.get(how)
-            holds = known is not None and known(farm(), proof)
-    except NotFound:
-        return None
-    return Visitor(account_id, by=f"{how} {proof}") if holds else None
+def _visitor(sign_in_id: str) -> Visitor | None:
+    found = in_thread(sign_ins.living, farm(), {sign_in_id}).get(sign_in_id)
+    return Visitor(found) if found else None
 
 
 def _to_the_door() -> Response:
@@ -124,25 +92,26 @@ def asker() -> str:
 
 
 def reader() -> str:
-    """Return who reads this answer, for `live_among`: this request's key, or its browser."""
-    return f"{API} {current_key().id} -" if "key" in g else str(current_user.get_id())
+    """Return who reads this answer, for `live_among`: the id of its key, or of its sign-in."""
+    return current_key().id if "key" in g else str(current_user.get_id())
+
+
+def maker() -> sharing.Maker:
+    """Return who makes a share link by this request."""
+    if "key" in g:
+        return sharing.Maker(key_id=current_key().id)
+    row: SignIn = current_user.sign_in
+    if row.way is WayIn.PERSON:
+        return sharing.Maker(person_id=row.holder_id)
+    return sharing.Maker(key_id=row.holder_id)
 
 
 def live_among(this_farm: Farm, readers: set[str]) -> frozenset[str]:
-    """Return those of these readers whose key, or browser, is as good as ever. Blocking: SQL."""
-    parts = {each: each.split(" ") for each in readers}
-    who = {each: proof.partition("@")[0] for each, (_, proof, _) in parts.items()}
-    of_people = {each for each, (how, *_) in parts.items() if how == "person"}
-    by_key = readers - of_people
-    opened = keys.live_among(this_farm, {who[each] for each in by_key}) if by_key else frozenset()
-    there = {by_person(each): each for each in people.among(this_farm, {who[e] for e in of_people})}
-    found = {each for each in by_key if who[each] in opened}
-    for each in of_people:
-        _, proof, account_id = parts[each]
-        person = there.get(f"person {proof}")
-        if person and person.account_id == account_id:
-            found.add(each)
-    return frozenset(found)
+    """Return those of these readers whose key, or sign-in, is as good as ever. Blocking: SQL."""
+    by_key = {each for each in readers if each.startswith("key_")}
+    browsers = readers - by_key
+    found = keys.live_among(this_farm, by_key) if by_key else frozenset()
+    return found | (sign_ins.living(this_farm, browsers).keys() if browsers else frozenset())
 
 
 READERS: Final = (Scope.READ,)
@@ -155,6 +124,8 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "accounts.set_alerts": OPERATORS_ALONE,
     "accounts.set_plan": OPERATORS_ALONE,
     "accounts.show": OPERATORS_ALONE,
+    "links.create": READERS,
+    "links.revoke": READERS,
     "operators.audit": OPERATORS_ALONE,
     "operators.books": OPERATORS_ALONE,
     "operators.create_key": OPERATORS_ALONE,

@@ -21,6 +21,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("up", "Say where the farm is and how its parts are."),
     "logs": ("up", "Show what the farm's processes wrote."),
     "jobs": ("jobs", "List, watch, steer and fetch jobs."),
+    "files": ("files", "Pictures kept as files: list, show, fetch, delete."),
+    "characters": ("files", "Pictures kept under a character's name: the same."),
     "session": ("session", "Sessions: budgets, their balance and their ledger."),
     "account": ("account", "Accounts: their plans, and what is left of their month."),
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),
@@ -33,8 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit", "Show what administrators did: who, what, when, from where."),
     "freeze": ("audit", "Stop all spending at once, or let it go on."),
     "doctor": ("doctor", "Check this machine, and say how to mend what is broken."),
-    "bench": ("bench", "Measure this machine with the benches of tools/bench."),
-    "test": ("test", "Run the project's tests."),
+    "bench": ("checkout", "Measure this machine with the benches of tools/bench."),
+    "test": ("checkout", "Run the project's tests."),
 }
 """Command -> (module of this package, one line of help)."""
 

@@ -38,8 +38,9 @@ ENDINGS: Final = {
     "poster": ("jpg", "jpeg"),
     "sheet": ("jpg", "jpeg"),
     "frames": ("zip",),
+    "picture": ("png", "jpg", "jpeg", "webp"),
 }
-"""File of a job -> the endings a file of it may have; the first is what the farm sends."""
+"""File of a job or an account -> endings that it may have; the first is what the farm sends."""
 MADE_BY: Final = {
     "mov": ("-c", "copy", "-movflags", "+faststart", "-f", "mov"),
     "mkv": ("-c", "copy", "-f", "matroska"),

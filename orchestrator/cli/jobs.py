@@ -8,10 +8,13 @@ from orchestrator.cli import destination, output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.options import labels
+from orchestrator.cli.usage import span
 from orchestrator.model import Json
 from orchestrator.states import JobState
 
 JOB = click.argument("job_id", metavar="JOB")
+WHAT = click.Choice(["video", "poster", "sheet"])
+FETCHED = click.Choice([*WHAT.choices, "frames"])
 
 
 @click.group()
@@ -169,7 +172,7 @@ def rm(job_id: str, server: str | None, as_json: bool) -> None:
 @destination.output
 @click.option(
     "--what",
-    type=click.Choice(list(destination.ENDINGS)),
+    type=FETCHED,
     default="video",
     show_default=True,
     help="frames: as the model painted them, PNGs in a ZIP.",
@@ -192,6 +195,81 @@ def download(job_id: str, target: str | None, what: str, server: str | None, as_
         output.document({**job, "output": path})
     elif not place.is_stdout:
         output.echo(path)
+
+
+@jobs.command()
+@JOB
+@click.option("--what", type=WHAT, default="video", show_default=True)
+@click.option(
+    "--for",
+    "seconds",
+    metavar="SPAN",
+    default="1h",
+    show_default=True,
+    callback=span,
+    help="As 90s, 1h, 7d; a week at most.",
+)
+@click.option("--ends-with-key", is_flag=True, help="End it with the key that makes it, too.")
+@server
+@output.as_json
+def share(
+    job_id: str, what: str, seconds: float, ends_with_key: bool, server: str | None, as_json: bool
+) -> None:
+    """Print an address that opens a file of a job without a key, for a while."""
+    asked = {"name": what, "seconds": round(seconds), "ends_with_key": ends_with_key}
+    with connected(server) as client:
+        link = client.post(f"jobs/{part(job_id)}/links", asked)
+    if as_json:
+        output.document(link)
+        return
+    output.echo(link["url"])
+    output.say(
+        f"It is not shown again. It ends {_ends(link)}. `farm jobs unshare {link['id']}` ends it."
+    )
+
+
+@jobs.command()
+@click.argument("job_id", metavar="[JOB]", required=False)
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@server
+@output.as_json
+def links(job_id: str | None, limit: int, server: str | None, as_json: bool) -> None:
+    """List the share links of JOB, or of all your jobs, newest first."""
+    path = f"jobs/{part(job_id)}/links" if job_id is not None else "links"
+    with connected(server) as client:
+        rows = client.every(path, limit=limit)
+    if as_json:
+        output.document({"data": rows})
+        return
+    output.table(
+        ("LINK", "STATE", "JOB", "FILE", "MADE BY", "MADE", "ENDS"),
+        (
+            (
+                row["id"],
+                row["state"],
+                row["job_id"],
+                row["name"],
+                row["key_id"] or row["person_id"],
+                row["created_at"][:16].replace("T", " "),
+                _ends(row),
+            )
+            for row in rows
+        ),
+        empty="Nothing is shared. Next: farm jobs share JOB",
+    )
+
+
+@jobs.command()
+@click.argument("link_id", metavar="LINK")
+@server
+@output.as_json
+def unshare(link_id: str, server: str | None, as_json: bool) -> None:
+    """End a share link at once."""
+    with connected(server) as client:
+        row = client.delete(f"links/{part(link_id)}")
+    if as_json:
+        output.document(row)
+    output.say(f"It opens nothing any more: {row['state']}.")
 
 
 @jobs.command()
@@ -253,6 +331,12 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
             f"not charged: {output.seconds(lost['gpu_seconds'])} GPU-seconds, {lost['why']}"
         )
     return 0
+
+
+def _ends(link: Json) -> str:
+    """Return when a share link ends, and what else ends it."""
+    at = link["expires_at"][:16].replace("T", " ")
+    return f"{at}, or with key {link['key_id']}" if link["ends_with_key"] else at
 
 
 def _joules(energy_mj: int | None) -> str | None:

@@ -139,6 +139,8 @@ def revoke(key_id: str, server: str | None, as_json: bool) -> None:
     if as_json:
         output.document(row)
     output.say("Revoked.")
+    if left := row.get("links_left_open"):
+        output.say(f"Share links that it made and that stay open: {left}. See: `farm jobs links`.")
 
 
 def _amounts(row: Json | None) -> list[str | None]:

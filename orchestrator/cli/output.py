@@ -24,9 +24,11 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "budget_exceeded": 3,
     "not_found": 4,
     "expired": 4,
+    "gone": 4,
     "unauthorized": 5,
     "not_allowed": 5,
     "plan_limit": 3,
+    "storage_full": 3,
     "policy_refused": 5,
     "unavailable": 6,
 }
@@ -60,6 +62,13 @@ def exit_code(error: FarmError) -> int:
 def is_unexpected(error: FarmError) -> bool:
     """Tell whether the farm itself is at fault, so that its log has more to say."""
     return isinstance(error, Problem) and exit_code(error) in (FAILED, UNREACHABLE)
+
+
+def size(size_bytes: int) -> str:
+    """Return bytes as people read them."""
+    if 0 < size_bytes < 1 << 20:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{round(size_bytes / (1 << 20), 2):g} MB"
 
 
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:

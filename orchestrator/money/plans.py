@@ -45,6 +45,10 @@ class Plan:
     models: tuple[str, ...]
     weight: int
     """Share of the farm against other accounts."""
+    storage_bytes: int | None
+    """Room for files and characters together."""
+    file_days: int | None
+    """Days after which a file or character expires, at the latest."""
     watermark: str
     """Words in the corner of its videos; empty: none."""
     floor: float
@@ -189,6 +193,8 @@ class _Written(BaseModel):
     steps: Annotated[int, Field(strict=True, ge=1)] | None = None
     models: list[str]
     weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    storage_mb: Annotated[int, Field(strict=True, ge=0, le=10**9)] | None = None
+    file_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     watermark: Annotated[str, Field(pattern=r"^([!-~]([ -~]{0,22}[!-~])?)?$")] = ""
     floor: Annotated[float, Field(ge=0, le=MOST_FLOORS)] = 0.0
     alerts: dict[Annotated[int, Field(ge=1, le=100)], AlertAction] = Field(
@@ -218,6 +224,8 @@ def _plan(name: str, written: _Written) -> Plan:
         steps=written.steps,
         models=tuple(written.models),
         weight=written.weight,
+        storage_bytes=None if written.storage_mb is None else written.storage_mb << 20,
+        file_days=written.file_days,
         watermark=written.watermark,
         floor=written.floor,
         alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),

@@ -35,11 +35,13 @@ from orchestrator.states import (
     KeyKind,
     Lane,
     LeaseState,
+    LinkEnd,
     Outcome,
     PauseReason,
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -432,6 +434,42 @@ people: Final = Table(
     Index(None, "account_id"),
 )
 
+sign_ins: Final = Table(
+    "sign_ins",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _word("way", WayIn),
+    _id(name="holder_id"),
+    _ms("password_at_ms", null=True),
+    _ms("created_at_ms"),
+    Index(None, "holder_id"),
+    Index(None, "created_at_ms"),
+)
+
+share_links: Final = Table(
+    "share_links",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _id("jobs.id", name="job_id"),
+    Column("name", String(20), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    _id(name="key_id", null=True),
+    _id(name="person_id", null=True),
+    Column("ends_with_key", Boolean, nullable=False),
+    _ms("created_at_ms"),
+    _ms("expires_at_ms"),
+    _ms("ended_at_ms", null=True),
+    _word("ended_by", LinkEnd, null=True),
+    CheckConstraint("(ended_at_ms IS NULL) = (ended_by IS NULL)", name="ended"),
+    CheckConstraint("key_id IS NOT NULL OR NOT ends_with_key", name="key"),
+    Index(None, "account_id", "id"),
+    Index(None, "job_id", "id"),
+    Index(None, "key_id"),
+    Index(None, "expires_at_ms"),
+)
+
 events: Final = Table(
     "events",
     metadata,
@@ -548,7 +586,20 @@ reference_images: Final = Table(
     Column("image", String(200), nullable=False),
     _ms("bytes"),
     _ms("created_at_ms"),
+    _ms("expires_at_ms", null=True),
     Index(None, "account_id", "kind", "id"),
+    Index(None, "image"),
+    Index(None, "expires_at_ms"),
+)
+
+pictures: Final = Table(
+    "pictures",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    _ms("bytes"),
+    _ms("kept_at_ms"),
+    _ms("removed_at_ms", null=True),
+    Column("removed_name", String(200), nullable=False),
 )
 
 webhooks: Final = Table(
@@ -626,10 +677,13 @@ TABLES: Final[dict[type, Table]] = {
     model.Entry: entries,
     model.Key: keys,
     model.Person: people,
+    model.SignIn: sign_ins,
+    model.ShareLink: share_links,
     model.Event: events,
     model.Sample: samples,
     model.Attempt: attempts,
     model.Reference: reference_images,
+    model.Picture: pictures,
     model.Webhook: webhooks,
     model.Delivery: deliveries,
     model.AuditEntry: audit_log,

@@ -152,7 +152,8 @@ def pictures_come_in_every_form(client: openai.OpenAI) -> None:
     """A tuple, raw bytes, a data URL and a file's id are read; a model without pictures says so."""
     url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     kept = client.files.create(file=("a.png", PNG), purpose="vision")
-    assert client.files.retrieve(kept.id).bytes == len(PNG)
+    assert client.files.retrieve(kept.id).bytes == len(client.files.content(kept.id).read())
+    assert kept.id in [each.id for each in client.files.list()]
     asked: list[dict[str, object]] = [
         {"input_reference": ("cat.png", PNG, "image/png")},
         {"input_reference": PNG},
@@ -163,6 +164,8 @@ def pictures_come_in_every_form(client: openai.OpenAI) -> None:
     for facts in asked:
         error = refused(lambda f=facts: client.videos.create(prompt="a cat", **f))
         assert "takes no reference image" in error.message, error.message
+    assert client.files.delete(kept.id).deleted
+    assert refused(lambda: client.files.retrieve(kept.id)).status_code == 404
     error = refused(lambda: client.videos.create(prompt="a cat", input_reference=b"no picture"))
     assert isinstance(error, openai.BadRequestError)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from orchestrator.artifact_places import NOTE
 from orchestrator.dispatcher import Dispatcher, celery_app
 from orchestrator.errors import BadRequest, Conflict, Expired, PlanLimit
 from orchestrator.farm import Farm, check, jobs
@@ -18,6 +17,7 @@ from orchestrator.money.plans import DAY_MS, Plans
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.listings import _TO_REMOVE
+from orchestrator.stored_files import NOTE
 from tests.contract.test_extensions import extension
 from tests.factories import Clock, Hand, account_id, brief, submit
 

@@ -6,7 +6,7 @@ from orchestrator.errors import BudgetExceeded, Conflict, IdempotencyMismatch, N
 from orchestrator.farm import Farm, Idempotency, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import deleting
+from orchestrator.farm.jobs import deleting, pictures
 from orchestrator.states import JobState, Outcome, PauseReason, UnitKind, UnitState
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
@@ -278,6 +278,7 @@ def test_the_last_job_of_a_reference_image_takes_it_along(farm: Farm, clock: Clo
     """A picture goes with the last deleted job that started from it, and not before."""
     with_painter(farm)
     picture = f"inputs/{'a' * 64}/input.png"
+    pictures.keep(farm, picture, 1, lambda: None)
     first, second = (submit(farm, brief(model="painter", image=picture)) for _ in "12")
     for job in (first, second):
         jobs.cancel(farm, None, job.id)

@@ -232,7 +232,7 @@ def test_a_missing_program_is_told() -> None:
 
 def test_json_lists_are_one_document() -> None:
     """`farm bench --json` prints one document."""
-    from orchestrator.cli.bench import bench
+    from orchestrator.cli.checkout import bench
 
     told = CliRunner().invoke(bench, ["--json"])
     assert {row["name"] for row in json.loads(told.output)["data"]} >= {"encode", "overhead"}

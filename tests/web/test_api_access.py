@@ -176,11 +176,11 @@ def test_a_user_key_ends_no_operators_key(api: FlaskClient, caller: Caller, web_
     assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.USER]}").status_code == 200
 
 
-def test_a_cookie_does_not_outlive_its_account(app: Flask) -> None:
-    """A signed cookie of an account that is not there signs nobody in."""
+def test_a_cookie_does_not_outlive_its_sign_in(app: Flask) -> None:
+    """A signed cookie of a sign-in that is not there signs nobody in."""
     client = app.test_client()
     with client.session_transaction() as cookie:
-        cookie["_user_id"], cookie["_fresh"] = "link - acc_gone", True
+        cookie["_user_id"], cookie["_fresh"] = "sgn_gone", True
     assert client.get("/").status_code == 303
 
 

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from orchestrator.artifact_places import Remover
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.jobs import expiry
+from orchestrator.stored_files import StoredFiles
 from tests.factories import START_MS, Clock, Hand
 from tests.web.conftest import signed_in
 from tests.web.test_cli_money import Run, run
@@ -230,7 +230,7 @@ def test_expired_files_are_a_410_and_the_rest_stays(
         assert there.status_code == 200
     receipt = api.get(f"{JOBS}/{job['id']}/receipt").get_json()
     clock.advance(3600)
-    list(expiry.remove_expired(web_farm, Remover(files._root)))
+    list(expiry.remove_expired(web_farm, StoredFiles(files.root).delete))
     assert not any(files.exists(file.key) for file in row.artifacts.values())
     for name in ("video", "poster", "sheet", "preview", "frames.zip"):
         answer = api.get(f"{JOBS}/{job['id']}/{name}")

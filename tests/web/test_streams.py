@@ -150,7 +150,7 @@ def opened(app: Flask, jobs_: list[Job], web_farm: Farm, count: int) -> list[str
     for number in range(count):
         key, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r")
         job = jobs_[number % len(jobs_)]
-        who, waits = f"api {key.id} -", "" if number % 2 else None
+        who, waits = key.id, "" if number % 2 else None
         found.append(room.open(job.id, 0, account=f"{number}", who=who, waits=waits))
     return found
 

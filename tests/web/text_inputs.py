@@ -304,7 +304,9 @@ def _of_ids() -> Iterator[tuple[str, TextInput]]:
         "/api/v1/jobs/{}", "/api/v1/jobs/{}/video", "/api/v1/jobs/{}/events", "/api/v1/sessions/{}",
         "/api/v1/sessions/{}/ledger", "/api/v1/models/{}", "/api/v1/webhooks/{}",
         "/api/v1/accounts/{}", "/v1/videos/{}/content", "/v1/videos/characters/{}", "/v1/files/{}",
-        "/v1/models/{}", "/static/{}", "/sign-in/{}",
+        "/v1/models/{}", "/static/{}", "/sign-in/{}", "/api/v1/shared/{}",
+        "/api/v1/jobs/{}/links", "/api/v1/files/{}", "/api/v1/files/{}/content",
+        "/api/v1/characters/{}", "/v1/files/{}/content",
     ):  # fmt: skip
         yield f"GET {path}", TextInput(_path("GET", path), nothing)
     for path in (
@@ -312,7 +314,10 @@ def _of_ids() -> Iterator[tuple[str, TextInput]]:
         "/api/v1/sessions/{}/reopen", "/api/v1/sessions/{}/default",
     ):  # fmt: skip
         yield f"POST {path}", TextInput(_path("POST", path), nothing)
-    for path in ("/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}"):
+    for path in (
+        "/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}",
+        "/api/v1/links/{}", "/api/v1/files/{}", "/api/v1/characters/{}", "/v1/files/{}",
+    ):  # fmt: skip
         yield f"DELETE {path}", TextInput(_path("DELETE", path), nothing)
 
 

@@ -318,3 +318,12 @@ def handling(body: JobBody) -> Handling:
         expires_in_ms=None if body.expires_in is None else body.expires_in * 1000,
         expires_at_ms=body.expires_at,
     )
+
+
+class LinkBody(Body):
+    """The file that a share link opens, and for how long."""
+
+    name: Literal["video", "poster", "sheet"] = "video"
+    seconds: int = Field(3600, ge=1, le=7 * 86_400)
+    ends_with_key: bool = False
+    """It ends with the key that makes it, if that ends earlier."""

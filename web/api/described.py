@@ -34,6 +34,8 @@ the farm's log; a 429 or a 503 says in `Retry-After` when to come again. A POST 
 TAGS: Final = {
     "jobs": "Videos: what one would cost; ask for one, watch it, steer it, fetch it.",
     "sessions": "Budgets: what is left, what is held, and every movement.",
+    "files": "Pictures that an account keeps for its videos.",
+    "characters": "The same under a name, for whoever is in them.",
     "links": "Addresses of files that open without a key, for a while.",
     "models": "What the farm paints with.",
     "webhooks": "Endpoints that are told what happens.",

@@ -13,6 +13,7 @@ from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import Scope, UnitKind
 from orchestrator.wire import STRIP
+from web import uploads
 from web.api import archive, bills, submission, views
 from web.api.bodies import JobBody, LabelsBody
 from web.api.described import (
@@ -159,7 +160,8 @@ def label(path: JobPath, body: LabelsBody) -> Response:
 def delete(path: JobPath) -> tuple[str, int]:
     """Delete an ended job and its files; its ledger entries stay."""
     job = _within_reach(path.job_id)
-    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), account_scope(), job.id))
+    left = in_thread(deleting.delete, farm(), account_scope(), job.id)
+    in_thread(uploads.delete_files, left)
     return "", 204
 
 

@@ -9,6 +9,7 @@ from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import allowances, keys
 from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.farm.books import calibration, economics
+from orchestrator.farm.jobs import sharing
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Allowance, AuditEntry, Json, Key
@@ -239,8 +240,12 @@ def set_allowance(path: KeyPath, body: AllowanceBody) -> Response:
     "/keys/<key_id>", responses={200: KeyView}, tags=[tag("keys")], operation_id="keys_revoke"
 )
 def revoke_key(path: KeyPath) -> Response:
-    """End a key at once. A user key ends no operator's key, and none of another account."""
-    return jsonify(_shown(in_thread(keys.revoke, farm(), account_scope(), path.key_id)))
+    """End a key at once. A user key ends no operator's key, and none of another account.
+
+    `links_left_open` says how many share links it made that do not end with it.
+    """
+    row = in_thread(keys.revoke, farm(), account_scope(), path.key_id)
+    return jsonify(_shown(row) | {"links_left_open": in_thread(sharing.left_open, farm(), row.id)})
 
 
 @bp.post(

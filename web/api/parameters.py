@@ -152,6 +152,30 @@ class WorkerPath(Parameters):
     worker_id: str
 
 
+class KeptFilePath(Parameters):
+    """A file that an account keeps."""
+
+    file_id: str
+
+
+class CharacterPath(Parameters):
+    """A character."""
+
+    character_id: str
+
+
+class LinkPath(Parameters):
+    """A share link."""
+
+    link_id: str
+
+
+class SharedPath(Parameters):
+    """The secret part of a share link's address."""
+
+    token: str = Field(max_length=500)
+
+
 class KeyPath(Parameters):
     """A key."""
 
@@ -205,11 +229,17 @@ class JobsQuery(PageQuery):
         )
 
 
-class SubmitQuery(BaseModel):
+class SubmitQuery(Parameters):
     """Wishes for a refusal."""
 
     alternatives: bool = False
     """The variants that would fit, which take several times as long to find as a job to make."""
+
+
+class LinksQuery(PageQuery):
+    """A part of the share links."""
+
+    job_id: str | None = Field(None, max_length=100)
 
 
 class AuditQuery(PageQuery):

@@ -108,6 +108,34 @@ class PersonView(View):
     at_provider: bool
 
 
+class KeptView(View):
+    """A picture that an account keeps, as a file or under a character's name."""
+
+    id: str
+    object: str
+    name: str
+    account_id: str
+    bytes: int
+    created_at: str
+    expires_at: str | None
+
+
+class LinkView(View):
+    """A share link; its address only where it was just made."""
+
+    id: str
+    state: str
+    job_id: str
+    name: str
+    key_id: str | None
+    person_id: str | None
+    ends_with_key: bool
+    created_at: str
+    expires_at: str
+    ended_at: str | None
+    url: str | None = None
+
+
 class AlertView(View):
     """A threshold of a budget."""
 
@@ -137,6 +165,8 @@ class PlanView(View):
     models: list[str]
     weight: int
     floor: float
+    storage_bytes: int | None
+    file_days: int | None
     watermark: str | None
     price_month: Price | None
     """Null: its GPU-seconds are paid by the rate card."""
@@ -153,6 +183,22 @@ class MonthView(View):
     available_gpu_seconds: float | None
 
 
+class StoredView(View):
+    """Pictures of one kind that an account keeps."""
+
+    count: int
+    bytes: int
+
+
+class StorageView(View):
+    """Room that the pictures of an account take; null is no limit."""
+
+    limit_bytes: int | None
+    used_bytes: int
+    files: StoredView
+    characters: StoredView
+
+
 class AccountView(View):
     """An account with its month."""
 
@@ -163,6 +209,7 @@ class AccountView(View):
     default_session_id: str
     may_run: bool
     month: MonthView
+    storage: StorageView
     alerts: list[AlertView]
     alerts_by: str
     created_at: str
@@ -185,14 +232,6 @@ class SessionView(View):
     entries: int
     head_sha256: str | None
     created_at: str
-
-
-class LinkView(View):
-    """An address that opens one file without a key, for a while."""
-
-    object: str
-    url: str
-    expires_at: str
 
 
 # --- webhooks ---------------------------------------------------------------------------------
@@ -792,6 +831,18 @@ class SessionList(Page):
     """Sessions, newest first."""
 
     data: list[SessionView]
+
+
+class KeptList(Page):
+    """Kept pictures, newest first."""
+
+    data: list[KeptView]
+
+
+class LinkList(Page):
+    """Share links, newest first."""
+
+    data: list[LinkView]
 
 
 class EntryList(Page):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Promise, jobs, webhook_queue
-from orchestrator.farm.jobs import Submission, extensions, keeping
+from orchestrator.farm.jobs import Submission, extensions, keeping, pictures
 from orchestrator.model import Brief, Handling, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
@@ -246,14 +246,15 @@ def picture_of(job_id: str) -> str:
     """Return the key of a job's reference picture, for another job that takes it too.
 
     Raises:
-        NotFound: the account has no such job, or its picture is not there any more.
+        NotFound: the account has no such job, it had none, or its picture is not there any more.
     """
     image = readable(job_id).image
-    if image is None or not in_thread(artifacts().exists, image):
+    if image is None:
         raise NotFound(
-            f"The reference picture of {job_id} is not here any more.",
+            f"The job {job_id} started from no reference picture.",
             Say("Send the picture itself as `image`, with the rest of the request."),
         )
+    in_thread(pictures.check_there, farm(), image)
     return image
 
 

@@ -31,6 +31,9 @@ OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
 BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
 DATA_URL: Final = re.compile(r"data:[\w/+.-]*(?:;[\w=-]+)*;base64,", re.ASCII)
 PICTURE_FIELD: Final = "input_reference"
+LEAST_SECONDS: Final = 3_600
+MOST_SECONDS: Final = 2_592_000
+"""Of `expires_after`, as OpenAI has them."""
 
 
 def fields() -> Json:
@@ -135,6 +138,56 @@ def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:
 def keep_upload(upload: FileStorage) -> str:
     """Store an uploaded picture; its content says what it is, not its name."""
     return uploads.keep_picture(upload.read())
+
+
+def expires_after(asked: Json) -> int | None:
+    """Take out of the fields after how many seconds a file goes; None: as its plan has it.
+
+    Raises:
+        BadRequest: that is no time from its creation on, or out of range.
+    """
+    given = asked.pop("expires_after", None)
+    if given is None:
+        return None
+    facts = given if isinstance(given, Mapping) else {}
+    if facts.get("anchor", "created_at") != "created_at":
+        raise _bad("expires_after.anchor", "must be created_at")
+    seconds = str(facts.get("seconds", ""))
+    is_whole = seconds.isascii() and seconds.isdecimal()
+    if not is_whole or not LEAST_SECONDS <= int(seconds[:12]) <= MOST_SECONDS:
+        raise _bad(
+            "expires_after.seconds", f"must be whole seconds, {LEAST_SECONDS} to {MOST_SECONDS}"
+        )
+    return int(seconds)
+
+
+def limit(otherwise: int, most: int) -> int:
+    """Return how many rows of a list are asked for.
+
+    Raises:
+        BadRequest: no number of rows that a part of this list may have.
+    """
+    given = request.args.get("limit", str(otherwise))
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= most):
+        raise _bad("limit", f"must be a whole number from 1 to {most}")
+    return int(given)
+
+
+def one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
+    """Return a word of the query.
+
+    Raises:
+        BadRequest: it is none of these.
+    """
+    given = request.args.get(name, otherwise)
+    if given not in words:
+        raise _bad(name, f"must be one of {', '.join(words)}")
+    return given
+
+
+def _bad(name: str, fault: str) -> BadRequest:
+    data: Json = {"errors": [{"field": name, "fault": fault}]}
+    return BadRequest(f"{name} {fault}.", **data)
 
 
 def _referred(reference: object, kept: Callable[[str, str], str]) -> Picture:

@@ -5,12 +5,13 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
 from orchestrator.states import JobState, Scope
+from web import uploads
 from web.api import submission, views
 from web.api.bodies import JobBody
 from web.auth import account_scope, clients, csrf, current_key, may, own_account, within_reach
@@ -53,9 +54,9 @@ def listing() -> Response:
         jobs.listing,
         farm(),
         account_scope(),
-        limit=_limit(),
+        limit=asking.limit(PAGE, MOST),
         after=request.args.get("after") or None,
-        oldest_first=_one_of("order", "desc", ("asc", "desc")) == "asc",
+        oldest_first=asking.one_of("order", "desc", ("asc", "desc")) == "asc",
     )
     shown = [showing.video(job) for job in page.items]
     return jsonify(
@@ -107,14 +108,14 @@ def delete(video_id: str) -> Response:
     job = within_reach(in_thread(jobs.get, farm(), scope, video_id))
     if not job.state.is_terminal:
         job = _stopped(in_thread(jobs.cancel, farm(), scope, video_id))
-    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), scope, job.id))
+    in_thread(uploads.delete_files, in_thread(deleting.delete, farm(), scope, job.id))
     return gone
 
 
 @bp.get("/<video_id>/content")
 def content(video_id: str) -> Response:
     """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
-    name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
+    name, mimetype, ending = VARIANTS[asking.one_of("variant", "video", tuple(VARIANTS))]
     job = in_thread(jobs.get, farm(), account_scope(), video_id)
     keeping.check_kept(job)
     if name not in job.artifacts:
@@ -216,7 +217,7 @@ def _told_like(source: Job) -> Json:
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
-    named = _one_of("alternatives", "false", ("true", "false")) == "true"
+    named = asking.one_of("alternatives", "false", ("true", "false")) == "true"
     made = submission.submit(brief, body, promise(), alternatives=named)
     secret = made.webhook_secret if may(Scope.CONFIGURE) else None
     return _shown(made.job, {"webhook_secret": secret} if secret else {})
@@ -229,22 +230,3 @@ def _shown(job: Job, beside: Json | None = None) -> Response:
     if shown["status"] in showing.UNFINISHED:
         answer.headers["openai-poll-after-ms"] = str(showing.poll_after_ms(job))
     return answer
-
-
-def _limit() -> int:
-    given = request.args.get("limit", str(PAGE))
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST):
-        raise _bad("limit", f"must be a whole number from 1 to {MOST}")
-    return int(given)
-
-
-def _one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
-    given = request.args.get(name, otherwise)
-    if given not in words:
-        raise _bad(name, f"must be one of {', '.join(words)}")
-    return given
-
-
-def _bad(name: str, fault: str) -> BadRequest:
-    data: Json = {"errors": [{"field": name, "fault": fault}]}
-    return BadRequest(f"{name} {fault}.", **data)

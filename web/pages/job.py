@@ -19,7 +19,7 @@ from web.api import bills
 from web.context import artifacts, farm
 from web.pages import words
 from web.pages.blueprint import bp
-from web.pages.page_data import me, room_of
+from web.pages.page_data import job_page, me
 from web.threads import in_thread
 
 VERBS: Final = {
@@ -46,7 +46,7 @@ DAY_SECONDS: Final = 86_400
 @login_required
 def job(job_id: str) -> str:
     """Show a job: where it stands, its frames, what it costs, and its video at the end."""
-    return render_template("job.html", **in_thread(room_of, me(), job_id))
+    return render_template("job.html", **in_thread(job_page, me(), job_id))
 
 
 @bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>")
@@ -62,7 +62,7 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
         return redirect(url_for("pages.job", job_id=job_id), 303)
     alone = "HX-Request" in request.headers
     page = "_job.html" if alone else "job.html"
-    room = in_thread(room_of, me(), job_id)
+    room = in_thread(job_page, me(), job_id)
     return render_template(page, alone=alone, trouble=trouble, **room), status
 
 

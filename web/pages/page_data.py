@@ -7,19 +7,22 @@ from pydantic import BaseModel, Field
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import waiting
+from orchestrator.farm.jobs import sharing, waiting
 from orchestrator.farm.jobs.labelling import TAG
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.model import Job, Json, Session
 from orchestrator.safe_text import Tag
-from orchestrator.states import JobState
+from orchestrator.states import JobState, WayIn
+from web.api.links import state
 from web.context import farm
 from web.pages import words
 from web.pages.budget import Budget
 from web.pages.views import Tile, job_bar, job_view, reel
 
 RECENT: int = 24
+MOST_LINKS: int = 20
+"""Of a job, on its page: the newest; `farm jobs links` lists them all."""
 EXAMPLES = (
     "A rocket rises through a starry night sky",
     "A dog runs along the beach at sunset, then it jumps",
@@ -53,6 +56,17 @@ def room_of(account_id: str, job_id: str) -> Json:
         "receipt": receipts.receipt(this_farm, account_id, job_id),
         "model_title": card.title if card else found.model,
         "ordered_ago": words.ago(found.created_at_ms, now),
+    }
+
+
+def job_page(account_id: str, job_id: str) -> Json:
+    """Return what the whole page of a job shows: its room, and its share links. Blocking: SQL."""
+    this_farm = farm()
+    shared = sharing.listing(this_farm, account_id, job_id=job_id, limit=MOST_LINKS).items
+    return {
+        **room_of(account_id, job_id),
+        "links": [{"link": row, "state": state(row)} for row in shared],
+        "by_key": current_user.sign_in.way in (WayIn.ADMIN, WayIn.USER),
     }
 
 

@@ -192,6 +192,8 @@ def _of_farm(remedy: AboutFarm) -> Action | None:
             return Link(label="Sign in", href=url_for("pages.door"))
         case LookAt(Listing.JOBS):
             return Link(label="Your videos", href=url_for("pages.home"))
+        case LookAt(Listing.FILES | Listing.CHARACTERS):
+            return Link(label="Your pictures", href=url_for("pages.kept"))
         case (
             LookAt()
             | LiftFreeze()

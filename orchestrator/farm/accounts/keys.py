@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.errors import BadRequest, Conflict, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm.books import session_limits
+from orchestrator.farm.jobs import sharing
 from orchestrator.farm.kernel import Farm, Idempotency, audit_log
 from orchestrator.farm.kernel.idempotency import answered, remember
 from orchestrator.farm.kernel.owned import named_session
@@ -324,6 +325,7 @@ def rotate(
         )
         until = min(old.expires_at_ms or now + FAR_MS, now + round(keep_seconds * 1000))
         tx.save(old, replace(old, successor_id=new.id, expires_at_ms=until))
+        sharing.end_with_key(farm, tx, old.id, at_ms=until)
         audit_log.note(farm, tx, "key.rotate", old.id, old.account_id, successor=new.id)
         return new, token
 
@@ -336,29 +338,24 @@ def is_live(farm: Farm, key_id: str) -> bool:
 
 
 def live_among(farm: Farm, key_ids: Collection[str]) -> frozenset[str]:
-    """Return those of these keys that still open anything, or still keep a browser signed in."""
+    """Return those of these keys that still open anything."""
     now = farm.clock()
     with farm.store.read() as tx:
         found = tx.find(Key, id=tuple(key_ids))
-    return frozenset(
-        key.id
-        for key in found
-        if (key.revoked_at_ms is None if key.kind is KeyKind.SIGNIN else _live(key, now))
-    )
+    return frozenset(key.id for key in found if _live(key, now))
 
 
-def still_opens(farm: Farm, link_id: str) -> bool:
-    """Tell whether a browser that came by a link is still signed in."""
-    with farm.store.read() as tx:
-        link = tx.get(Key, link_id)
-    return link is not None and link.kind is KeyKind.SIGNIN and link.revoked_at_ms is None
+def keeps_signed_in(key: Key, now_ms: int) -> bool:
+    """Tell whether a browser that came by this key, or this one-time link, is still signed in."""
+    return key.revoked_at_ms is None if key.kind is KeyKind.SIGNIN else _live(key, now_ms)
 
 
 def end(farm: Farm, tx: Transaction, key: Key) -> Key:
-    """Revoke a key within an open transaction."""
+    """Revoke a key within an open transaction, and the share links that end with it."""
     audit_log.note(
         farm, tx, "key.revoke", key.id, key.account_id, kind=key.kind.value, name=key.name
     )
+    sharing.end_with_key(farm, tx, key.id)
     return tx.save(key, replace(key, revoked_at_ms=farm.clock()))
 
 

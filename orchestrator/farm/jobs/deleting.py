@@ -1,7 +1,7 @@
 """Deleting an ended job: its files go, its bill stays."""
 
 from orchestrator.errors import Conflict
-from orchestrator.farm.jobs import extensions
+from orchestrator.farm.jobs import extensions, sharing
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.farm.kernel.owned import own_job
@@ -31,6 +31,7 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
         loaded.close()
         tx.listings.label(job_id, job.account_id, ())
         tx.deliveries.forget_job(job_id)
+        sharing.end_with_job(farm, tx, job_id)
         audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
         return tuple(keys)
 

@@ -7,7 +7,7 @@ from orchestrator.errors import BudgetExceeded, NotAllowed, PlanLimit
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
-from orchestrator.farm.jobs import extensions, keeping, quoting, shortage
+from orchestrator.farm.jobs import extensions, keeping, pictures, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
 from orchestrator.farm.jobs.labelling import labels_of
 from orchestrator.farm.jobs.loaded_job import LoadedJob
@@ -82,7 +82,11 @@ def estimate(
     handling: Handling = PLAIN,
     key: Key | None = None,
 ) -> Estimate:
-    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
+    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect.
+
+    Raises:
+        NotFound: its reference picture was removed.
+    """
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
         paying = _session(tx, account_id, session_id, key)
@@ -92,6 +96,7 @@ def estimate(
         asked = quoting.offer(
             farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
         )
+        pictures.check_known(tx, brief.image)
         available = quoting.available(session, month, allowance)
         room = quoting.room_for(available, brief)
         if fit:
@@ -135,6 +140,7 @@ def submit(
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
+        NotFound: its reference picture is not there any more.
         NotAllowed: the key is bound to another session.
         BudgetExceeded: it does not fit; `data` says what is held by what.
         PlanLimit: its files would be kept for longer than the plan keeps them.
@@ -163,6 +169,7 @@ def submit(
             room = quoting.room_for(quoting.available(session, month, allowance), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.render_plan)
+        pictures.check(tx, asked.brief.image)
         try:
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar, Unpack, overload
+from typing import Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from orchestrator.farm.kernel.where import (
     AccountWhere,
@@ -20,10 +20,13 @@ from orchestrator.farm.kernel.where import (
     LeaseWhere,
     MonthWhere,
     PersonWhere,
+    PictureWhere,
     PlanPeriodWhere,
     ReferenceWhere,
     SampleWhere,
     SessionWhere,
+    ShareLinkWhere,
+    SignInWhere,
     UnitWhere,
     WebhookWhere,
     WorkerWhere,
@@ -43,11 +46,14 @@ from orchestrator.model import (
     Lease,
     Month,
     Person,
+    Picture,
     PlanPeriod,
     Reference,
     Sample,
     Session,
+    ShareLink,
     Shift,
+    SignIn,
     Unit,
     UsageSum,
     Webhook,
@@ -56,6 +62,8 @@ from orchestrator.model import (
 from orchestrator.states import JobState
 
 T = TypeVar("T")
+Removable: TypeAlias = Person | SignIn | Reference
+"""Rows that may go; all others stay, whatever becomes of what they tell of."""
 
 
 class Turns(Protocol):
@@ -263,6 +271,9 @@ class Transaction(Protocol):
     def find(self, cls: type[Person], **where: Unpack[PersonWhere]) -> list[Person]: ...
 
     @overload
+    def find(self, cls: type[Picture], **where: Unpack[PictureWhere]) -> list[Picture]: ...
+
+    @overload
     def find(self, cls: type[PlanPeriod], **where: Unpack[PlanPeriodWhere]) -> list[PlanPeriod]: ...
 
     @overload
@@ -273,6 +284,12 @@ class Transaction(Protocol):
 
     @overload
     def find(self, cls: type[Session], **where: Unpack[SessionWhere]) -> list[Session]: ...
+
+    @overload
+    def find(self, cls: type[ShareLink], **where: Unpack[ShareLinkWhere]) -> list[ShareLink]: ...
+
+    @overload
+    def find(self, cls: type[SignIn], **where: Unpack[SignInWhere]) -> list[SignIn]: ...
 
     @overload
     def find(self, cls: type[Unit], **where: Unpack[UnitWhere]) -> list[Unit]: ...
@@ -310,11 +327,29 @@ class Transaction(Protocol):
     def forget_attempts(self, account_id: str, before_ms: int) -> None:
         """Delete an account's attempts that are older than this moment."""
 
-    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+    def forget(
+        self,
+        idempotency_before_ms: int,
+        deliveries_before_ms: int,
+        sign_ins_before_ms: int,
+        links_before_ms: int,
+    ) -> int:
         """Delete what is kept for a time only."""
 
-    def remove_person(self, person_id: str) -> None:
-        """Delete somebody who may sign in."""
+    def keep_picture(self, key: str, size_bytes: int, at_ms: int) -> None:
+        """Note that a picture lies among the artifacts, and keep its row until we commit."""
+
+    def jobs_from_picture(self, key: str) -> list[tuple[str, str, bool]]:
+        """Return (id, account, has not ended) of the jobs that start from a picture."""
+
+    def storage_used(self, account_id: str, now_ms: int) -> dict[str, tuple[int, int]]:
+        """Return (count, bytes) of an account's files and characters, by kind."""
+
+    def expired_references(self, before_ms: int, after: str, limit: int) -> list[Reference]:
+        """Return files and characters that expired until then, in the order of ids."""
+
+    def remove(self, row: Removable) -> None:
+        """Delete a row."""
 
 
 class Store(Protocol):

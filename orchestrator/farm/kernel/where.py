@@ -18,6 +18,7 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -153,19 +154,29 @@ class PersonWhere(Bounds, total=False):
     subject: Among[str] | None
 
 
+class PictureWhere(Bounds, total=False):
+    """Pictures among the artifacts."""
+
+    id: Among[str]
+
+
 class PlanPeriodWhere(Bounds, total=False):
     """Plans of accounts, each from a moment on."""
 
     account_id: Among[str]
 
 
-class ReferenceWhere(Bounds, total=False):
+class ReferenceMatch(TypedDict, total=False):
     """Kept pictures."""
 
     account_id: Among[str]
     kind: Among[Literal["character", "file"]]
     name: Among[str]
     image: Among[str]
+
+
+class ReferenceWhere(ReferenceMatch, Bounds, total=False):
+    """Kept pictures, which of them, in which order."""
 
 
 class SampleWhere(Bounds, total=False):
@@ -185,6 +196,34 @@ class SessionMatch(TypedDict, total=False):
 
 class SessionWhere(SessionMatch, Bounds, total=False):
     """Sessions, which of them, in which order."""
+
+
+class ShareLinkMatch(TypedDict, total=False):
+    """Share links."""
+
+    account_id: Among[str]
+    job_id: Among[str]
+    secret_sha256: Among[str]
+    key_id: Among[str] | None
+    ends_with_key: Among[bool]
+    ended_at_ms: Among[int] | None
+
+
+class ShareLinkWhere(ShareLinkMatch, Bounds, total=False):
+    """Share links, which of them, in which order."""
+
+
+class SignInMatch(TypedDict, total=False):
+    """Browsers that are signed in."""
+
+    id: Among[str]
+    account_id: Among[str]
+    way: Among[WayIn]
+    holder_id: Among[str]
+
+
+class SignInWhere(SignInMatch, Bounds, total=False):
+    """Browsers that are signed in, which of them, in which order."""
 
 
 class UnitMatch(TypedDict, total=False):

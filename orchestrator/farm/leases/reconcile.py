@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator.farm import check
-from orchestrator.farm.accounts import accounts
+from orchestrator.farm.accounts import accounts, sign_ins
 from orchestrator.farm.books import months
+from orchestrator.farm.jobs import sharing
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.leases import fleet
 from orchestrator.farm.leases.results import give_back
@@ -140,8 +141,13 @@ def look(farm: Farm) -> list[str]:
 
 
 def forget(farm: Farm) -> int:
-    """Delete idempotency keys after a week, and old deliveries from the log."""
+    """Delete idempotency keys after a week, old deliveries, sign-ins and share links long over."""
     now = farm.clock()
     log_ms = round(farm.terms.webhook_log_days * DAY_MS)
     with farm.store.write() as tx:
-        return tx.forget(now - IDEMPOTENCY_DAYS * DAY_MS, now - log_ms)
+        return tx.forget(
+            now - IDEMPOTENCY_DAYS * DAY_MS,
+            now - log_ms,
+            now - sign_ins.LASTS_MS,
+            now - sharing.KEPT_MS,
+        )

@@ -91,6 +91,20 @@ def upgrade() -> None:
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_people_account_id'), ['account_id'], unique=False)
 
+    op.create_table('sign_ins',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('way', sa.Enum('person', 'link', 'admin', 'user', name='way', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('holder_id', sa.String(length=64), nullable=False),
+    sa.Column('password_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_sign_ins_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_sign_ins'))
+    )
+    with op.batch_alter_table('sign_ins', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_sign_ins_created_at_ms'), ['created_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_sign_ins_holder_id'), ['holder_id'], unique=False)
+
     op.create_table('months',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -303,6 +317,32 @@ def upgrade() -> None:
     with op.batch_alter_table('job_samples', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_job_samples_model_id'), ['model', 'id'], unique=False)
 
+    op.create_table('share_links',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=20), nullable=False),
+    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
+    sa.Column('key_id', sa.String(length=64), nullable=True),
+    sa.Column('person_id', sa.String(length=64), nullable=True),
+    sa.Column('ends_with_key', sa.Boolean(), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('ended_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('ended_by', sa.Enum('revoked', 'key', 'job', name='ended_by', native_enum=False, create_constraint=True, length=20), nullable=True),
+    sa.CheckConstraint('(ended_at_ms IS NULL) = (ended_by IS NULL)', name=op.f('ck_share_links_ended')),
+    sa.CheckConstraint('key_id IS NOT NULL OR NOT ends_with_key', name=op.f('ck_share_links_key')),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_share_links_account_id')),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_share_links_job_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_share_links')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_share_links_secret_sha256'))
+    )
+    with op.batch_alter_table('share_links', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_share_links_account_id_id'), ['account_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_expires_at_ms'), ['expires_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_job_id_id'), ['job_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_key_id'), ['key_id'], unique=False)
+
     op.create_table('events',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('job_id', sa.String(length=64), nullable=False),
@@ -465,10 +505,21 @@ def upgrade() -> None:
     sa.Column('image', sa.String(length=200), nullable=False),
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_reference_images_account_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_reference_images'))
     )
+    op.create_table('pictures',
+    sa.Column('id', sa.String(length=200), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.Column('kept_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('removed_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('removed_name', sa.String(length=200), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_pictures'))
+    )
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_reference_images_expires_at_ms'), ['expires_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_reference_images_image'), ['image'], unique=False)
         batch_op.create_index(batch_op.f('ix_reference_images_account_id_kind_id'), ['account_id', 'kind', 'id'], unique=False)
 
     op.create_table('webhooks',
@@ -582,7 +633,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table('pictures')
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_reference_images_image'))
+        batch_op.drop_index(batch_op.f('ix_reference_images_expires_at_ms'))
         batch_op.drop_index(batch_op.f('ix_reference_images_account_id_kind_id'))
 
     op.drop_table('reference_images')
@@ -638,6 +692,13 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_labels_account_id_key_value_job_id'))
 
     op.drop_table('labels')
+    with op.batch_alter_table('share_links', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_share_links_key_id'))
+        batch_op.drop_index(batch_op.f('ix_share_links_job_id_id'))
+        batch_op.drop_index(batch_op.f('ix_share_links_expires_at_ms'))
+        batch_op.drop_index(batch_op.f('ix_share_links_account_id_id'))
+
+    op.drop_table('share_links')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_open', sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
         batch_op.drop_index('ix_jobs_remove', sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
@@ -655,6 +716,11 @@ def downgrade() -> None:
         batch_op.drop_index('ix_sessions_busy', sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
     op.drop_table('sessions')
+    with op.batch_alter_table('sign_ins', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_sign_ins_holder_id'))
+        batch_op.drop_index(batch_op.f('ix_sign_ins_created_at_ms'))
+
+    op.drop_table('sign_ins')
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_people_account_id'))
 
