@@ -766,6 +766,12 @@ class Key:
     used_at_ms: int | None = None
     successor_id: str | None = None
     """The key made to take its place; both live until this one ends."""
+    device_classes: tuple[str, ...] | None = None
+    """Classes that a worker may name which enrols by it, or whose own it is; None: any."""
+    uses: int | None = None
+    """Workers that may enrol by it; None: any number."""
+    times_used: int = 0
+    """Workers that have enrolled by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,7 +208,8 @@ def test_web_passes_its_own_health_check(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     subprocess.run(["sh", DOCKER / "secrets.sh", tmp_path / "secrets"], check=True)
     environment = {
-        key: value.replace("/run/secrets", str(tmp_path / "secrets"))
+        # `${NAME:-what it is unless somebody says otherwise}`
+        key: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value).replace("/run/secrets", f"{tmp_path}/secrets")
         for key, value in SERVICES["web"]["environment"].items()
         if key != "FARM_DATABASE_URL_FILE"
     } | {"FARM_HOME": str(tmp_path / "home"), "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -10,10 +10,11 @@ from uuid import uuid4
 from flask import Response
 from flask_openapi import Info, OpenAPI
 
-from orchestrator import logs
+from orchestrator import device_classes, logs
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
+from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
 from web import auth, pages, problems, protocol, sso, streams, throttle
 from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
@@ -45,7 +46,7 @@ def create_app(
         if admin := opening.open_home(farm):  # under plain gunicorn nobody else would see it
             _write_private(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
-            keys.admit(farm, token, name="FARM_JOIN_TOKEN")
+            keys.admit(farm, token, name="FARM_JOIN_TOKEN", enrols=_standing(config))
     app = OpenAPI(
         __name__,
         info=Info(title="Framefarm", version="1"),
@@ -124,3 +125,9 @@ def _harden(answer: Response) -> Response:
     answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     answer.headers.setdefault("X-Frame-Options", "DENY")
     return answer
+
+
+def _standing(config: Settings) -> keys.Enrolling:
+    """Return what the join token of the settings lets in."""
+    uses = None if config.join_uses == device_classes.ANY else config.join_uses
+    return keys.enrolling(KeyKind.JOIN, config.join_device_classes.split(","), uses)

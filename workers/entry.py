@@ -128,7 +128,10 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
     if not token:
         raise BadRequest(
             "This worker is not enrolled.",
-            Say("Set FARM_JOIN_TOKEN (`farm keys create --kind join` makes one)."),
+            Say(
+                "Set FARM_JOIN_TOKEN (`farm keys create --kind join --device-class "
+                f"{request.device_class}` makes one)."
+            ),
         )
     terms = _hello(config.server, token, request)
     if not terms.worker_key:

@@ -5,6 +5,8 @@ import rich_click as click
 from orchestrator.cli import output
 from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.usage import span
+from orchestrator.device_classes import ANY
+from orchestrator.model import Json
 
 
 @click.group()
@@ -24,8 +26,11 @@ def ls(server: str | None, as_json: bool) -> None:
         return
     names = ("created_at", "expires_at", "revoked_at", "used_at")
     output.table(
-        ("KEY", "KIND", "NAME", "CREATED", "EXPIRES", "REVOKED", "USED"),
-        ((row["id"], row["kind"], row["name"], *(_day(row[n]) for n in names)) for row in rows),
+        ("KEY", "KIND", "NAME", "CREATED", "EXPIRES", "REVOKED", "USED", "ENROLS"),
+        (
+            (row["id"], row["kind"], row["name"], *(_day(row[n]) for n in names), _enrols(row))
+            for row in rows
+        ),
         empty="No keys. Next: farm keys create --name NAME",
     )
 
@@ -40,13 +45,45 @@ def ls(server: str | None, as_json: bool) -> None:
 @click.option("--name", default="made by farm keys create", help="What it is for.")
 @click.option("--ttl", metavar="SPAN", callback=lambda c, p, v: v and span(c, p, v), help="As 30d.")
 @click.option("--account", metavar="ID", help="Whose; default: your own (`farm account ls`).")
+@click.option(
+    "--device-class",
+    "device_classes",
+    metavar="CLASS",
+    multiple=True,
+    help="Of a join key, which needs it: a device that may enrol, as cpu or 'NVIDIA L4'; may be "
+    "given several times; any: every one. Prices go by class.",
+)
+@click.option(
+    "--uses",
+    metavar="N",
+    callback=lambda c, p, v: _uses(v),
+    help="Of a join key: workers that may enrol, or any.  [default: 1]",
+)
 @server
 @output.as_json
 def create(
-    kind: str, name: str, ttl: float | None, account: str | None, server: str | None, as_json: bool
+    kind: str,
+    name: str,
+    ttl: float | None,
+    account: str | None,
+    device_classes: tuple[str, ...],
+    uses: int | str | None,
+    server: str | None,
+    as_json: bool,
 ) -> None:
-    """Make a key and print it, this once. A join key lets a worker enrol."""
-    asked = {"kind": kind, "name": name, "ttl_seconds": ttl, "account_id": account}
+    """Make a key and print it, this once.
+
+    A join key lets workers enrol, each of which gets a key of its own: one worker, or --uses, of
+    the device classes named, within --ttl. A worker keeps to those classes for good.
+    """
+    asked = {
+        "kind": kind,
+        "name": name,
+        "ttl_seconds": ttl,
+        "account_id": account,
+        "device_classes": list(device_classes),
+        "uses": uses,
+    }
     body = {field: value for field, value in asked.items() if value}
     with connected(server) as client:
         row = client.post("keys", body)
@@ -91,6 +128,22 @@ def revoke(key_id: str, server: str | None, as_json: bool) -> None:
     if as_json:
         output.document(row)
     output.say("Revoked.")
+
+
+def _uses(text: str | None) -> int | str | None:
+    if text is None or text == ANY:
+        return text
+    if not text.isdecimal() or not int(text):
+        raise click.BadParameter("say a number of workers, or any.")
+    return int(text)
+
+
+def _enrols(row: Json) -> str | None:
+    """Return what a join key lets in: `1 of 3, cpu or nvidia-l4`."""
+    if row["kind"] != "join":
+        return None
+    classes = " or ".join(row["device_classes"] or [ANY])
+    return f"{row['times_used']} of {row['uses'] or ANY}, {classes}"
 
 
 def _day(at: str | None) -> str | None:

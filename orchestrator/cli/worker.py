@@ -9,6 +9,7 @@ import rich_click as click
 
 from orchestrator.cli import output
 from orchestrator.cli.client import Client, F, config, connected, local, part, server
+from orchestrator.device_classes import ANY
 from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -123,7 +124,7 @@ def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> Non
 
 
 def _join_token(client: Client) -> str:
-    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600}
+    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600, "device_classes": [ANY]}
     try:
         return str(client.post("keys", body)["token"])
     finally:

@@ -357,6 +357,9 @@ keys: Final = Table(
     _ms("revoked_at_ms", null=True),
     _ms("used_at_ms", null=True),
     _id(name="successor_id", null=True),
+    _json(model.Key, "device_classes", null=True),
+    Column("uses", Integer),
+    _count("times_used"),
     Index(None, "account_id"),
 )
 

@@ -56,6 +56,7 @@ class Reporter:
         frames = len(order.work.frames) if isinstance(order.work, RenderWork) else 0
         truth = {
             "gpu_ms": 100,
+            "by_stage": {"denoise": 60, "decode": 40},
             "frames_done": frames,
             "frame_sha256": [sha256(bytes([n])).hexdigest() for n in range(frames)],
             "artifacts": [{"name": n, "sha256": DIGEST, "bytes": len(BODY)} for n in names],
@@ -103,6 +104,10 @@ LIES = {
         UnitKind.ENCODE,
         {"frames_done": 1, "frame_sha256": ["ab" * 32]},
     ),
+    "a stage below nothing": (UnitKind.RENDER, {"by_stage": {"denoise": 200, "decode": -100}}),
+    "stages of more than there was": (UnitKind.RENDER, {"by_stage": {"denoise": 60, "decode": 43}}),
+    "stages of less than there was": (UnitKind.ENCODE, {"by_stage": {"encode": 98}}),
+    "no stages at all": (UnitKind.RENDER, {"by_stage": {}}),
     "energy below nothing": (UnitKind.RENDER, {"energy_mj": -1}),
     "the energy of a star": (UnitKind.RENDER, {"energy_mj": 10**30}),
 }
@@ -148,7 +153,7 @@ def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:
         "lease_id": order.lease_id,
         "fence": order.fence,
         "outcome": "stopped",
-        "receipt": {"gpu_ms": 1, "artifacts": first},
+        "receipt": {"gpu_ms": 1, "by_stage": {"decode": 1}, "artifacts": first},
     }
     assert worker.http.post("/worker/v1/complete", json=report).status_code == 422
 

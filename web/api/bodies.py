@@ -30,6 +30,7 @@ FORM: Final[Mapping[str, bool]] = {"form": True}
 FLOAT_NOISE: Final = Decimal("1e-12")
 """Error allowed to a client's binary floats: 0.1 + 0.2 has three places."""
 MOST: Final = 10**9
+MOST_USES: Final = 10**6
 
 
 def gpu_ms(seconds: Decimal) -> int:
@@ -195,7 +196,12 @@ class KeyBody(Body):
     name: Label = Field(min_length=1, max_length=200)
     account_id: str | None = Field(None, max_length=100)
     """Its owner; absent: the account of the key that asks."""
-    ttl_seconds: float | None = Field(None, gt=0, le=10**9)
+    ttl_seconds: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
+    device_classes: list[Label] | None = Field(None, min_length=1, max_length=50)
+    """Of a join key, which needs them: devices that may enrol by it, by class (`nvidia-l4`) or
+    product (`NVIDIA L4`), or `any`. Prices go by class."""
+    uses: Annotated[int, Field(ge=1, le=MOST_USES)] | Literal["any"] | None = None
+    """Of a join key: workers that may enrol by it; absent: one."""
 
 
 class RotateBody(Body):

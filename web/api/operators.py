@@ -3,6 +3,7 @@
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
+from orchestrator.device_classes import ANY
 from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import keys
 from orchestrator.farm.books import calibration, economics
@@ -158,15 +159,22 @@ def list_keys() -> Response:
 
 @bp.post("/keys", responses={201: KeyView})
 def create_key(body: KeyBody) -> tuple[Json, int]:
-    """Make a key; its token is shown this once, and a repeated request is answered without it."""
+    """Make a key; its token is shown this once, and a repeated request is answered without it.
+
+    A join key lets in one worker unless `uses` says otherwise, and devices of its `device_classes`
+    alone.
+    """
+    kind = KeyKind(body.kind)
+    uses = 1 if body.uses is None and kind is KeyKind.JOIN else body.uses
     row, token = in_thread(
         keys.create_once,
         farm(),
         idempotency(),
         account_id=body.account_id or own_account(),
-        kind=KeyKind(body.kind),
+        kind=kind,
         name=body.name,
         ttl_seconds=body.ttl_seconds,
+        enrols=keys.enrolling(kind, body.device_classes, None if uses == ANY else uses),
     )
     return _key(row, token), 201
 
@@ -198,6 +206,9 @@ def _key(row: Key, token: str | None = None) -> Json:
         "name": row.name,
         "account_id": row.account_id,
         "successor_id": row.successor_id,
+        "device_classes": None if row.device_classes is None else list(row.device_classes),
+        "uses": row.uses,
+        "times_used": row.times_used,
         "created_at": views.when(row.created_at_ms),
         "expires_at": views.when(row.expires_at_ms),
         "revoked_at": views.when(row.revoked_at_ms),

@@ -23,6 +23,9 @@ class KeyView(View):
     scopes: list[str]
     name: str
     account_id: str | None
+    device_classes: list[str] | None = None
+    uses: int | None = None
+    times_used: int = 0
     token: str | None = None
 
 

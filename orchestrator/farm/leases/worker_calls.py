@@ -6,7 +6,7 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
+from orchestrator.errors import BadRequest, NotFound, StaleLease
 from orchestrator.farm.accounts import keys
 from orchestrator.farm.books import shifts
 from orchestrator.farm.jobs import extensions
@@ -15,7 +15,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import grants
 from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
-from orchestrator.remedies import CreateKey, Say
+from orchestrator.remedies import Say
 from orchestrator.scheduling import scheduler
 from orchestrator.states import Intent, KeyKind, LeaseState, UnitState, Verdict, WorkerState
 from orchestrator.wire import (
@@ -57,6 +57,10 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     """Enrol a worker that shows a join token, or welcome one back that shows its own key.
 
     A worker that says hello has just started: what it was leased before is given back.
+
+    Raises:
+        BadRequest: it speaks another protocol.
+        NotAllowed: the token is used up, or is not for devices of this class.
     """
     if request.protocol != PROTOCOL:
         raise BadRequest(
@@ -67,11 +71,9 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     token = None
     with farm.store.write() as tx:
         known = tx.get(Worker, key.worker_id, lock=True) if key.worker_id else None
-        if known is None and key.kind is not KeyKind.JOIN:
-            raise NotAllowed(
-                "hello takes a join token or a worker's own key.",
-                CreateKey("join"),
-            )
+        if known is None:
+            key = keys.use_up(farm, tx, key, request.device_class)
+        keys.bind(key, request.device_class)
         worker = _described(farm, known, request, now)
         if known:
             tx.save(known, replace(worker, since_ms=shifts.begin(farm, tx, known, now).since_ms))
@@ -80,7 +82,12 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
         else:
             tx.add(worker)
             _, token = keys.issue(
-                farm, tx, kind=KeyKind.WORKER, name=worker.name, worker_id=worker.id
+                farm,
+                tx,
+                kind=KeyKind.WORKER,
+                name=worker.name,
+                worker_id=worker.id,
+                enrols=keys.Enrolling(device_classes=key.device_classes),
             )
         epoch = facts.epoch(tx)
     return HelloAnswer(
