@@ -692,7 +692,8 @@ class Worker:
     blamed: tuple[str, ...] = ()
     """Sessions whose units it failed since its last success."""
     flags: int = 0
-    """Reports that left too much of its busy time unexplained, since it was last admitted."""
+    """Reports that left too much of its busy time unexplained, or came with another video than
+    was ordered, since it was last admitted."""
     unexplained_ms: int = 0
     """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0

@@ -12,12 +12,21 @@ from orchestrator.farm.books import shifts
 from orchestrator.farm.jobs import extensions
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.farm.leases import grants
+from orchestrator.farm.leases import grants, orders
+from orchestrator.farm.leases.orders import VideoOrdered
 from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
 from orchestrator.remedies import Say
 from orchestrator.scheduling import scheduler
-from orchestrator.states import Intent, KeyKind, LeaseState, UnitState, Verdict, WorkerState
+from orchestrator.states import (
+    Intent,
+    KeyKind,
+    LeaseState,
+    UnitKind,
+    UnitState,
+    Verdict,
+    WorkerState,
+)
 from orchestrator.wire import (
     FILES,
     PROTOCOL,
@@ -50,6 +59,7 @@ __all__ = [
     "release",
     "unit_of",
     "upload_key",
+    "video_ordered",
 ]
 
 
@@ -166,6 +176,17 @@ def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
     if lease is None or lease.worker_id != worker_id:
         raise StaleLease(lease_id=lease_id)
     return lease.unit_id
+
+
+def video_ordered(farm: Farm, worker_id: str, lease_id: str) -> VideoOrdered | None:
+    """Return what the video of a worker's open encode lease has to be; None of any other lease."""
+    with farm.store.read() as tx:
+        lease = tx.get(Lease, lease_id)
+        if lease is None or lease.worker_id != worker_id or lease.state is not LeaseState.OPEN:
+            return None
+        job = tx.get(Job, lease.job_id)
+        assert job, "rows are never deleted"
+        return orders.video_ordered(tx, job) if lease.kind is UnitKind.ENCODE else None
 
 
 def may_read(farm: Farm, worker_id: str, key: str) -> None:
