@@ -6,22 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 from flask import Flask
 
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.leases import fleet
+from orchestrator.farm.leases import worker_calls as verbs
 from orchestrator.farm.leases.orders import VideoOrdered
 from orchestrator.model import Lease, Size
-from orchestrator.states import Cause, JobState, Outcome, UnitKind
+from orchestrator.states import Cause, JobState, OnExhausted, Outcome, UnitKind
 from orchestrator.wire import POSTER, VIDEO, EncodeWork
 from tests import videos
 from tests.evil_media import media
-from tests.factories import Clock, account_id, submit
+from tests.factories import Clock, Hand, account_id, brief, submit
 from tests.web.test_reports import Reporter
 from web import finals
 from workers.assembly import assemble
+from workers.encode import encode
+from workers.ffmpeg import SegmentWriter
+from workers.meter import Meter
 
 GOOD: Final = VideoOrdered(size=Size(width=64, height=48), fps=6, shown=range(13), end=13)
 
@@ -179,3 +184,56 @@ def test_three_lies_quarantine(app: Flask, web_farm: Farm, clock: Clock) -> None
         liar.report(order, brought=replace_video(order.work))
     row = next(w for w in fleet.workers(web_farm) if w.id == liar.hand.id)
     assert (row.flags, row.state) == (3, "quarantined")
+
+
+@pytest.mark.parametrize("interpolate", [1, 2])
+@pytest.mark.parametrize("wish", [OnExhausted.PAUSE, OnExhausted.FINISH])
+@pytest.mark.parametrize("units", [1, 2, None])
+def test_what_a_worker_makes_of_an_order_is_what_the_farm_expects(
+    tmp_path: Path,
+    web_farm: Farm,
+    clock: Clock,
+    interpolate: int,
+    wish: OnExhausted,
+    units: int | None,
+) -> None:
+    """Cut off after some units or whole, painted by half or not: worker and farm count alike."""
+    hand = Hand(web_farm, clock)
+    asked = brief(
+        "a dog runs; then it sleeps", seconds=6.0, interpolate=interpolate, on_exhausted=wish
+    )
+    job = submit(web_farm, asked)
+    order = hand.claim()
+    for _ in range(99 if units is None else units + 1):
+        assert order
+        if order.work.kind is UnitKind.ENCODE:
+            break
+        hand.done(order, 50)
+        order = hand.claim()
+    if units is not None:
+        assert order
+        hand.release(order)
+        jobs.pause(web_farm, None, job.id)
+        jobs.finish(web_farm, None, job.id)
+        order = hand.claim()
+    assert order and isinstance(order.work, EncodeWork)
+    assert order.work.truncated is (units is not None)
+    size = Size(width=order.work.width, height=order.work.height)
+    inputs = {}
+    for number, part in enumerate(order.work.segments):
+        writer = SegmentWriter(
+            tmp_path / str(number),
+            native=size,
+            output=size,
+            fps=order.work.fps // interpolate,
+            frames=part.frames,
+            apart=part.stride > interpolate,
+        )
+        writer.write(np.full((part.frames, size.height, size.width, 3), 60, np.uint8))
+        files = {file.name: file for file in writer.finish()}
+        inputs[part.key] = files[part.key.rpartition("/")[2]]
+    made = encode(order.work, inputs, tmp_path / "out", Meter(limit_gpu_ms=10**6))
+    assert made.outcome is Outcome.DONE, made.message
+    ordered = verbs.video_ordered(web_farm, hand.id, order.lease_id)
+    assert ordered
+    assert finals.fault(made.files[0], ordered) == ""
