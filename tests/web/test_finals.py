@@ -102,7 +102,7 @@ CUT_OFF: Final = {
 def test_a_truncated_video_stays_where_its_plan_says(
     tmp_path: Path, parts: list[range], shown: Sequence[int], end: int
 ) -> None:
-    """What a worker joins of the frames there are is no fault; other times and ends are one."""
+    """A worker's join of the frames there are is no fault; other times and ends are one."""
     segments = [tmp_path / f"{n}.mp4" for n in range(len(parts))]
     for segment, frames in zip(segments, parts, strict=True):
         segment.write_bytes(videos.video(64, 48, 6, len(frames), "-g", "1"))

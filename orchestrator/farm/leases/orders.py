@@ -24,7 +24,7 @@ from orchestrator.wire import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOrdered:
-    """What the video of an encode unit has to be."""
+    """Size, rate and times that the video of an encode unit has to have."""
 
     size: Size
     fps: int
