@@ -7,7 +7,7 @@ Rows of the store are these classes, field by field (`orchestrator.store.tables`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
 
@@ -51,6 +51,9 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
+WHITE: Final = "#ffffff"
+"""Colour behind what is transparent in a picture, where none is named."""
+
 # --- what is asked -----------------------------------------------------------------------
 
 
@@ -86,6 +89,8 @@ class Brief:
     seed: int | None = None
     image: str | None = None
     """Artifact key of a reference image."""
+    image_background: str = WHITE
+    """Colour behind what is transparent in it, `#rrggbb` in sRGB."""
     max_gpu_ms: int | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from orchestrator.model import Brief, RenderPlan
+from orchestrator.model import WHITE, Brief, RenderPlan
 from orchestrator.receipt import MOST_BEATS, MOST_WORDS, Message, Ms, Receipt, Word
 from orchestrator.safe_text import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
@@ -140,6 +140,8 @@ class RenderWork(Message):
     """Words in the corner of the segment and the strip; the master has none."""
     image: str | None = None
     """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
+    image_background: str = WHITE
+    """Colour behind what is transparent in it, `#rrggbb` in sRGB."""
     step_gpu_ms_prior: int
     """Expected cost of one denoising step of one micro-batch, until the meter has seen one."""
     decode_gpu_ms_prior: int

@@ -169,6 +169,9 @@ class JobBody(Body):
     """Told of the job's states; its secret comes with the first job that names it."""
     image_of: str | None = Field(None, max_length=100)
     """Id of a job of this account whose reference picture this one takes."""
+    image_background: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$")
+    """Colour behind what is transparent in the reference picture, as `#00ff00`; absent: white, or
+    the one it had in the job of `image_of`."""
     written_out: bool = False
     """Size, rate, length and seed were written out of the prompt's words, as alternatives and
     requests of jobs do: those words are instructions still, and not shown."""

@@ -98,6 +98,7 @@ def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
         stride=unit.stride,
         watermark=_watermark(job),
         image=job.brief.image,
+        image_background=job.brief.image_background,
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
         checkpoint=checkpoints.ref(unit),
