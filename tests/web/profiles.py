@@ -15,11 +15,9 @@ def _fixed(*numbers: float) -> bytes:
 def profile(space: bytes = b"RGB ", primaries: tuple[tuple[float, ...], ...] = P3) -> bytes:
     """Return a display's profile for `RGB ` or `GRAY`, with sRGB's curve."""
     curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + _fixed(*SRGB_CURVE)
+    title = struct.pack(">II2s2sII", 1, 12, b"en", b"US", 4, 28) + "P3".encode("utf-16-be")
     tags = {
-        b"desc": b"mluc"
-        + bytes(4)
-        + struct.pack(">II2s2sII", 1, 12, b"en", b"US", 4, 28)
-        + b"\0P\x003",
+        b"desc": b"mluc" + bytes(4) + title,
         b"wtpt": b"XYZ " + bytes(4) + _fixed(0.9642, 1, 0.8249),
     }
     if space == b"GRAY":
