@@ -778,6 +778,8 @@ class Key:
     """Workers that may enrol by it; None: any number."""
     times_used: int = 0
     """Workers that have enrolled by it."""
+    attempt_sha256: str | None = None
+    """Digest of the try to enrol that a worker's key came of: a repeat is the same worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from orchestrator.model import WHITE, Brief, RenderPlan
-from orchestrator.receipt import MOST_BEATS, MOST_WORDS, Message, Ms, Receipt, Word
+from orchestrator.receipt import MOST_BEATS, MOST_WORDS, Digest, Message, Ms, Receipt, Word
 from orchestrator.safe_text import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
@@ -66,6 +66,9 @@ class HelloRequest(Message):
     polls: bool = False
     fingerprint: Label = Field(max_length=100)
     versions: dict[Word, Word] = Field(default={}, max_length=MOST_WORDS)
+    attempt: Digest | None = None
+    """256 bits of chance, the same in every repeat of one try to enrol: should the answer be lost,
+    the repeat is of the same worker and uses no more of its token."""
 
 
 class HelloAnswer(Message):

@@ -360,6 +360,7 @@ keys: Final = Table(
     _json(model.Key, "device_classes", null=True),
     Column("uses", Integer),
     _count("times_used"),
+    Column("attempt_sha256", String(64)),
     Index(None, "account_id"),
 )
 

@@ -100,6 +100,34 @@ def test_of_many_at_once_as_many_enrol_as_may(farm: Farm) -> None:
     assert len(fleet.workers(farm)) == 2
 
 
+def test_a_lost_answer_uses_no_token_twice(farm: Farm) -> None:
+    """The same attempt is the same worker with a new key; what the lost one brought is no key."""
+    key = token(farm, "cpu")
+    asked = hello().model_copy(update={"attempt": "ab" * 32})
+    lost, heard = verbs.hello(farm, key, asked), verbs.hello(farm, key, asked)
+    assert heard.worker_id == lost.worker_id
+    assert len(fleet.workers(farm)) == 1
+    assert own(farm, heard).device_classes == ("cpu",)
+    assert lost.worker_key
+    with pytest.raises(Unauthorized):
+        keys.resolve(farm, lost.worker_key)
+    for other in (hello(), asked.model_copy(update={"attempt": "cd" * 32})):
+        with pytest.raises(NotAllowed, match="used up"):
+            verbs.hello(farm, key, other)
+    elsewhere = verbs.hello(farm, token(farm, "cpu"), asked)
+    assert elsewhere.worker_id != heard.worker_id, "an attempt is one by its own token"
+
+
+def test_one_attempt_at_once_is_one_worker(farm: Farm) -> None:
+    """Eight repeats at one moment: one worker, and one of its keys lives."""
+    key = token(farm, "cpu")
+    asked = hello().model_copy(update={"attempt": "ab" * 32})
+    found = at_once(*(lambda: verbs.hello(farm, key, asked) for _ in range(8)))
+    assert all(isinstance(each, HelloAnswer) for each in found), found
+    assert len(fleet.workers(farm)) == 1
+    assert sum(k.revoked_at_ms is None for k in keys.listing(farm, None) if k.worker_id) == 1
+
+
 def test_a_token_ends_even_while_it_is_used(farm: Farm, clock: Clock) -> None:
     """Its end counts where the worker is made, not only where the token is looked up."""
     key = token(farm, "cpu", uses=None, ttl=60)

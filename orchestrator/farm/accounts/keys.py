@@ -90,6 +90,7 @@ def issue(
     worker_id: str | None = None,
     ttl_seconds: float | None = None,
     enrols: Enrolling = ANYBODY,
+    attempt_sha256: str | None = None,
 ) -> tuple[Key, str]:
     """Make a key within an open transaction; the token is known only to the caller."""
     now = farm.clock()
@@ -106,6 +107,7 @@ def issue(
         expires_at_ms=None if ttl_seconds is None else now + round(ttl_seconds * 1000),
         device_classes=enrols.device_classes,
         uses=enrols.uses,
+        attempt_sha256=attempt_sha256,
     )
     tx.add(key)
     _note_made(farm, tx, key)
@@ -189,8 +191,13 @@ def admit(farm: Farm, token: str, *, name: str, enrols: Enrolling = ANYBODY) -> 
             _note_made(farm, tx, key)
 
 
-def use_up(farm: Farm, tx: Transaction, key: Key, device_class: str) -> Key:
+def let_in(
+    farm: Farm, tx: Transaction, key: Key, device_class: str, attempt: str | None
+) -> tuple[Key, str | None]:
     """Take one use of a join token within an open transaction: of two at once, one waits here.
+
+    A repeat of an attempt that succeeded takes none: the id of its worker is returned besides, and
+    that worker's key, which nobody heard of, ends.
 
     Raises:
         NotAllowed: it is no join token, has ended, or as many workers came by it as may.
@@ -200,13 +207,22 @@ def use_up(farm: Farm, tx: Transaction, key: Key, device_class: str) -> Key:
         raise NotAllowed(
             "hello takes a join token or a worker's own key.", CreateKey("join", device_class)
         )
+    if attempt and (
+        before := tx.find(Key, attempt_sha256=attempt_of(fresh, attempt), revoked_at_ms=None)
+    ):
+        return fresh, end(farm, tx, before[0]).worker_id
     if fresh.uses is not None and fresh.times_used >= fresh.uses:
         workers = "1 worker" if fresh.uses == 1 else f"{fresh.uses} workers"
         raise NotAllowed(
             f"This join token is used up: it lets in {workers}, and each gets a key of its own.",
             CreateKey("join", device_class),
         )
-    return tx.save(fresh, replace(fresh, times_used=fresh.times_used + 1))
+    return tx.save(fresh, replace(fresh, times_used=fresh.times_used + 1)), None
+
+
+def attempt_of(key: Key, attempt: str) -> str:
+    """Return what is kept of an attempt to enrol by a join token."""
+    return digest(f"{key.id} {attempt}")
 
 
 def bind(key: Key, device_class: str) -> None:

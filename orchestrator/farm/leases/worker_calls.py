@@ -81,8 +81,10 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     token = None
     with farm.store.write() as tx:
         known = tx.get(Worker, key.worker_id, lock=True) if key.worker_id else None
-        if known is None:
-            key = keys.use_up(farm, tx, key, request.device_class)
+        enrols = known is None
+        if enrols:
+            key, id_before = keys.let_in(farm, tx, key, request.device_class, request.attempt)
+            known = tx.get(Worker, id_before, lock=True) if id_before else None
         keys.bind(key, request.device_class)
         worker = _described(farm, known, request, now)
         if known:
@@ -91,14 +93,8 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
                 give_back(farm, tx, lease, now, lapsed=True)
         else:
             tx.add(worker)
-            _, token = keys.issue(
-                farm,
-                tx,
-                kind=KeyKind.WORKER,
-                name=worker.name,
-                worker_id=worker.id,
-                enrols=keys.Enrolling(device_classes=key.device_classes),
-            )
+        if enrols:
+            token = _own_key(farm, tx, key, worker, request.attempt)
         epoch = facts.epoch(tx)
     return HelloAnswer(
         worker_id=worker.id,
@@ -290,6 +286,20 @@ def _worker(tx: Transaction, worker_id: str) -> Worker:
 def _seen(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> Worker:
     worker = tx.get(Worker, worker_id, lock=True) or _worker(tx, worker_id)
     return tx.save(worker, shifts.seen(farm, tx, worker, now_ms))
+
+
+def _own_key(farm: Farm, tx: Transaction, join: Key, worker: Worker, attempt: str | None) -> str:
+    """Make the key of a worker that has enrolled, bound as its token was, and return its token."""
+    _, token = keys.issue(
+        farm,
+        tx,
+        kind=KeyKind.WORKER,
+        name=worker.name,
+        worker_id=worker.id,
+        enrols=keys.Enrolling(device_classes=join.device_classes),
+        attempt_sha256=keys.attempt_of(join, attempt) if attempt else None,
+    )
+    return token
 
 
 def _described(farm: Farm, known: Worker | None, request: HelloRequest, now_ms: int) -> Worker:

@@ -89,6 +89,7 @@ def upgrade() -> None:
     sa.Column('device_classes', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('uses', sa.Integer(), nullable=True),
     sa.Column('times_used', sa.Integer(), nullable=False),
+    sa.Column('attempt_sha256', sa.String(length=64), nullable=True),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
     sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
