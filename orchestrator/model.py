@@ -7,7 +7,7 @@ Rows of the store are these classes, field by field (`orchestrator.store.tables`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
 
@@ -56,6 +56,9 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
+WHITE: Final = "#ffffff"
+"""Colour behind what is transparent in a picture, where none is named."""
+
 # --- what is asked -----------------------------------------------------------------------
 
 
@@ -91,6 +94,8 @@ class Brief:
     seed: int | None = None
     image: str | None = None
     """Artifact key of a reference image."""
+    image_background: str = WHITE
+    """Colour behind what is transparent in it, `#rrggbb` in sRGB."""
     max_gpu_ms: int | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None
@@ -761,7 +766,8 @@ class Worker:
     blamed: tuple[str, ...] = ()
     """Sessions whose units it failed since its last success."""
     flags: int = 0
-    """Reports that left too much of its busy time unexplained, since it was last admitted."""
+    """Reports that left too much of its busy time unexplained, or came with another video than
+    was ordered, since it was last admitted."""
     unexplained_ms: int = 0
     """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
@@ -862,6 +868,14 @@ class Key:
     """The only session that it spends from."""
     allowance_id: str | None = None
     """The allowance that it may spend."""
+    device_classes: tuple[str, ...] | None = None
+    """Classes that a worker may name which enrols by it, or whose own it is; None: any."""
+    uses: int | None = None
+    """Workers that may enrol by it; None: any number."""
+    times_used: int = 0
+    """Workers that have enrolled by it."""
+    attempt_sha256: str | None = None
+    """Digest of the try to enrol that a worker's key came of: a repeat is the same worker."""
 
     @property
     def is_bound(self) -> bool:

@@ -301,11 +301,14 @@ class CreateKey:
     """Make a key."""
 
     kind: str
+    device_class: str = ""
+    """Of the worker that is to enrol by it."""
 
     @property
     def text(self) -> str:
         """Return it as a sentence."""
-        return f"Make a new {self.kind} key."
+        which = f" for devices of class {self.device_class}" if self.device_class else ""
+        return f"Make a new {self.kind} key{which}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,10 @@ class Settings(BaseSettings):
     join_token: SecretStr = SecretStr("")
     """Lets a new worker enrol; also accepted by the web process as a standing token."""
     join_token_file: Path | None = None
+    join_device_classes: str = "cpu"
+    """Devices that may enrol by that token, by class or product (`cpu, NVIDIA L4`), or `any`."""
+    join_uses: Annotated[int, Field(ge=1, le=10**6)] | Literal["any"] = "any"
+    """Workers that may enrol by it."""
     worker_name: str = ""
     threads: int = 0
     """CPU threads of the engine; 0: all cores."""

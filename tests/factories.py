@@ -196,7 +196,7 @@ class Hand:
         point = (Artifact(name=CHECKPOINT, sha256="cd" * 32, bytes=9),) if step else ()
         facts = {
             "gpu_ms": gpu_ms,
-            "by_stage": {"work": gpu_ms},
+            "by_stage": {"work": gpu_ms, "wasted": receipt.get("wasted_gpu_ms", 0)},
             "frames_done": kept,
             "frame_sha256": tuple(f"{n:064x}" for n in range(kept)),
             "artifacts": (files(w.kind) if has_files else ()) + point,

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from orchestrator import logs, private_files
+from orchestrator import device_classes, logs, private_files
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
+from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
 from web import (
     answers,
@@ -55,7 +56,7 @@ def create_app(
             (config.home / "run").mkdir(exist_ok=True)
             private_files.write(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
-            keys.admit(farm, token, name="FARM_JOIN_TOKEN")
+            keys.admit(farm, token, name="FARM_JOIN_TOKEN", enrols=_standing(config))
     app = Api(
         __name__,
         servers=[{"url": url} for url in config.public_urls] or [{"url": "/"}],
@@ -119,3 +120,9 @@ def secret_key(config: Settings) -> str:
             os.link(part, file)
         part.unlink()
     return file.read_text(encoding="ascii")
+
+
+def _standing(config: Settings) -> keys.Enrolling:
+    """Return what the join token of the settings lets in."""
+    uses = None if config.join_uses == device_classes.ANY else config.join_uses
+    return keys.enrolling(KeyKind.JOIN, config.join_device_classes.split(","), uses)

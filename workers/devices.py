@@ -5,7 +5,6 @@ torch is not imported: a parent process asks NVML, package metadata and the kern
 
 import os
 import platform
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 import psutil
 import pynvml
 
+from orchestrator.device_classes import CPU, class_of
 from orchestrator.errors import BadRequest
 from orchestrator.remedies import Say
 
@@ -54,7 +54,7 @@ class Device:
             self.kernels,
             *sorted(f"{n}={v}" for n, v in self.versions.items()),
         ]
-        if self.device_class == "cpu":
+        if self.device_class == CPU:
             facts.append(f"threads={threads or psutil.cpu_count(logical=False)}")
         return f"{self.device_class}-{sha256('|'.join(facts).encode()).hexdigest()[:16]}"
 
@@ -105,16 +105,10 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def device_class_of(product: str) -> str:
-    """Return a GPU's class from its product name: `NVIDIA A10G` is `nvidia-a10g`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", product.lower()).strip("-")
-    return slug if slug.startswith("nvidia") else f"nvidia-{slug}"
-
-
 def _cpu() -> Device:
     return Device(
         name="cpu",
-        device_class="cpu",
+        device_class=CPU,
         memory_mb=min([psutil.virtual_memory().total, *_cgroup_limits()]) // MIB,
         versions=library_versions(),
         kernels=" ".join([platform.machine(), *_vector_units()]),
@@ -171,7 +165,7 @@ def _visible() -> list[object]:
 def _gpu(index: int, handle: object) -> Device:
     return Device(
         name=f"cuda:{index}",
-        device_class=device_class_of(_text(pynvml.nvmlDeviceGetName(handle))),
+        device_class=class_of(_text(pynvml.nvmlDeviceGetName(handle))),
         memory_mb=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         versions=library_versions(),
         kernels=f"driver {_text(pynvml.nvmlSystemGetDriverVersion())}",

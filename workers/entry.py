@@ -7,6 +7,7 @@ behind Celery where it may see the broker, by long polling where it may not.
 import argparse
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -86,6 +87,7 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
         polls=options.poll,
         fingerprint=device.fingerprint(threads),
         versions=device.versions,
+        attempt=secrets.token_hex(32),
     )
     key, terms = enrol(config, home, request)
     log.info("worker enrolled", worker=terms.worker_id, device=device.name, queues=terms.queues)
@@ -127,14 +129,18 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
     if kept:
         try:
             return kept, _hello(config.server, kept, request)
-        except Refused:
+        except Refused as refused:
             if not token:
                 raise
-            log.warning("own key refused", next="enrolling again with the join token")
+            again = "enrolling again with the join token"
+            log.warning("own key refused", error=refused.message, next=again)
     if not token:
         raise BadRequest(
             "This worker is not enrolled.",
-            Say("Set FARM_JOIN_TOKEN (`farm keys create --kind join` makes one)."),
+            Say(
+                "Set FARM_JOIN_TOKEN (`farm keys create --kind join --device-class "
+                f"{request.device_class}` makes one)."
+            ),
         )
     terms = _hello(config.server, token, request)
     if not terms.worker_key:

@@ -6,6 +6,7 @@ from orchestrator.cli import output
 from orchestrator.cli.client import connected, part, server
 from orchestrator.cli.render import budget
 from orchestrator.cli.usage import span
+from orchestrator.device_classes import ANY
 from orchestrator.model import Json
 
 
@@ -27,12 +28,13 @@ def ls(server: str | None, as_json: bool) -> None:
     names = ("created_at", "expires_at", "revoked_at", "used_at")
     head = ("KEY", "KIND", "NAME", "SESSION", "#ALLOWED", "#HELD", "#SPENT", "#LEFT")
     output.table(
-        (*head, "CREATED", "EXPIRES", "REVOKED", "USED"),
+        (*head, "CREATED", "EXPIRES", "REVOKED", "USED", "ENROLS"),
         (
             (
                 *(row["id"], row["kind"], row["name"], row["session_id"]),
                 *_amounts(row["allowance"]),
                 *(_day(row[name]) for name in names),
+                _enrols(row),
             )
             for row in rows
         ),
@@ -59,6 +61,20 @@ def ls(server: str | None, as_json: bool) -> None:
     callback=budget,
     help="Sum that all its jobs may cost together.",
 )
+@click.option(
+    "--device-class",
+    "device_classes",
+    metavar="CLASS",
+    multiple=True,
+    help="Of a join key, which needs it: a device that may enrol, as cpu or 'NVIDIA L4'; may be "
+    "given several times; any: every one. Prices go by class.",
+)
+@click.option(
+    "--uses",
+    metavar="N",
+    callback=lambda c, p, v: _uses(v),
+    help="Of a join key: workers that may enrol, or any.  [default: 1]",
+)
 @server
 @output.as_json
 def create(
@@ -68,16 +84,21 @@ def create(
     account: str | None,
     session: str | None,
     gpu_seconds: float | None,
+    device_classes: tuple[str, ...],
+    uses: int | str | None,
     server: str | None,
     as_json: bool,
 ) -> None:
-    """Make a key and print it, this once. A join key lets a worker enrol.
+    """Make a key and print it, this once.
 
     One that is bound, by --session or --gpu-seconds, reads and submits at most: it steers no
-    other job, pays nothing and configures nothing.
+    other job, pays nothing and configures nothing. A join key lets workers enrol, each of which
+    gets a key of its own: one worker, or --uses, of the device classes named, within --ttl. A
+    worker keeps to those classes for good.
     """
-    asked = {"kind": kind, "name": name, "ttl_seconds": ttl, "account_id": account}
-    asked |= {"session_id": session, "gpu_seconds": gpu_seconds}
+    asked: Json = {"kind": kind, "name": name, "ttl_seconds": ttl, "account_id": account}
+    asked |= {"session_id": session, "gpu_seconds": gpu_seconds, "uses": uses}
+    asked |= {"device_classes": list(device_classes) or None}
     body = {field: value for field, value in asked.items() if value is not None}
     with connected(server) as client:
         row = client.post("keys", body)
@@ -147,6 +168,22 @@ def _amounts(row: Json | None) -> list[str | None]:
     """Return a key's allowance, and what is held, spent and left of it."""
     names = ("limit", "held", "spent", "available")
     return [output.seconds(row[f"{name}_gpu_seconds"]) if row else None for name in names]
+
+
+def _uses(text: str | None) -> int | str | None:
+    if text is None or text == ANY:
+        return text
+    if not text.isdecimal() or not int(text):
+        raise click.BadParameter("say a number of workers, or any.")
+    return int(text)
+
+
+def _enrols(row: Json) -> str | None:
+    """Return what a join key lets in: `1 of 3, cpu or nvidia-l4`."""
+    if row["kind"] != "join":
+        return None
+    classes = " or ".join(row["device_classes"] or [ANY])
+    return f"{row['times_used']} of {row['uses'] or ANY}, {classes}"
 
 
 def _day(at: str | None) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, assert_never
 
 from orchestrator import remedies
+from orchestrator.device_classes import CPU
 from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
@@ -162,6 +163,11 @@ def _of_job(remedy: AboutJob) -> str:
     assert_never(remedy)
 
 
+def _key_making(kind: str, device_class: str) -> str:
+    which = f" --device-class {shlex.quote(device_class or CPU)}" if kind == "join" else ""
+    return f"farm keys create --kind {shlex.quote(kind)}{which}"
+
+
 def _of_farm(remedy: AboutFarm) -> str | None:
     match remedy:
         case LiftFreeze():
@@ -170,8 +176,8 @@ def _of_farm(remedy: AboutFarm) -> str | None:
             return "farm worker run"
         case UseKey():
             return "farm keys create"
-        case CreateKey(kind):
-            return f"farm keys create --kind {shlex.quote(kind)}"
+        case CreateKey(kind, device_class):
+            return _key_making(kind, device_class)
         case GetLink():
             return "farm up"
         case AddPerson(name):

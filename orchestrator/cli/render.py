@@ -89,6 +89,12 @@ def _asked(command: F) -> F:
             click.option("--model", metavar="ID", help="See `farm models ls`."),
             click.option("--negative", metavar="TEXT", help="What must not be in it."),
             click.option("--image", type=file, help="A picture to start from."),
+            click.option(
+                "--image-background",
+                metavar="COLOUR",
+                callback=lambda c, p, v: v and _colour(v),
+                help="Behind what is transparent in it: white, black, ff8800.  [default: white]",
+            ),
             click.option("--storyboard", type=file, help="Scenes, as JSON, YAML or CSV."),
             click.option("--max-gpu-seconds", metavar="N", callback=budget, help="Never more."),
             click.option("--fit", is_flag=True, help="Take the best variant that fits the budget."),
@@ -219,6 +225,7 @@ def charged(job: Json) -> str:
 
 _AS_THEY_ARE: Final = (
     "seconds", "fps", "size", "steps", "profile", "interpolate", "upscale", "seed", "model",
+    "image_background",
 )  # fmt: skip
 
 
@@ -253,6 +260,14 @@ def _request(intent: Json) -> Json:
 
 def _in_a_form(value: object) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _colour(text: str) -> str:
+    """Return a colour as the API takes it; a shell takes what follows a `#` for a comment."""
+    named = {"white": "ffffff", "black": "000000"}.get(text.lower(), text.lower().lstrip("#"))
+    if not re.fullmatch(r"[0-9a-f]{6}", named):
+        raise click.BadParameter("say white, black or six hexadecimal digits, as ff8800.")
+    return f"#{named}"
 
 
 def _read_stdin() -> str:

@@ -18,6 +18,7 @@ from orchestrator.cli.client import (
     part,
     server,
 )
+from orchestrator.device_classes import ANY
 from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -139,7 +140,7 @@ def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> Non
 
 
 def _join_token(client: Client) -> str:
-    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600}
+    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600, "device_classes": [ANY]}
     try:
         return str(client.post("keys", body)["token"])
     finally:

@@ -418,6 +418,10 @@ keys: Final = Table(
     _id(name="first_id"),
     _id("sessions.id", name="session_id", null=True),
     _id("allowances.id", name="allowance_id", null=True),
+    _json(model.Key, "device_classes", null=True),
+    Column("uses", Integer),
+    _count("times_used"),
+    Column("attempt_sha256", String(64)),
     Index(None, "account_id"),
 )
 

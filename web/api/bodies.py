@@ -36,6 +36,7 @@ FORM: Final[Mapping[str, bool]] = {"form": True}
 FLOAT_NOISE: Final = Decimal("1e-12")
 """Error allowed to a client's binary floats: 0.1 + 0.2 has three places."""
 MOST: Final = 10**9
+MOST_USES: Final = 10**6
 
 
 def gpu_ms(seconds: Decimal) -> int:
@@ -203,6 +204,9 @@ class JobBody(Body):
     """The moment until which they are kept, instead."""
     image_of: str | None = Field(None, max_length=100)
     """Id of a job of this account whose reference picture this one takes."""
+    image_background: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$")
+    """Colour behind what is transparent in the reference picture, as `#00ff00`; absent: white, or
+    the one it had in the job of `image_of`."""
     written_out: bool = False
     """Size, rate, length and seed were written out of the prompt's words, as alternatives and
     requests of jobs do: those words are instructions still, and not shown."""
@@ -239,11 +243,16 @@ class KeyBody(Body):
     name: Label = Field(min_length=1, max_length=200)
     account_id: str | None = Field(None, max_length=100)
     """Its owner; absent: the account of the key that asks."""
-    ttl_seconds: float | None = Field(None, gt=0, le=10**9)
     session_id: str | None = Field(None, min_length=1, max_length=200)
     """Id or name of the only session that it spends from; of a `user` or `submit` key."""
     gpu_seconds: GpuSeconds | None = None
     """Sum that its jobs may cost together; of a `user` or `submit` key."""
+    ttl_seconds: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
+    device_classes: list[Label] | None = Field(None, min_length=1, max_length=50)
+    """Of a join key, which needs them: devices that may enrol by it, by class (`nvidia-l4`) or
+    product (`NVIDIA L4`), or `any`. Prices go by class."""
+    uses: Annotated[int, Field(ge=1, le=MOST_USES)] | Literal["any"] | None = None
+    """Of a join key: workers that may enrol by it; absent: one."""
 
 
 class AllowanceBody(Body):

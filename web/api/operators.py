@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
+from orchestrator.device_classes import ANY
 from orchestrator.errors import NotFound
 from orchestrator.farm.accounts import allowances, keys
 from orchestrator.farm.accounts.keys import Bounds
@@ -204,20 +205,25 @@ def list_keys() -> Response:
 def create_key(header: OnceHeader, body: KeyBody) -> tuple[Json, int]:
     """Make a key; its token is shown this once, and a repeated request is answered without it.
 
-    One that is bound to a session or to an allowance has the scopes `read` and `spend` at most.
+    One that is bound to a session or to an allowance has the scopes `read` and `spend` at most. A
+    join key lets in one worker unless `uses` says otherwise, and devices of its `device_classes`
+    alone.
     """
+    kind = KeyKind(body.kind)
+    uses = 1 if body.uses is None and kind is KeyKind.JOIN else body.uses
     row, token = in_thread(
         keys.create_once,
         farm(),
         idempotency(),
         account_id=body.account_id or own_account(),
-        kind=KeyKind(body.kind),
+        kind=kind,
         name=body.name,
         ttl_seconds=body.ttl_seconds,
         bounds=Bounds(
             session=body.session_id,
             gpu_ms=None if body.gpu_seconds is None else gpu_ms(body.gpu_seconds),
         ),
+        enrols=keys.enrolling(kind, body.device_classes, None if uses == ANY else uses),
     )
     return _shown(row, token), 201
 
@@ -291,6 +297,9 @@ def _key(row: Key, known: Mapping[str, Allowance]) -> Json:
         "session_id": row.session_id,
         "allowance": given and _allowance(given),
         "successor_id": row.successor_id,
+        "device_classes": None if row.device_classes is None else list(row.device_classes),
+        "uses": row.uses,
+        "times_used": row.times_used,
         "created_at": views.when(row.created_at_ms),
         "expires_at": views.when(row.expires_at_ms),
         "revoked_at": views.when(row.revoked_at_ms),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from orchestrator import remedies
+from orchestrator.device_classes import CPU
 from orchestrator.model import Json
 from orchestrator.remedies import (
     AboutBudget,
@@ -147,6 +148,9 @@ def _of_farm(remedy: AboutFarm) -> Json | None:
     match remedy:
         case LiftFreeze():
             return _call("PUT", "/freeze", body={"frozen": False})
+        case CreateKey("join", device_class):
+            enrols = {"device_classes": [device_class or CPU]}
+            return _call("POST", "/keys", body={"kind": "join", "name": "join"} | enrols)
         case CreateKey(kind):
             return _call("POST", "/keys", body={"kind": kind, "name": kind})
         case AddPerson(name):

@@ -93,6 +93,9 @@ class KeyView(View):
     expires_at: str | None
     revoked_at: str | None
     used_at: str | None
+    device_classes: list[str] | None = None
+    uses: int | None = None
+    times_used: int = 0
     token: str | None = None
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import Promise, jobs, webhook_queue
 from orchestrator.farm.jobs import Submission, extensions, keeping, pictures
-from orchestrator.model import Brief, Handling, Job, Json, SceneText, Size
+from orchestrator.model import WHITE, Brief, Handling, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState, Scope
@@ -85,6 +85,7 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         scenes = storyboard.load(story.read(), story.filename or "")
     width, _, height = (body.size or "").partition("x")
     brief = Brief(
+        image_background=_background(body),
         prompt=body.prompt,
         negative_prompt=body.negative_prompt,
         scenes=scenes,
@@ -164,6 +165,14 @@ def _image(body: JobBody, picture: Picture | None, *, keep_files: bool) -> str |
     return picture() if taken and keep_files else UNSTORED
 
 
+def _background(body: JobBody) -> str:
+    """Return the colour behind the reference picture."""
+    if body.image_background is None and body.image_of:
+        source = in_thread(jobs.get, farm(), own_account(), body.image_of)
+        return source.brief.image_background
+    return (body.image_background or WHITE).lower()
+
+
 def _steps(body: JobBody) -> int | None:
     """Return the steps that were asked for, by number or by the model's profile."""
     if body.profile is None:
@@ -195,10 +204,11 @@ def going_on(
             Rerun(source.id) if source.state.is_terminal else Watch(source.id),
         )
     keeping.check_kept(source)
-    image = brief.image
+    image, background = brief.image, brief.image_background
     card = farm().catalog.card(source.model)
     if image is None and card.uses_layout:
         image = source.image  # it lies behind the subjects, where the last frame has them in it
+        background = source.brief.image_background
     elif image is None and keep_files and card.starts_from_image:
         image = _last_frame(source)
     was = source.brief
@@ -215,6 +225,7 @@ def going_on(
         upscale=source.upscale,
         seed=source.seed if brief.seed is None else brief.seed,
         image=image,
+        image_background=background,
         origin=extensions.origin(source),
     )
 

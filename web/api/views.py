@@ -13,6 +13,7 @@ from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
 from orchestrator.model import (
+    WHITE,
     Alert,
     Brief,
     Handling,
@@ -244,6 +245,7 @@ def brief(row: Brief) -> Json:
         "interpolate": None if row.interpolate == 1 else row.interpolate,
         "upscale": None if row.upscale == 1 else row.upscale,
         "seed": row.seed,
+        "image_background": None if row.image_background == WHITE else row.image_background,
         "max_gpu_seconds": None if row.max_gpu_ms is None else row.max_gpu_ms / 1000,
         "extends": row.origin.job_id if row.before and row.origin else None,
         "written_out": row.written_out or None,

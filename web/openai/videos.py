@@ -182,7 +182,8 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
     body = asking.body_of(_over(like, asked))
     brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
-        brief = replace(brief, image=was.image)
+        background = body.image_background or was.image_background
+        brief = replace(brief, image=was.image, image_background=background)
     brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
 

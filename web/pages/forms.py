@@ -16,7 +16,7 @@ from werkzeug.datastructures import MultiDict
 
 from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs.labelling import MOST_LABELS
-from orchestrator.model import Brief, Handling, Job, SceneText, Size
+from orchestrator.model import WHITE, Brief, Handling, Job, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.safe_text import MetadataKey, MetadataValue, Tag
 from orchestrator.states import OnExhausted
@@ -25,13 +25,15 @@ from web.pages.words import plain
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
     "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session", "tags", "extends",
-    "written_out", "metadata", "expires_in", "told_like",
+    "written_out", "metadata", "expires_in", "told_like", "image_background",
 )  # fmt: skip
 HIDDEN: Final = frozenset({"extends", "written_out", "metadata", "expires_in", "told_like"})
 """Fields that come from another job or an alternative, and nobody types."""
-MORE: Final = frozenset(FIELDS) - HIDDEN - {"prompt", "negative_prompt", "seconds", "size", "seed"}
+ALWAYS: Final = {"prompt", "negative_prompt", "seconds", "size", "seed", "image_background"}
+MORE: Final = frozenset(FIELDS) - HIDDEN - ALWAYS
 """Fields that start folded away."""
 KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
+COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
 EXPIRES: Final = re.compile(r"[0-9]{1,10}")
 TAGS: Final[TypeAdapter[list[str]]] = TypeAdapter(list[Tag])
@@ -120,6 +122,7 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
         upscale=reader.times("upscale"),
         seed=reader.whole("seed", "a whole number, or nothing for a chance one"),
         image=form.image or None,
+        image_background=reader.colour("image_background"),
         max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
         on_exhausted=reader.on_exhausted(),
         written_out=form["written_out"] == "yes",
@@ -164,6 +167,7 @@ def from_brief(asked: Brief) -> Form:
         "on_exhausted": asked.on_exhausted.value,
         "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
         "extends": asked.origin.job_id if asked.before and asked.origin else "",
+        "image_background": asked.image_background if asked.image else "",
     }
     return Form(
         values={name: value for name, value in values.items() if value},
@@ -244,6 +248,13 @@ class _Reader:
             METADATA.validate_json(self.form["metadata"] or "{}")
         except ValidationError:
             self.wrong["tags"] = "The metadata that came with this form is none."
+
+    def colour(self, name: str) -> str:
+        text = (self.form[name] or WHITE).lower()
+        if COLOUR.fullmatch(text):
+            return text
+        self.wrong[name] = "This must be a colour, such as #ffffff."
+        return WHITE
 
     def size(self) -> Size | None:
         text = self.form["size"]

@@ -6,10 +6,11 @@ passwords, which have less) and the look-up by hash leaks no timing of its chara
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
+from orchestrator import device_classes
 from orchestrator.errors import BadRequest, Conflict, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm.books import session_limits
 from orchestrator.farm.jobs import sharing
@@ -53,6 +54,48 @@ class Bounds:
 UNBOUND = Bounds()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolling:
+    """Workers that a join token lets in, or to which a worker's own key is bound."""
+
+    device_classes: tuple[str, ...] | None = None
+    """Classes they may name; None: any."""
+    uses: int | None = None
+    """Number of them; None: any."""
+
+
+ANYBODY: Final = Enrolling()
+
+
+def enrolling(kind: KeyKind, products: Sequence[str] | None, uses: int | None) -> Enrolling:
+    """Return what a new key of this kind lets in.
+
+    `products`: devices by class or product name, or `any`; of join tokens alone, which need it.
+
+    Raises:
+        BadRequest: a join token without them, another key with them, or a name that is none.
+    """
+    if kind is not KeyKind.JOIN:
+        if products is not None or uses is not None:
+            raise BadRequest(
+                f"A key of kind {kind.value} enrols no workers.",
+                Say("Leave device classes and uses out, or make a join key."),
+            )
+        return ANYBODY
+    if not products:
+        raise BadRequest(
+            "A join key names the device classes that may enrol by it: they have different prices.",
+            Say("Name them as the devices are called, as cpu or NVIDIA L4; any is every class."),
+            errors=[{"field": "device_classes", "fault": "is missing"}],
+        )
+    try:
+        return Enrolling(device_classes=device_classes.named(products), uses=uses)
+    except ValueError as error:
+        raise BadRequest(
+            f"device_classes: {error}.", errors=[{"field": "device_classes", "fault": str(error)}]
+        ) from None
+
+
 def digest(token: str) -> str:
     """Return what is kept of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -69,6 +112,8 @@ def issue(
     ttl_seconds: float | None = None,
     bounds: Bounds = UNBOUND,
     instead_of: Key | None = None,
+    enrols: Enrolling = ANYBODY,
+    attempt_sha256: str | None = None,
 ) -> tuple[Key, str]:
     """Make a key within an open transaction; the token is known only to the caller.
 
@@ -97,19 +142,12 @@ def issue(
         first_id=instead_of.first_id if instead_of else key_id,
         session_id=session_id,
         allowance_id=allowance_id,
+        device_classes=enrols.device_classes,
+        uses=enrols.uses,
+        attempt_sha256=attempt_sha256,
     )
     tx.add(key)
-    audit_log.note(
-        farm,
-        tx,
-        "key.create",
-        key.id,
-        account_id,
-        kind=kind.value,
-        name=name,
-        session_id=session_id,
-        gpu_ms=bounds.gpu_ms,
-    )
+    _note_made(farm, tx, key, gpu_ms=bounds.gpu_ms)
     return key, token
 
 
@@ -158,6 +196,7 @@ def create(
     worker_id: str | None = None,
     ttl_seconds: float | None = None,
     bounds: Bounds = UNBOUND,
+    enrols: Enrolling = ANYBODY,
 ) -> tuple[Key, str]:
     """Make a key and return it with its token."""
     with farm.store.write() as tx:
@@ -170,6 +209,7 @@ def create(
             worker_id=worker_id,
             ttl_seconds=ttl_seconds,
             bounds=bounds,
+            enrols=enrols,
         )
 
 
@@ -192,17 +232,26 @@ def create_once(
     return made
 
 
-def admit(farm: Farm, token: str, *, name: str) -> None:
+def admit(farm: Farm, token: str, *, name: str, enrols: Enrolling = ANYBODY) -> None:
     """Accept a join token that the operator chose (a secret file); safe to repeat.
+
+    What it lets in may be another each time; the workers that came by it before count.
 
     Raises:
         BadRequest: it can be guessed.
     """
     if is_guessable(token):
         raise BadRequest(f"{name} can be guessed.", Say(f"Instead, {MAKE_ONE}."))
+    now = farm.clock()
     with farm.store.write() as tx:
-        if not tx.find(Key, secret_sha256=digest(token)):
-            now = farm.clock()
+        there = tx.find(Key, secret_sha256=digest(token), lock=True)
+        if there and (enrols.device_classes, enrols.uses) != (
+            there[0].device_classes,
+            there[0].uses,
+        ):
+            terms = replace(there[0], device_classes=enrols.device_classes, uses=enrols.uses)
+            tx.save(there[0], terms)
+        elif not there:
             key_id = farm.new_id("key", now)
             key = Key(
                 id=key_id,
@@ -212,9 +261,61 @@ def admit(farm: Farm, token: str, *, name: str) -> None:
                 name=name,
                 secret_sha256=digest(token),
                 created_at_ms=now,
+                device_classes=enrols.device_classes,
+                uses=enrols.uses,
             )
             tx.add(key)
-            audit_log.note(farm, tx, "key.create", key.id, None, kind=key.kind.value, name=name)
+            _note_made(farm, tx, key)
+
+
+def let_in(
+    farm: Farm, tx: Transaction, key: Key, device_class: str, attempt: str | None
+) -> tuple[Key, str | None]:
+    """Take one use of a join token within an open transaction: of two at once, one waits here.
+
+    A repeat of an attempt that succeeded takes none: the id of its worker is returned besides, and
+    that worker's key, which nobody heard of, ends.
+
+    Raises:
+        NotAllowed: it is no join token, has ended, or as many workers came by it as may.
+    """
+    fresh = tx.get(Key, key.id, lock=True)
+    if fresh is None or fresh.kind is not KeyKind.JOIN or not _live(fresh, farm.clock()):
+        raise NotAllowed(
+            "hello takes a join token or a worker's own key.", CreateKey("join", device_class)
+        )
+    if attempt and (
+        before := tx.find(Key, attempt_sha256=attempt_of(fresh, attempt), revoked_at_ms=None)
+    ):
+        return fresh, end(farm, tx, before[0]).worker_id
+    if fresh.uses is not None and fresh.times_used >= fresh.uses:
+        workers = "1 worker" if fresh.uses == 1 else f"{fresh.uses} workers"
+        raise NotAllowed(
+            f"This join token is used up: it lets in {workers}, and each gets a key of its own.",
+            CreateKey("join", device_class),
+        )
+    return tx.save(fresh, replace(fresh, times_used=fresh.times_used + 1)), None
+
+
+def attempt_of(key: Key, attempt: str) -> str:
+    """Return what is kept of an attempt to enrol by a join token."""
+    return digest(f"{key.id} {attempt}")
+
+
+def bind(key: Key, device_class: str) -> None:
+    """Hold a worker to the device classes of its key.
+
+    Raises:
+        NotAllowed: it names another; says which it may.
+    """
+    allowed = key.device_classes
+    if allowed is not None and device_class not in allowed:
+        whose = "join token lets in" if key.kind is KeyKind.JOIN else "worker's key is for"
+        raise NotAllowed(
+            f"This {whose} devices of class {', '.join(allowed)}; the worker says "
+            f"{device_class!r}. Nothing was enrolled.",
+            CreateKey("join", device_class),
+        )
 
 
 def resolve(farm: Farm, token: str) -> Key:
@@ -366,6 +467,15 @@ def listing(farm: Farm, account_id: str | None) -> list[Key]:
         where["account_id"] = account_id
     with farm.store.read() as tx:
         return tx.find(Key, **where)
+
+
+def _note_made(farm: Farm, tx: Transaction, key: Key, *, gpu_ms: int | None = None) -> None:
+    told: dict[str, object] = {"kind": key.kind.value, "name": key.name}
+    told |= {"session_id": key.session_id, "gpu_ms": gpu_ms}
+    if key.kind is KeyKind.JOIN:
+        classes = device_classes.ANY if key.device_classes is None else list(key.device_classes)
+        told |= {"device_classes": classes, "uses": key.uses or device_classes.ANY}
+    audit_log.note(farm, tx, "key.create", key.id, key.account_id, **told)
 
 
 def _live(key: Key, now_ms: int) -> bool:
