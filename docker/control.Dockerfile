@@ -31,5 +31,5 @@ USER 10001
 WORKDIR /var/lib/framefarm
 VOLUME ["/var/lib/framefarm"]
 EXPOSE 8080
-CMD ["gunicorn", "web.app:create_app()", "--worker-class", "gevent", "--workers", "1", \
-     "--worker-connections", "4000", "--bind", "0.0.0.0:8080", "--no-control-socket", "--graceful-timeout", "10", "--forwarded-allow-ips="]
+CMD ["gunicorn", "web.app:create_app()", "--config", "python:web.serving", \
+     "--bind", "0.0.0.0:8080", "--graceful-timeout", "10"]

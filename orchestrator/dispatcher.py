@@ -15,10 +15,13 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from orchestrator import logs
+from orchestrator import logs, private_files
 from orchestrator.farm import Farm
+from orchestrator.farm.accounts import references
+from orchestrator.farm.jobs import expiry
 from orchestrator.farm.leases import reconcile
 from orchestrator.settings import Settings, settings
+from orchestrator.stored_files import StoredFiles
 from orchestrator.webhooks.safe_http import Door
 from orchestrator.webhooks.sender import Courier
 from orchestrator.wire import ENCODE_QUEUE, PARSE_QUEUE
@@ -32,6 +35,10 @@ LOCK_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 300.0
 """Between two looks at the invariants of the whole store."""
 FORGET_SECONDS: Final = 3600.0
+REMOVE_SECONDS: Final = 15.0
+"""Between two rounds in which the files of expired jobs are removed."""
+EXPIRE_SECONDS: Final = 60.0
+"""Between two looks for files and characters that have expired."""
 
 
 def celery_app(broker_url: str) -> Celery:
@@ -59,6 +66,7 @@ class Dispatcher:
         self.farm, self.app, self.config = farm, app, config
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.stopped = threading.Event()
+        self.files = StoredFiles(config.artifacts_root)
         self._due: dict[str, int] = {}
         self._leads = False
         door = Door(rules=webhook_rules(config), timeout_seconds=config.webhook_timeout_seconds)
@@ -68,6 +76,7 @@ class Dispatcher:
         """Work until `stopped` is set. An error is logged and the loop goes on."""
         log.info("dispatcher started", holder=self.holder)
         self.courier.start()
+        threading.Thread(target=self.clean, name="cleaner", daemon=True).start()
         while not self.stopped.wait(TICK_SECONDS):
             try:
                 self.tick()
@@ -96,8 +105,47 @@ class Dispatcher:
                 log.error("invariant broken", violation=violation)
         if self._is_due("forget", FORGET_SECONDS):
             reconcile.forget(self.farm)
+        if self._is_due("expire", EXPIRE_SECONDS):
+            for gone in references.expire(self.farm, self._remove_picture):
+                log.info(
+                    "expired, deleted",
+                    kind=gone.kind,
+                    id=gone.id,
+                    name=gone.name,
+                    account=gone.account_id,
+                    bytes=gone.bytes,
+                )
         for queue, unit_id in reconcile.to_ring(self.farm):
             self.ring(queue, unit_id)
+
+    def clean(self) -> None:
+        """Remove expired files while this one leads: beside the loop, since a store may be slow."""
+        while not self.stopped.wait(REMOVE_SECONDS):
+            try:
+                if self._leads:
+                    self.clean_once()
+            except Exception:
+                log.exception("expired files not removed")
+
+    def clean_once(self) -> None:
+        """Remove what is due now, round after round until one is not full."""
+        if not self.files.is_there:  # else jobs would say that files are gone which are not
+            if self._is_due("no files", FORGET_SECONDS):
+                log.warning("artifacts not found, no file expires", root=self.files.root)
+            return
+        rest = True
+        while rest and not self.stopped.is_set():
+            seen = [
+                self._told(each) for each in expiry.remove_expired(self.farm, self.files.delete)
+            ]
+            rest = len(seen) == expiry.AT_ONCE
+
+    def _told(self, looked: expiry.Removed) -> str:
+        if looked.needed_by:
+            log.info("files kept for now", job=looked.job_id, needed_by=looked.needed_by)
+        else:
+            log.info("files expired", job=looked.job_id, files=looked.files)
+        return looked.job_id
 
     def ring(self, queue: str, unit_id: str) -> None:
         """Publish a unit id to a queue."""
@@ -106,6 +154,16 @@ class Dispatcher:
             f"framefarm.{name}", args=[unit_id], queue=queue, retry=False, ignore_result=True
         )
         log.debug("device rung", queue=queue, unit=unit_id)
+
+    def _remove_picture(self, key: str) -> None:
+        """Remove a picture; where the artifacts are web's alone, say so."""
+        if not self.files.exists(key):
+            log.warning(
+                "picture not found",
+                key=key,
+                help="the dispatcher needs the artifacts that web has: FARM_ARTIFACTS_URL",
+            )
+        self.files.remove(key)
 
     def _is_due(self, name: str, every_seconds: float) -> bool:
         now = self.farm.clock()
@@ -118,6 +176,7 @@ class Dispatcher:
 def main() -> None:
     """Run the dispatcher until SIGTERM or SIGINT."""
     config = settings()
+    private_files.keep_private()
     logs.configure(config)
     broker_url = config.broker_url.get_secret_value()
     if not broker_url:

@@ -38,11 +38,37 @@ class BadRequest(FarmError):
     )
 
 
+class UnknownHost(FarmError):
+    """The farm is asked by a name that is not its own; nothing was done or charged."""
+
+    code = "unknown_host"
+    remedies = (
+        Say(
+            "Ask by an address that the farm knows; its operator names others in FARM_PUBLIC_URL "
+            "(`https://farm.example.com, http://web:8080`)."
+        ),
+    )
+
+
 class NotFound(FarmError):
     """There is no such thing here."""
 
     code = "not_found"
     remedies = (Say("Check the id."),)
+
+
+class Expired(FarmError):
+    """Its files were kept for a time, which is over."""
+
+    code = "expired"
+    remedies = (Say("Ask for the video again; its receipt and its ledger entries stay."),)
+
+
+class Gone(FarmError):
+    """There was such a thing here, and it has ended."""
+
+    code = "gone"
+    remedies = (Say("Ask for a new one."),)
 
 
 class NotAllowed(FarmError):
@@ -106,6 +132,13 @@ class BudgetExceeded(FarmError):
 
     code = "budget_exceeded"
     remedies = (AskForLess(),)
+
+
+class StorageFull(FarmError):
+    """The account's plan gives no more room for files and characters."""
+
+    code = "storage_full"
+    remedies = (LookAt(Listing.FILES, "Delete files that nobody needs."),)
 
 
 class StaleLease(FarmError):

@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from orchestrator import safe_text
+from orchestrator import printing, safe_text
 from orchestrator.settings import Settings
 
 TRACE: Final = "exception"
@@ -20,6 +20,7 @@ TRACE: Final = "exception"
 
 def configure(settings: Settings) -> None:
     """Send this process's logs to stderr in the format that the settings name."""
+    printing.speak_any_encoding()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -39,6 +40,13 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(Lossy(sys.stderr)),  # type: ignore[arg-type]  # it writes, as a TextIO does
         cache_logger_on_first_use=True,
     )
+
+
+def of_request(request_id: str) -> None:
+    """Have what this thread of work logs from now on name a request; empty: none."""
+    structlog.contextvars.clear_contextvars()
+    if request_id:
+        structlog.contextvars.bind_contextvars(request_id=request_id)
 
 
 def _harmless(

@@ -7,13 +7,15 @@ Rows of the store are these classes, field by field (`orchestrator.store.tables`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, Field, PlainSerializer, PlainValidator
 
 from orchestrator.receipt import KeptReceipt
 from orchestrator.remedies import Remedy, Say, best_first, from_json, shown, to_json
 from orchestrator.states import (
+    BOUND,
+    SCOPES,
     AlertAction,
     DeliveryState,
     EntryKind,
@@ -22,12 +24,15 @@ from orchestrator.states import (
     KeyKind,
     Lane,
     LeaseState,
+    LinkEnd,
     OnExhausted,
     Outcome,
     PauseReason,
+    Scope,
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -50,6 +55,9 @@ class Size:
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 
+
+WHITE: Final = "#ffffff"
+"""Colour behind what is transparent in a picture, where none is named."""
 
 # --- what is asked -----------------------------------------------------------------------
 
@@ -86,6 +94,8 @@ class Brief:
     seed: int | None = None
     image: str | None = None
     """Artifact key of a reference image."""
+    image_background: str = WHITE
+    """Colour behind what is transparent in it, `#rrggbb` in sRGB."""
     max_gpu_ms: int | None = None
     on_exhausted: OnExhausted = OnExhausted.PAUSE
     origin: "Origin | None" = None
@@ -97,6 +107,30 @@ class Brief:
     def before(self) -> "Scene | None":
         """The scene that an extension goes on from."""
         return self.origin.last.scene if self.origin and self.origin.last else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handling:
+    """Fields of a request beside its brief: what decides no pixels and no price.
+
+    Labels, webhook and keeping, and from where its files come. Alternatives to it say it again.
+    """
+
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Its owner's own words about it, by key."""
+    webhook_url: str | None = None
+    """Told of its states; checked by whoever takes the request."""
+    webhook_events: tuple[str, ...] = ()
+    """Which of them; none named: all."""
+    expires_in_ms: int | None = None
+    """Time for which its files are kept after its end."""
+    expires_at_ms: int | None = None
+    """Moment until which they are kept, instead of a time."""
+    image_of: str | None = None
+    """Id of the job whose reference picture it takes."""
+    files: tuple[str, ...] = ()
+    """Names of the files that come with its request."""
 
 
 # --- what is understood (prompt) ---------------------------------------------------------
@@ -424,6 +458,8 @@ class Account:
     id: str
     name: str
     plan: str
+    default_session_id: str
+    """The session of requests that name none."""
     alerts: tuple[Alert, ...] | None = None
     """Its months' own, ascending; None: the plan's."""
     created_at_ms: int
@@ -514,11 +550,32 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """The sum that the jobs of one key, and of those that took its place, may cost together."""
+
+    id: str
+    """Of the first of these keys."""
+    account_id: str
+    limit_gpu_ms: int
+    held_gpu_ms: int = 0
+    spent_gpu_ms: int = 0
+
+    @property
+    def available_gpu_ms(self) -> int:
+        """Room for a new hold."""
+        return self.limit_gpu_ms - self.held_gpu_ms - self.spent_gpu_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One video that somebody asked for."""
 
     id: str
     account_id: str
+    key_id: str | None = None
+    """The key that submitted it, or the first of those whose place that one took; None: a page."""
+    allowance_id: str | None = None
+    """The allowance that its holds and charges count against."""
     session_id: str
     month_id: str
     """The month of its hold, in which its settlements are spent."""
@@ -595,6 +652,23 @@ class Job:
     """The endpoint that its `webhook_url` named."""
     rulings: Mapping[str, Ruling] = field(default_factory=dict)
     """Rulings of the operator's policy on its `prompt` and its `frames`."""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Its owner's own words about it, by key; what jobs are found by is in `labels` too."""
+    webhook_events: tuple[str, ...] = ()
+    """Kinds of events that its own webhook is told; none named: all of the job's."""
+    keep_ms: int | None = None
+    """Time for which its files are kept after its end; None: for ever, or until `keep_until_ms`."""
+    keep_asked: bool = False
+    """Its request named that time; else its plan did."""
+    keep_until_ms: int | None = None
+    """Moment that its request named instead; not before its end, and an hour more."""
+    expires_at_ms: int | None = None
+    """Of an ended job: when its files are to be removed."""
+    expired_at_ms: int | None = None
+    """Its files were removed then; receipts and ledger stay."""
+    remove_at_ms: int | None = None
+    """When the farm looks at its files next, to remove them; None: there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -704,7 +778,8 @@ class Worker:
     blamed: tuple[str, ...] = ()
     """Sessions whose units it failed since its last success."""
     flags: int = 0
-    """Reports that left too much of its busy time unexplained, since it was last admitted."""
+    """Reports that left too much of its busy time unexplained, or came with another video than
+    was ordered, since it was last admitted."""
     unexplained_ms: int = 0
     """Time beyond 5 % of its busy time that its reports since the last flag left unexplained."""
     metered_to_ms: int = 0
@@ -730,6 +805,27 @@ class Shift:
     device_class: str
     from_ms: int
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """Usage by one account, session, model, worker and kind of unit in one hour or day."""
+
+    span_ms: int
+    """Length: an hour's or a day's."""
+    from_ms: int
+    """Its beginning, in UTC."""
+    account_id: str
+    session_id: str
+    model: str
+    worker_id: str
+    kind: UnitKind
+    units: int
+    """Number that was charged, whether or not it was given back since."""
+    gpu_ms: int
+    """Charged and not given back."""
+    lost_gpu_ms: int
+    """Charged to nobody, or given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -778,6 +874,30 @@ class Key:
     used_at_ms: int | None = None
     successor_id: str | None = None
     """The key made to take its place; both live until this one ends."""
+    first_id: str
+    """The first of the keys that took one another's place: its own id, or an older one's."""
+    session_id: str | None = None
+    """The only session that it spends from."""
+    allowance_id: str | None = None
+    """The allowance that it may spend."""
+    device_classes: tuple[str, ...] | None = None
+    """Classes that a worker may name which enrols by it, or whose own it is; None: any."""
+    uses: int | None = None
+    """Workers that may enrol by it; None: any number."""
+    times_used: int = 0
+    """Workers that have enrolled by it."""
+    attempt_sha256: str | None = None
+    """Digest of the try to enrol that a worker's key came of: a repeat is the same worker."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Tell whether it spends within bounds of its own."""
+        return self.session_id is not None or self.allowance_id is not None
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """Its kind's scopes, without those that could pass its bounds."""
+        return SCOPES[self.kind] & BOUND if self.is_bound else SCOPES[self.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -794,6 +914,41 @@ class Person:
     """Subject at the operator's identity provider: its issuer, a space, its name for them."""
     created_at_ms: int
     password_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """A browser that is signed in; its cookie names this row, and is worth nothing without it."""
+
+    id: str
+    account_id: str
+    way: WayIn
+    holder_id: str
+    """Id of the person, or of the key or one-time link, that it came by."""
+    password_at_ms: int | None = None
+    """Of a person's: when the password was set that then held."""
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareLink:
+    """An address that opens one file of one job without a key, for a while; only hashed here."""
+
+    id: str
+    account_id: str
+    job_id: str
+    name: str
+    """Of the file: `video`, `poster`, `sheet`."""
+    secret_sha256: str
+    key_id: str | None
+    """The key that made it, or that the browser which made it had come by."""
+    person_id: str | None
+    """The person who made it in a browser."""
+    ends_with_key: bool
+    created_at_ms: int
+    expires_at_ms: int
+    ended_at_ms: int | None = None
+    ended_by: LinkEnd | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -833,7 +988,24 @@ class Reference:
     image: str
     """Artifact key."""
     bytes: int
+    """As it is kept; it counts towards the storage of its account."""
     created_at_ms: int
+    expires_at_ms: int | None = None
+    """From then on it is gone for its owner, and housekeeping removes it; None: it stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture among the artifacts: it lies there as long as this row does not say otherwise."""
+
+    id: str
+    """Artifact key."""
+    bytes: int
+    kept_at_ms: int
+    """When it last came."""
+    removed_at_ms: int | None = None
+    removed_name: str = ""
+    """Name of the last file or character that kept it, for who asks for it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,10 @@ class Listing(StrEnum):
     PLANS = "plans"
     PEOPLE = "people"
     KEYS = "keys"
+    LINKS = "links"
+    """Share links."""
+    FILES = "files"
+    CHARACTERS = "characters"
     WEBHOOKS = "webhooks"
     DELIVERIES = "deliveries"
     MODELS = "models"
@@ -82,10 +86,77 @@ class TakeAlternative:
 
 
 @dataclass(frozen=True, slots=True)
+class SeeAlternatives:
+    """Have a quote name the variants that would fit, which the refusal was not asked for."""
+
+    text: ClassVar[str] = "Ask for a quote of the same: it names the variants that would fit."
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """Open a session."""
 
     text: ClassVar[str] = "Open another session."
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Let a closed session take jobs again."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Reopen session {self.session!r}."
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDefault:
+    """Make an open session the one of requests that name none."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Make session {self.session!r} the account's default."
+
+
+@dataclass(frozen=True, slots=True)
+class UseSession:
+    """Spend from the session that a key is bound to."""
+
+    session_id: str
+    session: str
+    """Its name."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Name session {self.session!r}, or none; or come with another key."
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseAllowance:
+    """Let a key's jobs cost more together."""
+
+    key_id: str
+    gpu_ms: int
+    """The allowance that is enough."""
+    goes_on: bool = False
+    """True for the rest of a paused job, which then goes on by itself."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        rest = "; that likely is enough, and the job goes on by itself" if self.goes_on else ""
+        enough = seconds(self.gpu_ms)
+        return f"Raise the allowance of key {self.key_id} to {enough} GPU-seconds{rest}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +301,14 @@ class CreateKey:
     """Make a key."""
 
     kind: str
+    device_class: str = ""
+    """Of the worker that is to enrol by it."""
 
     @property
     def text(self) -> str:
         """Return it as a sentence."""
-        return f"Make a new {self.kind} key."
+        which = f" for devices of class {self.device_class}" if self.device_class else ""
+        return f"Make a new {self.kind} key{which}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,16 +372,16 @@ class Say:
     text: str
 
 
+AboutSession: TypeAlias = TopUp | OpenSession | Reopen | MoveDefault | UseSession | ChangeAlerts
 AboutBudget: TypeAlias = (
-    TopUp
-    | RaiseLimit
+    RaiseLimit
+    | RaiseAllowance
     | AskForLess
     | TakeAlternative
-    | OpenSession
+    | SeeAlternatives
     | WaitForMonth
     | WaitForHolders
     | ChangePlan
-    | ChangeAlerts
     | ChangeMonthAlerts
 )
 AboutJob: TypeAlias = Resume | Pause | FinishEarly | Cancel | Rerun | Watch | EndAJob
@@ -324,7 +398,7 @@ AboutFarm: TypeAlias = (
     | LookAt
     | Say
 )
-Remedy: TypeAlias = AboutBudget | AboutJob | AboutFarm
+Remedy: TypeAlias = AboutSession | AboutBudget | AboutJob | AboutFarm
 
 
 def code_of(kind: type) -> str:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 LAYOUT: Final = "\n\r\t"
 JOINERS: Final = "\u200c\u200d"
@@ -47,6 +47,49 @@ def label(name: str) -> str:
 
 Label = Annotated[str, AfterValidator(label)]
 """A name that somebody gave something."""
+
+
+def tag(word: str) -> str:
+    """Return a tag in its normal form.
+
+    Raises:
+        ValueError: it is not one visible word.
+    """
+    found = label(word)
+    if not found or any(char.isspace() or char == "," for char in found):
+        raise ValueError("must be one word, without blanks and commas")
+    return found
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(tag)]
+"""A word that somebody finds things by."""
+
+
+def metadata_key(name: str) -> str:
+    """Return a key of metadata in its normal form.
+
+    Raises:
+        ValueError: it is not one visible line, or has a `=`, which ends a key where both are typed.
+    """
+    found = label(name)
+    if not found or "=" in found:
+        raise ValueError("a key must be one visible line without =")
+    return found
+
+
+def metadata_value(text: str) -> str:
+    """Return a value of metadata as it is.
+
+    Raises:
+        ValueError: it has a character that no text has.
+    """
+    if no_text(text):
+        raise ValueError("a value must be text, without control characters")
+    return text
+
+
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(metadata_key)]
+MetadataValue = Annotated[str, Field(max_length=512), AfterValidator(metadata_value)]
 
 
 def shown(text: str) -> str:

@@ -6,12 +6,14 @@
 import ipaddress
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 MIN_SECRET_CHARS = 32
 MIN_DISTINCT_CHARS = 8
 WORDS_OF_EXAMPLES = ("change", "secret", "password", "example", "default", "framefarm")
@@ -27,9 +29,40 @@ def is_guessable(secret: str) -> bool:
     return short or repeats or any(word in secret.lower() for word in WORDS_OF_EXAMPLES)
 
 
+@cache
+def networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of a list of them, `10.1.0.0/16, ::1`.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return tuple(ipaddress.ip_network(part) for part in _parts(text))
+
+
 def default_home() -> Path:
     """Return the XDG data folder of this user."""
     return Path(platformdirs.user_data_dir("framefarm"))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _networks(text: str) -> str:
+    networks(text)
+    return text
+
+
+def _origins(text: str) -> str:
+    for part in _parts(text):
+        url = urlsplit(part)
+        plain = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+        if url.scheme not in {"http", "https"} or not url.hostname or not plain:
+            msg = "each is http(s)://host or http(s)://host:port, with nothing behind it"
+            raise ValueError(msg)
+        url.port  # noqa: B018 - raises where it is none
+    return text
 
 
 class Settings(BaseSettings):
@@ -49,6 +82,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 0
     """0: the embedded farm takes a free port."""
+    public_url: Annotated[str, AfterValidator(_origins)] = ""
+    """The URL that people open (`https://farm.example.com`), then others by which web is asked;
+    links begin with it, and a `Host` that is none of them, nor this machine's, is refused. Empty:
+    addresses of private networks are taken too."""
     database_url: SecretStr = SecretStr("")
     """`postgresql+psycopg://…`; empty: SQLite under `home`."""
     database_url_file: Path | None = None
@@ -87,6 +124,10 @@ class Settings(BaseSettings):
     join_token: SecretStr = SecretStr("")
     """Lets a new worker enrol; also accepted by the web process as a standing token."""
     join_token_file: Path | None = None
+    join_device_classes: str = "cpu"
+    """Devices that may enrol by that token, by class or product (`cpu, NVIDIA L4`), or `any`."""
+    join_uses: Annotated[int, Field(ge=1, le=10**6)] | Literal["any"] = "any"
+    """Workers that may enrol by it."""
     worker_name: str = ""
     threads: int = 0
     """CPU threads of the engine; 0: all cores."""
@@ -111,7 +152,8 @@ class Settings(BaseSettings):
     affinity_seconds: float = Field(default=30.0, ge=0)
     """Others may wait so long while a worker stays with the model it has loaded."""
     look_seconds: float = Field(default=2.0, ge=0)
-    """Waiting jobs are told their places from a look at the line that is at most so old."""
+    """Waiting jobs are told their places from a look at the line that is at most so old, and
+    quotes rest on a look at the receipts that is."""
 
     rates: Path | None = None
     """TOML file of rate cards; empty: the shipped one."""
@@ -127,6 +169,12 @@ class Settings(BaseSettings):
     """Requests of one account, as each web process counts them; empty: any number."""
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
+    metrics_from: Annotated[str, AfterValidator(_networks)] = "127.0.0.0/8, ::1/128"
+    """Networks whose requests for /metrics need no key; empty: none. What came through a proxy is
+    from its client, as FARM_TRUSTED_PROXIES says, or else from nowhere."""
+    metrics_token: SecretStr = SecretStr("")
+    """Opens /metrics to who sends it as a bearer; empty: admin keys alone do."""
+    metrics_token_file: Path | None = None
     max_streams: int = Field(default=200, ge=1)
     """Event streams of one account that are open at once, as each web process counts them."""
     max_body_mb: int = 32
@@ -146,7 +194,7 @@ class Settings(BaseSettings):
 
     webhook_http: bool = False
     """Let webhooks go to http:// URLs too."""
-    webhook_networks: str = ""
+    webhook_networks: Annotated[str, AfterValidator(_networks)] = ""
     """Networks (`10.1.0.0/16, …`) that webhooks may go to although they are not public."""
     webhook_timeout_seconds: float = 15.0
     webhook_log_days: float = 30.0
@@ -165,19 +213,12 @@ class Settings(BaseSettings):
             "secret_key",
             "join_token",
             "oidc_client_secret",
+            "metrics_token",
         ):
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
         return values
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _are_networks(cls, text: str) -> str:
-        for part in text.split(","):
-            if part.strip():
-                ipaddress.ip_network(part.strip())
-        return text
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:
@@ -187,10 +228,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _secret_is_none_to_guess(self) -> Self:
-        if (given := self.secret_key.get_secret_value()) and is_guessable(given):
-            msg = f"FARM_SECRET_KEY can be guessed; {MAKE_ONE}"
-            raise ValueError(msg)
+    def _secrets_are_none_to_guess(self) -> Self:
+        for name in ("secret_key", "metrics_token"):
+            secret: SecretStr = getattr(self, name)
+            if (given := secret.get_secret_value()) and is_guessable(given):
+                msg = f"FARM_{name.upper()} can be guessed; {MAKE_ONE}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -203,8 +246,12 @@ class Settings(BaseSettings):
     @property
     def welcome_domains(self) -> frozenset[str]:
         """Domains of e-mail addresses that need no invitation, in lower case."""
-        parts = (part.strip().lower() for part in self.oidc_domains.split(","))
-        return frozenset(part for part in parts if part)
+        return frozenset(part.lower() for part in _parts(self.oidc_domains))
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """URLs that the farm is asked by, the one that people open first, without a last slash."""
+        return tuple(part.rstrip("/") for part in _parts(self.public_url))
 
     @property
     def judges_prompts(self) -> bool:

@@ -305,11 +305,15 @@ class KeyKind(StrEnum):
     ADMIN = "admin"
     """Everything."""
     USER = "user"
-    """The jobs and sessions of its account."""
+    """All that is its account's."""
     READ = "read"
-    """Looking at them, changing nothing."""
+    """Looking at it, changing nothing."""
     SUBMIT = "submit"
-    """Sending and steering jobs, seeing no more than the answers to that."""
+    """Sending jobs and steering those, seeing nothing."""
+    PAY = "pay"
+    """Budgets: sessions, their limits, and what other keys may spend."""
+    CONFIGURE = "configure"
+    """Webhooks, alerts, and the end of keys."""
     WORKER = "worker"
     """The worker protocol, for one worker."""
     JOIN = "join"
@@ -318,26 +322,67 @@ class KeyKind(StrEnum):
     """One browser sign-in, once."""
 
 
+class WayIn(StrEnum):
+    """Way in which a browser signed in."""
+
+    PERSON = "person"
+    """By a name and a password, or at the operator's provider."""
+    LINK = "link"
+    """By a one-time link of `farm up`."""
+    ADMIN = "admin"
+    """By showing an admin key."""
+    USER = "user"
+    """By showing a user key."""
+
+
+class LinkEnd(StrEnum):
+    """Reason for which a share link ended before its time."""
+
+    REVOKED = "revoked"
+    """Its owner revoked it."""
+    KEY = "key"
+    """The key that made it ended."""
+    JOB = "job"
+    """Its job was deleted."""
+
+
 class Scope(StrEnum):
     """Demand of a call on a key."""
 
     READ = "read"
-    SUBMIT = "submit"
+    """See prompts, videos, receipts, budgets."""
+    SPEND = "spend"
+    """Quote and submit; pause, resume, finish, cancel and delete what the key submitted."""
+    STEER = "steer"
+    """Do that to every job of the account."""
+    PAY = "pay"
+    """Open, top up, lower, close and reopen sessions, move the default, set keys' allowances."""
+    CONFIGURE = "configure"
+    """Webhooks and their secrets, alerts, and the end of keys."""
     ADMIN = "admin"
+    """Operate the farm: accounts, plans, people, new keys, workers, the brake."""
     WORKER = "worker"
+    """Claim, beat and report."""
     ENROL = "enrol"
+    """Say hello as a worker."""
 
 
+OWNERS: Final = frozenset({Scope.READ, Scope.SPEND, Scope.STEER, Scope.PAY, Scope.CONFIGURE})
+"""All that an account has."""
 SCOPES: Final[dict[KeyKind, frozenset[Scope]]] = {
-    KeyKind.ADMIN: frozenset({Scope.READ, Scope.SUBMIT, Scope.ADMIN}),
-    KeyKind.USER: frozenset({Scope.READ, Scope.SUBMIT}),
+    KeyKind.ADMIN: OWNERS | {Scope.ADMIN},
+    KeyKind.USER: OWNERS,
     KeyKind.READ: frozenset({Scope.READ}),
-    KeyKind.SUBMIT: frozenset({Scope.SUBMIT}),
+    KeyKind.SUBMIT: frozenset({Scope.SPEND}),
+    KeyKind.PAY: frozenset({Scope.PAY}),
+    KeyKind.CONFIGURE: frozenset({Scope.CONFIGURE}),
     KeyKind.WORKER: frozenset({Scope.WORKER, Scope.ENROL}),
     KeyKind.JOIN: frozenset({Scope.ENROL}),
     KeyKind.SIGNIN: frozenset(),
 }
 """A key's kind is its set of scopes, and stands in its token for people to see."""
+BOUND: Final = frozenset({Scope.READ, Scope.SPEND})
+"""All that is left to a key that is bound: nothing that could pass its session or allowance."""
 
 
 class Pricing(StrEnum):

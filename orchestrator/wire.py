@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from orchestrator.model import Brief, RenderPlan
-from orchestrator.receipt import MOST_BEATS, MOST_MS, MOST_WORDS, Message, Receipt, Word
+from orchestrator.model import WHITE, Brief, RenderPlan
+from orchestrator.receipt import MOST_BEATS, MOST_WORDS, Digest, Message, Ms, Receipt, Word
 from orchestrator.safe_text import Label, one_line
 from orchestrator.states import Cause, Outcome, UnitKind, Verdict
 
@@ -18,6 +18,11 @@ PROTOCOL: Final = 1
 PREFIX: Final = "/worker/v1"
 PARSE_QUEUE: Final = "parse"
 ENCODE_QUEUE: Final = "encode"
+
+MOST_MB: Final = 10**9
+"""A petabyte, of one device."""
+Fence = Annotated[int, Field(ge=0, le=MOST_BEATS)]
+Id = Annotated[str, Field(max_length=100)]
 
 LIMIT: Final = "limit"
 """The message of a unit that was stopped by its lease's limit and by nothing else."""
@@ -50,17 +55,20 @@ def render_queue(model: str) -> str:
 class HelloRequest(Message):
     """A worker enrols (with a join token) or comes back (with its own key)."""
 
-    protocol: int = PROTOCOL
+    protocol: int = Field(default=PROTOCOL, ge=0, le=MOST_BEATS)
     name: Label = Field(min_length=1, max_length=100)
     host: Label = Field(min_length=1, max_length=200)
     device: Label = Field(max_length=50)
     device_class: Label = Field(max_length=50)
-    memory_mb: int = Field(ge=0)
-    kinds: tuple[UnitKind, ...]
+    memory_mb: int = Field(ge=0, le=MOST_MB)
+    kinds: tuple[UnitKind, ...] = Field(max_length=MOST_WORDS)
     models: tuple[Word, ...] = Field(max_length=MOST_WORDS)
     polls: bool = False
     fingerprint: Label = Field(max_length=100)
     versions: dict[Word, Word] = Field(default={}, max_length=MOST_WORDS)
+    attempt: Digest | None = None
+    """256 bits of chance, the same in every repeat of one try to enrol: should the answer be lost,
+    the repeat is of the same worker and uses no more of its token."""
 
 
 class HelloAnswer(Message):
@@ -78,8 +86,8 @@ class HelloAnswer(Message):
 class ClaimRequest(Message):
     """Ask for work; the farm chooses, `hint` is only where it looks first."""
 
-    hint: str | None = None
-    wait_seconds: float = Field(0, ge=0, le=30)
+    hint: Id | None = None
+    wait_seconds: float = Field(0, ge=0, le=30, allow_inf_nan=False)
     """Long poll: how long the farm may wait for work before it answers with none."""
 
 
@@ -135,6 +143,8 @@ class RenderWork(Message):
     """Words in the corner of the segment and the strip; the master has none."""
     image: str | None = None
     """Artifact key of the reference image; GET it from `/artifacts/<key>`."""
+    image_background: str = WHITE
+    """Colour behind what is transparent in it, `#rrggbb` in sRGB."""
     step_gpu_ms_prior: int
     """Expected cost of one denoising step of one micro-batch, until the meter has seen one."""
     decode_gpu_ms_prior: int
@@ -196,17 +206,17 @@ class ClaimAnswer(Message):
 class LeaseUse(Message):
     """Progress of one lease. Usage is cumulative, so a lost or doubled message does no harm."""
 
-    lease_id: str
-    fence: int
+    lease_id: Id
+    fence: Fence
     sequence: int = Field(ge=1, le=MOST_BEATS)
-    gpu_ms: int = Field(ge=0, le=MOST_MS)
+    gpu_ms: Ms
     frames_done: int = Field(0, ge=0, le=MOST_BEATS)
 
 
 class HeartbeatRequest(Message):
     """I am alive, and this is how far I am."""
 
-    leases: tuple[LeaseUse, ...] = ()
+    leases: tuple[LeaseUse, ...] = Field(default=(), max_length=MOST_WORDS)
 
 
 class LeaseVerdict(Message):
@@ -226,14 +236,14 @@ class HeartbeatAnswer(Message):
 class CompleteRequest(Message):
     """The unit has ended on this worker."""
 
-    lease_id: str
-    fence: int
+    lease_id: Id
+    fence: Fence
     outcome: Outcome
     cause: Cause | None = None
     message: Annotated[str, AfterValidator(one_line)] = Field("", max_length=2000)
     receipt: Receipt
     render_plan: RenderPlan | None = None
-    """Of a done parse unit."""
+    """Of a done parse unit: the quoted one to the last digit, which is all the bounds it needs."""
     claim_next: bool = True
 
 
@@ -248,9 +258,9 @@ class CompleteAnswer(Message):
 class ReleaseRequest(Message):
     """Hand a unit back unfinished (shutdown, spot notice); nothing is charged for it."""
 
-    lease_id: str
-    fence: int
-    gpu_ms: int = Field(0, ge=0, le=MOST_MS)
+    lease_id: Id
+    fence: Fence
+    gpu_ms: Ms = 0
 
 
 class ReleaseAnswer(Message):

@@ -5,9 +5,9 @@ import time
 from orchestrator import catalog
 from orchestrator.farm import Farm, Terms
 from orchestrator.money import plans, rates
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, networks
 from orchestrator.store import migrate, open_store
-from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.webhooks.addresses import Rules
 
 
 def now_ms() -> int:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from orchestrator.farm import Farm
+from orchestrator.farm.kernel import ids
 from orchestrator.store import Store, migrate, open_store
 from tests import depth
 from tests.factories import Clock, make_farm
@@ -112,8 +113,9 @@ def store(store_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """A clock that stands still until the test moves it."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that stands still until the test moves it; ids begin anew with it."""
+    monkeypatch.setattr(ids, "_last", 0)  # they never go back, and no test is another's past
     return Clock()
 
 

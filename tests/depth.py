@@ -23,16 +23,20 @@ class Depth:
     """For which schemathesis asks, with each kind of key."""
 
 
-QUICK: Final = Depth("quick", histories=20, examples=20, fuzz_seconds=10)
+QUICK: Final = Depth("quick", histories=15, examples=15, fuzz_seconds=5)
 USUAL: Final = Depth("usual", histories=300, examples=100, fuzz_seconds=60)
 DEEP: Final = Depth("deep", histories=2_000, examples=1_000, fuzz_seconds=300)
 TOGETHER: Final = {
     "tests/browser/": "browser",  # a farm, a worker and Chromium
     "tests/workers/test_checkpoint": "checkpoints",  # torch, diffusers and tiny pipelines
     "tests/workers/test_engine_": "engines",
+    "tests/workers/test_tiny_clip_training": "training",
+    "tests/workers/test_tiny_world_training": "training",
     "tests/workers/test_tiny_world": "engines",
 }
 """Tests that share what is costly to make stay in one lane, by how their names begin."""
+COSTLY: Final = frozenset({"engines", "checkpoints", "training"})
+"""Lanes of tests whose parts are seconds of two cores each."""
 DEPTHS: Final = {depth.name: depth for depth in (QUICK, USUAL, DEEP)}
 
 
@@ -65,8 +69,20 @@ def seconds(item: Any) -> float:
 
 
 def is_quick(item: Any) -> bool:
-    """Tell whether a quick run has a test: one that is not slow, or that stands for its suite."""
-    return not seconds(item) or item.get_closest_marker("core") is not None
+    """Tell whether a quick run has a test: one that costs little, or stands for its suite.
+
+    What is tested on both databases is tested on SQLite alone.
+    """
+    if item.get_closest_marker("core") is not None:
+        return True
+    costly = seconds(item) or lane(item) in COSTLY or "postgres_url" in item.fixturenames
+    return not costly and not _on_postgres(item)
+
+
+def _on_postgres(item: Any) -> bool:
+    """Tell whether a test of both databases runs on PostgreSQL, which costs twice as much."""
+    call = getattr(item, "callspec", None)
+    return call is not None and call.params.get("store_url") == "postgres"
 
 
 def lane(item: Any) -> str | None:

@@ -9,7 +9,7 @@ from orchestrator.farm import Farm, Idempotency, Terms, jobs
 from orchestrator.farm.accounts import accounts, keys, opening
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.leases import worker_calls
-from orchestrator.model import Brief, Job, RenderPlan
+from orchestrator.model import Brief, Job, Key, RenderPlan
 from orchestrator.money.plans import Plans, shipped
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
@@ -102,7 +102,13 @@ def brief(prompt_text: str = "a rocket rises", **changes: Any) -> Brief:
 
 
 def submit(
-    farm: Farm, asked: Brief | None = None, *, session: str | None = None, key: str | None = None
+    farm: Farm,
+    asked: Brief | None = None,
+    *,
+    session: str | None = None,
+    key: str | None = None,
+    alternatives: bool = False,
+    asker: Key | None = None,
 ) -> Job:
     """Submit a brief for the home account."""
     idempotency = Idempotency(key=key, body_sha256="0" * 64) if key else None
@@ -112,7 +118,15 @@ def submit(
         session_id=session,
         brief=asked or brief(),
         idempotency=idempotency,
+        alternatives=alternatives,
+        key=asker,
     ).job
+
+
+def bound_key(farm: Farm, *, gpu_ms: int | None = None, session: str | None = None) -> Key:
+    """Make a key of the home account that is bound to an allowance, to a session, or to both."""
+    owner, bounds = account_id(farm), keys.Bounds(session=session, gpu_ms=gpu_ms)
+    return keys.create(farm, account_id=owner, kind=KeyKind.SUBMIT, name="b", bounds=bounds)[0]
 
 
 def files(kind: UnitKind) -> tuple[Artifact, ...]:
@@ -194,7 +208,7 @@ class Hand:
         point = (Artifact(name=CHECKPOINT, sha256="cd" * 32, bytes=9),) if step else ()
         facts = {
             "gpu_ms": gpu_ms,
-            "by_stage": {"work": gpu_ms},
+            "by_stage": {"work": gpu_ms, "wasted": receipt.get("wasted_gpu_ms", 0)},
             "frames_done": kept,
             "frame_sha256": tuple(f"{n:064x}" for n in range(kept)),
             "artifacts": (files(w.kind) if has_files else ()) + point,

@@ -30,6 +30,11 @@ def farm_names(text: str) -> set[str]:
     return set(re.findall(r"\bFARM_[A-Z_]+\b", text))
 
 
+def compose_reads(text: str) -> str:
+    """Return a value with each `${NAME:-default}` as compose fills it in where NAME is not set."""
+    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", text)
+
+
 def python_command(argv: list[str]) -> tuple[str, list[str]]:
     """Return the module that a `python -m` command runs, and its arguments."""
     assert argv[:2] == ["python", "-m"], argv
@@ -128,7 +133,7 @@ def test_web_runs_an_app_that_exists() -> None:
         program, target, *options = command
         assert program == "gunicorn"
         given = Config().parser().parse_args([target, *options])
-        assert (given.worker_class, given.workers) == ("gevent", 1)
+        assert given.config == "python:web.serving"
         module, call = target.split(":")
         assert call == "create_app()"
         assert callable(importlib.import_module(module).create_app)
@@ -208,7 +213,7 @@ def test_web_passes_its_own_health_check(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     subprocess.run(["sh", DOCKER / "secrets.sh", tmp_path / "secrets"], check=True)
     environment = {
-        key: value.replace("/run/secrets", str(tmp_path / "secrets"))
+        key: compose_reads(value).replace("/run/secrets", str(tmp_path / "secrets"))
         for key, value in SERVICES["web"]["environment"].items()
         if key != "FARM_DATABASE_URL_FILE"
     } | {"FARM_HOME": str(tmp_path / "home"), "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -311,3 +316,8 @@ def _cmd(dockerfile: Path) -> list[str]:
     found = re.findall(r"^CMD (\[.*?\])$", dockerfile.read_text(), re.M | re.S)
     argv: list[str] = yaml.safe_load(found[-1].replace("\\\n", ""))
     return argv
+
+
+def test_the_dispatcher_has_the_files_that_web_has() -> None:
+    """It removes those that have expired, and would find none in a volume of its own."""
+    assert SERVICES["dispatcher"]["volumes"] == SERVICES["web"]["volumes"]

@@ -10,12 +10,24 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator import wire
+from orchestrator.farm.accounts.keys import BOUNDED
 from orchestrator.model import Job, Session
 from orchestrator.money import ledger
 from orchestrator.money.ledger import Movement
 from orchestrator.prompting import storyboard
 from orchestrator.settings import Settings
-from orchestrator.states import JOB, TERMINAL, Cause, JobEvent, JobState, Outcome, Verdict
+from orchestrator.states import (
+    BOUND,
+    JOB,
+    SCOPES,
+    TERMINAL,
+    Cause,
+    JobEvent,
+    JobState,
+    Outcome,
+    Scope,
+    Verdict,
+)
 from tests.property.test_canaries import CANARIES
 from tools import rooms
 
@@ -193,6 +205,21 @@ def test_the_protocol_page_names_every_word() -> None:
     assert calls == {"hello", "claim", "heartbeat", "artifacts", "complete", "release"}
 
 
+def test_the_table_of_kinds_and_scopes_is_the_codes() -> None:
+    """docs/operations.md says of every kind of key, bound ones too, which scopes it has."""
+    page = (DOCS / "operations.md").read_text()
+    head, _, *lines = re.findall(r"^\|(.*)\|$", page[page.index("<!-- scopes") :], re.M)[:13]
+    _, *columns = [cell.strip(" `") for cell in head.split("|")]
+    assert set(columns) == set(Scope)
+    told = {}
+    for line in lines:
+        kind, *marks = [cell.strip() for cell in line.split("|")]
+        scopes = {name for name, mark in zip(columns, marks, strict=True) if mark}
+        told[kind.replace("`", "")] = scopes
+    bound = {f"bound {kind}": set(SCOPES[kind] & BOUND) for kind in BOUNDED}
+    assert told == {kind.value: set(scopes) for kind, scopes in SCOPES.items()} | bound
+
+
 def test_the_broken_variants_are_counted() -> None:
     """docs/reliability.md says how many canaries there are."""
     said = re.search(r"(\d+) broken variants", (DOCS / "reliability.md").read_text())
@@ -201,9 +228,9 @@ def test_the_broken_variants_are_counted() -> None:
 
 
 def test_every_invariant_has_its_line() -> None:
-    """docs/ledger.md lists I1 to I14, and `farm.check` speaks of no other."""
+    """docs/ledger.md lists I1 to I16, and `farm.check` speaks of no other."""
     listed = [cells[0] for cells in rows("ledger.md", "Invariants")]
-    assert listed == [f"I{n}" for n in range(1, 15)]
+    assert listed == [f"I{n}" for n in range(1, 17)]
     rooms = (ROOT / "orchestrator/farm/check").glob("*.py")
     checked = {number for room in rooms for number in re.findall(r"\bI\d+\b", room.read_text())}
     assert checked <= set(listed)

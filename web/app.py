@@ -7,16 +7,27 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from flask import Response
-from flask_openapi import Info, OpenAPI
-
-from orchestrator import logs
+from orchestrator import device_classes, logs, private_files
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening
 from orchestrator.settings import Settings, settings
+from orchestrator.states import KeyKind
 from orchestrator.wiring import farm_from
-from web import auth, pages, problems, protocol, sso, streams, throttle
-from web.api import accounts, health, jobs, links, operators, people, sessions, webhooks
+from web import (
+    answers,
+    auth,
+    hosts,
+    json_text,
+    pages,
+    problems,
+    protocol,
+    request_ids,
+    sso,
+    streams,
+    throttle,
+)
+from web.api import accounts, files, health, jobs, links, operators, people, sessions, webhooks
+from web.api.described import Api
 from web.artifacts import Artifacts
 from web.openai import models, references, videos
 from web.policy import Policies
@@ -26,34 +37,34 @@ MEGABYTE = 1 << 20
 DOCS = '{% include "docs.html" %}'
 """The API's page, at both addresses; flask-openapi's own have scripts in them."""
 MAX_FORM_PARTS = 100
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; media-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 
 def create_app(
     farm: Farm | None = None,
     config: Settings | None = None,
     overrides: Mapping[str, object] | None = None,
-) -> OpenAPI:
+) -> Api:
     """Return the application for a farm; without one, for the farm that the settings describe."""
     config = config or settings()
     if farm is None:
+        private_files.keep_private()
+        with suppress(OSError):  # a read-only one, whose files are behind URLs
+            private_files.make(config.home)
         logs.configure(config)
         farm = farm_from(config)
         if admin := opening.open_home(farm):  # under plain gunicorn nobody else would see it
-            _write_private(config.home / "run" / "admin_key", admin)
+            (config.home / "run").mkdir(exist_ok=True)
+            private_files.write(config.home / "run" / "admin_key", admin)
         if token := config.join_token.get_secret_value():
-            keys.admit(farm, token, name="FARM_JOIN_TOKEN")
-    app = OpenAPI(
+            keys.admit(farm, token, name="FARM_JOIN_TOKEN", enrols=_standing(config))
+    app = Api(
         __name__,
-        info=Info(title="Framefarm", version="1"),
-        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        servers=[{"url": url} for url in config.public_urls] or [{"url": "/"}],
         validation_error_callback=problems.invalid,
         validate_response=bool(overrides and overrides.get("TESTING")),
         static_folder=str(Path(__file__).parent / "static"),
     )
+    app.request_class = json_text.StrictRequest
     app.config.update(
         SECRET_KEY=secret_key(config),
         MAX_CONTENT_LENGTH=config.max_body_mb * MEGABYTE,
@@ -72,22 +83,27 @@ def create_app(
     root, low = config.artifacts_root, config.min_free_disk_mb
     app.extensions["artifacts"] = Artifacts(root, min_free_mb=low)
     app.extensions["policies"] = Policies(config)
+    answers.init_app(app)
+    hosts.init_app(app, config)
     auth.init_app(app)
     throttle.init_app(app)
     streams.init_app(app, config.max_streams)
     sso.init_app(app, config)
+    health.init_app(app)
     problems.init_app(app)
     app.register_blueprint(pages.bp)
     for room in (protocol, videos, references, models):
         app.register_blueprint(room.bp)
-    for api in (accounts, sessions, jobs, links, webhooks, operators, people, health):
+    for api in (accounts, sessions, jobs, links, files, webhooks, operators, people, health):
         auth.csrf.exempt(api.bp)
         app.register_api(api.bp)
-    for busy in (protocol, health):  # workers and probes ask often, and are the farm's own
-        throttle.limiter.exempt(busy.bp)
-    app.after_request(_harden)
+    auth.csrf.exempt(links.shared)
+    app.register_api(links.shared)
+    throttle.limiter.exempt(protocol.bp)  # workers and probes ask often, and are the farm's own
+    throttle.limiter.exempt(health.healthz)
+    app.after_request(answers.harden)
     app.session_interface = Cookies()
-    app.wsgi_app = behind(config.trusted_proxies, app.wsgi_app)
+    app.wsgi_app = request_ids.named(behind(config.trusted_proxies, app.wsgi_app))
     return app
 
 
@@ -98,29 +114,15 @@ def secret_key(config: Settings) -> str:
     file = config.home / "secret_key"
     if not file.exists():
         part = file.with_name(f".secret_key.{uuid4().hex}")
-        _write_private(part, secrets.token_hex(32))
+        file.parent.mkdir(mode=private_files.FOLDER, parents=True, exist_ok=True)
+        private_files.write(part, secrets.token_hex(32))
         with suppress(FileExistsError):  # a process beside this one was first: its key counts
             os.link(part, file)
         part.unlink()
     return file.read_text(encoding="ascii")
 
 
-def _write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.touch(mode=0o600)
-    part.write_text(text, encoding="ascii")
-    part.replace(file)
-
-
-def _harden(answer: Response) -> Response:
-    # Of an account or with a secret in it, unless its view says otherwise.
-    answer.headers.setdefault("Cache-Control", "private, no-store")
-    answer.headers.setdefault("Content-Security-Policy", POLICY)
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.headers.setdefault("Referrer-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    answer.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-    answer.headers.setdefault("X-Frame-Options", "DENY")
-    return answer
+def _standing(config: Settings) -> keys.Enrolling:
+    """Return what the join token of the settings lets in."""
+    uses = None if config.join_uses == device_classes.ANY else config.join_uses
+    return keys.enrolling(KeyKind.JOIN, config.join_device_classes.split(","), uses)

@@ -1,6 +1,5 @@
 """The farm's files, in a local folder or behind any fsspec URL (`s3://bucket/prefix`).
 
-Keys are the farm's own words: `units/<unit>/<fence>/<name>` and `inputs/<sha256>/<name>`.
 An input's key is named after its content, so only who has the file can name it. Beside a unit's
 file lies a note of what was stored (`<name>.sha256`: size and digest), against which a worker's
 report is held without reading the file again.
@@ -17,33 +16,30 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Final
 from uuid import uuid4
 
-import fsspec
 from flask import Response, request, send_file
 
 from orchestrator.errors import BadRequest, DiskFull, NotFound
 from orchestrator.remedies import Say
+from orchestrator.stored_files import NOTE, StoredFiles
 from web import ranges
 
 PIECE_BYTES: Final = 1 << 20
 RESERVE: Final = 8
 """Files stop at an eighth of FARM_MIN_FREE_DISK_MB: the database must be able to say so."""
-KEY: Final = re.compile(r"(units/\w+/\d+|inputs/[0-9a-f]{64})/[\w.-]{1,80}")
-NOTE: Final = ".sha256"
 NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64})")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 UNSTORED: Final = "inputs/unstored"
 """Stands for a picture that a quote only looks at, or that no model takes."""
 
 
-class Artifacts:
+class Artifacts(StoredFiles):
     """Files by key. Writing is atomic: a reader sees all of a file or none."""
 
     def __init__(self, root: str, *, min_free_mb: int = 0) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(root)
-        self._local = isinstance(self._fs, fsspec.get_filesystem_class("file"))
+        super().__init__(root)
         self._min_free_bytes = min_free_mb << 20
         if self._local:
-            Path(self._root).mkdir(parents=True, exist_ok=True)
+            Path(self.root).mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, pieces: Iterable[bytes], *, sha256: str, max_bytes: int) -> int:
         """Store a file and what it is, and return its size.
@@ -109,10 +105,6 @@ class Artifacts:
         said = NOTED.fullmatch(self._fs.cat_file(note)) if self._fs.exists(note) else None
         return (said[2].decode(), int(said[1])) if said and self.exists(key) else None
 
-    def exists(self, key: str) -> bool:
-        """Tell whether a file is there."""
-        return bool(self._fs.exists(self._place(key)))
-
     def open(self, key: str) -> IO[bytes]:
         """Open a file for reading.
 
@@ -171,13 +163,6 @@ class Artifacts:
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Remove files; those that are gone already are fine."""
-        for place in (self._place(key) for key in keys):
-            for file in (place, place + NOTE):
-                if self._fs.exists(file):
-                    self._fs.rm(file)
-
     def check_room(self) -> None:
         """Refuse new work when the disk is nearly full.
 
@@ -187,13 +172,8 @@ class Artifacts:
         self._check_room(self._min_free_bytes)
 
     def _check_room(self, min_bytes: int) -> None:
-        if self._local and (free := shutil.disk_usage(self._root).free) < min_bytes:
+        if self._local and (free := shutil.disk_usage(self.root).free) < min_bytes:
             raise DiskFull(
                 f"The farm's disk is nearly full: {free >> 20} MB are free, and {min_bytes >> 20} "
                 "MB are needed."
             )
-
-    def _place(self, key: str) -> str:
-        if not KEY.fullmatch(key) or ".." in key:
-            raise NotFound("There is no file by that name.")
-        return f"{self._root}/{key}"

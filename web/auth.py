@@ -11,11 +11,14 @@ from flask import Flask, Response, g, redirect, request, url_for
 from flask_login import LoginManager, UserMixin, current_user
 from flask_wtf import CSRFProtect
 
-from orchestrator.errors import NotAllowed, NotFound, Unauthorized
+from orchestrator.errors import FarmError, NotAllowed, NotFound, Unauthorized
 from orchestrator.farm import Farm
-from orchestrator.farm.accounts import accounts, keys, people
-from orchestrator.model import Key, Person
-from orchestrator.states import SCOPES, KeyKind, Scope
+from orchestrator.farm.accounts import keys, sign_ins
+from orchestrator.farm.accounts.keys import CLIENTS
+from orchestrator.farm.jobs import sharing
+from orchestrator.model import Job, Json, Key, SignIn
+from orchestrator.remedies import Listing, LookAt
+from orchestrator.states import SCOPES, KeyKind, Scope, WayIn
 from web.context import farm
 from web.threads import in_thread
 
@@ -25,17 +28,17 @@ csrf = CSRFProtect()
 class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
     """A browser that signed in for an account: by a link, by a key, or as a person.
 
-    What it signed in by stands in its cookie, so that the browser is signed out with the link's or
-    the key's end, or with the person's next password.
+    Its cookie carries the id of its sign-in, which the farm keeps: signed out, a copy of the cookie
+    is worth nothing either.
     """
 
-    def __init__(self, account_id: str, *, by: str) -> None:
-        self.account_id = account_id
-        self.by = by
+    def __init__(self, sign_in: SignIn) -> None:
+        self.sign_in = sign_in
+        self.account_id = sign_in.account_id
 
     def get_id(self) -> str:
         """Return what the cookie carries."""
-        return f"{self.by} {self.account_id}"
+        return self.sign_in.id
 
     @property
     def operates(self) -> bool:
@@ -43,28 +46,11 @@ class Visitor(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
         Nothing but `farm up` makes a link, and it prints it where the admin key can be read, too.
         """
-        return self.by.partition(" ")[0] in OPERATORS
+        return self.sign_in.way in OPERATORS
 
 
-API: Final = "api"
-"""Way in of a reader that shows its key with every request."""
-OPERATORS: Final = frozenset({"link", KeyKind.ADMIN})
+OPERATORS: Final = frozenset({WayIn.LINK, WayIn.ADMIN})
 """Ways to sign in that only an operator has; persons and user keys are an account's."""
-
-
-def by_key(key: Key) -> str:
-    """Return how a browser signed in that showed a key: a key's kind never changes."""
-    return f"{key.kind} {key.id}"
-
-
-def by_person(person: Person) -> str:
-    """Return how a browser signed in that knew a person's password."""
-    return f"person {person.id}@{person.password_at_ms}"
-
-
-def by_link(link: Key) -> str:
-    """Return how a browser signed in that had a one-time link."""
-    return f"link {link.id}"
 
 
 def init_app(app: Flask) -> None:
@@ -75,25 +61,9 @@ def init_app(app: Flask) -> None:
     manager.unauthorized_handler(_to_the_door)
 
 
-def _visitor(cookie: str) -> Visitor | None:
-    how, _, rest = cookie.partition(" ")
-    proof, _, account_id = rest.partition(" ")
-    return in_thread(_checked, how, proof, account_id)
-
-
-def _checked(how: str, proof: str, account_id: str) -> Visitor | None:
-    """Return the visitor whose cookie says this, while it holds. Blocking: SQL."""
-    try:
-        accounts.get(farm(), account_id)
-        if how == "person":
-            person = people.get(farm(), proof.partition("@")[0])
-            holds = by_person(person) == f"person {proof}" and person.account_id == account_id
-        else:
-            known = {"link": keys.still_opens, "admin": keys.is_live, "user": keys.is_live}.get(how)
-            holds = known is not None and known(farm(), proof)
-    except NotFound:
-        return None
-    return Visitor(account_id, by=f"{how} {proof}") if holds else None
+def _visitor(sign_in_id: str) -> Visitor | None:
+    found = in_thread(sign_ins.living, farm(), {sign_in_id}).get(sign_in_id)
+    return Visitor(found) if found else None
 
 
 def _to_the_door() -> Response:
@@ -122,57 +92,98 @@ def asker() -> str:
 
 
 def reader() -> str:
-    """Return who reads this answer, for `live_among`: this request's key, or its browser."""
-    return f"{API} {current_key().id} -" if "key" in g else str(current_user.get_id())
+    """Return who reads this answer, for `live_among`: the id of its key, or of its sign-in."""
+    return current_key().id if "key" in g else str(current_user.get_id())
+
+
+def maker() -> sharing.Maker:
+    """Return who makes a share link by this request."""
+    if "key" in g:
+        return sharing.Maker(key_id=current_key().id)
+    row: SignIn = current_user.sign_in
+    if row.way is WayIn.PERSON:
+        return sharing.Maker(person_id=row.holder_id)
+    return sharing.Maker(key_id=row.holder_id)
 
 
 def live_among(this_farm: Farm, readers: set[str]) -> frozenset[str]:
-    """Return those of these readers whose key, or browser, is as good as ever. Blocking: SQL."""
-    parts = {each: each.split(" ") for each in readers}
-    who = {each: proof.partition("@")[0] for each, (_, proof, _) in parts.items()}
-    of_people = {each for each, (how, *_) in parts.items() if how == "person"}
-    by_key = readers - of_people
-    opened = keys.live_among(this_farm, {who[each] for each in by_key}) if by_key else frozenset()
-    there = {by_person(each): each for each in people.among(this_farm, {who[e] for e in of_people})}
-    found = {each for each in by_key if who[each] in opened}
-    for each in of_people:
-        _, proof, account_id = parts[each]
-        person = there.get(f"person {proof}")
-        if person and person.account_id == account_id:
-            found.add(each)
-    return frozenset(found)
+    """Return those of these readers whose key, or sign-in, is as good as ever. Blocking: SQL."""
+    by_key = {each for each in readers if each.startswith("key_")}
+    browsers = readers - by_key
+    found = keys.live_among(this_farm, by_key) if by_key else frozenset()
+    return found | (sign_ins.living(this_farm, browsers).keys() if browsers else frozenset())
 
 
+READERS: Final = (Scope.READ,)
+PAYERS: Final = (Scope.PAY,)
+CONFIGURERS: Final = (Scope.CONFIGURE,)
+OPERATORS_ALONE: Final = (Scope.ADMIN,)
 ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
-    "accounts.create": (Scope.ADMIN,),
-    "accounts.listing": (Scope.ADMIN,),
-    "accounts.set_alerts": (Scope.ADMIN,),
-    "accounts.set_plan": (Scope.ADMIN,),
-    "accounts.show": (Scope.ADMIN,),
-    "operators.audit": (Scope.ADMIN,),
-    "operators.books": (Scope.ADMIN,),
-    "operators.create_key": (Scope.ADMIN,),
-    "operators.revoke_key": (Scope.READ, Scope.SUBMIT),
-    "operators.rotate_key": (Scope.READ, Scope.SUBMIT),
-    "operators.set_freeze": (Scope.ADMIN,),
-    "operators.show_checks": (Scope.ADMIN,),
-    "operators.set_worker": (Scope.ADMIN,),
-    "people.add": (Scope.ADMIN,),
-    "people.listing": (Scope.ADMIN,),
-    "people.remove": (Scope.ADMIN,),
-    "people.set_password": (Scope.ADMIN,),
+    "accounts.create": OPERATORS_ALONE,
+    "accounts.listing": OPERATORS_ALONE,
+    "accounts.set_alerts": OPERATORS_ALONE,
+    "accounts.set_plan": OPERATORS_ALONE,
+    "accounts.show": OPERATORS_ALONE,
+    "links.create": READERS,
+    "links.revoke": READERS,
+    "operators.audit": OPERATORS_ALONE,
+    "operators.books": OPERATORS_ALONE,
+    "operators.create_key": OPERATORS_ALONE,
+    "operators.list_keys": (Scope.READ, Scope.PAY, Scope.CONFIGURE),
+    "operators.revoke_key": CONFIGURERS,
+    "operators.rotate_key": CONFIGURERS,
+    "operators.set_freeze": OPERATORS_ALONE,
+    "operators.set_allowance": PAYERS,
+    "operators.show_checks": OPERATORS_ALONE,
+    "operators.admit": OPERATORS_ALONE,
+    "operators.drain": OPERATORS_ALONE,
+    "people.add": OPERATORS_ALONE,
+    "people.listing": OPERATORS_ALONE,
+    "people.remove": OPERATORS_ALONE,
+    "people.set_password": OPERATORS_ALONE,
+    "sessions.close": PAYERS,
+    "sessions.create": PAYERS,
+    "sessions.listing": (Scope.READ, Scope.PAY),
+    "sessions.lower": PAYERS,
+    "sessions.make_default": PAYERS,
+    "sessions.reopen": PAYERS,
+    "sessions.set_alerts": CONFIGURERS,
+    "sessions.show": (Scope.READ, Scope.PAY),
+    "sessions.top_up": PAYERS,
+    "webhooks.create": CONFIGURERS,
+    "webhooks.delete": CONFIGURERS,
+    "webhooks.deliveries": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.enable": CONFIGURERS,
+    "webhooks.listing": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.replay": CONFIGURERS,
+    "webhooks.rotate": CONFIGURERS,
+    "webhooks.show": (Scope.READ, Scope.CONFIGURE),
+    "webhooks.test": CONFIGURERS,
 }
-"""The views that ask for other scopes than their method says, and for all of these."""
+"""The views that ask for another scope than their method says, or for any of several."""
+
+
+IN_WORDS: Final = (
+    "A key, whose kind is its scopes: "
+    + "; ".join(
+        f"`{kind}` has {', '.join(f'`{scope}`' for scope in sorted(SCOPES[kind]))}"
+        for kind in (*sorted(CLIENTS), KeyKind.ADMIN)
+    )
+    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them; "
+    "sessions and allowances for `pay`; webhooks, alerts and keys for `configure`; the farm for "
+    "`admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
+    "words and no files of a job."
+)
+"""Words about keys in the API's description."""
 
 
 def clients() -> None:
     """For a blueprint's before_request: a key is refused before a word of its request is read.
 
-    Reading asks for one scope and everything else for another, but where the table says more.
+    Looking asks for one scope and everything else for another, but where the table says more.
     """
-    usual = Scope.READ if request.method in ("GET", "HEAD") else Scope.SUBMIT
-    for scope in ASKED.get(request.endpoint or "", (usual,)):
-        needs(scope)
+    usual = Scope.READ if request.method in ("GET", "HEAD") else Scope.SPEND
+    needs(*ASKED.get(request.endpoint or "", (usual,)))
 
 
 def needs(*scopes: Scope) -> None:
@@ -181,10 +192,36 @@ def needs(*scopes: Scope) -> None:
     Raises:
         NotAllowed: it has not.
     """
-    kind = current_key().kind
-    if SCOPES[kind].isdisjoint(scopes):
+    key = current_key()
+    if key.scopes.isdisjoint(scopes):
         asked = " or ".join(scopes)
-        raise NotAllowed(f"This asks for a key with the scope {asked}; a {kind} key has it not.")
+        bound = ", which is bound," if key.is_bound else ""
+        raise NotAllowed(f"This asks for the scope {asked}; this {key.kind} key{bound} has it not.")
+
+
+def may(scope: Scope) -> bool:
+    """Tell whether who asks may do this: a key with the scope, or a browser that signed in."""
+    return "key" not in g or scope in current_key().scopes
+
+
+def within_reach(job: Job, scope: Scope = Scope.STEER) -> Job:
+    """Return a job that who asks may touch: any with this scope, else those its key submitted.
+
+    Raises:
+        NotFound: it is another's, which is to this key as if it were not there.
+    """
+    if may(scope) or job.key_id == current_key().first_id:
+        return job
+    raise NotFound(
+        f"There is no job {job.id} that this key submitted.",
+        LookAt(Listing.KEYS, f"Use a key with the scope {scope}."),
+    )
+
+
+def told(error: FarmError) -> Json:
+    """Return what an error says to who asks: of other jobs nothing without the scope `read`."""
+    hidden = () if may(Scope.READ) else ("held_by", "open_jobs")
+    return {name: value for name, value in error.data.items() if name not in hidden}
 
 
 def account_scope() -> str | None:

@@ -13,7 +13,7 @@ import sys
 import warnings
 from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 MEMORY_BYTES: Final = 768 << 20
 CPU_SECONDS: Final = 8
@@ -58,12 +58,12 @@ def main() -> int:
 
 
 def remade(data: bytes) -> bytes:
-    """Return the same picture, upright, as a JPEG if it was one and else as a PNG.
+    """Return the same picture, upright and in sRGB, as a JPEG if it was one and else as a PNG.
 
     A large one is made smaller, while it is decoded where its format can do that.
 
     Raises:
-        RefusedPicture: it moves, or is too large.
+        RefusedPicture: it moves, is too large, or has a colour profile that is none of its colours.
     """
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         file.verify()  # the sums of every chunk, which decoding does not look at
@@ -77,10 +77,7 @@ def remade(data: bytes) -> bytes:
         file.draft(None, (round(file.width * share), round(file.height * share)))
         file.load()
         upright = ImageOps.exif_transpose(_smaller(file))
-    if upright.mode.startswith("I"):  # 16 bits a channel
-        upright = upright.point(lambda value: value * (1 / 257)).convert("L")
-    plain = upright.convert("RGBA" if upright.has_transparency_data and not is_jpeg else "RGB")
-    plain = _smaller(plain)
+    plain = _smaller(_in_srgb(_smaller(_in_channels(upright))))
     bare = Image.frombytes(plain.mode, plain.size, plain.tobytes())
     out = io.BytesIO()
     if is_jpeg:
@@ -88,6 +85,61 @@ def remade(data: bytes) -> bytes:
     else:
         bare.save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def _in_channels(picture: Image.Image) -> Image.Image:
+    """Return a picture as L, LA, RGB, RGBA or CMYK of 8 bits, with all that is said of it."""
+    if picture.mode.startswith("I"):  # 16 bits of gray
+        gray = picture.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        gray.info = dict(picture.info)
+        if "transparency" in gray.info:
+            gray.info["transparency"] = round(gray.info["transparency"] / 257)
+        picture = gray
+    if picture.has_transparency_data:
+        return picture.convert("LA" if picture.mode in ("L", "LA") else "RGBA")
+    if picture.mode in ("L", "RGB", "CMYK"):
+        return picture
+    return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Return a picture as RGB or RGBA in sRGB; what has no profile is taken to be in it.
+
+    Raises:
+        RefusedPicture: its profile cannot be read, or is of other colours than it has.
+    """
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    colours = picture if alpha is None else picture.convert(picture.mode.removesuffix("A"))
+    icc = picture.info.get("icc_profile")
+    plain = _converted(colours, icc) if icc else colours.convert("RGB")
+    if alpha is not None:
+        plain.putalpha(alpha)
+    return plain
+
+
+def _converted(picture: Image.Image, icc: bytes) -> Image.Image:
+    """Return a picture's colours in sRGB: what is outside of it is the nearest there."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
+        if picture.mode == "L" and space == "RGB":  # a gray of a coloured file's profile
+            picture = picture.convert("RGB")
+        if space != {"L": "GRAY"}.get(picture.mode, picture.mode):
+            raise RefusedPicture(
+                f"The reference image has {picture.mode} colours and a colour profile for {space}."
+            )
+        made = ImageCms.profileToProfile(
+            picture,
+            profile,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        raise RefusedPicture("The reference image has a colour profile that is none.") from None
+    assert made is not None, "it is not converted in place"
+    return made
 
 
 def _divisor(picture: Image.Image) -> int:

@@ -12,7 +12,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Timer
@@ -48,6 +48,8 @@ _slots = BoundedSemaphore(AT_ONCE)
 _downloads = BoundedSemaphore(AT_ONCE)
 """For archives of frames. A client that takes one slowly, or never, keeps its place for long, and
 other clients' archives waiting, but nobody's upload."""
+finals = BoundedSemaphore(AT_ONCE)
+"""For looks at finished videos, which wait for no client."""
 
 
 def frames(master: Path, program: str = "") -> Generator[bytes, None, None]:
@@ -122,18 +124,35 @@ def _decoded(
         *("-f", container, "-i", f"file:{file}", "-map", "0:v:0", *options),
         *("-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "png", "-threads", "1", "pipe:1"),
     ]
+    with place(slots), limited(argv, seconds) as stream:
+        yield from _pngs(stream)
+
+
+@contextmanager
+def place(slots: BoundedSemaphore) -> Iterator[None]:
+    """Hold one of a few places for an FFmpeg.
+
+    Raises:
+        Unavailable: there was none for a while.
+    """
     if not slots.acquire(timeout=WAIT_SECONDS):
         raise Unavailable(
             f"The farm is decoding {AT_ONCE} videos already.",
             Say("Wait a little and ask again."),
         )
     try:
-        yield from _output(argv, seconds)
+        yield
     finally:
         slots.release()
 
 
-def _output(argv: list[str], seconds: float) -> Generator[bytes, None, None]:
+@contextmanager
+def limited(argv: list[str], seconds: float) -> Iterator[IO[bytes]]:
+    """Run an FFmpeg under limits of memory, CPU, time and files, and lend its stdout.
+
+    Raises:
+        NotAFilm: it ended with an error, as it does when it takes too much.
+    """
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -147,7 +166,7 @@ def _output(argv: list[str], seconds: float) -> Generator[bytes, None, None]:
     watch.start()
     try:
         assert process.stdout
-        yield from _pngs(process.stdout)
+        yield process.stdout
         if process.wait():
             raise NotAFilm
     finally:

@@ -6,6 +6,7 @@ children run beside each other, one for an account; who waits for a place waits 
 and leaves the line, or ends the child, when the client hangs up.
 """
 
+import re
 import struct
 import subprocess
 import sys
@@ -35,6 +36,11 @@ REFUSED: Final = 2
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that carry the frame's size (ITU T.81, table B.1)."""
+_ALONE: Final = frozenset(range(0xD0, 0xD8)) | {0x01}
+"""JPEG markers without a segment (B.1.1.3)."""
+_MARKER: Final = re.compile(rb"\xff+[^\xff\x00]", re.DOTALL)
+"""A marker with any number of fill bytes before it (B.1.1.2)."""
+MOST_MARKERS: Final = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -196,12 +202,15 @@ def _look(data: bytes) -> tuple[str, int, int]:
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
-    while data[at] == 0xFF:
-        marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
+    for _ in range(MOST_MARKERS):
+        if (found := _MARKER.match(data, at)) is None:
+            break
+        at, marker = found.end(), data[found.end() - 1]
         if marker in _SOF:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            height, width = struct.unpack(">HH", data[at + 3 : at + 7])
             return width, height
-        at += 2 + length
+        if marker not in _ALONE:
+            at += struct.unpack(">H", data[at : at + 2])[0]
     raise BadRequest("The reference image is a JPEG without a picture in it.")
 
 

@@ -13,8 +13,10 @@ from werkzeug.exceptions import HTTPException
 
 from orchestrator.errors import BadRequest, FarmError, Unauthorized
 from orchestrator.remedies import Listing, LookAt, Remedy, Say
+from web import request_ids
 from web.api import remedies
 from web.api.views import problem_data
+from web.auth import told
 from web.errors import STATUS, bad_request
 from web.openai import refusals
 
@@ -23,6 +25,7 @@ log = structlog.get_logger()
 NEXT: Final = {
     404: Say("Check the address; /openapi shows the calls there are."),
     405: Say("Check the method; /openapi shows the calls there are."),
+    408: Say("Send it again over a faster connection; nothing was charged."),
     413: Say("Send less: FARM_MAX_BODY_MB bounds a request."),
     429: Say("Wait a little and send it again."),
 }
@@ -43,10 +46,17 @@ def problem(status: int, code: str, detail: str, *helping: Remedy, **data: Any) 
     """Return a problem+json answer, or the error page to a browser that asked for a page."""
     title = code.replace("_", " ").capitalize()
     if request.path.startswith(refusals.PREFIX):
-        return refusals.refusal(status, code, detail, *helping, **data)
+        return refusals.refusal(
+            status, code, detail, *helping, request_id=request_ids.current(), **data
+        )
     if not request.path.startswith(PAGES):
         page = render_template(
-            "error.html", status=status, title=title, what=detail, remedies=helping
+            "error.html",
+            status=status,
+            title=title,
+            what=detail,
+            remedies=helping,
+            request_id=request_ids.current(),
         )
         return Response(page, status)
     body = {
@@ -55,6 +65,7 @@ def problem(status: int, code: str, detail: str, *helping: Remedy, **data: Any) 
         "status": status,
         "detail": detail,
         "code": code,
+        "request_id": request_ids.current(),
         **remedies.shown(helping),
         **data,
     }
@@ -72,7 +83,7 @@ def invalid(error: ValidationError) -> Response:
 
 def _farm_error(error: FarmError) -> Response:
     status = STATUS.get(error.code, 500)
-    data = problem_data(error.data)
+    data = problem_data(told(error))
     answer = problem(status, error.code, error.message, *error.remedies, **data)
     if again := error.data.get("retry_after_seconds"):
         answer.headers["Retry-After"] = str(again)
@@ -102,5 +113,5 @@ def _bug(error: Exception) -> Response:
         500,
         "farm_error",
         "Something broke inside the farm; nothing was charged for this request.",
-        LookAt(Listing.LOGS, "Report it to the operator, with the time of this request.", "web"),
+        LookAt(Listing.LOGS, "Report it to the operator, with this request's id.", "web"),
     )

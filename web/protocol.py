@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
+import structlog
 from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 
@@ -12,9 +13,13 @@ from orchestrator.farm.leases import worker_calls
 from orchestrator.model import artifact_key
 from orchestrator.receipt import Message
 from orchestrator.remedies import Say
-from orchestrator.states import Scope
+from orchestrator.states import Outcome, Scope, UnitKind
 from orchestrator.wire import (
+    FILES_OF,
+    POSTER,
     PREFIX,
+    SHEET,
+    VIDEO,
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
@@ -23,12 +28,14 @@ from orchestrator.wire import (
     Order,
     ReleaseRequest,
 )
-from web import errors
+from web import errors, finals, json_text
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
 from web.policy import rule_on_frames
 from web.threads import in_thread, pause, serve_workers
+
+log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.25
 """Between two looks for work within one long poll."""
@@ -80,8 +87,12 @@ def complete() -> Response:
     report = _read(CompleteRequest)
     worker = _worker_id()
     in_thread(_check_files, worker, report)
-    rule_on_frames(worker, report)
-    return _answer(in_thread(worker_calls.complete, farm(), worker, report))
+    if refuted := _refuted(worker, report):
+        log.warning("video refuted", worker=worker, lease=report.lease_id, fault=refuted)
+    else:
+        rule_on_frames(worker, report)
+    done = in_thread(worker_calls.complete, farm(), worker, report, refuted=refuted)
+    return _answer(done)
 
 
 @bp.post("/release")
@@ -135,6 +146,27 @@ def _check_files(worker_id: str, report: CompleteRequest) -> None:
             )
 
 
+def _refuted(worker_id: str, report: CompleteRequest) -> str:
+    """Return what is wrong with the files of a finished video; nothing: they are what they say.
+
+    FFmpeg runs beside the hub; only SQL is asked on a thread.
+    """
+    names = {file.name for file in report.receipt.artifacts}
+    if report.outcome is not Outcome.DONE or not names >= FILES_OF[UnitKind.ENCODE]:
+        return ""
+    ordered = in_thread(worker_calls.video_ordered, farm(), worker_id, report.lease_id)
+    if ordered is None:
+        return ""
+    unit_id = in_thread(worker_calls.unit_of, farm(), worker_id, report.lease_id)
+    keys = {name: artifact_key(unit_id, report.fence, name) for name in (VIDEO, POSTER, SHEET)}
+    for name in (POSTER, SHEET):
+        with artifacts().open(keys[name]) as file:
+            if not finals.is_jpeg(file.read(finals.HEAD_BYTES)):
+                return f"{name} is no JPEG."
+    with artifacts().as_file(keys[VIDEO]) as video:
+        return finals.fault(video, ordered, settings().ffmpeg)
+
+
 def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
     """Read a body; when it has ended its lease may have ended too, and nothing is stored then."""
     while piece := request.stream.read(PIECE_BYTES):
@@ -144,7 +176,7 @@ def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
 
 def _read(kind: type[M]) -> M:
     try:
-        return kind.model_validate_json(request.get_data())
+        return kind.model_validate_json(json_text.bare(request.get_data()))
     except ValidationError as error:
         raise errors.bad_request(error) from None
 

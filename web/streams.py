@@ -8,13 +8,14 @@ each stream what is new to it. A stream waits in memory, and ends as soon as its
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import structlog
 from flask import Flask, current_app
 
+from orchestrator import logs
 from orchestrator.errors import FarmError, TooMany, Unavailable
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.jobs import waiting
@@ -111,10 +112,16 @@ class Stream:
         """Note what its page now says that the job waits for."""
         self._known, self._shown = "", sentence
 
-    def wait(self) -> News | None:
-        """Return the next news. None: it has ended, as its reader may not read on or is gone."""
+    def wait(self, until: float | None = None) -> News | None:
+        """Return the next news. None: it has ended, as its reader may not read on or is gone.
+
+        `until`: a time of the monotonic clock at which there is nothing new, if nothing came.
+        """
         while not (self._stirred or self.closed):
-            self._rings.wait()
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self._rings.wait(left)
             self._rings.clear()
         if self.closed:
             return None
@@ -169,7 +176,7 @@ class Streams:
         self._open: Counter[str] = Counter()
         self._looker: threading.Thread | None = None
         self._came = threading.Event()
-        self._asked_at = 0.0
+        self._asked_at = self._checked_at = 0.0
 
     def open(
         self, job_id: str, after: int, *, account: str, who: str, waits: str | None = None
@@ -214,6 +221,14 @@ class Streams:
                 del self._jobs[watched.job_id]
         self._came.set()  # who looks for nobody any more stops
 
+    def end_of(self, readers: Collection[str]) -> None:
+        """End the streams of these readers; those in other processes end with their next look."""
+        with self._lock:
+            found = [each for job in self._jobs.values() for each in job.streams]
+        for stream in found:
+            if stream.who in readers:
+                stream.close()
+
     def count(self) -> int:
         """Return how many are open."""
         return self._open.total()
@@ -243,7 +258,7 @@ class Streams:
             for stream in many
             if stream.is_due(events.get(job_id, []), now)
         ]
-        live = in_thread(live_among, this_farm, {stream.who for stream, _ in due}) if due else ()
+        live = self._end_the_gone({stream.who for stream, _ in due}, streams, now)
         for number, (stream, fresh) in enumerate(due, 1):
             if number % AT_A_TIME == 0:
                 pause(BREATH_SECONDS)
@@ -260,6 +275,24 @@ class Streams:
 
     # --- inside -------------------------------------------------------------------------------
 
+    def _end_the_gone(
+        self, readers: set[str], streams: dict[str, tuple[Stream, ...]], now: float
+    ) -> frozenset[str]:
+        """Return those of these readers who may read on; now and then end all who may not."""
+        is_time = now - self._checked_at >= WAITS_SECONDS
+        everyone = [stream for many in streams.values() for stream in many] if is_time else []
+        asked = readers | {stream.who for stream in everyone}
+        if not asked:
+            return frozenset()
+        this_farm: Farm = current_app.extensions["farm"]
+        live = in_thread(live_among, this_farm, asked)
+        if is_time:
+            self._checked_at = now
+        for stream in everyone:
+            if stream.who not in live:
+                stream.close()
+        return live
+
     def _check_room(self, account: str) -> None:
         if self._open[account] >= self._most:
             raise TooMany(
@@ -274,6 +307,7 @@ class Streams:
             )
 
     def _work(self) -> None:
+        logs.of_request("")  # not that of the first one who came
         try:
             with self._app.app_context():
                 while self._is_needed():

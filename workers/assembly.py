@@ -11,7 +11,7 @@ import ffmpeg
 from orchestrator.model import Size
 from orchestrator.wire import POSTER, SHEET, VIDEO
 from workers import video_reading
-from workers.ffmpeg import FINISH_SECONDS, X264, Process
+from workers.ffmpeg import FINISH_SECONDS, X264, Process, tagged
 from workers.interleaving import TIME_BASE_PER_FRAME, PassSegment, interleave
 from workers.interleaving import shown as shown_frames
 
@@ -82,9 +82,9 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
     """Put one segment after the other."""
     listing = _listing(segments, video.parent / "segments")
     codec = {**X264, "g": 2 * fps} if again else {"vcodec": "copy"}
-    joined = ffmpeg.input(str(listing), format="concat", safe=1, **CHECKED)
-    spec = joined["v"].output(
-        str(video),
+    joined = ffmpeg.input(listing.name, format="concat", safe=1, **CHECKED)["v"]
+    spec = (tagged(joined) if again else joined).output(
+        str(video.absolute()),
         **codec,
         movflags="+faststart",
         video_track_timescale=TIME_BASE_PER_FRAME * fps,
@@ -92,13 +92,14 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
         fflags="+bitexact",
         metadata=f"title={title}",
     )
-    Process(spec).wait(FINISH_SECONDS)
+    # From within its folder: the demuxer takes the list's path for an URL, and `?` for its end.
+    Process(spec, cwd=listing.parent).wait(FINISH_SECONDS)
     shutil.rmtree(listing.parent)
 
 
 def _again(segment: Path, place: Path, fps: int) -> Path:
     """Encode a segment as this machine does, every frame a key frame."""
-    spec = ffmpeg.input(str(segment), format="mov", **CHECKED)["v"].output(
+    spec = tagged(ffmpeg.input(str(segment), format="mov", **CHECKED)["v"]).output(
         str(place),
         **X264,
         g=1,

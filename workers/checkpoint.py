@@ -33,6 +33,7 @@ _ALIKE: Final = (
     "guidance_scale",
     "micro_batch",
     "image",
+    "image_background",
 )
 
 

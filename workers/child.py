@@ -25,6 +25,7 @@ import structlog
 
 from orchestrator import logs
 from orchestrator.catalog import Catalog, ModelCard
+from orchestrator.device_classes import CPU
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.states import Outcome, Verdict
@@ -254,7 +255,7 @@ class Crew:
     def _host_timer(self) -> Timer:
         """Return the clock of units without an engine, which may start programs of their own."""
         setup = self._setup
-        if setup.device.device_class != devices.CPU:
+        if setup.device.device_class != CPU:
             return HostTimer()
         return CpuTimer(devices.cpu_threads(setup.threads), children=True)
 

@@ -64,8 +64,8 @@ class Refused(FarmError):
     code = "refused"
     remedies = (
         Say(
-            "Give the worker a new FARM_JOIN_TOKEN (`farm keys create --kind join`), and start it "
-            "again."
+            "Give the worker a new FARM_JOIN_TOKEN (`farm keys create --kind join --device-class "
+            "CLASS`, as `farm worker ls` and the refusal name it), and start it again."
         ),
     )
 

@@ -5,7 +5,6 @@ torch is not imported: a parent process asks NVML, package metadata and the kern
 
 import os
 import platform
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 import psutil
 import pynvml
 
+from orchestrator.device_classes import CPU, class_of
 from orchestrator.errors import BadRequest
 from orchestrator.remedies import Say
 
@@ -32,10 +32,6 @@ _VECTOR_FLAGS: Final = frozenset(
     {"avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve"}
 )
 """CPU features by which torch and oneDNN choose kernels, and so the order of their sums."""
-
-
-CPU: Final = "cpu"
-"""The device class of every CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +110,6 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def device_class_of(product: str) -> str:
-    """Return a GPU's class from its product name: `NVIDIA A10G` is `nvidia-a10g`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", product.lower()).strip("-")
-    return slug if slug.startswith("nvidia") else f"nvidia-{slug}"
-
-
 def _cpu() -> Device:
     return Device(
         name=CPU,
@@ -180,7 +170,7 @@ def _visible() -> list[object]:
 def _gpu(index: int, handle: object) -> Device:
     return Device(
         name=f"cuda:{index}",
-        device_class=device_class_of(_text(pynvml.nvmlDeviceGetName(handle))),
+        device_class=class_of(_text(pynvml.nvmlDeviceGetName(handle))),
         memory_mb=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         versions=library_versions(),
         kernels=f"driver {_text(pynvml.nvmlSystemGetDriverVersion())}",

@@ -7,18 +7,20 @@ behind Celery where it may see the broker, by long polling where it may not.
 import argparse
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from orchestrator import catalog, logs
+from orchestrator import catalog, logs, private_files
 from orchestrator.catalog import Catalog
 from orchestrator.errors import BadRequest, FarmError, Unavailable
 from orchestrator.remedies import Say
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker; returns its exit code."""
     options = _parser().parse_args(argv)
     config = settings()
+    private_files.keep_private()
     logs.configure(config)
     try:
         return _work(options, config)
@@ -66,6 +69,10 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
         )
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
+    if (home / KEY_FILE).exists():  # ours, whatever mode somebody gave it since
+        with suppress(OSError):
+            home.chmod(private_files.FOLDER)
+            (home / KEY_FILE).chmod(private_files.FILE)
     device = devices.discover(options.device)
     offered = _offered(config, options.models)
     threads = config.threads if options.engine_threads is None else options.engine_threads
@@ -80,6 +87,7 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
         polls=options.poll,
         fingerprint=device.fingerprint(threads),
         versions=device.versions,
+        attempt=secrets.token_hex(32),
     )
     key, terms = enrol(config, home, request)
     log.info("worker enrolled", worker=terms.worker_id, device=device.name, queues=terms.queues)
@@ -121,14 +129,18 @@ def enrol(config: Settings, home: Path, request: HelloRequest) -> tuple[str, Hel
     if kept:
         try:
             return kept, _hello(config.server, kept, request)
-        except Refused:
+        except Refused as refused:
             if not token:
                 raise
-            log.warning("own key refused", next="enrolling again with the join token")
+            again = "enrolling again with the join token"
+            log.warning("own key refused", error=refused.message, next=again)
     if not token:
         raise BadRequest(
             "This worker is not enrolled.",
-            Say("Set FARM_JOIN_TOKEN (`farm keys create --kind join` makes one)."),
+            Say(
+                "Set FARM_JOIN_TOKEN (`farm keys create --kind join --device-class "
+                f"{request.device_class}` makes one)."
+            ),
         )
     terms = _hello(config.server, token, request)
     if not terms.worker_key:

@@ -42,10 +42,6 @@ X264: Final[dict[str, str | int]] = {
     "flags:v": "+cgop+bitexact",
     "threads": 2,
     "pix_fmt": "yuv420p",
-    "colorspace": "bt709",
-    "color_primaries": "bt709",
-    "color_trc": "bt709",
-    "color_range": "tv",
 }
 """The same for every segment ever made: a change here forces re-encoding of older jobs."""
 
@@ -76,9 +72,12 @@ def _bound(pid: int) -> None:
 class Process:
     """One ffmpeg process in its own group, its complaints kept in a file."""
 
-    def __init__(self, spec: Stream, *, stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self, spec: Stream, *, stdin: int = subprocess.DEVNULL, cwd: Path | None = None
+    ) -> None:
+        program = programs.ffmpeg(settings().ffmpeg)
         head = [
-            programs.ffmpeg(settings().ffmpeg),
+            str(Path(program).absolute()) if cwd else program,
             "-nostdin",
             "-hide_banner",
             "-loglevel",
@@ -94,6 +93,7 @@ class Process:
             stderr=self._stderr,
             process_group=0,
             bufsize=0,
+            cwd=cwd,
         )
         _bound(self._process.pid)
 
@@ -264,9 +264,20 @@ def delivered(frames: Stream, output: Size) -> Stream:
     )
 
 
+def tagged(frames: Stream) -> Stream:
+    """Return FFmpeg's stream of frames that says which colours they are: BT.709, TV range.
+
+    Encoder and muxer take that from the frames alone (VUI and `colr`): options of the output that
+    say it are dropped. Players guess where nothing says it, each in its way.
+    """
+    return frames.filter(
+        "setparams", color_primaries="bt709", color_trc="bt709", colorspace="bt709", range="tv"
+    )
+
+
 def segment_output(frames: Stream, file: Path, fps: int, keys_every: int) -> Stream:
     """Return FFmpeg's output of frames as a segment: closed GOPs, and times that add up."""
-    return frames.output(
+    return tagged(frames).output(
         str(file),
         **X264,
         g=keys_every,
@@ -302,9 +313,9 @@ def _segment_spec(
         shown, seen = marked.stream(0), marked.stream(1)
     else:
         seen = split.stream(2)
-    strip = seen.filter("scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc").filter(
-        "tile", f"{tile.columns}x{tile.rows}"
-    )
+    strip = seen.filter(
+        "scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc", out_color_matrix="bt601"
+    ).filter("tile", f"{tile.columns}x{tile.rows}")  # BT.601: a JPEG's matrix (JFIF), whatever came
     return ffmpeg.merge_outputs(
         segment_output(shown, folder / SEGMENT, fps, keys_every),
         split.stream(1).output(

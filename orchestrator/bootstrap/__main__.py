@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from orchestrator import bootstrap, logs
+from orchestrator import bootstrap, logs, private_files
 from orchestrator.errors import FarmError
 from orchestrator.settings import settings
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
     config = settings()
+    private_files.keep_private()
     logs.configure(config)  # on stderr: nobody reads stdout once the farm is announced
     try:
         farm = bootstrap.start(

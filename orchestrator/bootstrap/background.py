@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator import private_files
 from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import STOP_SECONDS
 from orchestrator.bootstrap.embedded import answers
@@ -52,7 +53,7 @@ def run_in_background(
     argv = [sys.executable, "-m", "orchestrator.bootstrap", "--workers", str(workers)]
     argv += ["--host", host] if host else []
     argv += ["--port", str(port)] if port else []
-    with (home / "logs" / "farm.log").open("ab") as output:
+    with private_files.private(), (home / "logs" / "farm.log").open("ab") as output:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

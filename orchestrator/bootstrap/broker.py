@@ -1,11 +1,14 @@
 """The embedded broker: Valkey or Redis on a port of its own, with a password of its own."""
 
+import os
 import secrets
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
+from orchestrator import private_files
 from orchestrator.bootstrap import home as run_folder
 from orchestrator.errors import Unavailable
 from orchestrator.remedies import Say
@@ -25,8 +28,18 @@ def find_broker() -> str | None:
     return str(get_binary_path())
 
 
-def prepare(home: Path) -> tuple[list[str], str]:
-    """Write the broker's configuration; return the command that starts it, and its URL.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A broker that can be started."""
+
+    argv: list[str]
+    conf: Path
+    """Its stdin: a path in argv is a pattern to Valkey, which reads none where nothing matches."""
+    url: str = field(repr=False)
+
+
+def prepare(home: Path) -> Prepared:
+    """Write the broker's configuration; return how it is started, and its URL.
 
     Raises:
         Unavailable: there is no broker on this machine.
@@ -40,13 +53,20 @@ def prepare(home: Path) -> tuple[list[str], str]:
         )
     port, password = run_folder.free_port("127.0.0.1"), secrets.token_hex(24)
     conf = home / "run" / "broker.conf"
-    run_folder.write_private(
+    private_files.write(
         conf,
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
         'save ""\nappendonly no\nmaxmemory-policy noeviction\n'
-        f'daemonize no\ndir "{home / "run"}"\n',
+        f"daemonize no\ndir {_quoted(home / 'run')}\n",
     )
-    return [binary, str(conf)], f"redis://:{password}@127.0.0.1:{port}/0"
+    return Prepared([binary, "-"], conf, f"redis://:{password}@127.0.0.1:{port}/0")
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as Valkey's configuration reads it back, whatever bytes its name has."""
+    plain = {byte for byte in range(0x20, 0x7F) if chr(byte) not in '"\\'}
+    shown = (chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f'"{"".join(shown)}"'
 
 
 def client(url: str) -> redis.Redis:

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from orchestrator import private_files
 from orchestrator.errors import Unavailable
 from orchestrator.remedies import Say
 
@@ -45,6 +46,8 @@ class Child:
     argv: list[str]
     env: dict[str, str] = field(repr=False)
     home: Path
+    reads: Path = Path(os.devnull)
+    """File that is its stdin."""
     _process: subprocess.Popen[bytes] | None = None
     _ends: deque[float] = field(default_factory=deque)
 
@@ -61,12 +64,16 @@ class Child:
 
     def start(self) -> None:
         """Start it; it ends with the thread that called this."""
+        with private_files.private():
+            self._start()
+
+    def _start(self) -> None:
         _put_aside(self.log_file)
-        with self.log_file.open("ab") as output:
+        with self.log_file.open("ab") as output, self.reads.open("rb") as given:
             self._process = subprocess.Popen(
                 self.argv,
                 env=self.env,
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

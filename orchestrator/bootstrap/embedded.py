@@ -13,6 +13,7 @@ from typing import IO, Final
 
 import httpx
 
+from orchestrator import private_files
 from orchestrator.bootstrap import broker
 from orchestrator.bootstrap import home as run_folder
 from orchestrator.bootstrap.children import Child, allow_files, tend
@@ -27,6 +28,9 @@ CLI_KEY: Final = "this home's command line"
 SIGN_IN: Final = "sign-in link of `farm up`"
 JOIN: Final = "embedded workers"
 SECRET_FILES: Final = ("farm.json", "broker_url", "join_token", "broker.conf")
+LOGS_ARE: Final = "utf-8:backslashreplace"
+"""Encoding of what children write, whatever the terminal reads."""
+NOTHING: Final = Path(os.devnull)
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 
@@ -69,7 +73,7 @@ class Embedded:
             "passing": self.passing,
             "started_at_ms": time.time_ns() // 1_000_000,
         }
-        run_folder.write_private(self.home / "run" / "farm.json", json.dumps(facts))
+        private_files.write(self.home / "run" / "farm.json", json.dumps(facts))
         self._published = self._pids()
 
     def stop(self) -> None:
@@ -107,6 +111,13 @@ def start(
         Conflict: one runs on this home already.
         Unavailable: a part did not come up; the message names its log.
     """
+    with private_files.private():
+        return _started(config, workers, host, port, passing=passing)
+
+
+def _started(
+    config: Settings, workers: int, host: str | None, port: int | None, *, passing: bool
+) -> Embedded:
     home = config.home.resolve()
     run_folder.make(home)
     farm = Embedded(home=home, passing=passing, _lock=run_folder.lock(home))
@@ -117,7 +128,7 @@ def start(
         farm.broker_url = config.broker_url.get_secret_value() or _start_broker(farm)
         env = _environment(farm, _open(farm, config))
         allow_files()
-        _spawn_web(farm, env, host, port)
+        _spawn_web(farm, env | {"FARM_HOST": host}, host, port)
         _spawn(farm, "dispatcher", [sys.executable, "-m", "orchestrator.dispatcher"], env)
         for number in range(1, workers + 1):
             name = f"worker-{number}"
@@ -175,28 +186,26 @@ def _open(farm: Embedded, config: Settings) -> str:
     owner = accounts.first(core).id
     farm.key = opening.replace_key(core, account_id=owner, kind=KeyKind.ADMIN, name=CLI_KEY)
     token = opening.replace_key(core, account_id=owner, kind=KeyKind.SIGNIN, name=SIGN_IN)
-    farm.sign_in_url = f"{farm.url}/sign-in/{token}"
+    public = config.public_urls
+    farm.sign_in_url = f"{public[0] if public else farm.url}/sign-in/{token}"
     join = opening.replace_key(core, account_id=owner, kind=KeyKind.JOIN, name=JOIN)
     core.store.close()  # type: ignore[attr-defined]  # the port has no close: only owners close
     return join
 
 
 def _start_broker(farm: Embedded) -> str:
-    argv, url = broker.prepare(farm.home)
-    _spawn(farm, "broker", argv, dict(os.environ))  # noqa: TID251 - handed on
-    with broker.client(url) as client:
+    ours = broker.prepare(farm.home)
+    _spawn(farm, "broker", ours.argv, dict(os.environ), ours.conf)  # noqa: TID251 - handed on
+    with broker.client(ours.url) as client:
         _wait(farm, lambda: broker.answers(client), "broker")
-    return url
+    return ours.url
 
 
 def _spawn_web(farm: Embedded, env: dict[str, str], host: str, port: int) -> None:
     bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     argv = [
         *(sys.executable, "-m", "gunicorn", "web.app:create_app()"),
-        *("--worker-class", "gevent", "--workers", "1", "--bind", bind),
-        *("--worker-connections", "4000"),  # above `web.streams.ALL_STREAMS`
-        *("--no-control-socket", "--graceful-timeout", "5", "--timeout", "60"),
-        *("--forwarded-allow-ips", ""),  # which proxies to believe is FARM_TRUSTED_PROXIES
+        *("--config", "python:web.serving", "--bind", bind),
         *("--worker-tmp-dir", str(farm.home / "run"), "--log-level", "warning"),
     ]
     _spawn(farm, "web", argv, env)
@@ -206,16 +215,19 @@ def _environment(farm: Embedded, join: str) -> dict[str, str]:
     env = dict(os.environ)  # noqa: TID251 - children inherit the switches we were given
     for name, secret in (("broker_url", farm.broker_url), ("join_token", join)):
         file = farm.home / "run" / name
-        run_folder.write_private(file, secret)
+        private_files.write(file, secret)
         env.pop(f"FARM_{name.upper()}", None)
         env[f"FARM_{name.upper()}_FILE"] = str(file)
     env |= {"FARM_HOME": str(farm.home), "FARM_SERVER": farm.url, "PYTHONUNBUFFERED": "1"}
+    env["PYTHONIOENCODING"] = LOGS_ARE
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     return env
 
 
-def _spawn(farm: Embedded, name: str, argv: list[str], env: dict[str, str]) -> None:
-    child = Child(name, argv, env, farm.home)
+def _spawn(
+    farm: Embedded, name: str, argv: list[str], env: dict[str, str], reads: Path = NOTHING
+) -> None:
+    child = Child(name, argv, env, farm.home, reads)
     child.start()
     farm._children[name] = child
 

@@ -2,13 +2,13 @@
 
 import fcntl
 import json
-import os
 import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from orchestrator import private_files
 from orchestrator.errors import Conflict, Unavailable
 from orchestrator.model import Json
 from orchestrator.remedies import Say
@@ -18,13 +18,15 @@ LOCK_TRIES = 10
 
 
 def make(home: Path) -> None:
-    """Make the folders of a home; a new one is closed to the machine's other users.
+    """Make the folders of a home, closed to the machine's other users whatever they were before.
 
-    The database has webhooks' secrets and everybody's prompts, artifacts/ the videos.
+    Raises:
+        BadRequest: it is a folder for everybody, such as /tmp.
     """
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (home / "run", home / "logs"):
-        folder.mkdir(exist_ok=True)
+    private_files.make(home)
+    with private_files.private():
+        for folder in (home / "run", home / "logs"):
+            folder.mkdir(exist_ok=True)
 
 
 def lock(home: Path) -> IO[str]:
@@ -69,15 +71,6 @@ def published(home: Path) -> Json | None:
     except (OSError, ValueError):
         return None
     return facts
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    part.touch(mode=0o600)
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
 
 
 def free_port(host: str) -> int:

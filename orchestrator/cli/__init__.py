@@ -21,20 +21,22 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("up", "Say where the farm is and how its parts are."),
     "logs": ("up", "Show what the farm's processes wrote."),
     "jobs": ("jobs", "List, watch, steer and fetch jobs."),
+    "files": ("files", "Pictures kept as files: list, show, fetch, delete."),
+    "characters": ("files", "Pictures kept under a character's name: the same."),
     "session": ("session", "Sessions: budgets, their balance and their ledger."),
     "account": ("account", "Accounts: their plans, and what is left of their month."),
     "usage": ("usage", "Sum GPU-seconds by session, user, model, worker or stage."),
     "models": ("models", "Show the models on offer."),
     "worker": ("worker", "Run, join, list and drain workers."),
-    "dispatcher": ("dispatcher", "Run the dispatcher in the foreground."),
+    "dispatcher": ("worker", "Run the dispatcher in the foreground."),
     "keys": ("keys", "List, create and revoke API keys."),
     "people": ("people", "Say who may sign in to the pages."),
     "webhooks": ("webhooks", "URLs that are told what happens, and what they were sent."),
     "audit": ("audit", "Show what administrators did: who, what, when, from where."),
     "freeze": ("audit", "Stop all spending at once, or let it go on."),
     "doctor": ("doctor", "Check this machine, and say how to mend what is broken."),
-    "bench": ("bench", "Measure this machine with the benches of tools/bench."),
-    "test": ("test", "Run the project's tests."),
+    "bench": ("checkout", "Measure this machine with the benches of tools/bench."),
+    "test": ("checkout", "Run the project's tests."),
 }
 """Command -> (module of this package, one line of help)."""
 
@@ -81,6 +83,9 @@ AGAIN_SECONDS: Final = 0.05
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
+    from orchestrator import printing
+
+    printing.speak_any_encoding()
     hear_interrupts()
     args = list(sys.argv[1:] if argv is None else argv)
     code = _run(args)

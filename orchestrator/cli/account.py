@@ -160,6 +160,10 @@ def _plan(row: Json) -> dict[str, str]:
         "models": ", ".join(row["models"]) or "none",
         "weight": str(row["weight"]),
         "floor": f"{row['floor']:.0%} of each device",
+        "storage": "no limit"
+        if row["storage_bytes"] is None
+        else output.size(row["storage_bytes"]),
+        "files expire after": "never" if row["file_days"] is None else f"{row['file_days']} days",
         "watermark": row["watermark"] or "none",
         "alerts": ", ".join(f"{each['percent']}={each['action']}" for each in row["alerts"])
         or "none",
@@ -181,9 +185,18 @@ def _print(row: Json, *, as_json: bool) -> None:
                 name: f"{_seconds(month[f'{name}_gpu_seconds'])} GPU-s"
                 for name in ("limit", "held", "spent", "available")
             },
+            "storage": _storage(row["storage"]),
             "alerts": alerts.line(row),
         }
     )
+
+
+def _storage(row: Json) -> str:
+    """Return how much of an account's storage is used, and what by."""
+    limit = row["limit_bytes"]
+    of = "no limit" if limit is None else f"of {output.size(limit)}"
+    files, characters = row["files"]["count"], row["characters"]["count"]
+    return f"{output.size(row['used_bytes'])} {of}: {files} files, {characters} characters"
 
 
 def _standing(row: Json) -> str:

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from orchestrator.cli.client import config, local
+from orchestrator import private_files
+from orchestrator.cli.client import config, connected, elsewhere, local
+from orchestrator.cli.output import Problem
 from orchestrator.cli.remedies import said
 from orchestrator.cli.worker import ROOT
 from orchestrator.errors import BadRequest, FarmError
@@ -58,7 +61,7 @@ def examine(*, fix: bool) -> list[Finding]:
     except BadRequest as error:
         return [*findings, _broken("settings", error.message, said(error.remedies[0]))]
     if fix:
-        _mend(settings.home)
+        private_files.make(settings.home)
     return [
         *findings,
         _home(settings),
@@ -71,6 +74,7 @@ def examine(*, fix: bool) -> list[Finding]:
         _device(),
         _rates(settings),
         *_models(settings),
+        *_server(),
         *ledger_findings(settings),
     ]
 
@@ -104,14 +108,17 @@ def _home(settings: Settings) -> Finding:
 
 
 def _secrets(home: Path) -> Iterator[Finding]:
-    for file in _private(home):
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if mode & 0o077:
-            yield _broken(
-                "secrets",
-                f"{file} can be read by others (mode {mode:o}).",
-                f"`farm doctor --fix`, or: chmod 600 {file}",
-            )
+    """Look for what others may read; a new home is closed when it is made."""
+    found = list(private_files.lax(home)) if home.is_dir() else []
+    if found:
+        path, mode = found[0]
+        more = f", and {len(found) - 1} more files and folders" if len(found) > 1 else ""
+        now = stat.S_IMODE(path.lstat().st_mode)
+        yield _broken(
+            "secrets",
+            f"{path} is open to others (mode {now:o}){more}.",
+            f"`farm doctor --fix`, or: chmod {mode:o} {shlex.quote(str(path))}",
+        )
 
 
 def _disk(settings: Settings) -> Finding:
@@ -164,6 +171,30 @@ def _ffmpeg(settings: Settings) -> Finding:
     if code or "libx264" not in said:
         return _broken("ffmpeg", f"{path} has no libx264.", mend)
     return _ok("ffmpeg", f"{path}, with libx264")
+
+
+def _server() -> Iterator[Finding]:
+    """Ask the farm of FARM_SERVER how it is; its machine cannot be looked at from here."""
+    if not (url := elsewhere()):
+        return
+    there = "its disk, database and devices are that machine's: run `farm doctor` there"
+    try:
+        with connected(url) as client:
+            client.get("/healthz")
+            faults = client.get("checks")["faults"]
+    except Problem as error:
+        if error.kind == "not_allowed":
+            yield _ok("server", f"{url} answers; {there}")
+        else:
+            yield _broken("server", f"{url}: {error.message}", said(error.remedies[0]))
+    except FarmError as error:
+        yield _broken("server", error.message, said(error.remedies[0]))
+    else:
+        if faults:
+            mend = "Run `farm doctor` on its machine; `farm status` shows the first ones."
+            yield _broken("server", f"{url} finds {faults} faults in its books.", mend)
+        else:
+            yield _ok("server", f"{url} answers, its books hold; {there}")
 
 
 def _port(settings: Settings) -> Finding:
@@ -279,20 +310,6 @@ def _model(name: str, folder: Path, digests: dict[str, str]) -> Finding:
         if seen != digest.removeprefix("sha256:"):
             return _broken("model", f"{name}: {file} has other bytes than its card says.", mend)
     return _ok("model", f"{name}, {len(digests)} files as its card says")
-
-
-def _private(home: Path) -> list[Path]:
-    """Return the files of a home that only its owner may read."""
-    run = home / "run"
-    named = [home / "secret_key", run / "farm.json", run / "broker.conf"]
-    named += [run / "broker_url", run / "join_token", *home.glob("worker-*/key.json")]
-    return [file for file in named if file.is_file()]
-
-
-def _mend(home: Path) -> None:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for file in _private(home):
-        file.chmod(0o600)
 
 
 def _run(argv: list[str]) -> tuple[int, str]:

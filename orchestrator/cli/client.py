@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import rich_click as click
@@ -70,6 +69,10 @@ class Client:
         """Set something."""
         return self._answer("PUT", path, json=body)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """Change something."""
+        return self._answer("PATCH", path, json=body)
+
     def delete(self, path: str) -> Json:
         """Delete something."""
         return self._answer("DELETE", path)
@@ -107,8 +110,8 @@ class Client:
                 return None, etag
             return _checked(answer).json(), answer.headers.get("ETag", "")
 
-    def fetch(self, path: str, target: Path, sha256: str | None = None) -> None:
-        """Download a file: it appears under its name whole, or not at all.
+    def fetch(self, path: str, file: IO[bytes], sha256: str | None = None) -> None:
+        """Download into a file.
 
         Raises:
             Problem: the farm refused it.
@@ -116,26 +119,21 @@ class Client:
         """
         import httpx
 
-        part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
         seen = hashlib.sha256()
         try:
             with self._client().stream("GET", path) as answer:
                 if not answer.is_success:
                     answer.read()
                     _checked(answer)
-                with part.open("wb") as file:
-                    for piece in answer.iter_bytes(1 << 20):
-                        seen.update(piece)
-                        file.write(piece)
-            if sha256 and seen.hexdigest() != sha256:
-                raise Unavailable(
-                    "Other bytes came than the farm promised.", Say("Fetch the file again.")
-                )
-            part.replace(target)
+                for piece in answer.iter_bytes(1 << 20):
+                    seen.update(piece)
+                    file.write(piece)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
-        finally:
-            part.unlink(missing_ok=True)
+        if sha256 and seen.hexdigest() != sha256:
+            raise Unavailable(
+                "Other bytes came than the farm promised.", Say("Fetch the file again.")
+            )
 
     def check(self) -> None:
         """Start again what ended of our own farm.
@@ -242,6 +240,27 @@ def local(home: Path) -> Json | None:
     return None
 
 
+def elsewhere(url: str | None = None) -> str:
+    """Return the URL of --server or FARM_SERVER; nothing where that is this home's own farm.
+
+    Raises:
+        BadRequest: it is no URL.
+    """
+    settings = config()
+    named = (url or settings.server).rstrip("/")
+    if named and not named.startswith(("http://", "https://")):
+        raise BadRequest(f"{named} is not an http:// or https:// URL.", Say("Correct --server."))
+    here = local(settings.home)
+    return "" if here and here["url"] == named else named
+
+
+def only_here(command: str) -> None:
+    """Say of a command that is about this machine that it does not follow FARM_SERVER."""
+    with suppress(BadRequest):  # the command itself says what is wrong with the settings
+        if url := elsewhere():
+            say(f"`farm {command}` is about this machine alone, not about FARM_SERVER ({url}).")
+
+
 @contextmanager
 def connected(url: str | None = None, *, embed: int | None = None) -> Iterator[Client]:
     """Yield the farm named, or the one of this home, or one started for us that is stopped after.
@@ -267,10 +286,7 @@ def _find(url: str | None, *, may_embed: bool) -> Client | None:
     named = (url or settings.server).rstrip("/")
     here = local(settings.home)
     if named:
-        if not named.startswith(("http://", "https://")):
-            raise BadRequest(
-                f"{named} is not an http:// or https:// URL.", Say("Correct --server.")
-            )
+        elsewhere(named)
         key = settings.api_key.get_secret_value()
         if not key and here and here["url"] == named:
             key = here["cli_key"]
@@ -340,6 +356,8 @@ def _checked(answer: "httpx.Response") -> "httpx.Response":
     with suppress(ValueError):
         sent = answer.json()
         facts = sent if isinstance(sent, dict) else {}
+    if named := answer.headers.get("X-Request-Id"):
+        facts["request_id"] = named
     code = facts.get("code", "")
     if code not in EXIT_CODES and answer.status_code in BY_STATUS:
         code = BY_STATUS[answer.status_code]

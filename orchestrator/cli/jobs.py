@@ -1,16 +1,20 @@
 """`farm jobs`: list, watch, steer, fetch."""
 
-from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
-from orchestrator.cli import output, progress, remedies
+from orchestrator.cli import destination, output, progress, remedies
 from orchestrator.cli import render as rendering
 from orchestrator.cli.client import connected, part, server
+from orchestrator.cli.options import labels
+from orchestrator.cli.usage import span
 from orchestrator.model import Json
 from orchestrator.states import JobState
 
 JOB = click.argument("job_id", metavar="JOB")
+WHAT = click.Choice(["video", "poster", "sheet"])
+FETCHED = click.Choice([*WHAT.choices, "frames"])
 
 
 @click.group()
@@ -21,22 +25,31 @@ def jobs() -> None:
 @jobs.command()
 @click.option("--state", type=click.Choice([state.value for state in JobState]))
 @click.option("--session", "session_id", metavar="ID", help="Only of this session.")
+@labels.finding
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @server
 @output.as_json
 def ls(
-    state: str | None, session_id: str | None, limit: int, server: str | None, as_json: bool
+    state: str | None,
+    session_id: str | None,
+    limit: int,
+    server: str | None,
+    as_json: bool,
+    **found: Any,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first: those that are all of what is asked for."""
+    query = labels.query_of(found)
     with connected(server) as client:
         if session_id:
             session_id = client.get(f"sessions/{part(session_id)}")["id"]
-        rows = client.every("jobs", limit=limit, state=state, session_id=session_id)
+        rows = client.every("jobs", limit=limit, state=state, session_id=session_id, **query)
     if as_json:
         output.document({"data": rows})
         return
+    some = any((state, session_id, *query.values()))
+    none = "No such jobs." if some else 'No jobs yet. Next: farm render "a red ball rolls right".'
     output.table(
-        ("JOB", "STATE", "#FRAMES", "#GPU-S", "CREATED", "PROMPT"),
+        ("JOB", "STATE", "#FRAMES", "#GPU-S", "CREATED", "TAGS", "PROMPT"),
         (
             (
                 job["id"],
@@ -44,11 +57,12 @@ def ls(
                 f"{job['frames_done']}/{job['frames_total']}",
                 output.seconds(job["usage"]["gpu_seconds"]),
                 (job["created_at"] or "")[:19],
+                " ".join(job["tags"]),
                 output.brief(job["prompt"]),
             )
             for job in rows
         ),
-        empty='No jobs yet. Next: farm render "a red ball rolls right".',
+        empty=none,
     )
 
 
@@ -109,9 +123,35 @@ def rerun(job_id: str, server: str | None, as_json: bool) -> None:
     """Submit a job's request again, with the same seed; it costs again."""
     with connected(server) as client:
         asked = rendering.rerun_body(client, client.get(f"jobs/{part(job_id)}"))
-        job = client.post("jobs", asked)
+        job = client.post(rendering.SUBMIT, asked)
     _print(job, as_json=as_json)
     output.say(f"Next: farm jobs watch {job['id']}")
+
+
+@jobs.command()
+@JOB
+@click.argument("words", metavar="[WORD]…", nargs=-1)
+@click.option("--remove", metavar="WORD", multiple=True, help="Take this tag away; repeatable.")
+@labels.META
+@click.option("--unmeta", metavar="KEY", multiple=True, help="Take this key away; repeatable.")
+@server
+@output.as_json
+def tag(
+    job_id: str,
+    words: tuple[str, ...],
+    remove: tuple[str, ...],
+    metadata: Json,
+    unmeta: tuple[str, ...],
+    server: str | None,
+    as_json: bool,
+) -> None:
+    """Tag a job with WORDs, and give it metadata; what is not named stays."""
+    with connected(server) as client:
+        before = client.get(f"jobs/{part(job_id)}")
+        tags = [each for each in (*before["tags"], *words) if each not in remove]
+        keys = metadata | dict.fromkeys(unmeta)
+        job = client.patch(f"jobs/{part(job_id)}", {"tags": tags, "metadata": keys})
+    _print(job, as_json=as_json)
 
 
 @jobs.command()
@@ -129,26 +169,107 @@ def rm(job_id: str, server: str | None, as_json: bool) -> None:
 
 @jobs.command()
 @JOB
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: JOB.mp4.")
+@destination.output
 @click.option(
-    "--what", type=click.Choice(["video", "poster", "sheet"]), default="video", show_default=True
+    "--what",
+    type=FETCHED,
+    default="video",
+    show_default=True,
+    help="frames: as the model painted them, PNGs in a ZIP.",
 )
 @server
 @output.as_json
-def download(
-    job_id: str, target: Path | None, what: str, server: str | None, as_json: bool
-) -> None:
-    """Fetch a finished job's video, poster or contact sheet and print the path."""
-    ending = "mp4" if what == "video" else "jpg"
+def download(job_id: str, target: str | None, what: str, server: str | None, as_json: bool) -> None:
+    """Fetch a finished job's video, poster, contact sheet or frames, and print the path.
+
+    Without -o: JOB.mp4, JOB.jpg or JOB.zip.
+    """
+    place = destination.checked(target, what, as_json=as_json) if target is not None else None
     with connected(server) as client:
         job = client.get(f"jobs/{part(job_id)}")
-        path = rendering.checked_target(target or Path(f"{job['id']}.{ending}"))
-        promised = job["artifacts"].get(what, {})
-        client.fetch(f"/api/v1/jobs/{part(job_id)}/{what}", path, promised.get("sha256"))
+        if place is None:
+            name = f"{job['id']}.{destination.ENDINGS[what][0]}"
+            place = destination.checked(name, what, as_json=as_json)
+        path = rendering.keep(client, job, what, place)
     if as_json:
-        output.document({**job, "output": str(path)})
-    else:
-        output.echo(str(path))
+        output.document({**job, "output": path})
+    elif not place.is_stdout:
+        output.echo(path)
+
+
+@jobs.command()
+@JOB
+@click.option("--what", type=WHAT, default="video", show_default=True)
+@click.option(
+    "--for",
+    "seconds",
+    metavar="SPAN",
+    default="1h",
+    show_default=True,
+    callback=span,
+    help="As 90s, 1h, 7d; a week at most.",
+)
+@click.option("--ends-with-key", is_flag=True, help="End it with the key that makes it, too.")
+@server
+@output.as_json
+def share(
+    job_id: str, what: str, seconds: float, ends_with_key: bool, server: str | None, as_json: bool
+) -> None:
+    """Print an address that opens a file of a job without a key, for a while."""
+    asked = {"name": what, "seconds": round(seconds), "ends_with_key": ends_with_key}
+    with connected(server) as client:
+        link = client.post(f"jobs/{part(job_id)}/links", asked)
+    if as_json:
+        output.document(link)
+        return
+    output.echo(link["url"])
+    output.say(
+        f"It is not shown again. It ends {_ends(link)}. `farm jobs unshare {link['id']}` ends it."
+    )
+
+
+@jobs.command()
+@click.argument("job_id", metavar="[JOB]", required=False)
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@server
+@output.as_json
+def links(job_id: str | None, limit: int, server: str | None, as_json: bool) -> None:
+    """List the share links of JOB, or of all your jobs, newest first."""
+    path = f"jobs/{part(job_id)}/links" if job_id is not None else "links"
+    with connected(server) as client:
+        rows = client.every(path, limit=limit)
+    if as_json:
+        output.document({"data": rows})
+        return
+    output.table(
+        ("LINK", "STATE", "JOB", "FILE", "MADE BY", "MADE", "ENDS"),
+        (
+            (
+                row["id"],
+                row["state"],
+                row["job_id"],
+                row["name"],
+                row["key_id"] or row["person_id"],
+                row["created_at"][:16].replace("T", " "),
+                _ends(row),
+            )
+            for row in rows
+        ),
+        empty="Nothing is shared. Next: farm jobs share JOB",
+    )
+
+
+@jobs.command()
+@click.argument("link_id", metavar="LINK")
+@server
+@output.as_json
+def unshare(link_id: str, server: str | None, as_json: bool) -> None:
+    """End a share link at once."""
+    with connected(server) as client:
+        row = client.delete(f"links/{part(link_id)}")
+    if as_json:
+        output.document(row)
+    output.say(f"It opens nothing any more: {row['state']}.")
 
 
 @jobs.command()
@@ -212,6 +333,12 @@ def receipt(job_id: str, check: bool, as_csv: bool, server: str | None, as_json:
     return 0
 
 
+def _ends(link: Json) -> str:
+    """Return when a share link ends, and what else ends it."""
+    at = link["expires_at"][:16].replace("T", " ")
+    return f"{at}, or with key {link['key_id']}" if link["ends_with_key"] else at
+
+
 def _joules(energy_mj: int | None) -> str | None:
     return None if energy_mj is None else output.seconds(energy_mj / 1000)
 
@@ -264,6 +391,7 @@ def _print(job: Json, *, as_json: bool) -> None:
             "created": job["created_at"],
             "finished": job["finished_at"],
             "files": ", ".join(job["artifacts"]) or None,
+            **labels.shown(job),
         }
     )
     if (waits := job.get("waiting_for")) and job["state"] == "paused":

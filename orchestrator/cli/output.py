@@ -19,12 +19,16 @@ from orchestrator.remedies import Remedy
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "bad_request": 2,
+    "unknown_host": 2,
     "idempotency_mismatch": 2,
     "budget_exceeded": 3,
     "not_found": 4,
+    "expired": 4,
+    "gone": 4,
     "unauthorized": 5,
     "not_allowed": 5,
     "plan_limit": 3,
+    "storage_full": 3,
     "policy_refused": 5,
     "unavailable": 6,
 }
@@ -55,6 +59,18 @@ def exit_code(error: FarmError) -> int:
     return EXIT_CODES.get(code_of(error), FAILED)
 
 
+def is_unexpected(error: FarmError) -> bool:
+    """Tell whether the farm itself is at fault, so that its log has more to say."""
+    return isinstance(error, Problem) and exit_code(error) in (FAILED, UNREACHABLE)
+
+
+def size(size_bytes: int) -> str:
+    """Return bytes as people read them."""
+    if 0 < size_bytes < 1 << 20:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{round(size_bytes / (1 << 20), 2):g} MB"
+
+
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
     """Print a text of which a terminal obeys nothing."""
     click.echo(safe_text.shown(text), nl=nl, err=err)
@@ -66,8 +82,9 @@ def say(text: str) -> None:
 
 
 def document(value: Any) -> None:
-    """Print one JSON document."""
-    echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON document; where the terminal has not all characters, all are escaped."""
+    whole = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    echo(json.dumps(value, indent=2, ensure_ascii=not whole))
 
 
 def problem(error: FarmError, *, as_json: bool) -> None:
@@ -77,6 +94,8 @@ def problem(error: FarmError, *, as_json: bool) -> None:
         helping = remedies.as_json(error.remedies)
         document({"error": {**_plain(error.data), **facts, **helping}})
     say(error.message)
+    if is_unexpected(error) and (request_id := error.data.get("request_id")):
+        say(f"Request {request_id} in the farm's log.")
     say_held(error.data)
     for other in error.data.get("alternatives") or ():
         if isinstance(other, Mapping):
@@ -107,9 +126,9 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
-def brief(text: str, most: int = 48) -> str:
+def brief(text: str | None, most: int = 48) -> str:
     """Return a text that fits a column."""
-    line = " ".join(safe_text.one_line(text).split())
+    line = " ".join(safe_text.one_line(text or "").split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

@@ -30,7 +30,8 @@ class Progress:
             from rich.console import Console
 
             console = Console(stderr=True, highlight=False)
-            self._live = console.status("starting", spinner="dots")
+            dots = console.encoding.startswith("utf")
+            self._live = console.status("starting", spinner="dots" if dots else "line")
             self._live.start()
         return self
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, assert_never
 
 from orchestrator import remedies
+from orchestrator.device_classes import CPU
 from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
     AboutJob,
+    AboutSession,
     AddPerson,
     AskForLess,
     Cancel,
@@ -25,18 +27,23 @@ from orchestrator.remedies import (
     LiftFreeze,
     Listing,
     LookAt,
+    MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
     RegisterWebhook,
     Remedy,
+    Reopen,
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
     UseKey,
+    UseSession,
     WaitForHolders,
     WaitForMonth,
     Watch,
@@ -53,6 +60,9 @@ LISTS: Final[Mapping[Listing, str]] = {
     Listing.PLANS: "farm account plans",
     Listing.PEOPLE: "farm people ls",
     Listing.KEYS: "farm keys ls",
+    Listing.LINKS: "farm jobs links",
+    Listing.FILES: "farm files ls",
+    Listing.CHARACTERS: "farm characters ls",
     Listing.WEBHOOKS: "farm webhooks ls",
     Listing.DELIVERIES: "farm webhooks deliveries",
     Listing.MODELS: "farm models ls",
@@ -88,6 +98,8 @@ def said(remedy: Remedy) -> str:
 
 def command(remedy: Remedy) -> str | None:
     """Return what to type; None where typing does not help."""
+    if isinstance(remedy, AboutSession):
+        return _of_session(remedy)
     if isinstance(remedy, AboutBudget):
         return _of_budget(remedy)
     if isinstance(remedy, AboutJob):
@@ -95,21 +107,36 @@ def command(remedy: Remedy) -> str | None:
     return _of_farm(remedy)
 
 
-def _of_budget(remedy: AboutBudget) -> str | None:
+def _of_session(remedy: AboutSession) -> str:
     match remedy:
         case TopUp(session_id, session, gpu_ms):
             amount = "GPU_SECONDS" if gpu_ms is None else remedies.seconds(gpu_ms)
             return f"farm session topup {_name(session, session_id)} {amount}"
-        case RaiseLimit(gpu_ms):
-            return f"--max-gpu-seconds {remedies.seconds(gpu_ms)}"
-        case TakeAlternative():
-            return "--fit"
         case OpenSession():
             return "farm session create NAME"
-        case ChangePlan(account_id):
-            return f"farm account set-plan {shlex.quote(account_id)} PLAN"
+        case Reopen(session_id, session):
+            return f"farm session reopen {_name(session, session_id)}"
+        case MoveDefault(session_id, session):
+            return f"farm session default {_name(session, session_id)}"
+        case UseSession(session_id, session):
+            return f"--session {_name(session, session_id)}"
         case ChangeAlerts(session_id, session):
             return f"farm session alerts {_name(session, session_id)}"
+    assert_never(remedy)
+
+
+def _of_budget(remedy: AboutBudget) -> str | None:
+    match remedy:
+        case RaiseLimit(gpu_ms):
+            return f"--max-gpu-seconds {remedies.seconds(gpu_ms)}"
+        case RaiseAllowance(key_id, gpu_ms):
+            return f"farm keys limit {shlex.quote(key_id)} {remedies.seconds(gpu_ms)}"
+        case TakeAlternative():
+            return "--fit"
+        case SeeAlternatives():
+            return "farm quote PROMPT"
+        case ChangePlan(account_id):
+            return f"farm account set-plan {shlex.quote(account_id)} PLAN"
         case ChangeMonthAlerts(account_id):
             return f"farm account alerts {shlex.quote(account_id)}"
         case AskForLess() | WaitForMonth() | WaitForHolders():
@@ -136,6 +163,11 @@ def _of_job(remedy: AboutJob) -> str:
     assert_never(remedy)
 
 
+def _key_making(kind: str, device_class: str) -> str:
+    which = f" --device-class {shlex.quote(device_class or CPU)}" if kind == "join" else ""
+    return f"farm keys create --kind {shlex.quote(kind)}{which}"
+
+
 def _of_farm(remedy: AboutFarm) -> str | None:
     match remedy:
         case LiftFreeze():
@@ -144,8 +176,8 @@ def _of_farm(remedy: AboutFarm) -> str | None:
             return "farm worker run"
         case UseKey():
             return "farm keys create"
-        case CreateKey(kind):
-            return f"farm keys create --kind {shlex.quote(kind)}"
+        case CreateKey(kind, device_class):
+            return _key_making(kind, device_class)
         case GetLink():
             return "farm up"
         case AddPerson(name):

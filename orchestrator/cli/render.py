@@ -1,10 +1,10 @@
 """`farm render` and `farm quote`: from a prompt to a file, or to what it would cost."""
 
+import json
 import math
 import mimetypes
 import re
 import sys
-import tempfile
 import uuid
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,14 +12,18 @@ from typing import Any, Final
 
 import rich_click as click
 
-from orchestrator.cli import output, progress, remedies, words
+from orchestrator.cli import destination, output, progress, remedies, words
 from orchestrator.cli.client import Client, F, connected, part, server
-from orchestrator.errors import BadRequest
+from orchestrator.cli.destination import Destination, NotKept
+from orchestrator.cli.options import labels
+from orchestrator.errors import BadRequest, FarmError, Unavailable
 from orchestrator.model import Json
 from orchestrator.remedies import Rerun, Resume, Say
 from orchestrator.states import OnExhausted
 
 INTERRUPTED: Final = 130
+SUBMIT: Final = "jobs?alternatives=true"
+"""A person reads what a refusal says: it names what would fit."""
 CANCEL_SECONDS: Final = 10.0
 SIZE: Final = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
@@ -30,6 +34,10 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> st
     return value
 
 
+MOST: Final = 10**9
+"""GPU-seconds: thirty years of one device."""
+
+
 def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Check seconds of budget: more than nothing, at most three decimal places."""
     if value is None:
@@ -38,8 +46,10 @@ def budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
         number = Decimal(value)
     except InvalidOperation:
         raise click.BadParameter(f"{value!r} is not a number.") from None
-    if not number.is_finite() or number <= 0 or number != round(number, 3):
-        raise click.BadParameter("it must be above 0 with at most three decimal places.")
+    if not number.is_finite() or not 0 < number <= MOST or number != round(number, 3):
+        raise click.BadParameter(
+            f"it must be above 0 and at most {MOST:,}, with at most three decimal places."
+        )
     return float(number)
 
 
@@ -79,6 +89,12 @@ def _asked(command: F) -> F:
             click.option("--model", metavar="ID", help="See `farm models ls`."),
             click.option("--negative", metavar="TEXT", help="What must not be in it."),
             click.option("--image", type=file, help="A picture to start from."),
+            click.option(
+                "--image-background",
+                metavar="COLOUR",
+                callback=lambda c, p, v: v and _colour(v),
+                help="Behind what is transparent in it: white, black, ff8800.  [default: white]",
+            ),
             click.option("--storyboard", type=file, help="Scenes, as JSON, YAML or CSV."),
             click.option("--max-gpu-seconds", metavar="N", callback=budget, help="Never more."),
             click.option("--fit", is_flag=True, help="Take the best variant that fits the budget."),
@@ -88,7 +104,12 @@ def _asked(command: F) -> F:
                 help="When the budget runs out: wait for more, make a video of what is "
                 "finished, or end.  [default: pause]",
             ),
-            click.option("--session", metavar="ID", help="Whose budget; default: `default`."),
+            click.option(
+                "--session",
+                metavar="ID",
+                help="Whose budget; default: the account's, or the one that the key is bound to.",
+            ),
+            labels.handled,
             server,
             output.as_json,
         )
@@ -99,44 +120,38 @@ def _asked(command: F) -> F:
 
 @click.command()
 @_asked
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    type=click.Path(path_type=Path),
-    help="Where the video goes; default: named after the prompt, here.",
-)
-def render(target: Path | None, server: str | None, as_json: bool, **intent: Any) -> int:
-    """Render PROMPT to a video file and print its path.
+@destination.output
+def render(target: str | None, server: str | None, as_json: bool, **intent: Any) -> int:
+    """Render PROMPT to a video file and print its path; without -o it is named after the prompt.
 
     With a running farm (or --server) the job goes there; else a farm is started for it and
     stopped after. Ctrl-C cancels; what was rendered until then is charged.
     """
     request = _request(intent)
-    path = _target(target, intent["prompt"] or "storyboard")
+    name = destination.free_name(intent["prompt"] or "storyboard") if target is None else target
+    place = destination.checked(name, as_json=as_json)
     with connected(server, embed=1) as client:
         promise = uuid.uuid4().hex
         job: Json | None = None
         line = progress.Progress()
         try:
-            job = client.post("jobs", promise=promise, **request)
+            job = client.post(SUBMIT, promise=promise, **request)
             say_fitted(job["quote"])
             say_understood(job)
             with line:
                 job = progress.follow(client, job["id"], line, progress.has_ended)
             if job["state"] != "succeeded":
                 return ended(job, as_json=as_json)
-            video = job["artifacts"]["video"]
-            client.fetch(video["url"], path, video["sha256"])
+            path = _kept(client, job, place)
         except KeyboardInterrupt:
             line.pause()
-            job = job or client.post("jobs", promise=promise, **request)
+            job = job or client.post(SUBMIT, promise=promise, **request)
             return _interrupted(client, job, as_json=as_json)
     output.say(f"{words.cut_off(job) or 'Done'}: {charged(job)}.")
     if as_json:
-        output.document({**job, "output": str(path)})
-    else:
-        output.echo(str(path))
+        output.document({**job, "output": path})
+    elif not place.is_stdout:
+        output.echo(path)
     return 0
 
 
@@ -218,6 +233,7 @@ def charged(job: Json) -> str:
 
 _AS_THEY_ARE: Final = (
     "seconds", "fps", "size", "steps", "profile", "interpolate", "upscale", "seed", "model",
+    "image_background",
 )  # fmt: skip
 
 
@@ -237,6 +253,7 @@ def _request(intent: Json) -> Json:
         "max_gpu_seconds": intent["max_gpu_seconds"],
         "fit": intent["fit"] or None,
         "on_exhausted": intent["on_exhausted"],
+        **labels.body_of(intent),
     }
     body = {name: value for name, value in body.items() if value is not None}
     files = {}
@@ -245,8 +262,20 @@ def _request(intent: Json) -> Json:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             files[name] = (path.name, path.read_bytes(), kind)
     if files:
-        return {"data": {name: str(value) for name, value in body.items()}, "files": files}
+        return {"data": {name: _in_a_form(value) for name, value in body.items()}, "files": files}
     return {"body": body}
+
+
+def _in_a_form(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _colour(text: str) -> str:
+    """Return a colour as the API takes it; a shell takes what follows a `#` for a comment."""
+    named = {"white": "ffffff", "black": "000000"}.get(text.lower(), text.lower().lstrip("#"))
+    if not re.fullmatch(r"[0-9a-f]{6}", named):
+        raise click.BadParameter("say white, black or six hexadecimal digits, as ff8800.")
+    return f"#{named}"
 
 
 def _read_stdin() -> str:
@@ -265,44 +294,36 @@ def _text(typed: str, what: str) -> str:
     return typed
 
 
-def _target(asked: Path | None, prompt: str) -> Path:
-    """Return where the video goes, checked before anything is spent."""
-    return checked_target(asked or free_name(prompt))
-
-
-def checked_target(asked: Path) -> Path:
-    """Return where a file goes as an absolute path.
+def keep(client: Client, job: Json, what: str, target: Destination) -> str:
+    """Fetch a file of a finished job into its place; return the place's name.
 
     Raises:
-        BadRequest: it is a folder, or its folder does not exist.
+        NotKept: the place takes it no more.
+        FarmError: the farm does not send it.
     """
-    path = asked.absolute()
-    if path.is_dir():
-        raise BadRequest(f"{path} is a folder.", Say("Name a file: -o video.mp4."))
-    if not path.parent.is_dir():
-        raise BadRequest(
-            f"The folder {path.parent} does not exist.",
-            Say(f"Make it first: mkdir -p {path.parent}"),
-        )
-    try:  # asking the permission bits is not enough: /proc and full quotas say yes
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BadRequest(
-            f"Nothing can be written into {path.parent}: {error.strerror}.",
-            Say("Name a file in a folder of yours; nothing was started or charged."),
-        ) from None
-    return path
+    path = f"/api/v1/jobs/{part(job['id'])}/{'frames.zip' if what == 'frames' else what}"
+    promised = job["artifacts"].get(what, {})
+    return target.save(lambda file: client.fetch(path, file, promised.get("sha256")))
 
 
-def free_name(prompt: str) -> Path:
-    """Return a file name made of the prompt's first words, with a number when it is taken."""
-    slug = "-".join(re.findall(r"[^\W_]+", prompt.lower()))[:48].strip("-") or "video"
-    path, number = Path(f"{slug}.mp4"), 1
-    while path.exists():
-        number += 1
-        path = Path(f"{slug}-{number}.mp4")
-    return path
+def _kept(client: Client, job: Json, target: Destination) -> str:
+    """Fetch a new video into its place.
+
+    Raises:
+        FarmError: it is made, and not there; says how to get it without rendering again.
+    """
+    try:
+        return keep(client, job, "video", target)
+    except FarmError as error:
+        said = f"The video of {job['id']} is made ({charged(job)}), but not here: {error.message}"
+        kind = Unavailable if isinstance(error, Unavailable) else NotKept
+        raise kind(said, Say(_download(client, job)), job_id=job["id"]) from None
+
+
+def _download(client: Client, job: Json) -> str:
+    """Say how a finished video is fetched."""
+    first = "start the farm with `farm up --detach`, then " if client.own else ""
+    return f"It costs nothing more: {first}`farm jobs download {job['id']} -o FILE.mp4`."
 
 
 def ended(job: Json, *, as_json: bool) -> int:
@@ -330,6 +351,9 @@ def ended(job: Json, *, as_json: bool) -> int:
 
 def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:
     """Detach or cancel, as the person says; off a terminal cancel."""
+    if job["state"] == "succeeded":
+        output.say(f"Interrupted; the video of {job['id']} is made. {_download(client, job)}")
+        return INTERRUPTED
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     if client.own is None and at_terminal and not as_json:
         answer = click.prompt(
@@ -343,7 +367,10 @@ def _interrupted(client: Client, job: Json, *, as_json: bool) -> int:
             return INTERRUPTED
     job = cancelled(client, job)
     output.say(f"Interrupted; the job is {job['state']}. {charged(job)}.")
-    output.say(f"Next: `farm jobs rerun {job['id']}` starts it anew; it will cost again.")
+    if job["state"] == "succeeded":
+        output.say(f"Next: {_download(client, job)}")
+    else:
+        output.say(f"Next: `farm jobs rerun {job['id']}` starts it anew; it will cost again.")
     if as_json:
         output.document({**job, "output": None})
     return INTERRUPTED
@@ -383,5 +410,6 @@ def rerun_body(client: Client, job: Json) -> Json:
                 f"{job['id']} told a webhook that is not there any more.",
                 Say("Submit it anew without one: its request is in `farm jobs show --json`."),
             )
-        body = {**body, "webhook_url": urls[0]}
+        events = {"webhook_events": job["webhook_events"]} if job["webhook_events"] else {}
+        body = {**body, "webhook_url": urls[0], **events}
     return dict(body)

@@ -35,12 +35,13 @@ def ls(server: str | None, as_json: bool) -> None:
         output.document({"data": rows})
         return
     output.table(
-        ("SESSION", "NAME", "STATE", "#BUDGET", "#HELD", "#SPENT", "#AVAILABLE"),
+        ("SESSION", "NAME", "STATE", "DEFAULT", "#BUDGET", "#HELD", "#SPENT", "#AVAILABLE"),
         (
             (
                 row["id"],
                 row["name"],
                 row["state"],
+                "yes" if row["is_default"] else None,
                 *(
                     output.seconds(row[f"{name}_gpu_seconds"])
                     for name in ("budget", "held", "spent", "available")
@@ -118,9 +119,39 @@ def topup(session_id: str, gpu_seconds: float, server: str | None, as_json: bool
 @server
 @output.as_json
 def close(session_id: str, server: str | None, as_json: bool) -> None:
-    """Take no more jobs in a session; what runs finishes within its hold."""
+    """Take no more jobs in a session until it is reopened; what runs finishes within its hold.
+
+    While the account's default session is closed, requests that name no session are refused.
+    """
     with connected(server) as client:
         row = client.post(f"sessions/{part(session_id)}/close")
+    _print(row, as_json=as_json)
+    if row["is_default"]:
+        output.say(
+            "It is the account's default: requests that name no session are refused until "
+            f"`farm session reopen {row['id']}`, or `farm session default SESSION` of another."
+        )
+
+
+@session.command()
+@SESSION
+@server
+@output.as_json
+def reopen(session_id: str, server: str | None, as_json: bool) -> None:
+    """Take jobs in a closed session again; what waits in it for budget goes on."""
+    with connected(server) as client:
+        row = client.post(f"sessions/{part(session_id)}/reopen")
+    _print(row, as_json=as_json)
+
+
+@session.command("default")
+@SESSION
+@server
+@output.as_json
+def make_default(session_id: str, server: str | None, as_json: bool) -> None:
+    """Make an open session the one of requests that name none."""
+    with connected(server) as client:
+        row = client.post(f"sessions/{part(session_id)}/default")
     _print(row, as_json=as_json)
 
 
@@ -240,6 +271,7 @@ def _print(row: Json, *, as_json: bool) -> None:
             "session": row["id"],
             "name": row["name"],
             "state": row["state"],
+            "default": "yes" if row["is_default"] else "no",
             **balances,
             "alerts": alerts.line(row),
             "ledger": f"{row['entries']} entries",

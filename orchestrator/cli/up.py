@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, config
+from orchestrator.cli.client import Client, config, connected, elsewhere, only_here, server
 from orchestrator.errors import Conflict, NotFound, Unavailable
 from orchestrator.model import Json
 from orchestrator.remedies import Say
@@ -26,6 +26,7 @@ def up(host: str | None, port: int | None, workers: int, detach: bool, as_json: 
     """
     from orchestrator import bootstrap
 
+    only_here("up")
     settings = config()
     if running := bootstrap.find_running(settings.home):
         raise Conflict(
@@ -62,6 +63,7 @@ def down(as_json: bool) -> int:
     """Stop the farm of this home; its data stays."""
     from orchestrator import bootstrap
 
+    only_here("down")
     home = config().home
     stopped = bootstrap.stop_running(home)
     if as_json:
@@ -71,13 +73,19 @@ def down(as_json: bool) -> int:
 
 
 @click.command()
+@server
 @output.as_json
-def status(as_json: bool) -> int:
-    """Say where the farm is, and how its processes, workers and queues are."""
+def status(server: str | None, as_json: bool) -> int:
+    """Say where the farm is, and how its processes, workers and queues are.
+
+    Of a farm elsewhere (--server, FARM_SERVER) it shows what this key may see.
+    """
     import psutil
 
     from orchestrator import bootstrap
 
+    if url := elsewhere(server):
+        return _status_elsewhere(url, as_json=as_json)
     home = config().home
     facts = bootstrap.status(home)
     if facts is None:
@@ -98,16 +106,50 @@ def status(as_json: bool) -> int:
         ],
     }
     try:
-        told["workers"] = client.get("workers")["data"]
-        told["queues"] = client.get("queues")["data"]
-        told["checks"] = client.get("checks")
+        told |= _seen(client)
     finally:
         client.close()
+    _tell(told, as_json=as_json)
+    return 0
+
+
+def _status_elsewhere(url: str, *, as_json: bool) -> int:
+    """Say how a farm is of whose machine only its answers are known."""
+    told: Json = {"running": True, "url": url, "home": None, "pid": None, "started_at_ms": None}
+    try:
+        with connected(url) as client:
+            client.get("/healthz")
+            told |= {"processes": None, **_seen(client)}
+    except Unavailable as error:
+        if as_json:
+            output.document({"running": False, "url": url, "home": None})
+        output.say(error.message)
+        output.advise(error.remedies)
+        return output.UNREACHABLE
+    _tell(told, as_json=as_json)
+    return 0
+
+
+def _seen(client: Client) -> Json:
+    """Return workers, queues and checks; None for what this key may not see."""
+    told: Json = {}
+    for name in ("workers", "queues", "checks"):
+        try:
+            answer = client.get(name)
+        except output.Problem as refused:
+            if refused.kind != "not_allowed":
+                raise
+            told[name] = None
+        else:
+            told[name] = answer if name == "checks" else answer["data"]
+    return told
+
+
+def _tell(told: Json, *, as_json: bool) -> None:
     if as_json:
         output.document(told)
-        return 0
-    _show(told)
-    return 0
+    else:
+        _show(told)
 
 
 @click.command()
@@ -118,6 +160,7 @@ def logs(names: tuple[str, ...], lines: int, follow: bool) -> int:
     """Show the last lines of the farm's processes: web, dispatcher, broker, worker-1 …"""
     from orchestrator import bootstrap
 
+    only_here("logs")
     home = config().home
     files = {file.stem: file for file in bootstrap.log_files(home)}
     unknown = set(names) - files.keys()
@@ -167,23 +210,38 @@ def _announce(said: Json, *, as_json: bool) -> None:
 
 
 def _show(told: Json) -> None:
+    known: Json = {"url": told["url"], "home": told["home"]}
     checks = told["checks"]
-    found = f"{checks['faults']} faults" if checks["faults"] else "no fault"
-    books = f"{found}, looked at {checks['at'][:19]}" if checks["at"] else "not looked at yet"
-    output.facts({"url": told["url"], "home": told["home"], "books": books})
-    click.echo()
-    rows = [(p["name"], p["pid"], "runs" if p["alive"] else "gone") for p in told["processes"]]
-    output.table(("PROCESS", "#PID", "STATE"), rows, empty="No processes.")
-    click.echo()
-    workers = [(w["name"], w["device"], w["state"], w["seen_at"]) for w in told["workers"]]
-    output.table(("WORKER", "DEVICE", "STATE", "SEEN"), workers, empty="No workers yet.")
-    click.echo()
-    depths = [(q["queue"], q["ready"], q["leased"], q["idle_workers"]) for q in told["queues"]]
-    output.table(
-        ("QUEUE", "#READY", "#LEASED", "#IDLE WORKERS"), depths, empty="All queues are empty."
-    )
-    if faults := checks["first"]:
+    if checks:
+        found = f"{checks['faults']} faults" if checks["faults"] else "no fault"
+        known["books"] = (
+            f"{found}, looked at {checks['at'][:19]}" if checks["at"] else "not looked at yet"
+        )
+    output.facts({name: value for name, value in known.items() if value is not None})
+    hidden = [name for name in ("workers", "queues", "checks") if told[name] is None]
+    if told["processes"] is None:
+        output.say("Its processes and logs are its own machine's to show: `farm status` there.")
+    if hidden:
+        output.say(f"This key may not see {', '.join(hidden)}; an admin key may.")
+    _show_tables(told)
+    if checks and (faults := checks["first"]):
         output.say(f"The books do not hold ({checks['faults']} faults):")
         for fault in faults:
             output.say(f"  {fault}")
         output.say("Next: `farm doctor` looks again and says what to do.")
+
+
+def _show_tables(told: Json) -> None:
+    if told["processes"] is not None:
+        click.echo()
+        rows = [(p["name"], p["pid"], "runs" if p["alive"] else "gone") for p in told["processes"]]
+        output.table(("PROCESS", "#PID", "STATE"), rows, empty="No processes.")
+    if told["workers"] is not None:
+        click.echo()
+        workers = [(w["name"], w["device"], w["state"], w["seen_at"]) for w in told["workers"]]
+        output.table(("WORKER", "DEVICE", "STATE", "SEEN"), workers, empty="No workers yet.")
+    if told["queues"] is not None:
+        click.echo()
+        depths = [(q["queue"], q["ready"], q["leased"], q["idle_workers"]) for q in told["queues"]]
+        names = ("QUEUE", "#READY", "#LEASED", "#IDLE WORKERS")
+        output.table(names, depths, empty="All queues are empty.")

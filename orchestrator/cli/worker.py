@@ -1,4 +1,4 @@
-"""`farm worker`: run one here, list all, drain one."""
+"""`farm worker`: run one here, list all, drain one; and `farm dispatcher`."""
 
 import os
 import sys
@@ -8,7 +8,17 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from orchestrator.cli import output
-from orchestrator.cli.client import Client, F, config, connected, local, part, server
+from orchestrator.cli.client import (
+    Client,
+    F,
+    config,
+    connected,
+    local,
+    only_here,
+    part,
+    server,
+)
+from orchestrator.device_classes import ANY
 from orchestrator.model import Json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -113,6 +123,13 @@ def admit(worker_id: str, server: str | None, as_json: bool) -> None:
     _set(worker_id, "admit", server, as_json=as_json)
 
 
+@click.command()
+def dispatcher() -> None:
+    """Run the dispatcher in the foreground; it needs the database and FARM_BROKER_URL."""
+    only_here("dispatcher")
+    become([sys.executable, "-m", "orchestrator.dispatcher"], {})
+
+
 def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> None:
     with connected(server) as client:
         row = client.post(f"workers/{part(worker_id)}/{verb}")
@@ -123,7 +140,7 @@ def _set(worker_id: str, verb: str, server: str | None, *, as_json: bool) -> Non
 
 
 def _join_token(client: Client) -> str:
-    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600}
+    body = {"kind": "join", "name": "farm worker run", "ttl_seconds": 3600, "device_classes": [ANY]}
     try:
         return str(client.post("keys", body)["token"])
     finally:

@@ -10,7 +10,7 @@ import json
 import secrets
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,8 +26,10 @@ from orchestrator.model import Account, Delivery, Job, Json, Try, Webhook
 from orchestrator.remedies import EnableWebhook, Listing, LookAt, RegisterWebhook
 from orchestrator.states import DeliveryState, JobState, WebhookState
 
+JOB_EVENTS: Final = tuple(f"job.{state}" for state in JobState)
+"""Kinds that a job's own `webhook_url` may be told of."""
 EVENTS: Final = (
-    *(f"job.{state}" for state in JobState),
+    *JOB_EVENTS,
     "budget.threshold",
     "worker.gone",
     "worker.quarantined",
@@ -65,9 +67,7 @@ def create(
         BadRequest: there is no event of such a kind.
         Conflict: the account has as many as it may.
     """
-    for kind in kinds:
-        if kind not in EVENTS and kind not in _GROUPS:
-            raise BadRequest(f"There is no event {kind!r}; there are: * {' '.join(EVENTS)}.")
+    _check(kinds, EVENTS, _GROUPS, "events")
     now = farm.clock()
     with farm.store.write() as tx:
         tx.get(Account, account_id, lock=True)  # the same request beside this one waits here
@@ -84,6 +84,15 @@ def create(
         remember(tx, account_id, idempotency, webhook.id, now)
         audit_log.note(farm, tx, "webhook.create", webhook.id, account_id, host=_host(url))
     return webhook
+
+
+def check_job_events(kinds: tuple[str, ...]) -> None:
+    """Refuse kinds of events that no job's own webhook is told of.
+
+    Raises:
+        BadRequest: one is unknown; the message lists those there are.
+    """
+    _check(kinds, JOB_EVENTS, frozenset({"job.*"}), "webhook_events")
 
 
 def for_url(
@@ -180,16 +189,18 @@ def tell(
     data: Json,
     now_ms: int,
     *,
-    job_webhook_id: str | None = None,
+    job: Job | None = None,
 ) -> None:
-    """Write a message to every endpoint of an account that asked for events of this kind."""
+    """Write a message to every endpoint of an account that asked for events of this kind.
+
+    `job`: whose event it is; its own webhook is told of what the job's request named.
+    """
     found = tx.find(Webhook, account_id=account_id, for_jobs=False, state=WebhookState.ACTIVE)
-    named = tx.get(Webhook, job_webhook_id) if job_webhook_id else None
-    if named and named.state is WebhookState.ACTIVE:
-        found.append(named)
-    tx.add(
-        *(_message(farm, webhook, kind, data, now_ms) for webhook in found if _wants(webhook, kind))
-    )
+    wanting = [webhook for webhook in found if _wants(webhook.kinds, kind)]
+    named = tx.get(Webhook, job.webhook_id) if job and job.webhook_id else None
+    if job and named and named.state is WebhookState.ACTIVE:
+        wanting += [named] if _wants(job.webhook_events or named.kinds, kind) else []
+    tx.add(*(_message(farm, webhook, kind, data, now_ms) for webhook in wanting))
 
 
 def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) -> None:
@@ -205,15 +216,21 @@ def tell_of_job(farm: Farm, tx: Transaction, job: Job, state: str, now_ms: int) 
         "frames_total": job.frames_total,
         "frames_done": job.frames_done,
         "usage": {"gpu_ms": job.spent_gpu_ms, "held_gpu_ms": job.held_gpu_ms},
+        "tags": list(job.tags),
+        "metadata": dict(job.metadata),
     }
-    tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job_webhook_id=job.webhook_id)
+    tell(farm, tx, job.account_id, f"job.{state}", data, now_ms, job=job)
 
 
 def tell_operators(farm: Farm, tx: Transaction, kind: str, data: Json, now_ms: int) -> None:
     """Tell every endpoint that an operator made: of what belongs to no account."""
     found = tx.find(Webhook, operator=True, state=WebhookState.ACTIVE)
     tx.add(
-        *(_message(farm, webhook, kind, data, now_ms) for webhook in found if _wants(webhook, kind))
+        *(
+            _message(farm, webhook, kind, data, now_ms)
+            for webhook in found
+            if _wants(webhook.kinds, kind)
+        )
     )
 
 
@@ -330,6 +347,18 @@ def replay(farm: Farm, account_id: str | None, webhook_id: str, delivery_id: str
 _KEPT: Final = (WebhookState.ACTIVE, WebhookState.DISABLED)
 
 
+def _check(
+    kinds: tuple[str, ...], known: tuple[str, ...], groups: frozenset[str], field: str
+) -> None:
+    for kind in kinds:
+        if kind not in known and kind not in groups:
+            there = " ".join((*known, *sorted(groups)))
+            raise BadRequest(
+                f"{field}: there is no such event; there are: {there}.",
+                errors=[{"field": field, "fault": "no such event"}],
+            )
+
+
 def _own(
     tx: Transaction, account_id: str | None, webhook_id: str, *, lock: bool = False
 ) -> Webhook:
@@ -366,8 +395,8 @@ def _secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
-def _wants(webhook: Webhook, kind: str) -> bool:
-    return bool({"*", kind, f"{kind.partition('.')[0]}.*"} & set(webhook.kinds))
+def _wants(kinds: Collection[str], kind: str) -> bool:
+    return not {"*", kind, f"{kind.partition('.')[0]}.*"}.isdisjoint(kinds)
 
 
 def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -> Delivery:
@@ -385,13 +414,13 @@ def _message(farm: Farm, webhook: Webhook, kind: str, data: Json, now_ms: int) -
 
 
 def _in_seconds(value: object) -> object:
-    """Return data as the API shows it: every GPU-ms as GPU-seconds."""
+    """Return data as the API shows it: every GPU-ms as GPU-seconds; metadata is its owner's."""
     if not isinstance(value, dict):
         return value
     return {
-        name.replace("gpu_ms", "gpu_seconds"): _in_seconds(
-            each / 1000 if name.endswith("gpu_ms") and isinstance(each, int) else each
-        )
+        name.replace("gpu_ms", "gpu_seconds"): each
+        if name == "metadata"
+        else _in_seconds(each / 1000 if name.endswith("gpu_ms") and isinstance(each, int) else each)
         for name, each in value.items()
     }
 

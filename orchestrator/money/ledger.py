@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypedDict, Unpack
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.model import Brief, Entry, Job, Month, Quote, Session, Unit
+from orchestrator.model import Allowance, Brief, Entry, Job, Month, Quote, Session, Unit
 from orchestrator.money import hash_chain
 from orchestrator.states import EntryKind, OnExhausted, Pricing, SessionState, UnitKind
 
@@ -110,7 +110,7 @@ def hold(
     Raises:
         BudgetExceeded: the session or the job's own cap has less than that.
     """
-    room = extendable_gpu_ms(session, job, None)
+    room = extendable_gpu_ms(session, job, None, None)
     if gpu_ms > room:
         if session.state is not SessionState.OPEN:
             raise BudgetExceeded(
@@ -260,26 +260,32 @@ def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms:
     )
 
 
-def extendable_gpu_ms(session: Session, job: Job, month: Month | None) -> int:
+def extendable_gpu_ms(
+    session: Session, job: Job, month: Month | None, allowance: Allowance | None
+) -> int:
     """Return what the job's hold may still grow by: the session's room, within the job's own cap.
 
-    `month`: the account's, which bounds it too.
+    `month`: the account's, and `allowance`: its key's allowance, which bound it too.
     """
     room = session.available_gpu_ms if session.state is SessionState.OPEN else 0
     if month is not None and month.available_gpu_ms is not None:
         room = min(room, month.available_gpu_ms)
+    if allowance is not None:
+        room = min(room, allowance.available_gpu_ms)
     if job.cap_gpu_ms is not None:
         room = min(room, job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms)
     return max(0, room)
 
 
-def binding_limit(session: Session, job: Job, month: Month) -> str:
+def binding_limit(session: Session, job: Job, month: Month, allowance: Allowance | None) -> str:
     """Return which limit lets a hold grow the least, by name."""
     if session.state is not SessionState.OPEN:
         return "session_closed"
-    room = extendable_gpu_ms(session, job, month)
+    room = extendable_gpu_ms(session, job, month, allowance)
     if job.cap_gpu_ms is not None and job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms <= room:
         return "max_gpu_seconds"
+    if allowance is not None and allowance.available_gpu_ms <= room:
+        return "key"
     return "month" if room < session.available_gpu_ms else "session"
 
 
@@ -328,6 +334,7 @@ def lease_limit(
     session: Session,
     job: Job,
     month: Month,
+    allowance: Allowance | None,
     *,
     open_gpu_ms: int,
     reserve_gpu_ms: int,
@@ -347,7 +354,7 @@ def lease_limit(
         limit = min(want, job.runaway_gpu_ms - ran - open_gpu_ms - reserve_gpu_ms)
         return Limit(gpu_ms=limit if limit >= minimum_gpu_ms else 0)
     room = max(0, job.held_gpu_ms - open_gpu_ms - reserve_gpu_ms)
-    extend = min(max(0, want - room), extendable_gpu_ms(session, job, month))
+    extend = min(max(0, want - room), extendable_gpu_ms(session, job, month, allowance))
     limit = min(want, room + extend)
     if limit < minimum_gpu_ms:
         return Limit(gpu_ms=0)

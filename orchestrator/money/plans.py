@@ -23,6 +23,7 @@ ANY: Final = "*"
 MOST_FLOORS: Final = 0.9
 """Of all plans together; the rest goes by weight, and to what has waited too long."""
 
+DAY_MS: Final = 86_400_000
 OPEN_JOBS: Final = "open_jobs"
 """The limit that asking for less does not help with."""
 
@@ -44,6 +45,10 @@ class Plan:
     models: tuple[str, ...]
     weight: int
     """Share of the farm against other accounts."""
+    storage_bytes: int | None
+    """Room for files and characters together."""
+    file_days: int | None
+    """Days after which a file or character expires, at the latest."""
     watermark: str
     """Words in the corner of its videos; empty: none."""
     floor: float
@@ -54,6 +59,8 @@ class Plan:
     """Kind of price its jobs have: their quote's ceiling at most, or what was measured."""
     price_month_microusd: int | None
     """Price a month, used or not; None: its GPU-seconds are paid by the rate card."""
+    keep_ms: int | None = None
+    """Time for which an ended job's files are kept; None: for ever."""
 
     @property
     def mark(self) -> Watermark | None:
@@ -188,6 +195,8 @@ class _Written(BaseModel):
     steps: Annotated[int, Field(strict=True, ge=1)] | None = None
     models: list[str]
     weight: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    storage_mb: Annotated[int, Field(strict=True, ge=0, le=10**9)] | None = None
+    file_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     watermark: Annotated[str, Field(pattern=r"^([!-~]([ -~]{0,22}[!-~])?)?$")] = ""
     floor: Annotated[float, Field(ge=0, le=MOST_FLOORS)] = 0.0
     alerts: dict[Annotated[int, Field(ge=1, le=100)], AlertAction] = Field(
@@ -195,6 +204,7 @@ class _Written(BaseModel):
     )
     price: Pricing = Pricing.CEILING
     price_month_microusd: Annotated[int, Field(strict=True, ge=0, le=10**12)] | None = None
+    keep_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
 
 
 class _File(BaseModel):
@@ -217,11 +227,14 @@ def _plan(name: str, written: _Written) -> Plan:
         steps=written.steps,
         models=tuple(written.models),
         weight=written.weight,
+        storage_bytes=None if written.storage_mb is None else written.storage_mb << 20,
+        file_days=written.file_days,
         watermark=written.watermark,
         floor=written.floor,
         alerts=tuple(Alert(percent, action) for percent, action in sorted(written.alerts.items())),
         price=written.price,
         price_month_microusd=written.price_month_microusd,
+        keep_ms=None if written.keep_days is None else written.keep_days * DAY_MS,
     )
 
 

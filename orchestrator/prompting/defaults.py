@@ -163,6 +163,14 @@ NO_MEASURE_AFTER: Final = _set(
     called number channel"""
 )
 """Words behind which a number belongs to what is shown."""
+BOOKS: Final = _set(
+    """genesis exodus leviticus numbers deuteronomy joshua judges ruth samuel kings chronicles ezra
+    nehemiah esther job psalm psalms proverbs ecclesiastes isaiah jeremiah lamentations ezekiel
+    daniel hosea joel amos obadiah jonah micah nahum habakkuk zephaniah haggai zechariah malachi
+    matthew mark luke john acts romans corinthians galatians ephesians philippians colossians
+    thessalonians timothy titus philemon hebrews james peter jude revelation quran surah gita"""
+)
+"""Books whose verses look like shapes: Acts 16:9."""
 TELLS_TIME: Final = _set(
     """at is it's its are was be shows showing show reads reading until till by since after before
     from to around about past clock time almost nearly strikes says"""

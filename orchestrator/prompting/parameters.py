@@ -30,7 +30,8 @@ _NEGATIVE: Final = re.compile(
     r"\bnegative[ _-]prompts? ?[:=]|(?:^|\n)[ \t]*(?:negatives?|exclude) ?:", re.IGNORECASE
 )
 _FLAG: Final = re.compile(
-    r"(?:^|\s)--(?P<name>ar|aspect|seed|no|fps|size|seconds|v|version|niji|s|stylize|q|quality"
+    r"(?:^|\s)(?:--|[–—](?=(?:ar|aspect|seed|stylize) ))(?P<name>"
+    r"ar|aspect|seed|no|fps|size|seconds|v|version|niji|s|stylize|q|quality"
     r"|style|chaos|c|weird|w|tile|iw|cref|sref|cfg|steps|raw|hd)\b(?![-\w])"
     r"(?:[ =](?P<value>(?:(?!\s--[a-z])[^\n]){1,2000}))?"
 )
@@ -82,12 +83,12 @@ def _take_block(facts: str, pasted: Pasted, given: Collection[str]) -> None:
     if width and height:
         pairs.setdefault("Size", f"{width}x{height}")
     for name, value in pairs.items():
-        if not _take_one(name.lower(), value, pasted, given):
+        if not _take_one(name.lower(), value, f"{name}: {value}", pasted, given):
             pasted.left.append(name)
 
 
 def _take_flags(text: str, pasted: Pasted, given: Collection[str]) -> str:
-    """Read `--ar 9:16 --seed 7`; words behind a value stay."""
+    """Read `--ar 9:16 --seed 7`; words behind a value stay. Phones make `—ar` of `--ar`."""
 
     def flag(found: re.Match[str]) -> str:
         name, value = found["name"], (found["value"] or "").strip()
@@ -99,15 +100,19 @@ def _take_flags(text: str, pasted: Pasted, given: Collection[str]) -> str:
         if name == "no":
             _keep_negative(value, pasted)
         elif not _take_one(
-            {"ar": "ratio", "aspect": "ratio"}.get(name, name), value, pasted, given
+            {"ar": "ratio", "aspect": "ratio"}.get(name, name),
+            value,
+            f"--{name} {value}",
+            pasted,
+            given,
         ):
             pasted.left.append(f"--{name}")
         return f"{'' if rest[:1] in ',.;' else ' '}{rest}"
 
-    return _FLAG.sub(flag, text) if "--" in text else text
+    return _FLAG.sub(flag, text)
 
 
-def _take_one(name: str, value: str, pasted: Pasted, given: Collection[str]) -> bool:
+def _take_one(name: str, value: str, said: str, pasted: Pasted, given: Collection[str]) -> bool:
     """Keep one parameter; tell whether it means anything here and no option says it already."""
     instructions = pasted.instructions
     field_ = {"ratio": "size"}.get(name, name)
@@ -126,7 +131,7 @@ def _take_one(name: str, value: str, pasted: Pasted, given: Collection[str]) -> 
             instructions.ratio = read_ratio(ratio[1], ratio[2])
         case _:
             return False
-    instructions.said.setdefault(field_, []).append(f"{name}: {value}")
+    instructions.said.setdefault(field_, []).append(said)
     return True
 
 

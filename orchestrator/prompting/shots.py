@@ -11,8 +11,9 @@ from orchestrator.prompting.measures import read_seconds
 _ITEM: Final = re.compile(r"^ ?(?:#?\d{1,3}[.):](?!\d)|[-*•–·]) ?(?=\S)")
 _INLINE_ITEM: Final = re.compile(r"(?:^| )(\d{1,2})[.)] (?=\S)")
 _MARK: Final = re.compile(
-    r"(?:\[|\((?! ?\d+ ?\))) ?(?P<number>[-−]?\d{1,15}(?:[.,]\d{1,6})?) ?"
-    r"(?P<unit>s|secs?|seconds?|ms|mins?|minutes?)? ?[\])]",
+    r"(?:\b(?:scene|shot|part) ?\d{1,3} ?[:,–-]? ?)?"
+    r"(?P<mark>(?:\[|\((?! ?\d+ ?\))) ?(?P<number>[-−]?\d{1,15}(?:[.,]\d{1,6})?) ?"
+    r"(?P<unit>s|secs?|seconds?|ms|mins?|minutes?)? ?[\])])(?: ?:(?= ))?",
     re.IGNORECASE,
 )
 _THEN: Final = (
@@ -109,7 +110,7 @@ def _marked(line: str) -> list[Piece]:
     if not marks:
         return [Piece(line)]
     seconds = [read_seconds(mark["number"], mark["unit"] or "s") for mark in marks]
-    said = [mark[0] for mark in marks]
+    said = [mark["mark"] for mark in marks]
     starts, ends = [m.start() for m in marks], [m.end() for m in marks]
     if tidy(line[: starts[0]]):
         texts = [line[a:b] for a, b in zip([0, *ends], starts, strict=False)]

@@ -13,6 +13,7 @@ from typing import Final
 
 from orchestrator.prompting.defaults import (
     BARE_VERBS,
+    BOOKS,
     MORE_MOTIONS,
     NO_MEASURE_AFTER,
     TELLS_TIME,
@@ -120,6 +121,8 @@ _RIGHTS: Final[tuple[tuple[Right, re.Pattern[str]], ...]] = tuple(
     )
 )
 _TOGETHER: Final = re.compile(r" ?(?:(?:and|at|in|with|for|@|\+|/|\|) ?)?", re.IGNORECASE)
+_WAITS: Final = re.compile(r"\bwait(?:s|ed|ing)? for (?:about |around |only )?$", re.IGNORECASE)
+"""Waiting for minutes is what happens, and no video takes as long."""
 _LAST_WORD: Final = re.compile(r"(?P<word>[^\s,]{1,30}) ?$")
 
 
@@ -173,7 +176,7 @@ def _is_order(each: Measure, left: Left, right: Right, text: str, *, sized: bool
     if each.kind is Kind.SECONDS:
         return _is_length(each, left, right, text)
     if each.alone is Alone.ANYWHERE:
-        return True
+        return each.kind is not Kind.SEED or _is_seed(each, left, right)
     if each.kind is Kind.RATIO and left is Left.AT:
         return False  # a time of day
     if left in (Left.IN, Left.AT, Left.NAME):
@@ -185,12 +188,22 @@ def _is_order(each: Measure, left: Left, right: Right, text: str, *, sized: bool
     return right is Right.NOTHING and _ends(each, text)
 
 
+def _waits(text: str, at: int) -> bool:
+    return _WAITS.search(text, max(0, at - BEFORE), at) is not None
+
+
+def _is_seed(each: Measure, left: Left, right: Right) -> bool:
+    """Tell whether a seed is a number's: "sunflower seed 5 grams" is not."""
+    apart = left is not Left.WORD or right is not Right.WORD
+    return apart or any(mark in each.found[0] for mark in ":=#")
+
+
 def _is_length(each: Measure, left: Left, right: Right, text: str) -> bool:
     """Tell whether seconds are the shot's: for so long, or so many apart or at an end."""
     ended = right in (Right.NOTHING, Right.LONG)
     match left:
         case Left.FOR:
-            return True
+            return each["unit"][0].lower() not in "mh" or not _waits(text, each.start)
         case Left.NAME:
             return right is not Right.WORD
         case Left.LASTS:
@@ -210,11 +223,12 @@ def _ends(each: Measure, text: str) -> bool:
     found = _LAST_WORD.search(text, max(0, each.start - BEFORE), each.start)
     before = found["word"] if found else ""
     word = before.casefold()
+    named = before[:1].isupper()
     match each.alone:
         case Alone.AT_AN_END:
-            return word not in NO_MEASURE_AFTER
+            verse = each.kind is Kind.RATIO and named and word in BOOKS
+            return not verse and word not in NO_MEASURE_AFTER
         case Alone.AT_AN_END_NO_TIME:
-            named = before[:1].isupper() and found is not None and found.start() > 0
             return not named and word not in NO_MEASURE_AFTER | TELLS_TIME
         case Alone.BEHIND_A_VERB:
             return base_form(word) in BARE_VERBS or word in MORE_MOTIONS

@@ -74,7 +74,8 @@ def migrate(url: str) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # it interpolates
     engine = make_engine(url)
     try:
         with engine.begin() as connection:

@@ -1,17 +1,31 @@
 """Sums for the operator's economics: sums over the ledger, shifts, caps that were hit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.model import Json, Shift
-from orchestrator.states import EntryKind
+from orchestrator.model import Json, Shift, UsageSum
+from orchestrator.states import EntryKind, JobState
 from orchestrator.store import tables
 from orchestrator.store.guards import missing_triggers
-from orchestrator.store.statements import RECEIPTS
+from orchestrator.store.statements import RECEIPTS, Query
 
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 MEASURED = (EntryKind.SETTLE, EntryKind.LOSS, EntryKind.REFUND)
 """Movements that tell of device time."""
 
@@ -27,6 +41,96 @@ _SPELLS: Final = select(
     .label("until_ms"),
 ).subquery("spells")
 """Periods of plans with their ends; what began and ended in one millisecond holds at no moment."""
+
+_JOB: Final = tables.jobs.c
+_HOLDERS: Final = (
+    select(_JOB.id, _JOB.state, _JOB.held_gpu_ms)
+    .where(_JOB.held_gpu_ms > 0, _JOB.id != bindparam("but"))
+    .order_by(_JOB.held_gpu_ms.desc(), _JOB.id)
+    .limit(bindparam("limit"))
+)
+_OF_SESSION: Final = _HOLDERS.where(
+    _JOB.session_id == bindparam("session_id"),
+    _JOB.state.in_([state for state in JobState if not state.is_terminal]),
+)
+_OF_MONTH: Final = _HOLDERS.where(
+    _JOB.account_id == bindparam("account_id"),
+    _JOB.month_id == bindparam("month_id"),
+    _JOB.finished_at_ms.is_(None),
+)
+_OF_ALLOWANCE: Final = _HOLDERS.where(
+    _JOB.account_id == bindparam("account_id"),
+    _JOB.allowance_id == bindparam("allowance_id"),
+    _JOB.finished_at_ms.is_(None),
+)
+
+_SUM: Final = tables.usage_sums.c
+_LEASE: Final = tables.leases.c
+
+
+def _adding(insert: Any) -> Any:
+    made = insert(tables.usage_sums)
+    more = {name: _SUM[name] + made.excluded[name] for name in ("units", "gpu_ms", "lost_gpu_ms")}
+    key = [column.name for column in tables.usage_sums.primary_key]
+    return made.on_conflict_do_update(index_elements=key, set_=more)
+
+
+_ADD_USAGE: Final = {
+    "sqlite": _adding(sqlite.insert),
+    "postgresql": _adding(postgresql.insert),
+}
+
+
+@cache
+def _usage(by: str, *, of_account: bool) -> Query:
+    """Return the query for usage: of whole days, of hours before them, of leases before those."""
+    name = {
+        "user": "account_id",
+        "session": "session_id",
+        "model": "model",
+        "worker": "worker_id",
+        "stage": "kind",
+    }[by]
+    sums = select(_SUM[name].label("key"), _SUM.units, _SUM.gpu_ms, _SUM.lost_gpu_ms)
+    key = _JOB[name] if name in ("account_id", "model") else _LEASE[name]
+    charged = case((_JOB.refunded_gpu_ms > 0, 0), else_=_LEASE.settled_gpu_ms)
+    single = (
+        select(
+            key.label("key"),
+            case((_LEASE.settled_gpu_ms > 0, 1), else_=0).label("units"),
+            charged.label("gpu_ms"),
+            (_LEASE.lost_gpu_ms + _LEASE.settled_gpu_ms - charged).label("lost_gpu_ms"),
+        )
+        .join(tables.jobs, _JOB.id == _LEASE.job_id)
+        .where(
+            _LEASE.resolved_at_ms >= bindparam("since_ms"),
+            _LEASE.resolved_at_ms < bindparam("hour_ms"),
+            _LEASE.settled_gpu_ms + _LEASE.lost_gpu_ms > 0,
+        )
+    )
+    days = sums.where(_SUM.span_ms == DAY_MS, _SUM.from_ms >= bindparam("day_ms"))
+    hours = sums.where(
+        _SUM.span_ms == HOUR_MS,
+        _SUM.from_ms >= bindparam("hour_ms"),
+        _SUM.from_ms < bindparam("day_ms"),
+    )
+    if of_account:
+        mine: BindParameter[str] = bindparam("account_id")
+        days, hours = (each.where(_SUM.account_id == mine) for each in (days, hours))
+        single = single.where(_JOB.account_id == mine)
+    part = union_all(days, hours, single).subquery()
+    total = func.sum(part.c.gpu_ms)
+    return (
+        select(
+            part.c.key,
+            func.sum(part.c.units).label("units"),
+            total.label("gpu_ms"),
+            func.sum(part.c.lost_gpu_ms).label("lost_gpu_ms"),
+        )
+        .group_by(part.c.key)
+        .order_by(total.desc(), part.c.key)
+    )
+
 
 _AT_ONCE: Final = 500
 """Rows that are fetched together of a table that may not fit into memory."""
@@ -119,40 +223,63 @@ class Books:
         """Return settled and lost GPU-ms of leases resolved since then, grouped.
 
         `by`: user, session, model, worker or stage. Units are those that were charged, as the
-        books count them: given back since or not.
+        books count them: given back since or not. Of whole days and hours there are sums; what
+        ended between `since_ms` and the first whole hour is read lease by lease.
         """
-        lease, job = tables.leases, tables.jobs
-        group = {
-            "user": job.c.account_id,
-            "session": lease.c.session_id,
-            "model": job.c.model,
-            "worker": lease.c.worker_id,
-            "stage": lease.c.kind,
-        }[by]
-        charged = case((job.c.refunded_gpu_ms > 0, 0), else_=lease.c.settled_gpu_ms)
-        query = (
-            select(
-                group.label("key"),
-                func.sum(case((lease.c.settled_gpu_ms > 0, 1), else_=0)).label("units"),
-                func.sum(charged).label("gpu_ms"),
-                func.sum(lease.c.lost_gpu_ms + lease.c.settled_gpu_ms - charged).label(
-                    "lost_gpu_ms"
-                ),
-            )
-            .join(job, job.c.id == lease.c.job_id)
-            .where(lease.c.resolved_at_ms >= since_ms)
-            .group_by(group)
-            .order_by(func.sum(charged).desc())
-        )
-        if account_id is not None:
-            query = query.where(job.c.account_id == account_id)
-        return [dict(row._mapping) for row in self.connection.execute(query)]
+        hour_ms, day_ms = (-(-since_ms // span) * span for span in (HOUR_MS, DAY_MS))
+        asked = {"since_ms": since_ms, "hour_ms": hour_ms, "day_ms": day_ms}
+        query = _usage(by, of_account=account_id is not None)
+        rows = self.connection.execute(query, asked | {"account_id": account_id})
+        return [
+            {
+                "key": row.key,
+                "units": int(row.units),
+                "gpu_ms": int(row.gpu_ms),
+                "lost_gpu_ms": int(row.lost_gpu_ms),
+            }
+            for row in rows
+        ]
+
+    def add_usage(self, sums: Sequence[UsageSum]) -> None:
+        """Add to the sums of usage; what is less by it is negative."""
+        if not sums:
+            return
+        rows = [asdict(each) for each in sums]
+        self.connection.execute(_ADD_USAGE[self.connection.dialect.name], rows)
+
+    def usage_sums(self) -> list[UsageSum]:
+        """Return all sums of usage."""
+        found = self.connection.execute(select(tables.usage_sums))
+        return [UsageSum(**row._mapping) for row in found]
 
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
         job = tables.jobs.c
         mine = (job.account_id == account_id, job.finished_at_ms.is_(None))
         return self.connection.scalar(select(func.count()).where(*mine)) or 0
+
+    def holders_of_session(
+        self, session_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return state and held GPU-ms of the jobs that hold most of a session, beside one."""
+        asked = {"session_id": session_id, "but": but, "limit": limit}
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_SESSION, asked)}
+
+    def holders_of_month(
+        self, account_id: str, month_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of an account's month."""
+        asked = {"account_id": account_id, "month_id": month_id, "but": but, "limit": limit}
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_MONTH, asked)}
+
+    def holders_of_allowance(
+        self, account_id: str, allowance_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of the allowance of a line of keys."""
+        asked = {
+            "account_id": account_id, "allowance_id": allowance_id, "but": but, "limit": limit
+        }  # fmt: skip
+        return {row[0]: (row[1], row[2]) for row in self.connection.execute(_OF_ALLOWANCE, asked)}
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as, a few at a time."""

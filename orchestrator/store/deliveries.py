@@ -22,7 +22,7 @@ from sqlalchemy import (
 from orchestrator.model import Delivery, Event, Json
 from orchestrator.states import DeliveryState, WebhookState
 from orchestrator.store import tables
-from orchestrator.store.statements import Query
+from orchestrator.store.statements import Query, literal
 from orchestrator.store.tables import events
 
 
@@ -87,7 +87,7 @@ class Deliveries:
             )
             .join(webhook, webhook.c.id == t.c.webhook_id)
             .where(
-                t.c.state == DeliveryState.PENDING,
+                t.c.state == literal(DeliveryState.PENDING),
                 t.c.next_at_ms <= now_ms,
                 t.c.webhook_id.not_in(busy),
                 webhook.c.account_id.not_in(full),

@@ -1,20 +1,28 @@
 """Opening SQLite and Postgres so that neither loses or bends a transaction."""
 
+import random
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pysqlite3.dbapi2 as sqlite
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.errors import BadRequest, Contended, Unavailable
 from orchestrator.remedies import Listing, LookAt, Say
 
 BUSY_MS = 10_000
 """Time that a writer waits for another one before it gives up."""
+
+NAP_SECONDS: Final = (0.001, 0.005)
+KEPT: Final = 8
+"""Connections to SQLite that wait for a transaction, at most; a process has few threads for it."""
 
 GAVE_WAY: Final = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATEs of a serialization failure, a deadlock and a lock that was not had in time."""
@@ -27,14 +35,50 @@ FIRST_COMES: Final = (
 
 def make_engine(url: str) -> Engine:
     """Return an engine for `sqlite:///path` or `postgresql+psycopg://…`."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
     if parsed.database:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A connection of its own per transaction: 0.2 ms, and none is shared by the native
-    # threads that the web process runs its transactions in.
-    return as_ours(create_engine(url, module=sqlite, poolclass=NullPool))
+    return as_ours(create_engine(parsed, module=sqlite, poolclass=KeptConnections))
+
+
+class KeptConnections(NullPool):
+    """Connections that wait for the next transaction, with the statements they have prepared.
+
+    Opening one takes 0.7 ms of CPU. Two transactions never share one at a time, whatever threads
+    they are in: taking from a deque and adding to it are atomic. SQLAlchemy's own pool has locks,
+    which gevent's version of would be waited for on native threads.
+    """
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._idle: deque[ConnectionPoolEntry] = deque()
+
+    def dispose(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._create_connection()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if len(self._idle) < KEPT:
+            self._idle.append(record)
+        else:
+            record.close()
+
+
+def _parsed(url: str) -> URL:
+    """Return an URL; all behind `sqlite:///` is a path, though it has a `?` in it."""
+    head = "sqlite:///"
+    if url.startswith(head):
+        return URL.create("sqlite", database=url.removeprefix(head))
+    return make_url(url)
 
 
 def as_ours(engine: Engine) -> Engine:
@@ -44,11 +88,30 @@ def as_ours(engine: Engine) -> Engine:
     return engine
 
 
+class Patience:
+    """The wait of one connection for another process's turn: a short nap, then it looks again.
+
+    SQLite's own naps grow to 100 ms, in which others who come and go quickly are always first:
+    of eight busy processes one then waits for longer than `BUSY_MS`.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def __call__(self, looks: int) -> bool:
+        """Nap and tell whether to look again; `looks`: those of this wait so far."""
+        now = time.monotonic()
+        if looks == 0:
+            self._until = now + BUSY_MS / 1000
+        time.sleep(random.uniform(*NAP_SECONDS))  # noqa: S311 - only so that naps differ
+        return now < self._until
+
+
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
+    connection.set_busy_handler(Patience())
     cursor = connection.cursor()
     for pragma in (
-        f"busy_timeout = {BUSY_MS}",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",

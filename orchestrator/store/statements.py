@@ -32,6 +32,8 @@ def literal(word: StrEnum) -> ColumnElement[str]:
 
 Query: TypeAlias = Select[Any]
 """A query of rows, which become nouns and have no types before."""
+How: TypeAlias = str | tuple[StrEnum, ...]
+"""The kind of a value that rows are found by: `null`, `one`, `many`, or the words themselves."""
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 READY: Final = (
     select(units)
@@ -39,7 +41,7 @@ READY: Final = (
     .join(months, months.c.id == jobs.c.month_id)
     .where(
         months.c.plan != "",
-        units.c.state == UnitState.READY,
+        units.c.state == literal(UnitState.READY),
         units.c.queue.in_(bindparam("queues", expanding=True)),
         jobs.c.state.in_(RUNNABLE),
         jobs.c.intent.is_(None),
@@ -58,7 +60,7 @@ UNRUNG_UNITS: Final = (
     .limit(_LIMIT)
 )
 LAPSED_LEASES: Final = select(leases).where(
-    leases.c.state == LeaseState.OPEN, leases.c.expires_at_ms < bindparam("before_ms")
+    leases.c.state == literal(LeaseState.OPEN), leases.c.expires_at_ms < bindparam("before_ms")
 )
 
 RECEIPTS: Final = select(leases.c.id, cast(leases.c.receipt, Text))
@@ -78,7 +80,7 @@ def finding(
     bounds = {name: value for name, value in bounds.items() if value is not None}
     shape = tuple((name, _how(value)) for name, value in equal.items())
     query = _finding(table, order, tuple(bounds), shape, lock=lock)
-    values = {f"is_{name}": equal[name] for name, how in shape if how != "null"}
+    values = {f"is_{name}": equal[name] for name, how in shape if how in ("one", "many")}
     return query, bounds | values
 
 
@@ -109,7 +111,7 @@ def _finding(
     table: Table,
     order: str,
     bounds: tuple[str, ...],
-    equal: tuple[tuple[str, str], ...],
+    equal: tuple[tuple[str, How], ...],
     *,
     lock: bool,
 ) -> Query:
@@ -126,13 +128,23 @@ def _finding(
     return locked(query) if lock else query
 
 
-def _how(value: object) -> str:
-    return "null" if value is None else "many" if isinstance(value, tuple) else "one"
+def _how(value: object) -> How:
+    """Return which kind of value it is; words of ours, which are few, stand in the query itself."""
+    if isinstance(value, StrEnum):
+        return (value,)
+    if isinstance(value, tuple):
+        words = tuple(each for each in value if isinstance(each, StrEnum))
+        return words if words and len(words) == len(value) else "many"
+    return "null" if value is None else "one"
 
 
-def _equals(table: Table, name: str, how: str) -> ColumnElement[bool]:
+def _equals(table: Table, name: str, how: How) -> ColumnElement[bool]:
     column = table.c[name]
     match how:
+        case (word,):
+            return column == literal(word)
+        case (*words,):
+            return column.in_([literal(word) for word in words])
         case "null":
             return column.is_(None)
         case "many":

@@ -35,11 +35,13 @@ from orchestrator.states import (
     KeyKind,
     Lane,
     LeaseState,
+    LinkEnd,
     Outcome,
     PauseReason,
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
@@ -92,6 +94,7 @@ accounts: Final = Table(
     _id(),
     Column("name", String(200), nullable=False),
     Column("plan", String(40), nullable=False),
+    _id(name="default_session_id"),
     _json(model.Account, "alerts", null=True),
     _ms("created_at_ms"),
 )
@@ -162,11 +165,27 @@ Index("ix_sessions_floor", sessions.c.plan, sessions.c.virtual_us,
 Index("ix_sessions_waits", sessions.c.waits_from_ms,
       sqlite_where=_HOLDS, postgresql_where=_HOLDS)  # fmt: skip
 
+allowances: Final = Table(
+    "allowances",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _ms("limit_gpu_ms"),
+    _ms("held_gpu_ms"),
+    _ms("spent_gpu_ms"),
+    CheckConstraint(
+        "held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms",
+        name="budget",
+    ),
+)
+
 jobs: Final = Table(
     "jobs",
     metadata,
     _id(),
     _id("accounts.id", name="account_id"),
+    _id(name="key_id", null=True),
+    _id("allowances.id", name="allowance_id", null=True),
     _id("sessions.id", name="session_id"),
     _id("months.id", name="month_id"),
     _word("state", JobState),
@@ -204,6 +223,15 @@ jobs: Final = Table(
     _ms("deleted_at_ms", null=True),
     _id(name="webhook_id", null=True),
     _json(model.Job, "rulings"),
+    _json(model.Job, "tags"),
+    _json(model.Job, "metadata"),
+    _json(model.Job, "webhook_events"),
+    _ms("keep_ms", null=True),
+    Column("keep_asked", Boolean, nullable=False),
+    _ms("keep_until_ms", null=True),
+    _ms("expires_at_ms", null=True),
+    _ms("expired_at_ms", null=True),
+    _ms("remove_at_ms", null=True),
     CheckConstraint("held_gpu_ms >= 0 AND spent_gpu_ms >= 0", name="sums"),
     CheckConstraint("cap_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= cap_gpu_ms", name="cap"),
     CheckConstraint(
@@ -214,8 +242,7 @@ jobs: Final = Table(
     ),
     CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name="paused"),
     CheckConstraint("frames_done <= frames_total", name="frames"),
-    Index(None, "account_id", "id"),
-    Index(None, "session_id", "state"),
+    Index(None, "session_id", "state", "id"),
     Index(None, "image"),
 )
 
@@ -223,6 +250,34 @@ _RUNS = text("finished_at_ms IS NULL")
 # With its condition's column: else SQLite fetches every open job's row, plan and all, to count.
 Index("ix_jobs_open", jobs.c.account_id, jobs.c.finished_at_ms,
       sqlite_where=_RUNS, postgresql_where=_RUNS)  # fmt: skip
+_TO_REMOVE = text("remove_at_ms IS NOT NULL")
+Index("ix_jobs_remove", jobs.c.remove_at_ms,
+      sqlite_where=_TO_REMOVE, postgresql_where=_TO_REMOVE)  # fmt: skip
+
+labels: Final = Table(
+    "labels",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(512), primary_key=True),
+    _id("accounts.id", name="account_id"),
+    Index(None, "account_id", "key", "value", "job_id"),
+    Index(None, "key", "value", "job_id"),
+)
+"""Tags and metadata by which jobs are found; a tag is the value of the key that is empty."""
+_KEPT = text("deleted_at_ms IS NULL")
+# One for each way in which somebody may look through the list: a part of it costs what it shows.
+for _name, _by in {
+    "ix_jobs_listed": ("id",),
+    "ix_jobs_listed_by_state": ("state", "id"),
+    "ix_jobs_listed_of_account": ("account_id", "id"),
+    "ix_jobs_listed_of_account_by_state": ("account_id", "state", "id"),
+    "ix_jobs_listed_by_model": ("model", "id"),
+    "ix_jobs_listed_of_account_by_model": ("account_id", "model", "id"),
+    "ix_jobs_listed_of_session": ("session_id", "id"),
+}.items():
+    Index(_name, *(jobs.c[_column] for _column in _by),
+          sqlite_where=_KEPT, postgresql_where=_KEPT)  # fmt: skip
 
 workers: Final = Table(
     "workers",
@@ -318,6 +373,8 @@ leases: Final = Table(
     Index(None, "job_id"),
 )
 _OPEN = text("state = 'open'")
+_ENDED = text("resolved_at_ms IS NOT NULL")
+Index("ix_leases_ended", leases.c.resolved_at_ms, sqlite_where=_ENDED, postgresql_where=_ENDED)
 Index("ix_leases_open", leases.c.expires_at_ms, sqlite_where=_OPEN, postgresql_where=_OPEN)
 Index("ix_leases_open_worker", leases.c.worker_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
 Index("ux_leases_open_unit", leases.c.unit_id, unique=True,
@@ -347,6 +404,7 @@ entries: Final = Table(
     CheckConstraint("debit <> credit", name="two_accounts"),
     UniqueConstraint("session_id", "number"),
     Index(None, "session_id", "id"),
+    Index(None, "at_ms"),
     Index(None, "job_id"),
     Index(None, "month_id"),
 )
@@ -365,6 +423,13 @@ keys: Final = Table(
     _ms("revoked_at_ms", null=True),
     _ms("used_at_ms", null=True),
     _id(name="successor_id", null=True),
+    _id(name="first_id"),
+    _id("sessions.id", name="session_id", null=True),
+    _id("allowances.id", name="allowance_id", null=True),
+    _json(model.Key, "device_classes", null=True),
+    Column("uses", Integer),
+    _count("times_used"),
+    Column("attempt_sha256", String(64)),
     Index(None, "account_id"),
 )
 
@@ -379,6 +444,42 @@ people: Final = Table(
     _ms("created_at_ms"),
     _ms("password_at_ms"),
     Index(None, "account_id"),
+)
+
+sign_ins: Final = Table(
+    "sign_ins",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _word("way", WayIn),
+    _id(name="holder_id"),
+    _ms("password_at_ms", null=True),
+    _ms("created_at_ms"),
+    Index(None, "holder_id"),
+    Index(None, "created_at_ms"),
+)
+
+share_links: Final = Table(
+    "share_links",
+    metadata,
+    _id(),
+    _id("accounts.id", name="account_id"),
+    _id("jobs.id", name="job_id"),
+    Column("name", String(20), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    _id(name="key_id", null=True),
+    _id(name="person_id", null=True),
+    Column("ends_with_key", Boolean, nullable=False),
+    _ms("created_at_ms"),
+    _ms("expires_at_ms"),
+    _ms("ended_at_ms", null=True),
+    _word("ended_by", LinkEnd, null=True),
+    CheckConstraint("(ended_at_ms IS NULL) = (ended_by IS NULL)", name="ended"),
+    CheckConstraint("key_id IS NOT NULL OR NOT ends_with_key", name="key"),
+    Index(None, "account_id", "id"),
+    Index(None, "job_id", "id"),
+    Index(None, "key_id"),
+    Index(None, "expires_at_ms"),
 )
 
 events: Final = Table(
@@ -431,6 +532,23 @@ cap_hits: Final = Table(
 )
 """Count of a day's refusals by budgets; `reason` is one of `farm.books.cap_hits`."""
 
+usage_sums: Final = Table(
+    "usage_sums",
+    metadata,
+    Column("span_ms", BigInteger, primary_key=True),
+    Column("from_ms", BigInteger, primary_key=True),
+    Column("account_id", String(64), ForeignKey("accounts.id"), primary_key=True),
+    Column("session_id", String(64), ForeignKey("sessions.id"), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("worker_id", String(64), ForeignKey("workers.id"), primary_key=True),
+    Column("kind", _word("kind", UnitKind).type, primary_key=True),
+    _ms("units"),
+    _ms("gpu_ms"),
+    _ms("lost_gpu_ms"),
+    Index(None, "account_id", "span_ms", "from_ms"),
+)
+"""Sums over the leases that ended in an hour or a day; `farm.check` adds them up anew."""
+
 job_samples: Final = Table(
     "job_samples",
     metadata,
@@ -480,7 +598,20 @@ reference_images: Final = Table(
     Column("image", String(200), nullable=False),
     _ms("bytes"),
     _ms("created_at_ms"),
+    _ms("expires_at_ms", null=True),
     Index(None, "account_id", "kind", "id"),
+    Index(None, "image"),
+    Index(None, "expires_at_ms"),
+)
+
+pictures: Final = Table(
+    "pictures",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    _ms("bytes"),
+    _ms("kept_at_ms"),
+    _ms("removed_at_ms", null=True),
+    Column("removed_name", String(200), nullable=False),
 )
 
 webhooks: Final = Table(
@@ -550,6 +681,7 @@ TABLES: Final[dict[type, Table]] = {
     model.PlanPeriod: plan_periods,
     model.Month: months,
     model.Session: sessions,
+    model.Allowance: allowances,
     model.Job: jobs,
     model.Worker: workers,
     model.Unit: units,
@@ -557,10 +689,13 @@ TABLES: Final[dict[type, Table]] = {
     model.Entry: entries,
     model.Key: keys,
     model.Person: people,
+    model.SignIn: sign_ins,
+    model.ShareLink: share_links,
     model.Event: events,
     model.Sample: samples,
     model.Attempt: attempts,
     model.Reference: reference_images,
+    model.Picture: pictures,
     model.Webhook: webhooks,
     model.Delivery: deliveries,
     model.AuditEntry: audit_log,

@@ -4,18 +4,23 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     delete,
+    func,
     insert,
+    or_,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Json, Person
+from orchestrator.farm.kernel.ports import Removable
+from orchestrator.model import Json, Picture, Reference
 from orchestrator.store import tables
 from orchestrator.store.books import Books
 from orchestrator.store.deliveries import Deliveries
+from orchestrator.store.listings import Listings
 from orchestrator.store.statements import (
     FACTS,
     by_id,
@@ -41,6 +46,12 @@ def _noun(cls: type[T], row: Any) -> T:
     return cls(**dict(zip(_NAMES[cls], row, strict=True)))
 
 
+def _is_kept(now_ms: int) -> ColumnElement[bool]:
+    """Return the condition of a file or character that has not expired."""
+    until = tables.reference_images.c.expires_at_ms
+    return or_(until.is_(None), until > now_ms)
+
+
 class Transaction:
     """Reads and writes inside one BEGIN … COMMIT."""
 
@@ -49,6 +60,7 @@ class Transaction:
         self.turns = Turns(connection)
         self.books = Books(connection)
         self.deliveries = Deliveries(connection)
+        self.listings = Listings(connection)
         self._ours: dict[tuple[type, str], Any] = {}
         """Rows as they stand that nobody else changes until we commit."""
         self._facts: Json | None = None
@@ -170,16 +182,68 @@ class Transaction:
 
     # --- what the farm asks ------------------------------------------------------------------
 
-    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+    def forget(
+        self,
+        idempotency_before_ms: int,
+        deliveries_before_ms: int,
+        sign_ins_before_ms: int,
+        links_before_ms: int,
+    ) -> int:
         """Delete what is kept for a time only, and return how many rows that were."""
         keys, sent = tables.idempotency, tables.deliveries
+        browsers, links = tables.sign_ins, tables.share_links
         old = (
             delete(keys).where(keys.c.created_at_ms < idempotency_before_ms),
             delete(sent).where(sent.c.ended_at_ms < deliveries_before_ms),
+            delete(browsers).where(browsers.c.created_at_ms < sign_ins_before_ms),
+            delete(links).where(links.c.expires_at_ms < links_before_ms),
         )
         return sum(self.connection.execute(query).rowcount for query in old)
 
-    def remove_person(self, person_id: str) -> None:
-        """Delete somebody who may sign in."""
-        self.connection.execute(delete(tables.people).where(tables.people.c.id == person_id))
-        self._ours.pop((Person, person_id), None)
+    def keep_picture(self, key: str, size_bytes: int, at_ms: int) -> None:
+        """Note that a picture lies among the artifacts, and keep its row until we commit."""
+        dialect: Any = sqlite if self.connection.dialect.name == "sqlite" else postgresql
+        facts = {
+            "bytes": size_bytes,
+            "kept_at_ms": at_ms,
+            "removed_at_ms": None,
+            "removed_name": "",
+        }
+        query = dialect.insert(tables.pictures).values(id=key, **facts)
+        self.connection.execute(query.on_conflict_do_update(index_elements=["id"], set_=facts))
+        self._ours.pop((Picture, key), None)
+
+    def jobs_from_picture(self, key: str) -> list[tuple[str, str, bool]]:
+        """Return (id, account, has not ended) of the jobs that start from a picture."""
+        t = tables.jobs.c
+        query = select(t.id, t.account_id, t.finished_at_ms.is_(None)).where(
+            t.image == key, t.deleted_at_ms.is_(None)
+        )
+        return [(row[0], row[1], bool(row[2])) for row in self.connection.execute(query)]
+
+    def storage_used(self, account_id: str, now_ms: int) -> dict[str, tuple[int, int]]:
+        """Return (count, bytes) of an account's files and characters, by kind."""
+        t = tables.reference_images.c
+        query = (
+            select(t.kind, func.count(), func.sum(t.bytes))
+            .where(t.account_id == account_id, _is_kept(now_ms))
+            .group_by(t.kind)
+        )
+        return {row[0]: (int(row[1]), int(row[2])) for row in self.connection.execute(query)}
+
+    def expired_references(self, before_ms: int, after: str, limit: int) -> list[Reference]:
+        """Return files and characters that expired until then, in the order of ids."""
+        t = tables.reference_images
+        query = (
+            select(t)
+            .where(t.c.expires_at_ms <= before_ms, t.c.id > after)
+            .order_by(t.c.id)
+            .limit(limit)
+        )
+        return [_noun(Reference, row) for row in self.connection.execute(query)]
+
+    def remove(self, row: Removable) -> None:
+        """Delete a row."""
+        table = TABLES[type(row)]
+        self.connection.execute(delete(table).where(table.c.id == row.id))
+        self._ours.pop((type(row), row.id), None)

@@ -4,7 +4,17 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import BindParameter, Connection, Text, bindparam, cast, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from orchestrator.model import Json, Lease, Session, Unit
 from orchestrator.states import RUNNABLE, Lane, LeaseState, UnitState, WorkerState
@@ -22,9 +32,11 @@ from orchestrator.store.tables import jobs, leases, months, sessions, units
 _NEWEST: Final = 64
 """Leases looked at for the virtual time of one model."""
 
+HOLDS: Final = sessions.c.held_gpu_ms > literal_column("0")
+"""As the indexes of those who hold something say it."""
 _WITH_WORK: Final = (
     select(sessions)
-    .where(sessions.c.held_gpu_ms > 0, READY.where(units.c.session_id == sessions.c.id).exists())
+    .where(HOLDS, READY.where(units.c.session_id == sessions.c.id).exists())
     .limit(bindparam("limit"))
 )
 _BY_VIRTUAL_TIME: Final = _WITH_WORK.order_by(sessions.c.virtual_us, sessions.c.id)
@@ -36,7 +48,7 @@ _BY_WAIT: Final = _WITH_WORK.where(sessions.c.waits_from_ms < bindparam("before_
 _AT_WORK: Final = select(jobs.c.id).where(jobs.c.state.in_(RUNNABLE), jobs.c.id != bindparam("but"))
 _IS_AT_WORK: Final = select(_AT_WORK.where(jobs.c.session_id == bindparam("session_id")).exists())
 _LOWEST: Final = select(func.min(sessions.c.virtual_us)).where(
-    sessions.c.held_gpu_ms > 0, _AT_WORK.where(jobs.c.session_id == sessions.c.id).exists()
+    HOLDS, _AT_WORK.where(jobs.c.session_id == sessions.c.id).exists()
 )
 _HIGHEST: Final = select(func.max(sessions.c.virtual_us))
 _NEWEST_LEASES: Final = select(leases.c.id).order_by(leases.c.id.desc()).limit(_NEWEST)
@@ -67,17 +79,32 @@ _IN_LINE: Final = (
     .join(jobs, jobs.c.session_id == sessions.c.id)
     .join(months, months.c.id == jobs.c.month_id)
     .where(
-        sessions.c.held_gpu_ms > 0,
+        HOLDS,
+        jobs.c.finished_at_ms.is_(None),  # says no more, and is what an index has
         jobs.c.state.in_(RUNNABLE),
         jobs.c.intent.is_(None),
         months.c.plan != "",
     )
     .order_by(sessions.c.id, jobs.c.created_at_ms, jobs.c.id)
 )
+_BUSY: Final = select(leases.c.worker_id).where(leases.c.state == literal(LeaseState.OPEN))
 _IN_HAND: Final = (
     select(leases.c.worker_id, leases.c.granted_at_ms, units.c.p50_gpu_ms)
     .join(units, units.c.id == leases.c.unit_id)
-    .where(leases.c.state == LeaseState.OPEN)
+    .where(leases.c.state == literal(LeaseState.OPEN))
+)
+
+_READY_DEPTHS: Final = (
+    select(units.c.queue, func.count())
+    .where(units.c.state == literal(UnitState.READY))
+    .group_by(units.c.queue)
+)
+# By their leases, which an index has: a unit is leased as long as one of them is open.
+_LEASED_DEPTHS: Final = (
+    select(units.c.queue, func.count())
+    .join(leases, leases.c.unit_id == units.c.id)
+    .where(leases.c.state == literal(LeaseState.OPEN))
+    .group_by(units.c.queue)
 )
 
 _AMONG: Final[BindParameter[str]] = bindparam("ids", expanding=True)
@@ -135,6 +162,10 @@ class Turns:
         """Return every job that may run with its session's turn, by session, oldest first."""
         return [dict(row._mapping) for row in self.connection.execute(_IN_LINE)]
 
+    def busy_workers(self) -> frozenset[str]:
+        """Return the workers that have an open lease."""
+        return frozenset(self.connection.scalars(_BUSY))
+
     def work_in_hand(self) -> list[tuple[str, int, int]]:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""
         return [(row[0], row[1], row[2]) for row in self.connection.execute(_IN_HAND)]
@@ -161,13 +192,11 @@ class Turns:
 
     def queue_depths(self) -> list[tuple[str, str, int]]:
         """Return (queue, unit state, count) of ready and leased units."""
-        t = tables.units
-        query = (
-            select(t.c.queue, t.c.state, func.count())
-            .where(t.c.state.in_((UnitState.READY, UnitState.LEASED)))
-            .group_by(t.c.queue, t.c.state)
-        )
-        return [(q, s, n) for q, s, n in self.connection.execute(query)]
+        found = {
+            UnitState.READY: self.connection.execute(_READY_DEPTHS),
+            UnitState.LEASED: self.connection.execute(_LEASED_DEPTHS),
+        }
+        return [(queue, state, count) for state, rows in found.items() for queue, count in rows]
 
     def classes_at_work(self, model: str) -> frozenset[str]:
         """Return the device classes of the active workers that have a model."""

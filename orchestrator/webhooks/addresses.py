@@ -113,15 +113,6 @@ def parse(url: str, rules: Rules) -> Destination:
     return Destination(scheme=parts.scheme, host=host, port=port, target=target)
 
 
-def networks(text: str) -> tuple[Network, ...]:
-    """Return the networks of a comma-separated list.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
 def allowed(address: Address, rules: Rules) -> bool:
     """Tell whether the farm may connect to this address."""
     if any(address in network for network in rules.networks):

@@ -61,6 +61,22 @@ def refused(call: Callable[[], object]) -> openai.APIStatusError:
 
 
 @check
+def every_answer_has_a_request_id(client: openai.OpenAI) -> None:
+    """`_request_id` of what is answered and `request_id` of what is refused, as OpenAI has them."""
+    page = client.videos.list(limit=1)
+    models = client.models.list()
+    error = refused(lambda: client.videos.retrieve("video_none"))
+    own = refused(
+        lambda: client.videos.retrieve("video_none", extra_headers={"X-Request-Id": "mine.1"})
+    )
+    ids = [page._request_id, models._request_id, error.request_id]
+    assert all(isinstance(each, str) and each.startswith("req_") for each in ids), ids
+    assert len(set(ids)) == 3
+    assert own.request_id == "mine.1"
+    assert own.body["request_id"] == "mine.1"
+
+
+@check
 def a_video_is_created_polled_and_downloaded(client: openai.OpenAI) -> None:
     """create_and_poll, retrieve and the three variants of download_content."""
     first = client.videos.create(
@@ -136,7 +152,8 @@ def pictures_come_in_every_form(client: openai.OpenAI) -> None:
     """A tuple, raw bytes, a data URL and a file's id are read; a model without pictures says so."""
     url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     kept = client.files.create(file=("a.png", PNG), purpose="vision")
-    assert client.files.retrieve(kept.id).bytes == len(PNG)
+    assert client.files.retrieve(kept.id).bytes == len(client.files.content(kept.id).read())
+    assert kept.id in [each.id for each in client.files.list()]
     asked: list[dict[str, object]] = [
         {"input_reference": ("cat.png", PNG, "image/png")},
         {"input_reference": PNG},
@@ -147,6 +164,8 @@ def pictures_come_in_every_form(client: openai.OpenAI) -> None:
     for facts in asked:
         error = refused(lambda f=facts: client.videos.create(prompt="a cat", **f))
         assert "takes no reference image" in error.message, error.message
+    assert client.files.delete(kept.id).deleted
+    assert refused(lambda: client.files.retrieve(kept.id)).status_code == 404
     error = refused(lambda: client.videos.create(prompt="a cat", input_reference=b"no picture"))
     assert isinstance(error, openai.BadRequestError)
 

@@ -80,8 +80,8 @@ def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
         cluster.spawn(
             "web",
             [
-                *(python, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"),
-                *(f"--bind=127.0.0.1:{web_port}", "--no-control-socket", "--graceful-timeout=2"),
+                *(python, "-m", "gunicorn", "web.app:create_app()", "--config=python:web.serving"),
+                *(f"--bind=127.0.0.1:{web_port}", "--graceful-timeout=2"),
             ],
             FARM_DATABASE_URL_FILE=database,
             FARM_SECRET_KEY_FILE=cluster.secret("secret_key", secrets.token_hex(32)),

@@ -167,7 +167,7 @@ def test_a_full_disk_of_a_worker_fails_the_job_free_of_charge(
 ) -> None:
     """FFmpeg cannot write its segment: three attempts, then a failed job that names the disk."""
     up = farm_up("--workers", "0")
-    join = cli.json("keys", "create", "--kind", "join", "--name", "disk")["token"]
+    join = cli.json("keys", "create", "--kind", "join", "--device-class", "cpu")["token"]
     home = disk.folder / "worker"
     argv = [sys.executable, "-m", "workers.entry", "--home", str(home), "--name", "w", "--poll"]
     env = cli.environment() | {"FARM_SERVER": up["url"], "FARM_JOIN_TOKEN": join}

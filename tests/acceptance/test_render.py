@@ -13,6 +13,7 @@ from tests.acceptance.conftest import Cli
 pytestmark = pytest.mark.slow(20)
 
 
+@pytest.mark.core
 def test_one_command_makes_a_video_that_plays(cli: Cli, tmp_path: Path) -> None:
     """On an empty home, `farm render` writes H.264 yuv420p with faststart and every frame."""
     out = tmp_path / "rocket.mp4"

@@ -62,7 +62,8 @@ def _used(client: httpx.Client, told: dict[str, Any]) -> list[str]:
     webhook = client.post("/api/v1/webhooks", json={"url": HOOK}, headers=admin).json()
     assert client.post(f"/api/v1/webhooks/{webhook['id']}/test", headers=admin).status_code == 202
     turned = client.post(f"/api/v1/webhooks/{webhook['id']}/rotate", headers=admin).json()
-    join = client.post("/api/v1/keys", json={"name": "j", "kind": "join"}, headers=admin).json()
+    join = {"name": "j", "kind": "join", "device_classes": ["cpu"]}
+    join = client.post("/api/v1/keys", json=join, headers=admin).json()
     enrolled = client.post(
         "/worker/v1/hello", json=HELLO, headers={"Authorization": f"Bearer {join['token']}"}
     ).json()["worker_key"]

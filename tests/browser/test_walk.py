@@ -125,6 +125,7 @@ def its_prices_are_in_sight(page: Page) -> None:
     assert over == 0
 
 
+@pytest.mark.core
 def test_a_top_up_in_the_refusal_makes_it_fit(
     page: Page, web_farm: Embedded, complaints: list[str]
 ) -> None:

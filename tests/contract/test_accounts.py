@@ -9,6 +9,7 @@ from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import months
 from orchestrator.farm.kernel.owned import named_session
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.farm.leases import reconcile
 from orchestrator.model import Account, Alert, Month
 from orchestrator.money.plans import Plan, Plans, shipped
@@ -186,7 +187,7 @@ def test_alerts_are_given_once_each(farm: Farm, clock: Clock) -> None:
         Hand(farm, clock, "again").work_off(gpu_ms=quiet.held_gpu_ms // 7)
     told = [
         event.data["percent"]
-        for job in jobs.listing(farm, None, session_id=tight.id).items
+        for job in jobs.listing(farm, None, wanted=JobsWanted(session_id=tight.id)).items
         for event in jobs.events(farm, (job.id,), after=0)
         if event.kind == "budget" and event.data["scope"] == "session"
     ]

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import JSON, select, text, type_coerce, update
 
 from orchestrator.farm import Farm, check, jobs
-from orchestrator.model import Entry, Job, Lease, Unit
+from orchestrator.farm.books import usage
+from orchestrator.model import Allowance, Entry, Job, Lease, Unit
 from orchestrator.states import Cause, EntryKind, JobState, LeaseState, Outcome, UnitKind
 from orchestrator.store import Store
 from orchestrator.store.tables import TABLES
-from tests.factories import Clock, Hand, brief, submit
+from tests.factories import START_MS, Clock, Hand, bound_key, brief, submit
 
 
 class Tamperer:
@@ -52,6 +53,13 @@ class Tamperer:
     def renders(self) -> list[Lease]:
         """Return the accepted leases of render units."""
         found: list[Lease] = self.of(Lease, kind=UnitKind.RENDER, outcome=Outcome.DONE)
+        return found
+
+    def allowance(self) -> Allowance:
+        """Return the allowance that the job counts against."""
+        with self.store.read() as tx:
+            found = tx.get(Allowance, self.job.allowance_id)
+        assert found
         return found
 
     def unit(self, kind: UnitKind = UnitKind.RENDER) -> Unit:
@@ -177,26 +185,26 @@ def a_job_that_ran_too_far(by: Tamperer) -> str:
     """A job ran on beyond where the farm ends it."""
     spent = by.job.spent_gpu_ms
     by.set(by.job, ceiling_gpu_ms=spent, runaway_gpu_ms=spent - 1)
-    return f"I14: job {by.job.id} ran on beyond where the farm ends it"
+    return f"I16: job {by.job.id} ran on beyond where the farm ends it"
 
 
 def time_over_no_quote(by: Tamperer) -> str:
     """A metered job says that the farm bore some of its time."""
     by.set(by.job, over_quote_gpu_ms=5)
-    return f"I14: job {by.job.id} is metered and has time over its quote"
+    return f"I16: job {by.job.id} is metered and has time over its quote"
 
 
 def a_lease_over_its_quote(by: Tamperer) -> str:
     """A lease says so of which no entry does."""
     lease = by.renders()[0]
     by.set(lease, over_quote_gpu_ms=5)
-    return f"I14: lease {lease.id} ran over its quote for something else than its entry says"
+    return f"I16: lease {lease.id} ran over its quote for something else than its entry says"
 
 
 def a_job_over_its_quote(by: Tamperer) -> str:
     """A job says so of which its leases do not."""
     by.set(by.job, ceiling_gpu_ms=10**6, runaway_gpu_ms=10**6, over_quote_gpu_ms=5)
-    return f"I14: job {by.job.id} ran over its quote for something else than its leases"
+    return f"I16: job {by.job.id} ran over its quote for something else than its leases"
 
 
 def a_run_away_that_is_charged(by: Tamperer) -> str:
@@ -268,6 +276,61 @@ def no_video(by: Tamperer) -> str:
     return f"I10: the files of job {by.job.id} are not those that its encode unit brought"
 
 
+def _kept(by: Tamperer, change: str, *, span_ms: int) -> int:
+    """Change the sums of an hour or a day; return when that begins."""
+    from_ms = START_MS // span_ms * span_ms
+    with by.store.engine.begin() as connection:
+        of = {"span": span_ms, "start": from_ms}
+        where = "WHERE span_ms = :span AND from_ms = :start"
+        assert connection.execute(text(f"{change} {where}"), of).rowcount > 0
+    return from_ms
+
+
+def a_dearer_day(by: Tamperer) -> str:
+    """A day's sums say more than its leases were charged."""
+    from_ms = _kept(by, "UPDATE usage_sums SET gpu_ms = gpu_ms + 1", span_ms=usage.DAY_MS)
+    return (
+        f"I15: the usage of session {by.job.session_id} in the day from {from_ms} is kept as "
+        "something else than its leases add up to"
+    )
+
+
+def an_hour_without_sums(by: Tamperer) -> str:
+    """The sums of an hour are gone, in which units were charged."""
+    from_ms = _kept(by, "DELETE FROM usage_sums", span_ms=usage.HOUR_MS)
+    return (
+        f"I15: the usage of session {by.job.session_id} in the hour from {from_ms} is kept as "
+        "something else than its leases add up to"
+    )
+
+
+def an_allowance_that_forgets(by: Tamperer) -> str:
+    """A key says that its jobs were charged less."""
+    key = by.allowance()
+    by.set(key, spent_gpu_ms=key.spent_gpu_ms - 1)
+    return f"I14: key {key.id} spent something else than its jobs' entries say"
+
+
+def an_allowance_that_holds_nothing(by: Tamperer) -> str:
+    """A key says that its jobs hold something."""
+    key = by.allowance()
+    by.set(key, held_gpu_ms=1)
+    return f"I14: key {key.id} holds something else than its jobs together"
+
+
+def an_allowance_that_is_passed(by: Tamperer) -> str:
+    """A key's allowance is made less than its jobs were charged."""
+    key = by.allowance()
+    by.set(key, limit_gpu_ms=1, spent_gpu_ms=0)
+    return f"I14: key {key.id} holds and spent more than its allowance"
+
+
+def a_job_outside_its_allowance(by: Tamperer) -> str:
+    """A job of a key with an allowance counts against none."""
+    by.set(by.job, allowance_id=None)
+    return f"I14: job {by.job.id} does not count against the allowance of its key"
+
+
 TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     no_digests,
     a_digest_that_is_none,
@@ -299,6 +362,12 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
     a_loss_of_more_than_its_time,
     another_video,
     no_video,
+    a_dearer_day,
+    an_hour_without_sums,
+    an_allowance_that_forgets,
+    an_allowance_that_holds_nothing,
+    an_allowance_that_is_passed,
+    a_job_outside_its_allowance,
 )
 
 
@@ -306,7 +375,7 @@ TAMPERED: tuple[Callable[[Tamperer], str], ...] = (
 def by(farm: Farm, store: Store, clock: Clock) -> Tamperer:
     """A farm with a finished job that failed and stopped once on its way."""
     hand = Hand(farm, clock)
-    job = submit(farm, brief(seconds=8.0))
+    job = submit(farm, brief(seconds=8.0), asker=bound_key(farm, gpu_ms=10**6))
     for _ in range(2):
         order = hand.claim()
         assert order

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm import Farm, jobs
+from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import economics, receipts
 from orchestrator.farm.books.economics import spans
@@ -224,6 +224,52 @@ def test_units_are_those_that_were_charged(farm: Farm, clock: Clock) -> None:
     same = ("units", "gpu_ms", "lost_gpu_ms")
     assert [row[name] for name in same] == [total[name] for name in same]
     assert row["units"] == len([u for u in jobs.units(farm, None, job.id) if u.lease])
+
+
+def test_usage_counts_from_its_moment_on(farm: Farm, clock: Clock) -> None:
+    """By sums of days and hours, and lease by lease before them: what ended before is in none."""
+    hand = Hand(farm, clock)
+    clock.now_ms = (clock.now_ms // (DAY * 1000) + 1) * DAY * 1000 + 1_800_000  # 00:30
+    ends: list[tuple[int, int]] = []
+    for number, hours in enumerate((0, 0, 1, 22.4, 0.2, 1, 24, 30)):
+        clock.advance(hours * 3600)
+        submit(farm)
+        gpu_ms = 10 * (number + 1)
+        while order := hand.claim():
+            charged = hand.done(order, gpu_ms, seconds=30.0).settled_gpu_ms
+            ends.append((clock(), charged))
+    moments = {0, *(at for at, _ in ends), *(at + 1 for at, _ in ends)}
+    moments |= {at // span * span for at, _ in ends for span in (3_600_000, DAY * 1000)}
+    for since_ms in moments:
+        counted = [gpu_ms for at, gpu_ms in ends if at >= since_ms]
+        for by in ("user", "session", "model", "worker", "stage"):
+            for owner in (None, account_id(farm)):
+                rows = fleet.usage(farm, owner, by, since_ms)
+                assert sum(row["units"] for row in rows) == len(counted), (since_ms, by)
+                assert sum(row["gpu_ms"] for row in rows) == sum(counted), (since_ms, by)
+    assert fleet.usage(farm, "acc_other", "model", 0) == []
+    assert check.violations(farm) == []
+
+
+def test_usage_takes_back_what_was_refunded(farm: Farm, clock: Clock) -> None:
+    """A job that the farm could not do was charged yesterday, and is lost since yesterday."""
+    hand = Hand(farm, clock)
+    submit(farm)
+    order = hand.claim()
+    assert order
+    hand.done(order, 40)
+    (before,) = fleet.usage(farm, None, "session", 0)
+    assert (before["units"], before["gpu_ms"], before["lost_gpu_ms"]) == (1, 40, 0)
+    clock.advance(DAY)
+    for _ in range(farm.terms.max_attempts):
+        order = hand.claim()
+        assert order
+        clock.advance(1)
+        hand.complete(order, Outcome.FAILED, gpu_ms=5, cause=Cause.WORKER)
+    (row,) = fleet.usage(farm, None, "session", 0)
+    lost = 40 + 5 * farm.terms.max_attempts
+    assert (row["units"], row["gpu_ms"], row["lost_gpu_ms"]) == (1, 0, lost)
+    assert check.violations(farm) == []
 
 
 def test_cap_hits_are_of_whole_days(farm: Farm, clock: Clock) -> None:

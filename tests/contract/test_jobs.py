@@ -4,9 +4,9 @@ import pytest
 
 from orchestrator.errors import BudgetExceeded, Conflict, IdempotencyMismatch, NotFound
 from orchestrator.farm import Farm, Idempotency, check, jobs
-from orchestrator.farm.accounts import sessions
+from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import deleting
+from orchestrator.farm.jobs import deleting, pictures
 from orchestrator.states import JobState, Outcome, PauseReason, UnitKind, UnitState
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
@@ -244,10 +244,41 @@ def test_jobs_are_listed_newest_first_by_cursor(farm: Farm) -> None:
     assert second.next_cursor is None
 
 
+def test_a_list_by_session_shows_its_owner_alone(farm: Farm) -> None:
+    """A session's jobs, of those in a state, are another account's no more than their names are."""
+    job = submit(farm)
+    mine, other = account_id(farm), accounts.create(farm, name="other", plan="studio").account.id
+    for state in (None, JobState.QUEUED):
+        by = {"session_id": job.session_id, "state": state}
+        assert jobs.listing(farm, mine, **by).items == (job,)
+        assert jobs.listing(farm, None, **by).items == (job,)
+        assert jobs.listing(farm, other, **by).items == ()
+    assert jobs.listing(farm, mine, session_id="ses_none").items == ()
+    paused = {"session_id": job.session_id, "state": JobState.PAUSED}
+    assert jobs.listing(farm, mine, **paused).items == ()
+
+
+def test_events_are_told_behind_each_job_s_own_cursor(farm: Farm, clock: Clock) -> None:
+    """One look for many jobs, in the words of either database: newer ones only, oldest first."""
+    first, second, third = (submit(farm).id for _ in range(3))
+    Hand(farm, clock).work_off()
+    of = {job_id: jobs.events(farm, (job_id,), after=0) for job_id in (first, second, third)}
+    assert all(len(told) > 5 for told in of.values())
+    seen = {first: of[first][1].id, second: of[second][-1].id, third: 0}
+    newer = jobs.newer_events(farm, seen, limit=1000)
+    due = sorted((*of[first][2:], *of[third]), key=lambda event: event.id)
+    assert list(newer) == due
+    assert list(jobs.newer_events(farm, seen, limit=3)) == due[:3]
+    assert jobs.newer_events(farm, {}, limit=9) == ()
+    strange = {"job_'\\u0022": 0, second: 2**62}
+    assert jobs.newer_events(farm, strange, limit=9) == ()
+
+
 def test_the_last_job_of_a_reference_image_takes_it_along(farm: Farm, clock: Clock) -> None:
     """A picture goes with the last deleted job that started from it, and not before."""
     with_painter(farm)
     picture = f"inputs/{'a' * 64}/input.png"
+    pictures.keep(farm, picture, 1, lambda: None)
     first, second = (submit(farm, brief(model="painter", image=picture)) for _ in "12")
     for job in (first, second):
         jobs.cancel(farm, None, job.id)

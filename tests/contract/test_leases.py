@@ -6,6 +6,7 @@ from orchestrator.errors import StaleLease
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import keys, sessions
 from orchestrator.farm.books import receipts
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.farm.leases import fleet, reconcile, worker_calls
 from orchestrator.model import Entry, Worker
 from orchestrator.states import Cause, EntryKind, JobState, KeyKind, Outcome, UnitKind, WorkerState
@@ -356,5 +357,5 @@ def test_sessions_share_by_what_they_were_granted(farm: Farm, clock: Clock) -> N
     hand = Hand(farm, clock)
     while jobs.get(farm, None, late.id).state is not JobState.SUCCEEDED:
         hand.done(claimed(hand))
-    finished = jobs.listing(farm, None, state=JobState.SUCCEEDED).items
+    finished = jobs.listing(farm, None, wanted=JobsWanted(state=JobState.SUCCEEDED)).items
     assert len(finished) <= 2

@@ -245,7 +245,7 @@ def test_a_lower_most_in_the_file_lowers_sessions_too(farm: Farm) -> None:
     farm = with_plan(farm, most_session_gpu_ms=1)
     quote = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
     with pytest.raises(BudgetExceeded) as refused:
-        submit(farm)
+        submit(farm, alternatives=True)
     assert refused.value.data["available_gpu_ms"] == quote.available_gpu_ms == 1
     assert quote.refusal and quote.refusal.remedies == refused.value.remedies
     assert check.violations(farm) == []

@@ -14,8 +14,9 @@ from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.leases import fleet, worker_calls
 from orchestrator.model import Alert, Brief, Sample, Session, Size, Worker
 from orchestrator.money.plans import Plans
-from orchestrator.remedies import AskForLess, ChangePlan, TopUp, WaitForHolders
-from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome
+from orchestrator.planning import planner
+from orchestrator.remedies import AskForLess, ChangePlan, SeeAlternatives, TopUp, WaitForHolders
+from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Outcome, UnitKind
 from tests.factories import Clock, Hand, account_id, brief, submit
 
 DEAR = 10
@@ -194,10 +195,34 @@ def test_what_a_plan_refuses_comes_with_what_it_allows(farm: Farm) -> None:
     asked = brief(steps=4)
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=asked)
     with pytest.raises(PlanLimit, match="3 denoising steps") as refused:
-        submit(farm, asked)
+        submit(farm, asked, alternatives=True)
     assert told.refusal and told.refusal.message == refused.value.message
     assert told.alternatives == refused.value.data["alternatives"]
     assert submit(farm, told.alternatives[0].brief).steps == 3
+
+
+@pytest.mark.parametrize("over", ["budget", "plan"])
+def test_variants_are_planned_only_for_who_asks(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, over: str
+) -> None:
+    """A refusal plans what was asked and nothing else, and says that a quote names the rest."""
+    farm = with_plan(farm, steps=3) if over == "plan" else farm
+    name = spending(farm, 50).name if over == "budget" else None
+    planned: list[Brief] = []
+    plan = planner.plan
+    monkeypatch.setattr(
+        planner, "plan", lambda asked, *a, **how: planned.append(asked) or plan(asked, *a, **how)
+    )
+    with pytest.raises((BudgetExceeded, PlanLimit)) as refused:
+        submit(farm, brief(steps=4), session=name)
+    assert len(planned) == 1
+    assert "alternatives" not in refused.value.data
+    assert SeeAlternatives() in refused.value.remedies
+    assert AskForLess() not in refused.value.remedies
+    with pytest.raises((BudgetExceeded, PlanLimit)) as named:
+        submit(farm, brief(steps=4), session=name, alternatives=True)
+    assert len(planned) > 2
+    assert SeeAlternatives() not in named.value.remedies
 
 
 def test_the_least_that_has_to_give_is_offered_first(farm: Farm) -> None:
@@ -234,7 +259,7 @@ def test_a_quote_says_that_too_many_jobs_are_open(farm: Farm) -> None:
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
     with pytest.raises(PlanLimit) as refused:
         submit(farm)
-    assert told.refusal and {**told.refusal.data, "alternatives": ()} == refused.value.data
+    assert told.refusal and told.refusal.data == refused.value.data
     assert refused.value.data["open_jobs"] == [{"job_id": open_one.id, "state": "queued"}]
     assert (told.fits, told.alternatives) == (False, ())
 
@@ -255,7 +280,7 @@ def test_nothing_is_offered_that_would_be_refused_too(farm: Farm, clock: Clock) 
     accounts.set_plan(farm, account_id(farm), "free")
     accounts.set_plan(farm, account_id(farm), "studio")
     with pytest.raises(BudgetExceeded) as refused:
-        submit(farm)
+        submit(farm, alternatives=True)
     assert refused.value.data["alternatives"] == ()
 
 
@@ -267,7 +292,7 @@ def test_a_month_that_is_too_small_is_not_waited_for(farm: Farm) -> None:
     with pytest.raises(BudgetExceeded) as refused:
         submit(farm, brief(seconds=20.0))
     assert "A whole month of this plan has less" in refused.value.message
-    assert refused.value.remedies == (AskForLess(), ChangePlan(account_id(farm)))
+    assert refused.value.remedies == (SeeAlternatives(), ChangePlan(account_id(farm)))
 
 
 def test_who_holds_too_little_is_not_waited_for(farm: Farm, clock: Clock) -> None:
@@ -388,3 +413,31 @@ def test_a_lie_makes_nobody_s_quote_dearer(farm: Farm, clock: Clock) -> None:
         learned = [sample.gpu_ms for sample in tx.find(Sample)]
     assert learned
     assert max(learned) <= 2_000
+
+
+def test_one_look_at_the_receipts_serves_for_a_while(farm: Farm, clock: Clock) -> None:
+    """A quote rests on receipts as they were at most `look_seconds` ago."""
+    farm = replace(farm, terms=replace(farm.terms, look_seconds=2.0))
+    mine = account_id(farm)
+
+    def basis() -> str:
+        asked = brief()
+        return jobs.estimate(farm, account_id=mine, session_id=None, brief=asked).quote.basis
+
+    before = basis()
+    with farm.store.write() as tx:
+        for number in range(5):
+            sample = Sample(
+                id=f"smp_{number}",
+                model="fake",
+                device_class="cpu",
+                kind=UnitKind.RENDER,
+                gpu_ms=100,
+                work=1.0,
+                at_ms=clock(),
+            )
+            tx.add(sample)
+    clock.advance(1.9)
+    assert basis() == before == "the card's prior of fake on cpu"
+    clock.advance(0.1)
+    assert basis().startswith("5 receipts")

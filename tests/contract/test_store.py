@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
@@ -12,15 +13,18 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import store as store_package
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, Contended
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys, opening, sessions
 from orchestrator.farm.leases import fleet
 from orchestrator.model import Session
 from orchestrator.states import KeyKind
-from orchestrator.store import Store, migrate, open_store
+from orchestrator.store import Store, engine, migrate, open_store
 from orchestrator.store.tables import metadata
+from orchestrator.store.transaction import Transaction
 from tests.factories import Clock, account_id, make_farm
+
+pytestmark = pytest.mark.core  # PostgreSQL has its part in a quick run
 
 
 def test_migrations_lead_to_the_tables(store: Store) -> None:
@@ -148,3 +152,36 @@ def test_reading_sees_one_moment(farm: Farm) -> None:
         before = len(tx.find(Session))
         sessions.create(farm, account_id=owner, name="later", budget_gpu_ms=1)
         assert len(tx.find(Session)) == before
+
+
+def test_a_connection_to_sqlite_waits_for_the_next_transaction(sqlite_url: str) -> None:
+    """One after the other use the same one; one within the other has its own; none is left open."""
+    store = open_store(sqlite_url)
+
+    def raw(tx: Transaction) -> Any:
+        return tx.connection.connection.dbapi_connection
+
+    with store.write() as tx:
+        first = raw(tx)
+    with store.read() as tx:
+        assert raw(tx) is first
+        with store.write() as other:
+            second = raw(other)
+            assert second is not first
+    store.close()
+    for each in (first, second):
+        with pytest.raises(sqlite.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
+
+
+def test_a_writer_waits_for_another_and_then_gives_way(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until `BUSY_MS` it looks again and again; what it then raises may be tried anew."""
+    monkeypatch.setattr(engine, "BUSY_MS", 50)
+    store = open_store(sqlite_url)
+    with store.write(), pytest.raises(Contended), store.write():
+        pass
+    with store.write() as tx:
+        tx.set_fact("frozen", True)
+    store.close()

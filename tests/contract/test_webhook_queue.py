@@ -9,7 +9,7 @@ from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, NotFound
 from orchestrator.farm import Farm, jobs, webhook_queue
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.leases import reconcile
-from orchestrator.model import Account, Delivery, Webhook
+from orchestrator.model import Account, Delivery, Handling, Webhook
 from orchestrator.states import Cause, DeliveryState, Outcome, WebhookState
 from tests.factories import Clock, Hand, account_id, brief, submit
 
@@ -54,7 +54,15 @@ def test_a_jobs_life_is_told_in_order(farm: Farm, clock: Clock) -> None:
 def test_an_endpoint_hears_what_it_asked_for_of_its_own_account(farm: Farm, clock: Clock) -> None:
     """Kinds choose, and another account's endpoint hears nothing."""
     with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+        tx.add(
+            Account(
+                id="acc_other",
+                name="o",
+                plan="free",
+                default_session_id="ses_none",
+                created_at_ms=0,
+            )
+        )
     other = webhook_queue.create(farm, account_id="acc_other", url=URL)
     some = make(farm, "job.succeeded", "job.failed")
     group = make(farm, "job.*")
@@ -80,8 +88,8 @@ def test_what_did_not_happen_is_not_told(farm: Farm) -> None:
 def test_a_jobs_own_url_hears_of_that_job_alone(farm: Farm, clock: Clock) -> None:
     """`webhook_url` makes an endpoint once, and other jobs do not reach it."""
     asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
-    first = jobs.submit(farm, **asked, webhook_url=URL)
-    again = jobs.submit(farm, **asked, webhook_url=URL)
+    first = jobs.submit(farm, **asked, handling=Handling(webhook_url=URL))
+    again = jobs.submit(farm, **asked, handling=Handling(webhook_url=URL))
     plain = jobs.submit(farm, **asked)
     assert first.webhook_secret
     assert again.webhook_secret is None
@@ -265,7 +273,15 @@ def test_the_log_is_forgotten_in_time(farm: Farm, clock: Clock) -> None:
 def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clock) -> None:
     """However many wait for one account, and however long, another one's message goes too."""
     with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="o", plan="free", created_at_ms=0))
+        tx.add(
+            Account(
+                id="acc_other",
+                name="o",
+                plan="free",
+                default_session_id="ses_none",
+                created_at_ms=0,
+            )
+        )
     crowd = [make(farm) for _ in range(webhook_queue.MOST_HOOKS)]
     submit(farm)
     clock.advance(3600)
@@ -279,3 +295,33 @@ def test_one_accounts_endpoints_leave_room_for_the_others(farm: Farm, clock: Clo
     assert len(webhook_queue.due(farm, busy, 9)) == 2, "one more of the crowd's, and the single one"
     busy |= {crowd[-1].id: owner}
     assert [webhook for webhook, _ in webhook_queue.due(farm, busy, 9)] == [single]
+
+
+def test_a_job_chooses_what_its_url_is_told(farm: Farm, clock: Clock) -> None:
+    """Of two jobs with one URL each has its own events; the payload has the job's labels."""
+    asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
+    words = {"gpu_ms": "7", "shop": "north"}
+    some = Handling(
+        webhook_url=URL, webhook_events=("job.succeeded",), tags=("red",), metadata=words
+    )
+    quiet = jobs.submit(farm, **asked, handling=some).job
+    loud = jobs.submit(farm, **asked, handling=Handling(webhook_url=URL)).job
+    assert quiet.webhook_id == loud.webhook_id
+    assert quiet.webhook_id
+    Hand(farm, clock).work_off()
+    told = [json.loads(m.body) for m in sent(farm, webhook_queue.get(farm, None, quiet.webhook_id))]
+    of_quiet = [each for each in told if each["data"]["id"] == quiet.id]
+    assert [each["type"] for each in of_quiet] == ["job.succeeded"]
+    assert len(told) == 1 + 5
+    assert of_quiet[0]["data"]["metadata"] == words, "a name of its owner's is no amount"
+    assert of_quiet[0]["data"]["tags"] == ["red"]
+
+
+@pytest.mark.parametrize("kind", ["job.exploded", "budget.threshold", "worker.*", "*", ""])
+def test_a_job_is_refused_events_that_it_has_not(farm: Farm, kind: str) -> None:
+    """The refusal names the field and lists the events there are; nothing is held."""
+    handling = Handling(webhook_url=URL, webhook_events=("job.failed", kind))
+    asked = {"account_id": account_id(farm), "session_id": None, "brief": brief()}
+    with pytest.raises(BadRequest, match=r"webhook_events: .* job\.queued .* job\.\*"):
+        jobs.submit(farm, **asked, handling=handling)
+    assert jobs.listing(farm, None).items == ()

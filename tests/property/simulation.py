@@ -13,17 +13,20 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from orchestrator.errors import BadRequest, BudgetExceeded, Conflict, PlanLimit, Unavailable
+from orchestrator.errors import BudgetExceeded, Conflict, PlanLimit, Unavailable
 from orchestrator.farm import Farm, Idempotency, check, jobs
-from orchestrator.farm.accounts import accounts, sessions
+from orchestrator.farm.accounts import accounts, allowances, keys, sessions
+from orchestrator.farm.accounts.keys import Bounds
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.farm.leases import fleet, reconcile
-from orchestrator.model import Alert, Brief, Job
+from orchestrator.model import Alert, Brief, Job, Key
 from orchestrator.money.plans import Plans, shipped
-from orchestrator.states import AlertAction, JobState, OnExhausted, Pricing
+from orchestrator.states import AlertAction, JobState, KeyKind, OnExhausted, Pricing
 from tests.factories import Clock, Hand, account_id, brief, make_farm
 from tests.property import tally
 from tests.property.memory import Memory
 from tests.property.network import Network
+from tests.property.owners import Owners
 from tests.property.volatile import volatile
 from tests.property.workforce import Rogue, Workforce
 
@@ -33,6 +36,8 @@ MONTHS: Final = 0.005
 """Chance, per event, that most of a month passes."""
 FAILS: Final = 0.02
 """Chance, per event, that the next transaction cannot be committed."""
+BOUND: Final = 0.5
+"""Part of the submissions of its account that come with the key that has an allowance."""
 USUAL: Final[Mapping[str, int]] = {}
 """Weights of acts by name that are other than usual, to see more of something rare."""
 
@@ -62,7 +67,7 @@ def some_plans(chance: random.Random) -> Plans:
     return Plans({name: replace(each, price=prices[name]) for name, each in every.items()})
 
 
-class Simulation(Workforce):
+class Simulation(Workforce, Owners):
     """One seeded history, on a migrated database file that it copies into memory."""
 
     def __init__(
@@ -99,7 +104,14 @@ class Simulation(Workforce):
                 name=name,
                 budget_gpu_ms=self.random.randrange(2_000, most),
             )
-        self.asked: list[tuple[str, str, Brief]] = []
+        self.key, _ = keys.create(
+            self.farm,
+            account_id=home,
+            kind=KeyKind.SUBMIT,
+            name="bound",
+            bounds=Bounds(gpu_ms=self.random.randrange(2_000, 30_000)),
+        )
+        self.asked: list[tuple[str, str, Brief, Key | None]] = []
         self.frozen = False
         self.checked = -1
 
@@ -158,6 +170,8 @@ class Simulation(Workforce):
             self.top_up: 2,
             self.warn: 1,
             self.lower: 1,
+            self.close_or_reopen: 1,
+            self.change_allowance: 1,
             self.change_plan: 1,
             self.brake: 8 if self.frozen else 1,
             self.operate: 1,
@@ -177,14 +191,16 @@ class Simulation(Workforce):
             on_exhausted=self.random.choice([*OnExhausted, OnExhausted.FINISH]),
             max_gpu_ms=self.random.choice([None, None, self.random.randrange(1_000, 15_000)]),
         )
-        self.asked.append((f"key-{len(self.asked)}", self.random.choice("abc"), asked))
+        session, bound = self.random.choice("abc"), self.random.random() < BOUND
+        key = self.key if bound and self.owners[session] == self.key.account_id else None
+        self.asked.append((f"key-{len(self.asked)}", session, asked, key))
         self.ask(*self.asked[-1])
 
     def ask_again(self) -> None:
         """A client that heard nothing, or forgot, sends an earlier request again."""
         self.ask(*self.random.choice(self.asked))
 
-    def ask(self, key: str, session: str, asked: Brief) -> None:
+    def ask(self, name: str, session: str, asked: Brief, key: Key | None) -> None:
         """Send a submission."""
 
         def message() -> None:
@@ -193,9 +209,10 @@ class Simulation(Workforce):
                 account_id=self.owners[session],
                 session_id=session,
                 brief=asked,
-                idempotency=Idempotency(key=key, body_sha256=key),
+                idempotency=Idempotency(key=name, body_sha256=name),
+                key=key,
             )
-            self.memory.submitted(key, made.job.id)
+            self.memory.submitted(name, made.job.id)
 
         self.network.send(message)
 
@@ -212,31 +229,6 @@ class Simulation(Workforce):
             some = begun if begun and verb is jobs.finish else page.items
             verb(self.farm, None, self.random.choice(some).id)
             self.happened[f"intent {verb.__name__}"] += 1
-
-    def session(self) -> str:
-        """Return the id of one of the sessions."""
-        name = self.random.choice("abc")
-        return sessions.find(self.farm, self.owners[name], name).id
-
-    def top_up(self) -> None:
-        """An owner adds budget."""
-        sessions.top_up(self.farm, None, self.session(), self.random.randrange(1, 12_000))
-
-    def warn(self) -> None:
-        """An owner gives a session alerts of its own, or takes them away."""
-        percents = sorted(self.random.sample(range(1, 101), 3))
-        own = tuple(Alert(each, self.random.choice(list(AlertAction))) for each in percents)
-        sessions.set_alerts(self.farm, None, self.session(), self.random.choice([own, None, None]))
-
-    def lower(self) -> None:
-        """An owner lowers a session's limit."""
-        with contextlib.suppress(BadRequest):
-            sessions.lower(self.farm, None, self.session(), self.random.randrange(20_000))
-
-    def change_plan(self) -> None:
-        """An operator gives an account another plan, or takes it away for a while."""
-        plan = self.random.choice(["studio", "studio", "tight", "tight", accounts.NO_PLAN])
-        accounts.set_plan(self.farm, self.owners[self.random.choice("ac")], plan)
 
     def brake(self) -> None:
         """An operator freezes all spending, or lets it go on."""
@@ -269,7 +261,9 @@ def settle_down(history: Simulation) -> None:
     for rogue in history.rogues:
         history.hello(rogue)
         fleet.admit(history.farm, rogue.hand.id)
+    allowances.change(history.farm, None, history.key.id, 10**9)
     for session in sessions.listing(history.farm, None).items:
+        sessions.reopen(history.farm, None, session.id)
         sessions.top_up(history.farm, None, session.id, 10**8)
     for job in all_jobs(history.farm, JobState.PAUSED):
         with contextlib.suppress(BudgetExceeded):  # of its own cap
@@ -290,7 +284,7 @@ def all_jobs(farm: Farm, state: JobState | None = None) -> list[Job]:
     found: list[Job] = []
     after = None
     while True:
-        page = jobs.listing(farm, None, limit=200, after=after, state=state)
+        page = jobs.listing(farm, None, limit=200, after=after, wanted=JobsWanted(state=state))
         found += page.items
         after = page.next_cursor
         if after is None:

@@ -24,6 +24,11 @@ SELECT
 + (SELECT TOTAL(MAX(0, used - ceiling_gpu_ms)) FROM jobs JOIN (
   SELECT job_id, SUM({_CHARGED}) AS used FROM entries GROUP BY job_id)
   ON job_id = jobs.id WHERE ceiling_gpu_ms IS NOT NULL)
++ (SELECT TOTAL(MAX(0, used - limit_gpu_ms)) FROM allowances JOIN (
+  SELECT key_id, SUM(CASE WHEN kind IN ('place', 'extend') THEN gpu_ms
+                          WHEN kind IN ('release', 'refund') THEN -gpu_ms ELSE 0 END) AS used
+  FROM entries JOIN jobs ON jobs.id = job_id GROUP BY key_id)
+  ON key_id = allowances.id)
 + (SELECT TOTAL(MAX(0, gpu_ms - gpu_ms_limit)) FROM entries JOIN leases
   ON leases.id = lease_id WHERE entries.kind = 'settle')
 """
@@ -51,6 +56,7 @@ _HAPPENED: Final = (
     "SELECT 'quote run_away', COUNT(*) FROM jobs WHERE json_extract(error, '$.code') = 'ran_away'",
     "SELECT 'quote run_away_with_a_video', COUNT(*) FROM jobs WHERE ran_away "
     "AND state = 'succeeded'",
+    "SELECT 'job of a bound key', COUNT(*) FROM jobs WHERE allowance_id IS NOT NULL",
     "SELECT 'job refunded', COUNT(*) FROM jobs WHERE refunded_gpu_ms > 0",
     "SELECT 'month turned', COUNT(DISTINCT substr(id, -7)) - 1 FROM months",
     "SELECT 'paused: ' || json_extract(data, '$.pause_reason'), COUNT(*) FROM events "
@@ -59,7 +65,7 @@ _HAPPENED: Final = (
 
 
 def overspent_gpu_ms(raw: Any) -> int:
-    """Return what sessions, months, jobs and leases spent or hold beyond what they were given."""
+    """Return what sessions, months, keys, jobs and leases used beyond what they were given."""
     return int(raw.execute(_OVERSPENT).fetchone()[0])
 
 

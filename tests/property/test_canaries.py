@@ -26,8 +26,8 @@ from orchestrator.farm.leases import (
     results,
     worker_calls,
 )
-from orchestrator.model import Lease, Month
-from orchestrator.money import hash_chain, ledger, monthly
+from orchestrator.model import Allowance, Lease, Month
+from orchestrator.money import allowances, hash_chain, ledger, monthly
 from orchestrator.states import UNIT_FAILED, EntryKind, LeaseState, Outcome, UnitState
 from orchestrator.store import transaction
 from orchestrator.wire import CompleteRequest
@@ -356,6 +356,21 @@ def who_ran_away_is_charged(patch: Patch) -> None:
     patch.setattr(loaded_job, "FARMS_FAULT", frozenset({UNIT_FAILED}))
 
 
+def an_allowance_bounds_nothing(patch: Patch) -> None:
+    """A hold may take more than its key's allowance has left."""
+    patch.setattr(Allowance, "available_gpu_ms", property(lambda self: 10**12))
+
+
+def an_allowance_forgets_what_was_charged(patch: Patch) -> None:
+    """A settlement frees what was held of a key's allowance, and counts as nothing."""
+    real = allowances.follow
+
+    def forgetful(allowance: Allowance, was: Any, now: Any) -> Allowance:
+        return replace(real(allowance, was, now), spent_gpu_ms=0)
+
+    patch.setattr(allowances, "follow", forgetful)
+
+
 CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_zombie_is_believed,
     a_repeated_report_is_settled_again,
@@ -392,6 +407,8 @@ CANARIES: tuple[Callable[[Patch], None], ...] = (
     a_ceiling_is_no_ceiling,
     time_over_a_quote_is_not_counted,
     who_ran_away_is_charged,
+    an_allowance_bounds_nothing,
+    an_allowance_forgets_what_was_charged,
 )
 
 

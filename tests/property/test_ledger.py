@@ -133,6 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.session,
             held,
             self.month,
+            None,
             open_gpu_ms=sum(ms for owner, ms in self.leases if owner == name),
             reserve_gpu_ms=reserve,
             p90_gpu_ms=p90,
@@ -311,5 +312,5 @@ def test_a_closed_session_extends_nothing() -> None:
 
     session = Session(id="s", account_id="a", name="s", limit_gpu_ms=100, created_at_ms=0)
     closed = replace(session, state=SessionState.CLOSED)
-    assert ledger.extendable_gpu_ms(session, job("j", None), None) == 100
-    assert ledger.extendable_gpu_ms(closed, job("j", None), None) == 0
+    assert ledger.extendable_gpu_ms(session, job("j", None), None, None) == 100
+    assert ledger.extendable_gpu_ms(closed, job("j", None), None, None) == 0

@@ -25,7 +25,8 @@ FAILED: Final = Path(__file__).with_name("failed_seeds.txt")
 
 HAPPEN = {
     "event": "submit ask_again claim beat finish stop stumble hand_back crash freeze zombie "
-    "deliver intent top_up warn lower change_plan brake operate reconcile",
+    "deliver intent top_up warn lower change_plan brake operate reconcile "
+    "close_or_reopen change_allowance",
     "message": "arrives lost unanswered doubled late",
     "told": "the_truth too_much 0",
     "verdict": "go pause cancel gone",
@@ -39,7 +40,7 @@ HAPPEN = {
     "entry": "grant top_up place extend settle release loss take alert refund",
     "lease": "completed lapsed released",
     "unit": "done stopped failed",
-    "job": "succeeded cancelled failed refunded cut_off",
+    "job": "succeeded cancelled failed refunded cut_off of_a_bound_key",
     "paused:": "budget user",
     "worker": "active draining quarantined gone",
     "month": "turned",

@@ -5,7 +5,8 @@ import ipaddress
 import pytest
 
 from orchestrator.errors import BadRequest
-from orchestrator.webhooks.addresses import Rules, allowed, is_public, networks, parse
+from orchestrator.settings import networks
+from orchestrator.webhooks.addresses import Rules, allowed, is_public, parse
 
 RULES = Rules()
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.cli import output, progress, render, usage
+from orchestrator.cli import destination, output, progress, render, usage
 from orchestrator.cli.checks import Finding, _model, _run, _variables
 from orchestrator.cli.client import Client
 from orchestrator.errors import BadRequest, BudgetExceeded, NotFound, Unavailable
@@ -169,10 +169,15 @@ def test_no_video_is_explained(state: str, code: int, capsys: pytest.CaptureFixt
 def test_names_are_slugs_that_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A video is named after its prompt, in any script, with a number when that is taken."""
     monkeypatch.chdir(tmp_path)
-    assert render.free_name("A red/ball: ../rolls!") == Path("a-red-ball-rolls.mp4")
+    assert destination.free_name("A red/ball: ../rolls!") == "a-red-ball-rolls.mp4"
     Path("a-red-ball-rolls.mp4").touch()
-    assert render.free_name("A red ball rolls") == Path("a-red-ball-rolls-2.mp4")
-    assert render.free_name("…") == Path("video.mp4")
+    assert destination.free_name("A red ball rolls") == "a-red-ball-rolls-2.mp4"
+    Path("a-red-ball-rolls-2.mp4").symlink_to("nowhere")
+    assert destination.free_name("A red ball rolls") == "a-red-ball-rolls-3.mp4"
+    assert destination.free_name("…") == "video.mp4"
+    long = destination.free_name("𠮷" * 48)
+    assert len(long.encode()) <= 100
+    assert long.removesuffix(".mp4") == "𠮷" * 24
 
 
 def test_a_rerun_that_cannot_be_whole_is_refused() -> None:
@@ -227,10 +232,22 @@ def test_a_missing_program_is_told() -> None:
 
 def test_json_lists_are_one_document() -> None:
     """`farm bench --json` prints one document."""
-    from orchestrator.cli.bench import bench
+    from orchestrator.cli.checkout import bench
 
     told = CliRunner().invoke(bench, ["--json"])
     assert {row["name"] for row in json.loads(told.output)["data"]} >= {"encode", "overhead"}
+
+
+def test_a_bench_shows_progress() -> None:
+    """Each step of a bench is a line on stderr, with the seconds so far; results are on stdout."""
+    argv = [sys.executable, "-m", "orchestrator.cli", "bench", "gate", "--times", "10"]
+    done = subprocess.run(
+        [*argv, "--rounds", "2"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert "Measuring gate" in done.stderr
+    assert " s  round 2 of 2\n" in done.stderr
+    assert "round" not in done.stdout
+    assert "ns a question" in done.stdout
 
 
 def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(run) -> None:

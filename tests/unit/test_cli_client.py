@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import destination
 from orchestrator.cli.client import Client
-from orchestrator.cli.output import Problem, exit_code
+from orchestrator.cli.output import Problem, exit_code, problem
 from orchestrator.cli.remedies import said
 from orchestrator.errors import Unavailable
 from orchestrator.remedies import Say, TopUp, UseKey
@@ -44,6 +45,11 @@ class Farm(BaseHTTPRequestHandler):
             self._send(200, page)
         elif path == "/video":
             self._send(200, VIDEO)
+        elif path == "/api/v1/broken":
+            told = {"code": "farm_error", "detail": "Something broke.", "next": NEXT}
+            self._send(500, told, request_id="req_broken")
+        elif path == "/api/v1/proxy":
+            self._send(502, b"<html>bad gateway", request_id="req_proxy")
         elif path == "/api/v1/page":
             self._send(200, b"<html>")
         else:
@@ -61,9 +67,11 @@ class Farm(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Be quiet."""
 
-    def _send(self, status: int, body: object, etag: str = "") -> None:
+    def _send(self, status: int, body: object, etag: str = "", request_id: str = "") -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
+        if request_id:
+            self.send_header("X-Request-Id", request_id)
         if etag:
             self.send_header("ETag", etag)
         self.send_header("Content-Length", str(0 if status == 304 else len(content)))
@@ -124,6 +132,24 @@ def test_a_refused_key_names_the_switch(client: Client) -> None:
     assert "FARM_API_KEY" in said(refused.value.remedies[0])
 
 
+@pytest.mark.parametrize(
+    ("path", "named"), [("broken", "req_broken"), ("proxy", "req_proxy"), ("models", None)]
+)
+def test_what_broke_is_told_with_its_request(
+    client: Client, capsys: pytest.CaptureFixture[str], path: str, named: str | None
+) -> None:
+    """An operator finds the request in the log by its id; a plain refusal needs none."""
+    with pytest.raises(Problem) as refused:
+        client.get(path)
+    problem(refused.value, as_json=False)
+    told = capsys.readouterr().err
+    assert (f"Request {named} in the farm's log." in told) is (named is not None)
+    assert ("Request " in told) is (named is not None)
+    problem(refused.value, as_json=True)
+    shown = json.loads(capsys.readouterr().out)["error"]
+    assert shown.get("request_id") == named
+
+
 def test_what_is_no_farm_is_said(client: Client) -> None:
     """A page instead of JSON is a farm that cannot be reached."""
     with pytest.raises(Unavailable, match="not a farm"):
@@ -134,7 +160,8 @@ def test_a_file_appears_whole(client: Client, tmp_path: Path) -> None:
     """A download replaces the file at once and leaves no part behind."""
     target = tmp_path / "video.mp4"
     target.write_bytes(b"old")
-    client.fetch("/video", target, sha256(VIDEO).hexdigest())
+    place = destination.checked(str(target))
+    place.save(lambda file: client.fetch("/video", file, sha256(VIDEO).hexdigest()))
     assert target.read_bytes() == VIDEO
     assert list(tmp_path.iterdir()) == [target]
 
@@ -144,6 +171,7 @@ def test_a_bad_file_never_appears(
     client: Client, tmp_path: Path, path: str, digest: str | None
 ) -> None:
     """Other bytes than promised, or a refusal, leave the folder as it was."""
+    place = destination.checked(str(tmp_path / "video.mp4"))
     with pytest.raises((Unavailable, Problem)):
-        client.fetch(path, tmp_path / "video.mp4", digest)
+        place.save(lambda file: client.fetch(path, file, digest))
     assert not list(tmp_path.iterdir())

@@ -32,9 +32,9 @@ def shots(text: str) -> list[tuple[str, float | None]]:
 
 def test_the_corpus_is_whole() -> None:
     """There are so many orders and so many ordinary words, each once."""
-    assert (len(ORDERS), len(WORDS)) == (63, 78)
-    assert len({asked.text for asked in ORDERS}) == 63
-    assert len(set(WORDS)) == 78
+    assert (len(ORDERS), len(WORDS)) == (78, 96)
+    assert len({asked.text for asked in ORDERS}) == 78
+    assert len(set(WORDS)) == 96
 
 
 @pytest.mark.parametrize("asked", ORDERS, ids=[asked.text for asked in ORDERS])
@@ -173,6 +173,16 @@ def test_timestamps_are_shots(text: str, expected: list[tuple[str, float | None]
     assert any("read from" in note for note in parse(text).notes)
 
 
+def test_scenes_with_a_number_and_a_length_are_shots() -> None:
+    """ "Scene 1 (3 seconds):" is a label with a mark, and no part of what is shown."""
+    for text in (
+        "Scene 1 (3 seconds): a dog runs. Scene 2 (2 seconds): a cat sleeps.",
+        "Shot 1: [3s] a dog runs. Shot 2: [2s] a cat sleeps.",
+        "Scene 1: a dog runs. (3 s) Scene 2: a cat sleeps. (2 s)",
+    ):
+        assert shots(text) == [("a dog runs.", 3.0), ("a cat sleeps.", 2.0)]
+
+
 @pytest.mark.parametrize(
     "text",
     ["a shop (9:00-17:00) with a dog", "9:00-17:00 a shop is open", "9:16 in the morning\nat noon"],
@@ -221,6 +231,8 @@ def test_pasted_parameters_that_mean_nothing_here_are_named() -> None:
     assert "not taken: Steps, Sampler, CFG scale." in " ".join(parse(PASTED).notes)
     assert "Seed" in " ".join(parse(PASTED.replace("12345", "4294967295")).notes)
     assert parse(PASTED, "size", "seed").size is None
+    assert 'read from "--ar 9:16"' in " ".join(parse("a dog --ar 9:16").notes)
+    assert 'read from "Size: 512x768"' in " ".join(parse(PASTED).notes)
     assert parse("Steps: a dog climbs").scenes[0].prompt == "Steps: a dog climbs"
     assert parse("a dog -- running").scenes[0].prompt == "a dog -- running"
 

@@ -1,6 +1,7 @@
 """Storyboard files in three formats, and errors with line and column."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.model import SceneText
 from orchestrator.prompting import storyboard
 
+DATA = Path(__file__).parents[1] / "data"
 SCENES = (
     SceneText(prompt="a dog, running 🚀", seconds=2.5, negative_prompt="text"),
     SceneText(prompt="a cat"),
@@ -54,6 +56,16 @@ def test_every_format_says_the_same(text: str, name: str) -> None:
         (b"seconds\n2\n", "a.csv", (1, 1), "no column prompt"),
         (b'prompt,seconds\n"a\nb",2\nc,x\n', "a.csv", (4, 2), "no number"),
         (b"prompt,seconds\na,2,3\n", "a.csv", (2, 3), "3 cells"),
+        (b"prompt,,seconds\na,x,2\n", "a.csv", (2, 2), "no name in the header"),
+        (b"prompt,seconds,prompt\na,2,b\n", "a.csv", (1, 3), "the column prompt is there twice"),
+        (b"sep=;\nprompt;seconds\na;x\n", "a.csv", (3, 2), "no number"),
+        (b"sep=;\n", "a.csv", (2, 1), "no column prompt"),
+        (b"prompt,seconds\n,2\n", "a.csv", (2, 1), "the prompt is empty"),
+        (b"prompt;seconds\na;1.234,5\n", "a.csv", (2, 2), "no number"),
+        (b"prompt,seconds\na,1_5\n", "a.csv", (2, 2), "no number"),
+        (b"prompt\ncaf\xe9\n", "a.csv", (2, 4), "UTF-8"),
+        ("prompt\na".encode("utf-16-be"), "a.csv", (1, 1), "UTF-16"),
+        (b'{"a": 1, "a": 2, "scenes": ["b"]}', "a.json", (1, 10), "'a' is there twice"),
         (b'prompt\n"a\n', "a.csv", (2, 1), "unexpected end"),
         (b"prompt\n" + b"a\n" * 65, "a.csv", (66, 1), "more than 64"),
         (b"- a\n" * 65, "a.yml", (65, 3), "more than 64"),
@@ -96,3 +108,63 @@ def test_any_bytes_are_read_or_refused(data: bytes, name: str) -> None:
         assert storyboard.load(data, name)
     except BadRequest as refused:
         assert refused.data["line"] >= 1
+
+
+DOG = SceneText(prompt="a dog runs", seconds=1.5)
+
+
+@pytest.mark.parametrize(
+    ("file", "scenes"),
+    [
+        ("semicolon_decimal_comma.csv", [DOG, SceneText(prompt="a cat sleeps", seconds=2)]),
+        ("sep_line.csv", [DOG]),
+        (
+            "trailing_empty_cols.csv",
+            [
+                SceneText(prompt="a dog runs", seconds=1),
+                SceneText(prompt="a cat sleeps", seconds=2),
+            ],
+        ),
+        (
+            "space_after_comma_quote.csv",
+            [SceneText(prompt="a dog runs, fast", seconds=1), SceneText(prompt="a cat", seconds=2)],
+        ),
+    ],
+)
+def test_csv_is_read_as_spreadsheets_write_it(file: str, scenes: list[SceneText]) -> None:
+    """Decimal commas, a `sep=` line, empty columns and blanks around quotes change nothing."""
+    assert storyboard.load((DATA / file).read_bytes(), file) == tuple(scenes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'sep=,\nprompt,seconds\na dog runs,"1,5"\n',
+        '"sep=\t"\r\nprompt\tseconds\r\na dog runs\t1,5\r\n',
+        "SEP=|\nprompt|seconds\na dog runs|1.5\n",
+        "sep=;;;\nprompt;;seconds;\na dog runs;;1,5;\n;;;\n",
+        'prompt , seconds\n "a dog runs" , "1.5" \n',
+        "prompt,seconds,negative_prompt\na dog runs,1.5\n",
+        "prompt,seconds\ra dog runs,1.50\r",
+        "\ufeffprompt;seconds;;;\na dog runs;,15e1;;\n",
+    ],
+)
+def test_csv_may_be_written_in_many_ways(text: str) -> None:
+    """Other separators, short rows, old line ends and columns without a name say the same."""
+    assert storyboard.load(text.encode(), "board.csv") == (DOG,)
+
+
+def test_blanks_around_quotes_leave_what_is_quoted() -> None:
+    """Blanks go beside a cell's quotes, and none inside them."""
+    [scene] = storyboard.load(b'prompt,seconds\n"a ""b"" , c" , 2\n', "a.csv")
+    assert scene == SceneText(prompt='a "b" , c', seconds=2)
+
+
+@pytest.mark.parametrize("end", [".csv", ".txt"])
+def test_what_is_not_utf_8_says_how_to_save_it(end: str) -> None:
+    """UTF-16 and a Windows code page name the menu entries that write UTF-8."""
+    for data in ((DATA / "utf16_excel.txt.csv").read_bytes(), "prompt\ncafé\n".encode("latin-1")):
+        with pytest.raises(BadRequest, match="UTF-") as refused:
+            storyboard.load(data, f"board{end}")
+        [helps] = refused.value.remedies
+        assert "CSV UTF-8" in str(helps)

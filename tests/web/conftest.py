@@ -75,7 +75,9 @@ def api(caller: Caller) -> FlaskClient:
 @pytest.fixture
 def other(caller: Caller, web_farm: Farm) -> FlaskClient:
     """A client with a user key of another account."""
-    account = Account(id="acc_other", name="other", plan="free", created_at_ms=0)
+    account = Account(
+        id="acc_other", name="other", plan="free", default_session_id="ses_none", created_at_ms=0
+    )
     with web_farm.store.write() as tx:
         tx.add(account)
     return caller(account=account.id)
@@ -96,9 +98,9 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "-k", "gevent", "-w", "1"]
-    argv += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout", "2"]
-    argv += ["--forwarded-allow-ips="]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()"]
+    argv += ["--config", "python:web.serving", "--bind", f"127.0.0.1:{port}"]
+    argv += ["--graceful-timeout", "2"]
     env = dict(os.environ) | {"FARM_HOME": str(home), "FARM_FAKE_MODEL": "1"}  # noqa: TID251 - a child's
     with (tmp_path / "web.log").open("wb") as log:
         server = subprocess.Popen(argv, env=env, stderr=log)

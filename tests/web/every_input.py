@@ -75,5 +75,6 @@ def built(url: str, folder: Path) -> Iterator[OpenFarm]:
         _, token = keys.create(web_farm, account_id=owner, kind=kind, name="test")
         clients.append(app.test_client())
         clients[-1].environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    assert clients[0].post("/api/v1/jobs", json={"prompt": "a cat"}).status_code == 202
     yield OpenFarm(web_farm, app, People(*clients), folder)
     store.close()

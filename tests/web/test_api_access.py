@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm
 from orchestrator.farm.accounts import keys
+from orchestrator.model import Json
 from orchestrator.states import KeyKind
 from orchestrator.wire import HelloRequest
 from tests.factories import Clock, Hand, account_id, submit
@@ -111,7 +112,7 @@ def test_the_farm_shows_models_workers_queues_and_usage(
 
 
 def test_probes_need_no_key(app: Flask) -> None:
-    """Health and metrics answer without a key and say nothing secret."""
+    """Health and, on the farm's own machine, metrics answer without a key, with nothing secret."""
     client = app.test_client()
     assert client.get("/healthz").get_json()["status"] == "ok"
     assert "framefarm_ready" in client.get("/metrics").text
@@ -162,6 +163,62 @@ def test_a_worker_enrols_once_and_gets_a_key_of_its_own(app: Flask, web_farm: Fa
     assert client.post("/worker/v1/hello", json=hello).get_json()["worker_key"] is None
 
 
+def test_a_join_key_is_made_for_devices_and_a_number(caller: Caller) -> None:
+    """One worker of the classes named, by class or product; the key shows what it lets in."""
+    admin = caller(KeyKind.ADMIN)
+    asked = {"kind": "join", "name": "j", "device_classes": ["cpu", "NVIDIA L4", "nvidia-l4"]}
+    made = admin.post("/api/v1/keys", json=asked).get_json()
+    assert (made["device_classes"], made["uses"]) == (["cpu", "nvidia-l4"], 1)
+    asked = {"kind": "join", "name": "j", "device_classes": ["any"], "uses": "any"}
+    made = admin.post("/api/v1/keys", json=asked).get_json()
+    assert (made["device_classes"], made["uses"], made["times_used"]) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"kind": "join"},
+        {"kind": "join", "device_classes": []},
+        {"kind": "join", "device_classes": ["-"]},
+        {"kind": "join", "device_classes": ["cpu"], "uses": 0},
+        {"kind": "join", "device_classes": ["cpu"], "uses": 10**30},
+        {"kind": "join", "device_classes": ["cpu"], "uses": "all"},
+        {"kind": "user", "uses": 1},
+        {"kind": "user", "device_classes": ["cpu"]},
+    ],
+)
+def test_a_join_key_for_nothing_sensible_is_refused(caller: Caller, asked: Json) -> None:
+    """422, naming the field; nothing is made."""
+    answer = caller(KeyKind.ADMIN).post("/api/v1/keys", json={"name": "j"} | asked)
+    assert answer.status_code == 422, answer.get_json()
+
+
+def test_a_worker_of_another_class_is_refused(app: Flask, caller: Caller) -> None:
+    """403 with the classes it may have and what helps, before and after it has enrolled."""
+    asked = {"kind": "join", "name": "j", "device_classes": ["cpu"]}
+    token = caller(KeyKind.ADMIN).post("/api/v1/keys", json=asked).get_json()["token"]
+    hello = {
+        "name": "w",
+        "host": "h",
+        "device": "d",
+        "device_class": "nvidia-h200",
+        "memory_mb": 1,
+        "kinds": [],
+        "models": [],
+        "fingerprint": "f",
+    }
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    refused = client.post("/worker/v1/hello", json=hello)
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "not_allowed")
+    assert "class cpu" in refused.get_json()["detail"]
+    assert refused.get_json()["next"]["call"]["body"]["device_classes"] == ["nvidia-h200"]
+    own = client.post("/worker/v1/hello", json=hello | {"device_class": "cpu"}).get_json()
+    assert client.post("/worker/v1/hello", json=hello | {"device_class": "cpu"}).status_code == 403
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {own['worker_key']}"
+    assert client.post("/worker/v1/hello", json=hello).status_code == 403
+
+
 def test_openapi_is_the_committed_one(app: Flask) -> None:
     """docs/openapi.json is what the server says of itself; `python -m tools.openapi` renews it."""
     served = app.test_client().get("/openapi/openapi.json").get_json()
@@ -176,11 +233,11 @@ def test_a_user_key_ends_no_operators_key(api: FlaskClient, caller: Caller, web_
     assert api.delete(f"/api/v1/keys/{by_kind[KeyKind.USER]}").status_code == 200
 
 
-def test_a_cookie_does_not_outlive_its_account(app: Flask) -> None:
-    """A signed cookie of an account that is not there signs nobody in."""
+def test_a_cookie_does_not_outlive_its_sign_in(app: Flask) -> None:
+    """A signed cookie of a sign-in that is not there signs nobody in."""
     client = app.test_client()
     with client.session_transaction() as cookie:
-        cookie["_user_id"], cookie["_fresh"] = "link - acc_gone", True
+        cookie["_user_id"], cookie["_fresh"] = "sgn_gone", True
     assert client.get("/").status_code == 303
 
 
@@ -220,7 +277,7 @@ def test_a_rotated_key_lives_on_for_a_while(
     rotate = f"/api/v1/keys/{own['id']}/rotate"
     second = api.post(rotate, json={"keep_seconds": 60})
     assert second.status_code == 201
-    assert second.get_json()["scopes"] == ["read", "submit"]
+    assert second.get_json()["scopes"] == ["configure", "pay", "read", "spend", "steer"]
     assert opens(second.get_json()["token"])
     assert api.get("/api/v1/jobs").status_code == 200
     assert api.post(rotate, json={}).status_code == 409

@@ -82,7 +82,11 @@ def test_over_budget_is_a_402_that_explains_itself(api: FlaskClient, web_farm: F
     """The refusal says what is needed, what is left, and what would fit; nothing is written."""
     sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
     body = {"prompt": "a rocket rises", "seconds": 8, "session_id": "small"}
-    refused = api.post(JOBS, json=body)
+    unasked = api.post(JOBS, json=body).get_json()
+    assert "alternatives" not in unasked
+    call = {"method": "POST", "path": "/api/v1/quotes", "body": None}
+    assert call in [each["call"] for each in unasked["also"]]
+    refused = api.post(f"{JOBS}?alternatives=true", json=body)
     problem = refused.get_json()
     assert (refused.status_code, problem["code"]) == (402, "budget_exceeded")
     assert problem["needed_gpu_seconds"] > problem["available_gpu_seconds"] == 2.0
@@ -107,7 +111,8 @@ def test_what_would_fit_is_the_whole_request(api: FlaskClient, web_farm: Farm) -
     with_painter(web_farm)
     sessions.create(web_farm, account_id=account_id(web_farm), name="tiny", budget_gpu_ms=2_000)
     form = {"prompt": "a cat", "model": "painter", "seconds": "9", "session_id": "tiny"}
-    refused = api.post(JOBS, data={**form, "image": (io.BytesIO(PNG), "me.png")}).get_json()
+    sent = {**form, "image": (io.BytesIO(PNG), "me.png")}
+    refused = api.post(f"{JOBS}?alternatives=true", data=sent).get_json()
     assert refused["alternatives"][0]["files"] == ["image"]
     smaller = {name: str(value) for name, value in refused["alternatives"][0]["request"].items()}
     taken = api.post(JOBS, data={**smaller, "image": (io.BytesIO(PNG), "me.png")})
@@ -318,6 +323,47 @@ def test_a_job_extends_another(api: FlaskClient, web_farm: Farm, clock: Clock) -
     assert (longer["width"], longer["seed"], longer["frames_total"]) == (128, 5, 12)
     assert api.post(JOBS, json={"prompt": "x", "extends": "job_nobody"}).status_code == 404
     assert longer["request"]["extends"] == first["id"]
+
+
+def test_an_extension_keeps_cap_negatives_and_what_to_do(
+    api: FlaskClient, web_farm: Farm, clock: Clock
+) -> None:
+    """Fields that its request leaves out are as in the video before; those that it says count."""
+    beside = {"negative_prompt": "cats", "max_gpu_seconds": 200, "on_exhausted": "finish"}
+    first = submit(api, seconds=1, **beside)
+    Hand(web_farm, clock).work_off()
+    longer = submit(api, extends=first["id"], seconds=1)
+    assert {name: longer["request"].get(name) for name in beside} == beside
+    assert longer["usage"]["max_gpu_seconds"] == 200
+    assert longer["shots"][0]["negative_prompt"] == first["shots"][0]["negative_prompt"]
+    other = {"negative_prompt": "", "max_gpu_seconds": None, "on_exhausted": "pause"}
+    free = submit(api, extends=first["id"], seconds=1, **other)
+    assert {name: free["request"][name] for name in other} == other
+    again = submit_body(api, free["request"])
+    assert {name: again["request"][name] for name in other} == other
+    form = {"prompt": "it falls", "extends": first["id"], "seconds": "1"}
+    sent = api.post(JOBS, data=form, content_type="multipart/form-data").get_json()
+    assert sent["usage"]["max_gpu_seconds"] == 200
+
+
+def test_an_alternative_names_whom_to_tell(api: FlaskClient, web_farm: Farm) -> None:
+    """The webhook and the borrowed picture of a request are in what would fit: quote and 402."""
+    with_painter(web_farm)
+    sessions.create(web_farm, account_id=account_id(web_farm), name="tiny", budget_gpu_ms=2_000)
+    picture = {"prompt": "a ball", "model": "painter", "image": (io.BytesIO(PNG), "me.png")}
+    first = api.post(JOBS, data=picture, content_type="multipart/form-data").get_json()
+    told = {"webhook_url": "https://example.com/hook", "image_of": first["id"]}
+    body = {"prompt": "a cat", "model": "painter", "seconds": 9, "session_id": "tiny", **told}
+    for path, status in (("/api/v1/quotes", 200), (JOBS, 402)):
+        answer = api.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        other = answer.get_json()["alternatives"][0]
+        assert {name: other["request"].get(name) for name in told} == told
+        assert other["files"] == []
+    taken = submit_body(api, other["request"])
+    assert taken["webhook_id"]
+    bad = body | {"webhook_url": "http://localhost/"}
+    assert api.post("/api/v1/quotes", json=bad).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,12 @@ COMMANDS = (
     ("jobs", "finish", "ID"),
     ("jobs", "rerun", "ID"),
     ("jobs", "rm", "ID"),
+    ("jobs", "tag", "ID", "seen"),
     ("jobs", "download", "ID"),
+    ("jobs", "share", "ID"),
+    ("jobs", "links", "ID"),
+    ("jobs", "unshare", "ID"),
+    *((noun, verb, "ID") for noun in ("files", "characters") for verb in ("show", "get", "rm")),
     ("jobs", "receipt", "ID"),
     ("jobs", "receipt", "ID", "--csv"),
     ("jobs", "receipt", "ID", "--verify"),
@@ -104,6 +109,6 @@ def test_every_id_is_quoted() -> None:
         f"{where} {ast.unparse(value.value)}"
         for where, value in found
         if not ast.unparse(value.value).startswith("part(")
-        and ast.unparse(value.value) not in ("verb", "what")
+        and ast.unparse(value.value) not in ("verb", "what", "kind")
     ]
     assert not bare

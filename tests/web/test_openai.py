@@ -181,7 +181,11 @@ def test_what_cannot_be_is_a_400_in_their_form(
 def test_over_budget_is_a_402(api: FlaskClient, web_farm: Farm) -> None:
     """The refusal is of type insufficient_quota and says what is needed, left, and would fit."""
     sessions.create(web_farm, account_id=account_id(web_farm), name="small", budget_gpu_ms=2_000)
-    answer = api.post(VIDEOS, data={"prompt": "a cat", "seconds": "8", "session_id": "small"})
+    asked = {"prompt": "a cat", "seconds": "8", "session_id": "small"}
+    unasked = api.post(VIDEOS, data=asked).get_json()["error"]
+    assert "alternatives" not in unasked
+    assert unasked["also"][0]["call"]["path"] == "/api/v1/quotes"
+    answer = api.post(f"{VIDEOS}?alternatives=true", data=asked)
     error = answer.get_json()["error"]
     assert (answer.status_code, error["code"]) == (402, "budget_exceeded")
     assert error["type"] == "insufficient_quota"
@@ -214,7 +218,7 @@ def test_a_picture_comes_in_any_form(api: FlaskClient, web_farm: Farm) -> None:
     """A file without a type, a data URL and a kept file are the same picture to the job."""
     with_painter(web_farm)
     kept = api.post("/v1/files", data={"file": (io.BytesIO(PNG), "a.png"), "purpose": "vision"})
-    assert kept.get_json()["bytes"] == len(PNG)
+    assert kept.get_json()["bytes"] == len(pictures.clean(pictures.Upload(PNG))[1])
     data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     forms: list[dict[str, Any]] = [
         {"input_reference": (io.BytesIO(PNG), "upload", "application/octet-stream")},

@@ -1,5 +1,7 @@
 """The upload form: what was typed becomes a brief, or says what is wrong beside its field."""
 
+from dataclasses import replace
+
 import pytest
 from werkzeug.datastructures import MultiDict
 
@@ -92,6 +94,9 @@ def test_a_broken_storyboard_is_wrong_at_its_field() -> None:
     """The fault names the line, and nothing is quoted."""
     form = forms.with_storyboard(typed(prompt="a"), Upload(name="s.json", data=b'[{"prompt": }]'))
     assert "line" in form.wrong["storyboard"]
+    utf_16 = Upload(name="s.csv", data="prompt\na dog".encode("utf-16"))
+    form = forms.with_storyboard(typed(prompt="a"), utf_16)
+    assert "CSV UTF-8" in form.wrong["storyboard"], "it says how to save the file"
     assert forms.brief(form)[1] is None
 
 
@@ -107,3 +112,17 @@ def test_a_variation_starts_from_the_brief_of_its_job() -> None:
         prompt="a dog", seconds=2.5, size=Size(width=64, height=32), seed=0, max_gpu_ms=1500
     )
     assert forms.brief(forms.from_brief(asked))[1] == asked
+    seen_through = replace(asked, image=f"inputs/{'ab' * 32}/input.png", image_background="#00ff00")
+    assert forms.brief(forms.from_brief(seen_through))[1] == seen_through
+
+
+def test_the_background_is_a_colour() -> None:
+    """White where nothing is chosen; it opens no folded fields; a word is wrong at its field."""
+    form, asked = forms.brief(typed(prompt="a dog", image_background="#00FF00"))
+    assert asked
+    assert (asked.image_background, form.more_open) == ("#00ff00", False)
+    _, asked = forms.brief(typed(prompt="a dog"))
+    assert asked
+    assert asked.image_background == "#ffffff"
+    form, asked = forms.brief(typed(prompt="a dog", image_background="grey"))
+    assert (asked, set(form.wrong)) == (None, {"image_background"})

@@ -9,10 +9,14 @@ from werkzeug.test import TestResponse
 
 from orchestrator.errors import BadRequest, Conflict, Unauthorized
 from orchestrator.farm import Farm
-from orchestrator.farm.accounts import keys, opening, people
+from orchestrator.farm.accounts import keys, opening, people, sign_ins
+from orchestrator.farm.kernel import audit_log
+from orchestrator.farm.leases import reconcile
+from orchestrator.model import SignIn
 from orchestrator.states import KeyKind
-from tests.factories import Clock, account_id
-from tests.web.conftest import Caller
+from tests.factories import Clock, account_id, submit
+from tests.web.conftest import Caller, until
+from web import streams
 
 PASSWORD = "a horse, a battery and a staple"
 
@@ -97,10 +101,20 @@ def test_a_browser_that_showed_a_key_is_out_with_the_key(app: Flask, web_farm: F
     assert browser.get("/").status_code == 303
 
 
-@pytest.mark.parametrize("kind", [KeyKind.READ, KeyKind.SUBMIT, KeyKind.JOIN, KeyKind.WORKER])
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in KeyKind if kind not in (KeyKind.USER, KeyKind.ADMIN, KeyKind.SIGNIN)],
+)
 def test_a_narrow_key_signs_nobody_in(app: Flask, web_farm: Farm, kind: KeyKind) -> None:
     """The pages can do everything, so keys with less open none."""
     _, token = keys.create(web_farm, account_id=account_id(web_farm), kind=kind, name="k")
+    assert sign_in(app.test_client(), token=token).status_code == 401
+
+
+def test_a_bound_key_signs_nobody_in(app: Flask, web_farm: Farm) -> None:
+    """The pages steer every job and pay, which a key with an allowance may not."""
+    owner, bounds = account_id(web_farm), keys.Bounds(gpu_ms=1_000)
+    _, token = keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k", bounds=bounds)
     assert sign_in(app.test_client(), token=token).status_code == 401
 
 
@@ -181,13 +195,99 @@ def test_a_browser_that_came_by_a_link_ends_with_it(
     assert client.get("/").status_code == 303
 
 
-def test_a_copied_cookie_ends_with_the_sign_out(app: Flask, web_farm: Farm) -> None:
-    """A thief who took a browser's cookie before it signed out has nothing of it."""
-    client, copied = by_link(app, web_farm)
+def copy_of(app: Flask, client: FlaskClient) -> FlaskClient:
+    """Return a thief's browser, with a copy of another one's cookie."""
+    cookie = client.get_cookie("session")
+    assert cookie
     thief = app.test_client()
-    thief.set_cookie("session", copied)
+    thief.set_cookie("session", cookie.value)
     assert thief.get("/").status_code == 200
-    form = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/").text)
-    assert form
-    assert client.post("/sign-out", data={"csrf_token": form[1]}).status_code == 303
+    return thief
+
+
+def sign_out(client: FlaskClient, **form: str) -> None:
+    """Press the button."""
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/").text)
+    assert token
+    assert client.post("/sign-out", data={"csrf_token": token[1], **form}).status_code == 303
+
+
+def three(app: Flask, web_farm: Farm, way: str) -> list[FlaskClient]:
+    """Return three browsers that signed in this way, the last one by itself."""
+    if way == "person":
+        return [enter(app) for _ in range(3)]
+    if way == "link":
+        return [by_link(app, web_farm)[0] for _ in range(3)]
+    owner, kind = account_id(web_farm), KeyKind.ADMIN if way == "admin" else KeyKind.USER
+    _, token = keys.create(web_farm, account_id=owner, kind=kind, name="k")
+    browsers = [app.test_client() for _ in range(3)]
+    for each in browsers:
+        assert sign_in(each, token=token).status_code == 303
+    return browsers
+
+
+@pytest.mark.parametrize("way", ["person", "link", "admin", "user"])
+def test_a_copied_cookie_ends_with_the_sign_out(
+    app: Flask, web_farm: Farm, ada: str, way: str
+) -> None:
+    """However a browser came, who copied its cookie has nothing of it; another browser stays."""
+    first, second, third = three(app, web_farm, way)
+    thief, late = copy_of(app, first), copy_of(app, second)
+    sign_out(first)
     assert thief.get("/").status_code == 303
+    assert [each.get("/").status_code for each in (second, third)] == [200, 200]
+    sign_out(second, everywhere="yes")
+    assert [each.get("/").status_code for each in (late, third)] == [303, 303]
+    with web_farm.store.read() as tx:
+        assert tx.find(SignIn) == []
+    if way == "person":
+        enter(app)
+
+
+def test_signing_out_everywhere_leaves_other_people_in(
+    app: Flask, web_farm: Farm, ada: str
+) -> None:
+    """Neither another person of the account nor who came by a link is signed out along."""
+    people.add(web_farm, account_id=account_id(web_farm), name="bob", password=PASSWORD)
+    mine, hers, link = enter(app), enter(app, "bob"), by_link(app, web_farm)[0]
+    sign_out(mine, everywhere="yes")
+    assert [each.get("/").status_code for each in (mine, hers, link)] == [303, 200, 200]
+
+
+def test_a_sign_in_lasts_a_month_and_is_forgotten(
+    app: Flask, web_farm: Farm, clock: Clock, ada: str
+) -> None:
+    """Then the browser signs in again, and its row goes with the next housekeeping."""
+    browser = enter(app)
+    clock.advance(sign_ins.LASTS_MS / 1000)
+    assert browser.get("/").status_code == 303
+    clock.advance(1)
+    assert reconcile.forget(web_farm) == 1
+    with web_farm.store.read() as tx:
+        assert tx.find(SignIn) == []
+
+
+def test_a_sign_out_ends_event_streams(app: Flask, web_farm: Farm, ada: str) -> None:
+    """Those of its browser at once; another browser's end soon after its own sign-out."""
+    job = submit(web_farm)
+    first, second = enter(app), enter(app)
+    with web_farm.store.read() as tx:
+        rows = tx.find(SignIn)
+    room = streams.Streams(app, 10)
+    app.extensions["streams"] = room
+    opened = [room.open(job.id, 0, account="a", who=row.id) for row in rows]
+    sign_out(first)
+    assert [each.closed for each in opened] == [True, False]
+    sign_ins.end(web_farm, rows[1].id)  # by another process
+    until(lambda: opened[1].closed)
+    room.leave(opened[0])
+    room.leave(opened[1])
+    assert second.get("/").status_code == 303
+
+
+def test_sign_ins_are_in_the_audit_log(app: Flask, web_farm: Farm, ada: str) -> None:
+    """A sign-out names the browser's sign-in and who came by it."""
+    sign_out(enter(app))
+    verbs = [entry.verb for entry in reversed(audit_log.listing(web_farm).items)]
+    assert verbs[-2:] == ["person.sign_in", "sign_in.end"]
+    assert audit_log.listing(web_farm).items[0].data == {"by": ada}

@@ -20,9 +20,9 @@ from orchestrator.receipt import Artifact, Receipt
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind, Outcome, UnitKind
 from orchestrator.store import open_store
-from orchestrator.wire import STRIP, CompleteRequest, Order
-from tests import judges
-from tests.factories import FILES, Clock, Hand, account_id, make_farm, with_painter
+from orchestrator.wire import STRIP, CompleteRequest, EncodeWork, Order
+from tests import judges, videos
+from tests.factories import Clock, Hand, account_id, make_farm, with_painter
 from tests.receiver import Received, Receiver, receiving
 from web.app import create_app
 
@@ -73,9 +73,10 @@ class Studio:
 
     def finish(self, order: Order) -> int:
         """Bring a video as a worker does, over HTTP; return the status."""
+        assert isinstance(order.work, EncodeWork)
         self.hand.clock.advance(1)
         files = tuple(
-            self._put(order, name, f"{name} of it".encode()) for name in FILES[UnitKind.ENCODE]
+            self._put(order, name, data) for name, data in videos.files(order.work).items()
         )
         report = CompleteRequest(
             lease_id=order.lease_id,
@@ -90,7 +91,7 @@ class Studio:
     def _put(self, order: Order, name: str, data: bytes) -> Artifact:
         digest = sha256(data).hexdigest()
         key = f"units/{order.unit_id}/{order.fence}/{name}"
-        self.app.extensions["artifacts"].put(key, [data], sha256=digest, max_bytes=1000)
+        self.app.extensions["artifacts"].put(key, [data], sha256=digest, max_bytes=10**7)
         return Artifact(name=name, sha256=digest, bytes=len(data))
 
 

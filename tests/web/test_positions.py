@@ -121,8 +121,8 @@ def test_no_socket_is_opened_behind_a_guessable_secret(
 ) -> None:
     """gunicorn ends before it serves, on every interface and on this machine's own alone."""
     env = dict(os.environ) | {"FARM_HOME": str(tmp_path / "h"), name: "change-me"}  # noqa: TID251 - a child's
-    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "-k", "gevent"]
-    argv += ["--bind", f"{host}:0", "--no-control-socket", "--preload"]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()"]
+    argv += ["--config", "python:web.serving", "--bind", f"{host}:0", "--preload"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert f"{name} can be guessed" in done.stderr

@@ -57,13 +57,15 @@ def test_the_audit_log_has_the_address_the_proxies_saw(
 
 
 @pytest.mark.parametrize(
-    ("proxies", "begins"), [(0, "http://localhost/"), (1, "https://farm.example.com/")]
+    ("proxies", "begins"), [(0, "https://other.example.com/"), (1, "https://farm.example.com/")]
 )
-def test_links_lead_where_the_client_came_from(
+def test_links_lead_where_the_operator_says(
     web_farm: Farm, tmp_path: Path, proxies: int, begins: str
 ) -> None:
-    """A download link has the name and scheme that the proxy was asked by, or the farm's own."""
-    client = admin(built(web_farm, tmp_path, trusted_proxies=proxies), web_farm)
+    """A download link begins with the public URL that the proxy was asked by, or the first."""
+    public = "https://other.example.com, https://farm.example.com"
+    settings = {"trusted_proxies": proxies, "public_url": public}
+    client = admin(built(web_farm, tmp_path, **settings), web_farm)
     path = f"/api/v1/jobs/{submit(web_farm).id}/links"
     assert client.post(path, json={}, headers=CLAIMED).get_json()["url"].startswith(begins)
 
@@ -91,17 +93,16 @@ def test_a_cookie_of_https_is_kept_from_http(
     web_farm: Farm, tmp_path: Path, proxies: int, secure: bool
 ) -> None:
     """The switch follows the scheme that a trusted proxy tells; a client's word changes nothing."""
-    answer = (
-        built(web_farm, tmp_path, trusted_proxies=proxies)
-        .test_client()
-        .get("/sign-in", headers=CLAIMED)
-    )
+    settings = {"trusted_proxies": proxies, "public_url": "https://farm.example.com"}
+    client = built(web_farm, tmp_path, **settings).test_client()
+    answer = client.get("/sign-in", headers=CLAIMED)
     assert ("Secure" in answer.headers["Set-Cookie"]) is secure
 
 
 def test_a_form_is_taken_over_https_behind_a_proxy(web_farm: Farm, tmp_path: Path) -> None:
     """The page's own token and address go through; another site's address does not."""
-    client = built(web_farm, tmp_path, trusted_proxies=1).test_client()
+    public = "https://farm.example.com"
+    client = built(web_farm, tmp_path, trusted_proxies=1, public_url=public).test_client()
     base = "http://farm.example.com"
     page = client.get("/sign-in", headers=CLAIMED, base_url=base).text
     found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)

@@ -14,12 +14,12 @@ from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import keys, sessions
 from orchestrator.model import Lease
 from orchestrator.states import JobState, KeyKind, LeaseState, UnitKind
-from orchestrator.wire import SEGMENT, Order, RenderWork
+from orchestrator.wire import SEGMENT, EncodeWork, Order, RenderWork
+from tests import videos
 from tests.factories import FILES, Clock, Hand, account_id, submit
 from web.artifacts import Artifacts
 
 BODY = b"a file of it"
-DIGEST = sha256(BODY).hexdigest()
 
 
 class Reporter:
@@ -49,16 +49,19 @@ class Reporter:
         path = f"/worker/v1/artifacts/{order.lease_id}/{name}"
         return self.http.put(path, data=body, query_string=asked)
 
-    def report(self, order: Order, **lies: Any) -> TestResponse:
+    def report(
+        self, order: Order, *, brought: dict[str, bytes] | None = None, **lies: Any
+    ) -> TestResponse:
         """Bring all files of a unit and report it done, with some of the receipt changed."""
-        names = FILES[order.work.kind]
-        assert all(self.put(order, name).status_code == 201 for name in names)
+        brought = brought or files_of(order)
+        assert all(self.put(order, *file).status_code == 201 for file in brought.items())
         frames = len(order.work.frames) if isinstance(order.work, RenderWork) else 0
         truth = {
             "gpu_ms": 100,
+            "by_stage": {"denoise": 60, "decode": 40},
             "frames_done": frames,
             "frame_sha256": [sha256(bytes([n])).hexdigest() for n in range(frames)],
-            "artifacts": [{"name": n, "sha256": DIGEST, "bytes": len(BODY)} for n in names],
+            "artifacts": told(brought),
         }
         report = {
             "lease_id": order.lease_id,
@@ -69,6 +72,29 @@ class Reporter:
             "claim_next": False,
         }
         return self.http.post("/worker/v1/complete", json=report)
+
+
+def files_of(order: Order) -> dict[str, bytes]:
+    """Return the files of a unit: a real video, and of a render unit what nobody looks into."""
+    work = order.work
+    return (
+        videos.files(work)
+        if isinstance(work, EncodeWork)
+        else dict.fromkeys(FILES[work.kind], BODY)
+    )
+
+
+def artifacts(order: Order, **lie: Any) -> list[dict[str, Any]]:
+    """Return the files of a unit as a report has them, with something else said of each."""
+    return [file | lie for file in told(files_of(order))]
+
+
+def told(brought: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Return files as a report has them."""
+    return [
+        {"name": name, "sha256": sha256(body).hexdigest(), "bytes": len(body)}
+        for name, body in brought.items()
+    ]
 
 
 @pytest.fixture
@@ -83,26 +109,22 @@ def spent(farm: Farm) -> int:
     return sessions.find(farm, account_id(farm), None).spent_gpu_ms
 
 
-def artifacts(kind: UnitKind, **lie: Any) -> list[dict[str, Any]]:
-    """Return the files of a unit, with something else said of each."""
-    return [{"name": n, "sha256": DIGEST, "bytes": len(BODY)} | lie for n in FILES[kind]]
-
-
 LIES = {
     "no digests of frames": (UnitKind.RENDER, {"frame_sha256": []}),
     "one digest too many": (UnitKind.RENDER, {"frame_sha256": ["ab" * 32] * 100}),
     "no digest but a word": (UnitKind.RENDER, {"frame_sha256": ["nonsense"] * 24}),
     "digests in upper case": (UnitKind.RENDER, {"frame_sha256": ["AB" * 32] * 24}),
-    "another segment": (
-        UnitKind.RENDER,
-        {"artifacts": artifacts(UnitKind.RENDER, sha256="0" * 64)},
-    ),
-    "another video": (UnitKind.ENCODE, {"artifacts": artifacts(UnitKind.ENCODE, sha256="0" * 64)}),
-    "another size": (UnitKind.ENCODE, {"artifacts": artifacts(UnitKind.ENCODE, bytes=1)}),
+    "another segment": (UnitKind.RENDER, {"file": {"sha256": "0" * 64}}),
+    "another video": (UnitKind.ENCODE, {"file": {"sha256": "0" * 64}}),
+    "another size": (UnitKind.ENCODE, {"file": {"bytes": 1}}),
     "frames of an encode unit": (
         UnitKind.ENCODE,
         {"frames_done": 1, "frame_sha256": ["ab" * 32]},
     ),
+    "a stage below nothing": (UnitKind.RENDER, {"by_stage": {"denoise": 200, "decode": -100}}),
+    "stages of more than there was": (UnitKind.RENDER, {"by_stage": {"denoise": 60, "decode": 43}}),
+    "stages of less than there was": (UnitKind.ENCODE, {"by_stage": {"encode": 98}}),
+    "no stages at all": (UnitKind.RENDER, {"by_stage": {}}),
     "energy below nothing": (UnitKind.RENDER, {"energy_mj": -1}),
     "the energy of a star": (UnitKind.RENDER, {"energy_mj": 10**30}),
 }
@@ -114,6 +136,8 @@ def test_a_report_that_is_not_what_was_brought_is_refused(
 ) -> None:
     """422; nothing is charged, the lease stays open, and the truth is accepted under it."""
     order = worker.claim(kind)
+    if file := lie.get("file"):
+        lie = {"artifacts": artifacts(order, **file)}
     before = spent(web_farm)
     worker.clock.advance(1)
     refused = worker.report(order, **lie)
@@ -134,21 +158,22 @@ def test_a_video_has_the_digests_of_what_was_brought(worker: Reporter, web_farm:
     assert worker.report(order).status_code == 200
     job = jobs.get(web_farm, None, order.job_id)
     assert job.state is JobState.SUCCEEDED
-    assert {(file.sha256, file.bytes) for file in job.artifacts.values()} == {(DIGEST, len(BODY))}
+    brought = {(sha256(body).hexdigest(), len(body)) for body in files_of(order).values()}
+    assert {(file.sha256, file.bytes) for file in job.artifacts.values()} == brought
 
 
 def test_a_file_that_comes_again_is_the_newest_one(worker: Reporter) -> None:
     """A worker may bring another file while its lease is open; the report must be of that one."""
     order = worker.claim(UnitKind.RENDER)
     worker.clock.advance(1)
-    first = artifacts(UnitKind.RENDER)
+    first = artifacts(order)
     worker.report(order, frame_sha256=[])
     assert worker.put(order, SEGMENT, b"another").status_code == 201
     report = {
         "lease_id": order.lease_id,
         "fence": order.fence,
         "outcome": "stopped",
-        "receipt": {"gpu_ms": 1, "artifacts": first},
+        "receipt": {"gpu_ms": 1, "by_stage": {"decode": 1}, "artifacts": first},
     }
     assert worker.http.post("/worker/v1/complete", json=report).status_code == 422
 

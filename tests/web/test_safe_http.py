@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.settings import networks
+from orchestrator.webhooks.addresses import Rules
 from orchestrator.webhooks.safe_http import Door, Refused, Unreachable
 from tests.receiver import Received, Receiver, receiving
 

@@ -28,6 +28,7 @@ OFTEN = 0.7
 
 
 @pytest.mark.slow(100)
+@pytest.mark.core
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", [KeyKind.USER, KeyKind.ADMIN])
 def test_no_request_breaks_the_farm(
@@ -81,7 +82,8 @@ def _furnished(farm: Farm, home: Path, url: str, token: str) -> dict[str, str]:
         path = home / "artifacts" / file.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"what a worker would have made")
-    spare, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="spare")
+    bounds = keys.Bounds(gpu_ms=1_000)
+    spare, _ = keys.create(farm, account_id=owner, kind=KeyKind.USER, name="spare", bounds=bounds)
     person = people.add(farm, account_id=owner, name="ada", password="correct horse battery")
     api = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
     webhook = api.post("/webhooks", json={"url": "https://hooks.example.com/a"}).json()

@@ -15,9 +15,10 @@ import standardwebhooks
 
 from orchestrator.farm import Farm, webhook_queue
 from orchestrator.model import Delivery, Webhook
+from orchestrator.settings import networks
 from orchestrator.states import DeliveryState
 from orchestrator.store import open_store
-from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.webhooks.addresses import Rules
 from orchestrator.webhooks.safe_http import Door
 from orchestrator.webhooks.sender import Courier
 from orchestrator.wiring import now_ms

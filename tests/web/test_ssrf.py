@@ -9,8 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from orchestrator.farm import Farm, jobs, webhook_queue
+from orchestrator.settings import networks
 from orchestrator.states import DeliveryState
-from orchestrator.webhooks.addresses import Rules, networks
+from orchestrator.webhooks.addresses import Rules
 from orchestrator.webhooks.safe_http import Door, Refused
 from orchestrator.webhooks.sender import Courier
 from tests.factories import Clock, account_id, submit

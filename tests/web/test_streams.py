@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from flask import Flask
 from flask.testing import FlaskClient
@@ -149,7 +150,7 @@ def opened(app: Flask, jobs_: list[Job], web_farm: Farm, count: int) -> list[str
     for number in range(count):
         key, _ = keys.create(web_farm, account_id=account_id(web_farm), kind=KeyKind.READ, name="r")
         job = jobs_[number % len(jobs_)]
-        who, waits = f"api {key.id} -", "" if number % 2 else None
+        who, waits = key.id, "" if number % 2 else None
         found.append(room.open(job.id, 0, account=f"{number}", who=who, waits=waits))
     return found
 
@@ -243,6 +244,27 @@ def test_an_account_has_so_many_streams_and_no_more(web_farm: Farm, tmp_path: Pa
     again.close()
 
 
+def test_who_hangs_up_while_waiting_for_an_end_is_let_go_at_once(
+    served: tuple[str, str, str],
+) -> None:
+    """As many as may wait, hang up one after the other: none is counted against the next."""
+    url, token, job_id = served
+    at = ("127.0.0.1", int(url.rpartition(":")[2]))
+    asked = f"GET /api/v1/jobs/{job_id} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
+    asked += "Host: localhost\r\nPrefer: wait=60\r\n\r\n"
+    most = Settings().max_streams
+
+    def status() -> int:
+        headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=1"}
+        return httpx.get(f"{url}/api/v1/jobs/{job_id}", headers=headers, timeout=30).status_code
+
+    with ExitStack() as stack:
+        for _ in range(most):
+            stack.enter_context(socket.create_connection(at)).sendall(asked.encode())
+        until(lambda: status() == 429, seconds=30)
+    until(lambda: status() == 200, seconds=30)
+
+
 def test_a_client_that_hangs_up_is_let_go_at_once(served: tuple[str, str, str]) -> None:
     """Its descriptor is closed before a word was written to it that would have told."""
     url, token, job_id = served
@@ -257,7 +279,7 @@ def test_a_client_that_hangs_up_is_let_go_at_once(served: tuple[str, str, str]) 
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
     for client in clients:
         asked = f"GET /api/v1/jobs/{job_id}/events HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
-        client.sendall(f"{asked}Host: here\r\n\r\n".encode())
+        client.sendall(f"{asked}Host: localhost\r\n\r\n".encode())
         client.settimeout(60)
         said = b""
         while b"event: state" not in said:
@@ -275,7 +297,7 @@ import gevent
 from orchestrator.farm.accounts import opening
 from orchestrator.settings import Settings
 from orchestrator.wiring import farm_from
-from web import hub
+from web import threads
 from web.app import create_app
 wait = monkey.get_original("threading", "Event")()
 config = Settings()
@@ -284,16 +306,16 @@ opening.open_home(farm)
 app = create_app(farm, config)
 def page():
     with app.test_request_context("/"):
-        return hub.in_thread(lambda: wait.wait(60))
+        return threads.in_thread(lambda: wait.wait(60))
 pages = [gevent.spawn(page) for _ in range(100)]
 gevent.sleep(0.2)
 with app.test_request_context("/worker/v1/heartbeat"):
-    hub.serve_workers()
+    threads.serve_workers()
     store = app.extensions["farm"].store
     def beat():
         with store.write() as tx:
             return tx.fact("epoch", int)
-    print("epoch", hub.in_thread(beat), sum(each.ready() for each in pages))
+    print("epoch", threads.in_thread(beat), sum(each.ready() for each in pages))
 wait.set()
 gevent.joinall(pages)
 """

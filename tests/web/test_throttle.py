@@ -27,7 +27,15 @@ def strict(web_farm: Farm, tmp_path: Path) -> Flask:
 def test_one_account_too_fast_slows_no_other(strict: Flask, web_farm: Farm) -> None:
     """The sixth request is a 429 that says when to come back; another account goes on."""
     with web_farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="other", plan="free", created_at_ms=0))
+        tx.add(
+            Account(
+                id="acc_other",
+                name="other",
+                plan="free",
+                default_session_id="ses_none",
+                created_at_ms=0,
+            )
+        )
     tokens = [
         keys.create(web_farm, account_id=owner, kind=KeyKind.USER, name="k")[1]
         for owner in (account_id(web_farm), "acc_other")

@@ -218,7 +218,7 @@ def test_every_honest_kind_of_png_is_taken(mode: str) -> None:
         assert taken.size == (64, 48)
         assert taken.mode in ("RGB", "RGBA")
         if mode == "I;16":
-            assert taken.getpixel((5, 5)) == (127, 127, 127)
+            assert taken.getpixel((5, 5)) == (128, 128, 128)
 
 
 NAMES = [

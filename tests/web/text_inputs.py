@@ -79,7 +79,12 @@ def form(fields: dict[str, str], files: dict[str, tuple[str, str]] | None = None
 
 def inputs() -> dict[str, TextInput]:
     """Return every text_input by its name."""
-    return dict((*_of_prompts(), *_of_storyboards(), *_of_names(), *_of_workers(), *_of_ids()))
+    return dict(
+        (
+            *(*_of_prompts(), *_of_storyboards(), *_of_names(), *_of_labels()),
+            *(*_of_workers(), *_of_ids()),
+        )
+    )
 
 
 def _of_prompts() -> Iterator[tuple[str, TextInput]]:
@@ -178,6 +183,74 @@ def _of_names() -> Iterator[tuple[str, TextInput]]:
     yield "a character's name", TextInput(character, names(), 200, utf8=True)
 
 
+def tags(word: Word) -> bool:
+    """A text_input for tags: names of one word."""
+    one = not any(char.isspace() or char == "," for char in word.text.strip())
+    return word.name and one and len(word.text) <= 40
+
+
+def _of_labels() -> Iterator[tuple[str, TextInput]]:
+    job, cat = f"{API}/jobs", {"prompt": "a cat"}
+
+    def key(word: Word) -> bool:
+        return word.name and "=" not in word.text and len(word.text) <= 64
+
+    def value(word: Word) -> bool:
+        return (prose(word) or word.name) and len(word.text) <= 512
+
+    def pair(word: Word) -> bool:
+        name, equals, rest = word.text.partition("=")
+        line = name.strip().isprintable() and bool(name.strip())
+        return bool(equals) and len(name) <= 64 and len(rest) <= 512 and line
+
+    for path, done in ((job, 202), ("/v1/videos", 200)):
+        yield f"a tag in {path}", TextInput(_json(path, cat, "tags", list), tags, done)
+        yield f"a key in {path}", TextInput(_in_metadata(path, lambda t: {t: "v"}), key, done)
+        yield f"a value in {path}", TextInput(_in_metadata(path, lambda t: {"k": t}), value, done)
+        yield (
+            f"tags in a form to {path}",
+            TextInput(_form(path, "tags"), lambda word: not word.text, done, utf8=True),
+        )
+    yield "webhook_events of a job", TextInput(_json(job, cat, "webhook_events", list), nothing)
+    yield "expires_at of a job", TextInput(_json(job, cat, "expires_at"), nothing)
+    yield "expires_in of a job", TextInput(_json(job, cat, "expires_in"), nothing)
+    for name, takes in (
+        ("tag", lambda word: tags(word) or not word.text.strip()),
+        ("metadata", pair),
+        ("model", lambda word: len(word.text) <= 100),
+        ("created_after", nothing),
+        ("state", nothing),
+    ):
+        yield f"{name} that jobs are listed by", TextInput(_query(job, name), takes, 200)
+
+    def relabelled(body: Callable[[str], dict[str, Any]]) -> Callable[[People, str], TestResponse]:
+        def send(people: People, text: str) -> TestResponse:
+            (some,) = people.user.get(job, query_string={"limit": 1}).get_json()["data"]
+            return people.user.patch(f"{job}/{some['id']}", json=body(text))
+
+        return send
+
+    yield "another tag", TextInput(relabelled(lambda t: {"tags": [t]}), tags, 200)
+    yield "another value", TextInput(relabelled(lambda t: {"metadata": {"k": t}}), value, 200)
+
+
+def _in_metadata(
+    path: str, said: Callable[[str], dict[str, str]]
+) -> Callable[[People, str], TestResponse]:
+    def send(people: People, text: str) -> TestResponse:
+        return people.user.post(path, json={"prompt": "a cat", "metadata": said(text)})
+
+    return send
+
+
+def _query(path: str, name: str) -> Callable[[People, str], TestResponse]:
+    def send(people: People, text: str) -> TestResponse:
+        asked = quote(text.encode("utf-8", "surrogatepass"), safe="")
+        return people.user.get(f"{path}?{name}={asked}")
+
+    return send
+
+
 def _of_workers() -> Iterator[tuple[str, TextInput]]:
     about: dict[str, Any] = {
         "name": "w", "host": "h", "device": "cpu", "device_class": "cpu", "memory_mb": 1,
@@ -225,16 +298,26 @@ def _of_ids() -> Iterator[tuple[str, TextInput]]:
     yield "a plan", TextInput(_json(f"{API}/accounts", {"name": "x"}, "plan", by="admin"), nothing)
     owner = _json(f"{API}/keys", {"name": "x"}, "account_id", by="admin")
     yield "a key's account", TextInput(owner, lambda word: not word.text, 201)
+    bound = _json(f"{API}/keys", {"name": "x", "kind": "submit"}, "session_id", by="admin")
+    yield "a key's session", TextInput(bound, nothing)
     for path in (
         "/api/v1/jobs/{}", "/api/v1/jobs/{}/video", "/api/v1/jobs/{}/events", "/api/v1/sessions/{}",
         "/api/v1/sessions/{}/ledger", "/api/v1/models/{}", "/api/v1/webhooks/{}",
         "/api/v1/accounts/{}", "/v1/videos/{}/content", "/v1/videos/characters/{}", "/v1/files/{}",
-        "/v1/models/{}", "/static/{}", "/sign-in/{}",
+        "/v1/models/{}", "/static/{}", "/sign-in/{}", "/api/v1/shared/{}",
+        "/api/v1/jobs/{}/links", "/api/v1/files/{}", "/api/v1/files/{}/content",
+        "/api/v1/characters/{}", "/v1/files/{}/content",
     ):  # fmt: skip
         yield f"GET {path}", TextInput(_path("GET", path), nothing)
-    for path in ("/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix"):
+    for path in (
+        "/api/v1/jobs/{}/cancel", "/api/v1/workers/{}/drain", "/v1/videos/{}/remix",
+        "/api/v1/sessions/{}/reopen", "/api/v1/sessions/{}/default",
+    ):  # fmt: skip
         yield f"POST {path}", TextInput(_path("POST", path), nothing)
-    for path in ("/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}"):
+    for path in (
+        "/api/v1/jobs/{}", "/api/v1/keys/{}", "/api/v1/people/{}", "/v1/videos/{}",
+        "/api/v1/links/{}", "/api/v1/files/{}", "/api/v1/characters/{}", "/v1/files/{}",
+    ):  # fmt: skip
         yield f"DELETE {path}", TextInput(_path("DELETE", path), nothing)
 
 

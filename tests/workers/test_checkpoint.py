@@ -198,6 +198,7 @@ def test_a_scheduler_with_a_secret_is_not_continued(tmp_path: Path) -> None:
     assert stop.value.checkpoint is None
 
 
+@pytest.mark.core
 def test_the_fake_engine_goes_on_too() -> None:
     """The tests of everything around engines may stop and continue."""
     engine = FakeEngine(card(engine="fake"), step_ms=0)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.device_classes import class_of
 from orchestrator.errors import BadRequest
-from workers.devices import device_class_of, discover, energy_counter
+from workers.devices import discover, energy_counter
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -41,7 +42,7 @@ def test_a_cpu_has_no_energy_meter() -> None:
 )
 def test_a_gpu_is_classed_by_its_product_name(product: str, device_class: str) -> None:
     """The class is a slug that begins with the vendor."""
-    assert device_class_of(product) == device_class
+    assert class_of(product) == device_class
 
 
 def test_the_fingerprint_is_stable_and_changes_with_what_decides_pixels() -> None:

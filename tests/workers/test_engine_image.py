@@ -180,6 +180,23 @@ def test_a_picture_is_turned_upright_and_cut_to_the_middle(tmp_path: Path) -> No
     assert float(cut[:, :, 7:].max()) < -0.9
 
 
+def test_what_is_transparent_lies_on_the_background(tmp_path: Path) -> None:
+    """White unless the order says another colour; what is half seen is half of it."""
+    from workers.engines import image
+
+    picture = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    picture.paste((255, 0, 0, 255), (0, 0, 40, 20))
+    picture.save(tmp_path / "a.png")
+    Image.new("RGBA", (40, 40), (0, 0, 0, 128)).save(tmp_path / "half.webp", lossless=True)
+    for background, wanted in (("#ffffff", (1, 1, 1)), ("#00ff00", (-1, 1, -1))):
+        read = image.read(tmp_path / "a.png", 40, 40, background)
+        assert read[0, :, 5, 5].tolist() == [1, -1, -1]
+        assert read[0, :, 35, 5].tolist() == list(wanted)
+    assert image.read(tmp_path / "a.png", 40, 40)[0, :, 35, 5].tolist() == [1, 1, 1]
+    half = image.read(tmp_path / "half.webp", 40, 40, "#ffffff")
+    assert half[0, 0, 5, 5].item() == pytest.approx(127 / 127.5 - 1, abs=0.01)
+
+
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     """More than 25 megapixels are not unpacked on anybody's machine."""
     from workers.engines import image

@@ -74,6 +74,7 @@ def test_one_unit_of_24_frames_is_six_units_of_four(
     np.testing.assert_array_equal(whole, np.concatenate(fours))
 
 
+@pytest.mark.core
 def test_a_shot_is_one_picture_in_motion(engine: Engine, frames: tuple[FrameSpec, ...]) -> None:
     """Neighbouring frames differ, and far less than two shots of other seeds do."""
     shot = paint(engine, frames[:8]).astype(int)

@@ -26,6 +26,7 @@ from PIL import Image
 from orchestrator.model import Size
 from orchestrator.wire import SEGMENT
 from tools.bench.pairing import paired
+from tools.bench.progress import step
 from workers.assembly import assemble
 from workers.ffmpeg import X264, Frames, Process, SegmentWriter
 from workers.interleaving import TIME_BASE_PER_FRAME
@@ -42,9 +43,13 @@ def main() -> None:
         home = Path(name)
         print(f"(f) encode path, {options.frames} frames of {options.size}")
         for level in options.levels:
+            step(f"PNG level {level} against the pipe")
             compare_png(home, frames, options.size, level=level, pairs=options.pairs)
+        step("PNG level 1 against segment, master and strip")
         compare_whole(home, frames, options.size, pairs=options.pairs)
+        step("the tail after the last frame")
         tail(home, frames, options.size)
+        step("the join of segments")
         join(home, frames, options.size)
 
 

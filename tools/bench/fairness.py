@@ -32,6 +32,7 @@ from collections import defaultdict
 from orchestrator.money.plans import shipped
 from orchestrator.scheduling.scheduler import AGE, AGE_SHARE, QUANTUM_MS
 from tools.bench.fairsim import Guest, Sim, guest
+from tools.bench.progress import step
 
 PLANS = shipped().plans
 SCENARIOS = {
@@ -52,6 +53,7 @@ def main() -> None:
     options = _options()
     wrong: list[str] = []
     for name in [options.scenario] if options.scenario else SCENARIOS:
+        step(f"{name}: {options.minutes} minutes are simulated")
         sim = scenario(name, options.sessions, options.devices, options.off_quote, options.seed)
         sim.run(options.minutes * 60_000)
         print(f"\n{name}: {options.sessions} sessions, {options.devices} devices, ", end="")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
 
+from tools.bench.progress import step
 from workers.child import STOPS
 from workers.meter import DENOISE, Meter
 
@@ -36,7 +37,8 @@ def main() -> None:
 def cost_ns(ask: Callable[[], object], times: int, rounds: int) -> float:
     """Return one call's nanoseconds in the quietest round: what it costs, not what disturbs it."""
     found = []
-    for _ in range(rounds):
+    for number in range(rounds):
+        step(f"round {number + 1} of {rounds}")
         before = time.perf_counter_ns()
         for _ in range(times):
             ask()

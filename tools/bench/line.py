@@ -26,6 +26,7 @@ from orchestrator.farm.leases import grants
 from orchestrator.model import Brief, Job, Session, Unit, Worker
 from orchestrator.scheduling.scheduler import AGE
 from orchestrator.store import migrate, open_store
+from tools.bench.progress import step
 
 TIMES = 30
 
@@ -36,6 +37,7 @@ def main() -> None:
     print(f"{'sessions':>8} {'weight':>8} {'floor':>8} {'age':>8} {'worst':>8} ", end="")
     print(f"{'look':>8} {'place':>8}   ms, median of {TIMES}")
     for count in options.sessions:
+        step(f"a line of {count} sessions")
         with tempfile.TemporaryDirectory() as home:
             cells = measure(Path(home), count, options.units)
         print(f"{count:>8} " + " ".join(f"{cell:>8.2f}" for cell in cells))

@@ -26,6 +26,7 @@ from orchestrator.planning import planner
 from orchestrator.prompting import parser
 from orchestrator.wire import SEGMENT, FrameSpec, RenderWork
 from tools.bench.pairing import Comparison, cost_of, paired
+from tools.bench.progress import step
 from workers.engines import Engine, engine_for
 from workers.engines.noise import TRAVEL, latent_shape, shot_noise
 from workers.ffmpeg import SegmentWriter
@@ -38,6 +39,7 @@ PROMPT = "a dog runs across a beach"
 def main() -> None:
     """Print the comparison for one length of unit."""
     options = _options()
+    step("loading the model")
     card = catalog.load(options.models).card(options.model)
     engine = engine_for(card)
     engine.load("cpu", options.threads)
@@ -67,6 +69,7 @@ def compare(engine: Engine, units: Sequence[RenderWork], *, pairs: int) -> Compa
                 shutil.rmtree(folder)
             return digests
 
+        step("both ways once, which must make the same files")
         if clean(by_farm) != clean(by_hand):
             msg = "the farm's segments differ from the plain loop's: nothing to compare"
             raise SystemExit(msg)

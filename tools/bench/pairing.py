@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
+from tools.bench.progress import step
+
 STEADY = 0.05
 """Amount that the calibration may move around a pair."""
 RESAMPLES = 2000
@@ -60,6 +62,7 @@ def paired(a: Callable[[], None], b: Callable[[], None], *, pairs: int = 10) -> 
     run_again = 0
     before = calibration_seconds()
     while len(kept) < pairs:
+        step(f"pair {len(kept) + 1} of {pairs}" + (f", {run_again} run again" * bool(run_again)))
         if len(kept) % 2:
             cost_b, cost_a = cost_of(b), cost_of(a)
         else:

@@ -52,6 +52,7 @@ from orchestrator.wire import (
 )
 from orchestrator.wiring import farm_from
 from tools.bench.pairing import paired
+from tools.bench.progress import step
 from web.artifacts import NOTE
 
 WORKERS = 2
@@ -163,6 +164,7 @@ def main() -> None:
                 share = options.units // WORKERS
                 list(crowd.map(lambda reporter: reporter.run(share), reporters))
 
+        step("both once, to be warm")
         settle()
         _tasks(options.units)
         result = paired(settle, lambda: _tasks(options.units), pairs=options.pairs)
@@ -211,8 +213,9 @@ def running_broker(home: Path) -> Iterator[str]:
 def running_web(home: Path, farm: Farm) -> Iterator[list[Reporter]]:
     """Run the web process; yields enrolled workers."""
     port = free_port("127.0.0.1")
-    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"]
-    argv += [f"--bind=127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout=1"]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()"]
+    argv += ["--config=python:web.serving"]
+    argv += [f"--bind=127.0.0.1:{port}", "--graceful-timeout=1"]
     url = f"http://127.0.0.1:{port}"
     with _process(argv, FARM_HOME=str(home), FARM_FAKE_MODEL="1", FARM_LOG_LEVEL="error"):
         _until(lambda: httpx.get(f"{url}/healthz").is_success)

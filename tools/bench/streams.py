@@ -38,6 +38,7 @@ from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
 from orchestrator.wire import HeartbeatRequest, LeaseUse, Order, RenderWork
 from orchestrator.wiring import farm_from
+from tools.bench.progress import step
 from tools.bench.settle import Reporter, _enrolled, _until
 
 BEAT_SECONDS = 1.0
@@ -75,19 +76,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="framefarm-bench-") as folder:
         farm = _opened(Path(folder), options.jobs)
         with running_web(Path(folder)) as (url, web), Crowd(url, Path(folder), farm) as crowd:
+            step("without streams")
             crowd.measure(3)  # warm
             before = crowd.measure(options.seconds)
             fds = web.num_fds()
             with held(url, crowd.job_ids, crowd.cookie, crowd.token, options.streams) as line:
+                step(f"opening {options.streams} streams")
                 line.send("open")
                 opened = line.recv()
                 cpu = sum(web.cpu_times()[:2])
+                step("with streams")
                 during = crowd.measure(options.seconds)
                 cpu = (sum(web.cpu_times()[:2]) - cpu) / options.seconds
                 line.send("close")
                 told = line.recv()
             time.sleep(2)
             left = web.num_fds() - fds
+            step("without streams again")
             after = crowd.measure(options.seconds)
     print(f"{opened} streams of {options.jobs} running jobs, {os.cpu_count()} cores")
     print(f"  without: {before}\n  with:    {during}; web used {cpu:.2f} cores")
@@ -188,9 +193,9 @@ def _opened(home: Path, count: int) -> Farm:
 def running_web(home: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Run the web process; yields its URL and the process that serves."""
     port = free_port("127.0.0.1")
-    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()", "--worker-class=gevent"]
-    argv += [f"--bind=127.0.0.1:{port}", "--no-control-socket", "--graceful-timeout=1"]
-    argv += ["--worker-connections=4000"]
+    argv = [sys.executable, "-m", "gunicorn", "web.app:create_app()"]
+    argv += ["--config=python:web.serving"]
+    argv += [f"--bind=127.0.0.1:{port}", "--graceful-timeout=1"]
     env = os.environ | {"FARM_HOME": str(home), "FARM_FAKE_MODEL": "1", "FARM_LOG_LEVEL": "error"}
     env |= {"FARM_MAX_STREAMS": "100000", "FARM_RATE_LIMIT": "", "FARM_LEASE_SECONDS": "600"}
     quiet = subprocess.DEVNULL

@@ -10,9 +10,9 @@ from orchestrator.model import Json
 from orchestrator.money.plans import Plan
 from web.api import views
 from web.api.bodies import AccountBody, AlertsBody, PlanBody, alerts_of
-from web.api.described import REFUSALS
-from web.api.parameters import AccountPath, PageQuery, idempotency
-from web.api.responses import SECURITY, AccountView, Listed
+from web.api.described import REFUSALS, operation_id, tag
+from web.api.parameters import AccountPath, OnceHeader, PageQuery, idempotency
+from web.api.responses import SECURITY, AccountList, AccountView, PlanList
 from web.auth import clients, own_account
 from web.context import farm
 from web.threads import in_thread
@@ -23,11 +23,13 @@ bp = APIBlueprint(
     url_prefix=views.BASE,
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    abp_tags=[tag("accounts")],
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
 
-@bp.get("/plans", responses={200: Listed})
+@bp.get("/plans", responses={200: PlanList}, operation_id="plans_list")
 def plans() -> Response:
     """List the plans an account can have."""
     return jsonify(data=[_plan(plan) for plan in farm().plans.plans.values()])
@@ -39,7 +41,7 @@ def own() -> Response:
     return jsonify(_account(in_thread(accounts.look, farm(), own_account())))
 
 
-@bp.get("/accounts", responses={200: Listed})
+@bp.get("/accounts", responses={200: AccountList}, operation_id="accounts_list")
 def listing(query: PageQuery) -> Response:
     """List accounts, newest first."""
     page = in_thread(accounts.listing, farm(), limit=query.limit, after=query.after)
@@ -47,7 +49,7 @@ def listing(query: PageQuery) -> Response:
 
 
 @bp.post("/accounts", responses={201: AccountView})
-def create(body: AccountBody) -> tuple[Json, int]:
+def create(header: OnceHeader, body: AccountBody) -> tuple[Json, int]:
     """Open an account on a plan."""
     made = in_thread(
         accounts.create,
@@ -90,6 +92,7 @@ def _account(row: Standing) -> Json:
         "object": "account",
         "name": row.account.name,
         "plan": row.account.plan or None,
+        "default_session_id": row.account.default_session_id,
         "may_run": bool(month.plan),
         "month": {
             "name": month.id.rpartition(".")[2],
@@ -97,6 +100,12 @@ def _account(row: Standing) -> Json:
             "held_gpu_seconds": views.seconds(month.held_gpu_ms),
             "spent_gpu_seconds": views.seconds(month.spent_gpu_ms),
             "available_gpu_seconds": views.seconds(month.available_gpu_ms),
+        },
+        "storage": {
+            "limit_bytes": row.storage.limit_bytes,
+            "used_bytes": row.storage.used_bytes,
+            "files": {"count": row.storage.files, "bytes": row.storage.file_bytes},
+            "characters": {"count": row.storage.characters, "bytes": row.storage.character_bytes},
         },
         "alerts": views.alerts(alerts.of(farm(), month, month)),
         "alerts_by": "plan" if month.alerts is None else "account",
@@ -120,6 +129,8 @@ def _plan(row: Plan) -> Json:
         "models": list(row.models),
         "weight": row.weight,
         "floor": row.floor,
+        "storage_bytes": row.storage_bytes,
+        "file_days": row.file_days,
         "watermark": row.watermark or None,
         "price_month": None if price is None else views.price(price),
         "alerts": views.alerts(row.alerts),

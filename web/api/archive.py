@@ -8,7 +8,7 @@ from flask import Response
 
 from orchestrator.errors import NotFound, PlanLimit
 from orchestrator.farm import jobs
-from orchestrator.farm.jobs import UnitView
+from orchestrator.farm.jobs import UnitView, keeping
 from orchestrator.farm.jobs.extensions import video_frames
 from orchestrator.model import Job
 from orchestrator.remedies import ChangePlan, Rerun, Say
@@ -25,8 +25,10 @@ def frames_zip(job: Job) -> Response:
 
     Raises:
         NotFound: there is none yet, or they are not kept any more.
+        Expired: they were removed when their time was over.
         PlanLimit: the job's plan puts a watermark on its pictures, and these have none.
     """
+    keeping.check_kept(job)
     if mark := job.quote.watermark:
         raise PlanLimit(
             f"The frames have no watermark, and this job was submitted under the plan "

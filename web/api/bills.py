@@ -3,7 +3,8 @@
 CSV is for whoever asks by `?format=csv` or `Accept: text/csv`.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from flask import Response, request
@@ -22,7 +23,7 @@ ENTRY: Final = (
 RECEIPT: Final = (
     "kind", "first_frame", "frames", "attempt", "worker", "device", "device_class", "outcome",
     "gpu_seconds", "by_stage", "price_microusd", "energy_mj", "lost_gpu_seconds", "not_charged",
-    "message", "unit_id", "lease_id",
+    "message", "unit_id", "lease_id", "tags", "metadata",
 )  # fmt: skip
 USAGE: Final = ("key", "units", "gpu_seconds", "lost_gpu_seconds")
 ECONOMICS: Final = (
@@ -68,10 +69,12 @@ def audit(row: Json) -> Json:
 
 def receipt(row: Json) -> Json:
     """Return a receipt with every GPU-ms as seconds."""
-    return {
-        name: value for name, value in views.in_seconds(row).items() if name != "price_microusd"
-    } | {
+    beside = ("price_microusd", "metadata")
+    amounts = {name: value for name, value in row.items() if name not in beside}
+    shown: Json = views.in_seconds(amounts)
+    return shown | {
         "object": "receipt",
+        "metadata": row["metadata"],  # names in it are its owner's, whatever they end in
         "price": views.price(row["price_microusd"]),
     }
 
@@ -131,6 +134,11 @@ def economics_csv(told: Json) -> Response:
     """Return cost and revenue as CSV: the rows and the total."""
     rows = [*told["rows"], {"key": "total", **told["total"]}]
     return csv_answer("economics", ECONOMICS, rows, key=told["by"])
+
+
+def pairs(metadata: Mapping[str, str]) -> str:
+    """Return metadata as one cell: JSON, since its values may hold any separator."""
+    return json.dumps(metadata, ensure_ascii=False) if metadata else ""
 
 
 def _plain(value: object) -> object:

@@ -7,9 +7,9 @@ from orchestrator.farm.accounts import people
 from orchestrator.model import Json, Person
 from web.api import views
 from web.api.bodies import PasswordBody, PersonBody
-from web.api.described import REFUSALS
+from web.api.described import REFUSALS, operation_id, tag
 from web.api.parameters import PersonPath
-from web.api.responses import SECURITY, Listed, PersonView
+from web.api.responses import SECURITY, PersonList, PersonView
 from web.auth import clients, own_account
 from web.context import farm
 from web.threads import in_thread
@@ -20,11 +20,13 @@ bp = APIBlueprint(
     url_prefix=views.BASE,
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    abp_tags=[tag("people")],
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
 
-@bp.get("/people", responses={200: Listed})
+@bp.get("/people", responses={200: PersonList}, operation_id="people_list")
 def listing() -> Response:
     """List who may sign in."""
     return jsonify(data=[_person(row) for row in in_thread(people.listing, farm())])

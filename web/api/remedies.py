@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from orchestrator import remedies
+from orchestrator.device_classes import CPU
 from orchestrator.model import Json
 from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
     AboutJob,
+    AboutSession,
     AddPerson,
     AskForLess,
     Cancel,
@@ -24,18 +26,23 @@ from orchestrator.remedies import (
     LiftFreeze,
     Listing,
     LookAt,
+    MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
     RegisterWebhook,
     Remedy,
+    Reopen,
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
     UseKey,
+    UseSession,
     WaitForHolders,
     WaitForMonth,
     Watch,
@@ -50,6 +57,9 @@ LISTS: Final[Mapping[Listing, str | None]] = {
     Listing.PLANS: "/plans",
     Listing.PEOPLE: "/people",
     Listing.KEYS: "/keys",
+    Listing.LINKS: "/links",
+    Listing.FILES: "/files",
+    Listing.CHARACTERS: "/characters",
     Listing.WEBHOOKS: "/webhooks",
     Listing.DELIVERIES: "/webhooks/{id}/deliveries",
     Listing.MODELS: "/models",
@@ -66,6 +76,8 @@ def shown(helping: Iterable[Remedy]) -> Json:
 
 def call(remedy: Remedy) -> Json | None:
     """Return the call that does it; None where no call does."""
+    if isinstance(remedy, AboutSession):
+        return _of_session(remedy)
     if isinstance(remedy, AboutBudget):
         return _of_budget(remedy)
     if isinstance(remedy, AboutJob):
@@ -80,17 +92,32 @@ def _shown(remedy: Remedy) -> Json:
     return told | {"call": call(remedy)}
 
 
-def _of_budget(remedy: AboutBudget) -> Json | None:
+def _of_session(remedy: AboutSession) -> Json | None:
     match remedy:
         case TopUp(session_id, _, gpu_ms):
             body = None if gpu_ms is None else {"gpu_seconds": gpu_ms / 1000}
             return _call("POST", f"/sessions/{session_id}/top-ups", body=body)
         case OpenSession():
             return _call("POST", "/sessions", body=None)
-        case ChangePlan(account_id):
-            return _call("PUT", f"/accounts/{account_id}/plan", body=None)
+        case Reopen(session_id):
+            return _call("POST", f"/sessions/{session_id}/reopen")
+        case MoveDefault(session_id):
+            return _call("POST", f"/sessions/{session_id}/default")
         case ChangeAlerts(session_id):
             return _call("PUT", f"/sessions/{session_id}/alerts", body=None)
+        case UseSession():
+            return None  # its request, with that session
+    assert_never(remedy)
+
+
+def _of_budget(remedy: AboutBudget) -> Json | None:
+    match remedy:
+        case SeeAlternatives():
+            return _call("POST", "/quotes", body=None)
+        case RaiseAllowance(key_id, gpu_ms):
+            return _call("PUT", f"/keys/{key_id}/limit", body={"gpu_seconds": gpu_ms / 1000})
+        case ChangePlan(account_id):
+            return _call("PUT", f"/accounts/{account_id}/plan", body=None)
         case ChangeMonthAlerts(account_id):
             return _call("PUT", f"/accounts/{account_id}/alerts", body=None)
         case RaiseLimit() | AskForLess() | TakeAlternative() | WaitForMonth() | WaitForHolders():
@@ -121,6 +148,9 @@ def _of_farm(remedy: AboutFarm) -> Json | None:
     match remedy:
         case LiftFreeze():
             return _call("PUT", "/freeze", body={"frozen": False})
+        case CreateKey("join", device_class):
+            enrols = {"device_classes": [device_class or CPU]}
+            return _call("POST", "/keys", body={"kind": "join", "name": "join"} | enrols)
         case CreateKey(kind):
             return _call("POST", "/keys", body={"kind": kind, "name": kind})
         case AddPerson(name):

@@ -1,6 +1,6 @@
 """Sessions: open, look, top up, read the ledger."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from flask import Response, jsonify
 from flask_openapi import APIBlueprint
@@ -8,12 +8,20 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.books import verification
 from orchestrator.model import Alert, Json, Session
+from orchestrator.states import Scope
 from web.api import bills, views
 from web.api.bodies import AlertsBody, LimitBody, SessionBody, TopUpBody, alerts_of, gpu_ms
-from web.api.described import REFUSALS, sheet_of
-from web.api.parameters import HeadQuery, LedgerQuery, PageQuery, SessionPath, idempotency
-from web.api.responses import SECURITY, AuditView, Listed, SessionView
-from web.auth import account_scope, clients, own_account
+from web.api.described import REFUSALS, operation_id, sheet_of, tag
+from web.api.parameters import (
+    HeadQuery,
+    LedgerQuery,
+    OnceHeader,
+    PageQuery,
+    SessionPath,
+    idempotency,
+)
+from web.api.responses import SECURITY, AuditView, EntryList, SessionList, SessionView
+from web.auth import account_scope, clients, needs, own_account
 from web.context import farm
 from web.threads import in_thread
 
@@ -23,13 +31,17 @@ bp = APIBlueprint(
     url_prefix=f"{views.BASE}/sessions",
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    abp_tags=[tag("sessions")],
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
 
 @bp.post("", responses={201: SessionView})
-def create(body: SessionBody) -> tuple[Json, int]:
-    """Open a session with a budget."""
+def create(header: OnceHeader, body: SessionBody) -> tuple[Json, int]:
+    """Open a session with a budget; alerts of its own ask for the scope `configure`, too."""
+    if body.alerts is not None:
+        needs(Scope.CONFIGURE)
     made = in_thread(
         sessions.create,
         farm(),
@@ -42,14 +54,15 @@ def create(body: SessionBody) -> tuple[Json, int]:
     return _shown(made), 201
 
 
-@bp.get("", responses={200: Listed})
+@bp.get("", responses={200: SessionList}, operation_id="sessions_list")
 def listing(query: PageQuery) -> Response:
     """List sessions, newest first."""
     page = in_thread(
         sessions.listing, farm(), account_scope(), limit=query.limit, after=query.after
     )
     alerts = in_thread(sessions.alerts_of, farm(), page.items)
-    return jsonify(views.listed(page, lambda row: _session(row, alerts[row.id])))
+    defaults = in_thread(sessions.defaults_of, farm(), page.items)
+    return jsonify(views.listed(page, lambda row: _session(row, alerts[row.id], defaults)))
 
 
 @bp.get("/<session_id>", responses={200: SessionView})
@@ -59,7 +72,7 @@ def show(path: SessionPath) -> Response:
 
 
 @bp.post("/<session_id>/top-ups", responses={201: SessionView})
-def top_up(path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
+def top_up(header: OnceHeader, path: SessionPath, body: TopUpBody) -> tuple[Json, int]:
     """Raise a session's budget; jobs that were paused for budget go on."""
     found = _look(path)
     session = in_thread(
@@ -83,9 +96,27 @@ def lower(path: SessionPath, body: LimitBody) -> Response:
 
 @bp.post("/<session_id>/close", responses={200: SessionView})
 def close(path: SessionPath) -> Response:
-    """Take no more jobs in a session; what runs finishes within its hold."""
+    """Take no more jobs in a session until it is reopened; what runs finishes within its hold.
+
+    While a closed session is the account's default (`is_default`), requests without `session_id`
+    are refused.
+    """
     found = _look(path)
     return jsonify(_shown(in_thread(sessions.close, farm(), account_scope(), found.id)))
+
+
+@bp.post("/<session_id>/reopen", responses={200: SessionView})
+def reopen(path: SessionPath) -> Response:
+    """Take jobs in a closed session again; what waits in it for budget goes on."""
+    found = _look(path)
+    return jsonify(_shown(in_thread(sessions.reopen, farm(), account_scope(), found.id)))
+
+
+@bp.post("/<session_id>/default", responses={200: SessionView})
+def make_default(path: SessionPath) -> Response:
+    """Make an open session the one of its account's requests without `session_id`."""
+    found = _look(path)
+    return jsonify(_shown(in_thread(sessions.make_default, farm(), account_scope(), found.id)))
 
 
 @bp.put("/<session_id>/alerts", responses={200: SessionView})
@@ -96,7 +127,7 @@ def set_alerts(path: SessionPath, body: AlertsBody) -> Response:
     return jsonify(_shown(changed))
 
 
-@bp.get("/<session_id>/ledger", responses=sheet_of(Listed))
+@bp.get("/<session_id>/ledger", responses=sheet_of(EntryList))
 def ledger(path: SessionPath, query: LedgerQuery) -> Response:
     """List a session's entries, newest first; as CSV all of them."""
     found = _look(path)
@@ -127,16 +158,18 @@ def _look(path: SessionPath) -> Session:
 
 
 def _shown(row: Session) -> Json:
-    return _session(row, in_thread(sessions.alerts_of, farm(), (row,))[row.id])
+    holds = in_thread(sessions.alerts_of, farm(), (row,))[row.id]
+    return _session(row, holds, in_thread(sessions.defaults_of, farm(), (row,)))
 
 
-def _session(row: Session, holds: Iterable[Alert]) -> Json:
+def _session(row: Session, holds: Iterable[Alert], defaults: Collection[str]) -> Json:
     """Return a session, its balances and the alerts that hold for it."""
     return {
         "id": row.id,
         "object": "session",
         "name": row.name,
         "state": row.state.value,
+        "is_default": row.id in defaults,
         "budget_gpu_seconds": views.seconds(row.limit_gpu_ms),
         "held_gpu_seconds": views.seconds(row.held_gpu_ms),
         "spent_gpu_seconds": views.seconds(row.spent_gpu_ms),

@@ -3,29 +3,33 @@
 Whatever the dialect, what a client asks for passes through here.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Final
 
 from flask import request
 from pydantic import ValidationError
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
-from orchestrator.farm import Promise, jobs
-from orchestrator.farm.jobs import Submission, extensions
-from orchestrator.model import Brief, Job, Json, SceneText, Size
+from orchestrator.farm import Promise, jobs, webhook_queue
+from orchestrator.farm.jobs import Submission, extensions, keeping, pictures
+from orchestrator.model import WHITE, Brief, Handling, Job, Json, SceneText, Size
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
-from orchestrator.states import JobState
-from web import errors, film, uploads
+from orchestrator.states import JobState, Scope
+from web import errors, film, json_text, uploads
 from web.api import archive
-from web.api.bodies import JobBody, gpu_ms, webhook_url
+from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
-from web.auth import own_account
+from web.auth import asker, current_key, own_account, within_reach
 from web.context import artifacts, farm, settings
 from web.policy import rule_on_prompt
 from web.threads import in_thread
 
+PACKED: Final = ("storyboard", "tags", "metadata", "webhook_events")
+"""Fields that come as JSON where a form holds texts alone."""
+KEPT_BY_EXTENSIONS: Final = frozenset({"negative_prompt", "max_gpu_seconds", "on_exhausted"})
+"""Fields that an extension has from the video before, unless its request says them."""
 Picture = Callable[[], str]
 """Stores a reference picture and returns its key."""
 
@@ -38,25 +42,33 @@ def read_body() -> JobBody:
     """
     try:
         if request.mimetype == "multipart/form-data":
-            facts: Json = {k: v for k, v in request.form.items() if v != ""}
-            if isinstance(facts.get("storyboard"), str):
-                facts["storyboard"] = read_json(facts["storyboard"])
-            return JobBody.from_texts(facts)
-        return JobBody.model_validate(read_json(request.get_data(as_text=True)))
+            facts: Json = {k: one_value(v, k) for k, v in request.form.lists() if any(v)}
+            return JobBody.from_texts(unpacked(facts))
+        return JobBody.model_validate(json_text.read(request.get_data()))
     except ValidationError as error:
         raise errors.bad_request(error) from None
 
 
-def read_json(text: str) -> object:
-    """Return what a text of JSON says.
+def one_value(values: list[str], name: str) -> str:
+    """Return the value of a form's field.
 
     Raises:
-        BadRequest: it is not JSON.
+        BadRequest: it is there more than once, or no text.
     """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("The body is not JSON.") from None
+    if len(values) > 1 or "\N{REPLACEMENT CHARACTER}" in values[0]:
+        fault = "is there twice" if len(values) > 1 else "is not text in UTF-8"
+        raise BadRequest(f"{errors.known(name)} {fault}.")
+    return values[0]
+
+
+def unpacked(facts: Json) -> Json:
+    """Return a form's fields with those read as JSON that hold more than a text.
+
+    Raises:
+        BadRequest: one is not JSON; the message names it.
+    """
+    packed = {name: facts[name] for name in PACKED if isinstance(facts.get(name), str)}
+    return facts | {name: json_text.read(text, name) for name, text in packed.items()}
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
@@ -73,6 +85,7 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         scenes = storyboard.load(story.read(), story.filename or "")
     width, _, height = (body.size or "").partition("x")
     brief = Brief(
+        image_background=_background(body),
         prompt=body.prompt,
         negative_prompt=body.negative_prompt,
         scenes=scenes,
@@ -89,11 +102,31 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         on_exhausted=body.on_exhausted,
         written_out=body.written_out,
     )
-    return going_on(brief, body.extends, keep_files=keep_files) if body.extends else brief
+    if body.extends is None:
+        return brief
+    unsaid = KEPT_BY_EXTENSIONS - body.model_fields_set
+    return going_on(brief, body.extends, keep_files=keep_files, unsaid=unsaid)
 
 
-def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
+def handled(body: JobBody, brief: Brief) -> Handling:
+    """Return what a body says beside its brief.
+
+    Raises:
+        BadRequest: its webhook may not be called.
+    """
+    sent = "image" in request.files
+    image_of = None if sent else body.image_of
+    own = sent or bool(brief.image and not image_of and not body.extends)
+    files = ("image",) if own else ()
+    return replace(handling(body), image_of=image_of, files=files)
+
+
+def submit(
+    brief: Brief, body: JobBody, promise: Promise | None, *, alternatives: bool
+) -> Submission:
     """Submit a job for the account of this request's key, under the terms of its body.
+
+    `alternatives`: a refusal names what would fit.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
@@ -108,9 +141,11 @@ def submit(brief: Brief, body: JobBody, promise: Promise | None) -> Submission:
         session_id=body.session_id,
         brief=brief,
         idempotency=promise,
-        webhook_url=webhook_url(body.webhook_url),
+        handling=handled(body, brief),
         fit=body.fit,
+        alternatives=alternatives,
         ruling=rule_on_prompt(brief, own_account()),
+        key=current_key(),
     )
 
 
@@ -130,6 +165,14 @@ def _image(body: JobBody, picture: Picture | None, *, keep_files: bool) -> str |
     return picture() if taken and keep_files else UNSTORED
 
 
+def _background(body: JobBody) -> str:
+    """Return the colour behind the reference picture."""
+    if body.image_background is None and body.image_of:
+        source = in_thread(jobs.get, farm(), own_account(), body.image_of)
+        return source.brief.image_background
+    return (body.image_background or WHITE).lower()
+
+
 def _steps(body: JobBody) -> int | None:
     """Return the steps that were asked for, by number or by the model's profile."""
     if body.profile is None:
@@ -142,27 +185,38 @@ def _steps(body: JobBody) -> int | None:
     return farm().catalog.card(body.model).steps_of(body.profile)
 
 
-def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
+def going_on(
+    brief: Brief, source_id: str, *, keep_files: bool, unsaid: Collection[str] = ()
+) -> Brief:
     """Return a brief for more of a finished video; what it leaves open is as it was there.
+
+    `unsaid`: of `KEPT_BY_EXTENSIONS`, those that the request leaves out.
 
     Raises:
         NotFound: the account has no such video.
         Conflict: it is not finished.
+        Expired: its files were removed.
     """
-    source = in_thread(jobs.get, farm(), own_account(), source_id)
+    source = readable(source_id)
     if source.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {source.state}; only a finished one can be extended.",
             Rerun(source.id) if source.state.is_terminal else Watch(source.id),
         )
-    image = brief.image
+    keeping.check_kept(source)
+    image, background = brief.image, brief.image_background
     card = farm().catalog.card(source.model)
     if image is None and card.uses_layout:
         image = source.image  # it lies behind the subjects, where the last frame has them in it
+        background = source.brief.image_background
     elif image is None and keep_files and card.starts_from_image:
         image = _last_frame(source)
+    was = source.brief
+    kept: Json = {"max_gpu_ms": was.max_gpu_ms} if "max_gpu_seconds" in unsaid else {}
+    kept |= {name: getattr(was, name) for name in unsaid if name != "max_gpu_seconds"}
     return replace(
         brief,
+        **kept,
         model=brief.model or source.model,
         fps=brief.fps or source.fps,
         size=brief.size or Size(width=source.width, height=source.height),
@@ -171,22 +225,47 @@ def going_on(brief: Brief, source_id: str, *, keep_files: bool) -> Brief:
         upscale=source.upscale,
         seed=source.seed if brief.seed is None else brief.seed,
         image=image,
+        image_background=background,
         origin=extensions.origin(source),
     )
+
+
+def told_like(source: Job, account_id: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return the URL that is told of a job and of which events, for another one made like it.
+
+    None where there is none, or its webhook was deleted meanwhile.
+    """
+    if source.webhook_id is None:
+        return None, ()
+    try:
+        webhook = in_thread(webhook_queue.get, farm(), account_id, source.webhook_id)
+    except NotFound:
+        return None, ()
+    return webhook.url, source.webhook_events
+
+
+def readable(job_id: str) -> Job:
+    """Return a job that another one may be made from: what it shows is seen there.
+
+    Raises:
+        NotFound: the account has no such job, or a key that may not read did not submit it.
+    """
+    return within_reach(in_thread(jobs.get, farm(), asker(), job_id), Scope.READ)
 
 
 def picture_of(job_id: str) -> str:
     """Return the key of a job's reference picture, for another job that takes it too.
 
     Raises:
-        NotFound: the account has no such job, or its picture is not there any more.
+        NotFound: the account has no such job, it had none, or its picture is not there any more.
     """
-    image = in_thread(jobs.get, farm(), own_account(), job_id).image
-    if image is None or not in_thread(artifacts().exists, image):
+    image = readable(job_id).image
+    if image is None:
         raise NotFound(
-            f"The reference picture of {job_id} is not here any more.",
+            f"The job {job_id} started from no reference picture.",
             Say("Send the picture itself as `image`, with the rest of the request."),
         )
+    in_thread(pictures.check_there, farm(), image)
     return image
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
@@ -13,8 +13,10 @@ from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
 from orchestrator.model import (
+    WHITE,
     Alert,
     Brief,
+    Handling,
     Job,
     JobError,
     Json,
@@ -57,6 +59,26 @@ def alerts(rows: Iterable[Alert]) -> list[Json]:
 def price(microusd: int) -> Json:
     """Return a price."""
     return {"microusd": microusd, "usd": microusd / 1e6}
+
+
+UNREAD: Final[Json] = {
+    "prompt": None,
+    "negative_prompt": None,
+    "shots": [],
+    "notes": [],
+    "origin": None,
+    "rulings": {},
+    "artifacts": {},
+}
+"""Fields of a job's view as a key sees them that may not read: no words, no files."""
+
+
+def without_words(shown: Json) -> Json:
+    """Return the view of a job without what the scope `read` is for."""
+    told = {name: UNREAD.get(name, value) for name, value in shown.items() if name != "request"}
+    if told["error"]:
+        told["error"] |= {"message": "A key with the scope read is told what happened."}
+    return told
 
 
 def job(row: Job) -> Json:
@@ -109,11 +131,17 @@ def job(row: Job) -> Json:
         "on_exhausted": row.on_exhausted.value,
         "truncated": row.truncated,
         "webhook_id": row.webhook_id,
+        "webhook_events": list(row.webhook_events) if row.webhook_id else None,
+        "tags": list(row.tags),
+        "metadata": dict(row.metadata),
         "rulings": {name: _ruling(each) for name, each in row.rulings.items()},
         "error": error(row.error),
         "created_at": when(row.created_at_ms),
         "started_at": when(row.started_at_ms),
         "finished_at": when(row.finished_at_ms),
+        "expires_in": None if row.keep_ms is None else row.keep_ms // 1000,
+        "expires_at": when(row.expires_at_ms or row.keep_until_ms),
+        "expired_at": when(row.expired_at_ms),
         "artifacts": files,
     }
 
@@ -180,12 +208,31 @@ def why_not(refusal: FarmError) -> Json:
 
 def alternative(other: Alternative) -> Json:
     """Return a variant that would fit, and the files that have to come with its request again."""
+    handling = other.handling
     return {
         "label": other.label,
         **_quoted(other.quote),
-        "request": {**brief(other.brief), "session_id": other.session_id},
-        "files": ["image"] if other.brief.image else [],
+        "request": {
+            **brief(other.brief),
+            "session_id": other.session_id,
+            **handling_of(handling),
+        },
+        "files": list(handling.files),
     }
+
+
+def handling_of(asked: Handling) -> Json:
+    """Return what a request says beside its brief, where it says something."""
+    said = {
+        "tags": list(asked.tags),
+        "metadata": dict(asked.metadata),
+        "webhook_url": asked.webhook_url,
+        "webhook_events": list(asked.webhook_events),
+        "expires_in": asked.expires_in_ms and asked.expires_in_ms // 1000,
+        "expires_at": when(asked.expires_at_ms),
+        "image_of": asked.image_of,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def brief(row: Brief) -> Json:
@@ -202,18 +249,36 @@ def brief(row: Brief) -> Json:
         "interpolate": None if row.interpolate == 1 else row.interpolate,
         "upscale": None if row.upscale == 1 else row.upscale,
         "seed": row.seed,
+        "image_background": None if row.image_background == WHITE else row.image_background,
         "max_gpu_seconds": None if row.max_gpu_ms is None else row.max_gpu_ms / 1000,
         "extends": row.origin.job_id if row.before and row.origin else None,
         "written_out": row.written_out or None,
         "on_exhausted": None if row.on_exhausted is OnExhausted.PAUSE else row.on_exhausted,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    said: Json = {name: value for name, value in asked.items() if value is not None}
+    if row.before:  # what is not said would be as it was in the video before
+        said |= {
+            "negative_prompt": row.negative_prompt,
+            "max_gpu_seconds": asked["max_gpu_seconds"],
+            "on_exhausted": row.on_exhausted,
+        }
+    return said
 
 
 def request_of(job: Job) -> Json:
     """Return the body that asks for a job again: as it was asked, on its model, with its seed."""
-    own = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
-    return brief(job.brief) | own | ({"image_of": job.id} if job.image else {})
+    own: Json = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
+    return brief(job.brief) | own | handled(job) | ({"image_of": job.id} if job.image else {})
+
+
+def handled(job: Job) -> Json:
+    """Return how a job is labelled and kept, as another request would ask for it."""
+    asked = {
+        "tags": list(job.tags),
+        "metadata": dict(job.metadata),
+        "expires_in": job.keep_ms // 1000 if job.keep_ms and job.keep_asked else None,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def model(card: ModelCard) -> Json:

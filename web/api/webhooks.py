@@ -8,9 +8,9 @@ from orchestrator.model import Delivery, Json, Try, Webhook
 from orchestrator.states import KeyKind
 from web.api import views
 from web.api.bodies import WebhookBody, webhook_url
-from web.api.described import REFUSALS
-from web.api.parameters import DeliveryPath, PageQuery, WebhookPath, idempotency
-from web.api.responses import SECURITY, DeliveryView, Listed, WebhookView
+from web.api.described import REFUSALS, operation_id, tag
+from web.api.parameters import DeliveryPath, OnceHeader, PageQuery, WebhookPath, idempotency
+from web.api.responses import SECURITY, DeliveryList, DeliveryView, WebhookList, WebhookView
 from web.auth import account_scope, clients, current_key, own_account
 from web.context import farm
 from web.threads import in_thread
@@ -21,12 +21,14 @@ bp = APIBlueprint(
     url_prefix=f"{views.BASE}/webhooks",
     abp_security=SECURITY,
     abp_responses=REFUSALS,
+    abp_tags=[tag("webhooks")],
+    operation_id_callback=operation_id,
 )
 bp.before_request(clients)
 
 
 @bp.post("", responses={201: WebhookView})
-def create(body: WebhookBody) -> tuple[Json, int]:
+def create(header: OnceHeader, body: WebhookBody) -> tuple[Json, int]:
     """Register an endpoint; its secret is shown this once. An admin's hears of workers too."""
     made = in_thread(
         webhook_queue.create,
@@ -40,7 +42,7 @@ def create(body: WebhookBody) -> tuple[Json, int]:
     return _view(made) | {"secret": made.secret}, 201
 
 
-@bp.get("", responses={200: Listed})
+@bp.get("", responses={200: WebhookList}, operation_id="webhooks_list")
 def listing(query: PageQuery) -> Response:
     """List endpoints, newest first, without their secrets."""
     page = in_thread(
@@ -81,7 +83,7 @@ def test(path: WebhookPath) -> tuple[Json, int]:
     return _sent(in_thread(webhook_queue.test, farm(), account_scope(), path.webhook_id)), 202
 
 
-@bp.get("/<webhook_id>/deliveries", responses={200: Listed})
+@bp.get("/<webhook_id>/deliveries", responses={200: DeliveryList})
 def deliveries(path: WebhookPath, query: PageQuery) -> Response:
     """List what an endpoint was sent and every try, newest first."""
     page = in_thread(

@@ -20,9 +20,9 @@ from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs import extensions
 from orchestrator.model import Json
 from orchestrator.remedies import Say
-from web import errors, uploads
+from web import errors, json_text, uploads
 from web.api.bodies import JobBody
-from web.api.submission import Picture, read_json
+from web.api.submission import Picture, one_value, unpacked
 from web.auth import own_account
 from web.context import farm, settings
 from web.threads import in_thread
@@ -31,6 +31,9 @@ OPENAI_MODEL: Final = re.compile(r"sora(-[\w.-]*)?")
 BRACKETS: Final = re.compile(r"(\w+)((?:\[\w*\])+)")
 DATA_URL: Final = re.compile(r"data:[\w/+.-]*(?:;[\w=-]+)*;base64,", re.ASCII)
 PICTURE_FIELD: Final = "input_reference"
+LEAST_SECONDS: Final = 3_600
+MOST_SECONDS: Final = 2_592_000
+"""Of `expires_after`, as OpenAI has them."""
 
 
 def fields() -> Json:
@@ -43,7 +46,7 @@ def fields() -> Json:
         # A picture may come as a data URL in a field; the body as a whole is bounded anyway.
         request.max_form_memory_size = settings().max_body_mb << 20
         return _nested(request.form.items(multi=True))
-    asked = read_json(request.get_data(as_text=True))
+    asked = json_text.read(request.get_data())
     if not isinstance(asked, dict):
         raise BadRequest("The body is no JSON object.")
     return {name: value for name, value in asked.items() if value is not None}
@@ -101,8 +104,7 @@ def body_of(asked: Json) -> JobBody:
     model = asked.get("model", "sora-2")  # as OpenAI has it where none is named
     if isinstance(model, str) and OPENAI_MODEL.fullmatch(model):
         asked = asked | {"model": settings().openai_model or None}
-    if isinstance(asked.get("storyboard"), str):
-        asked = asked | {"storyboard": read_json(asked["storyboard"])}
+    asked = unpacked(asked)
     try:
         return JobBody.from_texts(asked)
     except ValidationError as error:
@@ -136,6 +138,56 @@ def picture(asked: Json, kept: Callable[[str, str], str]) -> Picture | None:
 def keep_upload(upload: FileStorage) -> str:
     """Store an uploaded picture; its content says what it is, not its name."""
     return uploads.keep_picture(upload.read())
+
+
+def expires_after(asked: Json) -> int | None:
+    """Take out of the fields after how many seconds a file goes; None: as its plan has it.
+
+    Raises:
+        BadRequest: that is no time from its creation on, or out of range.
+    """
+    given = asked.pop("expires_after", None)
+    if given is None:
+        return None
+    facts = given if isinstance(given, Mapping) else {}
+    if facts.get("anchor", "created_at") != "created_at":
+        raise _bad("expires_after.anchor", "must be created_at")
+    seconds = str(facts.get("seconds", ""))
+    is_whole = seconds.isascii() and seconds.isdecimal()
+    if not is_whole or not LEAST_SECONDS <= int(seconds[:12]) <= MOST_SECONDS:
+        raise _bad(
+            "expires_after.seconds", f"must be whole seconds, {LEAST_SECONDS} to {MOST_SECONDS}"
+        )
+    return int(seconds)
+
+
+def limit(otherwise: int, most: int) -> int:
+    """Return how many rows of a list are asked for.
+
+    Raises:
+        BadRequest: no number of rows that a part of this list may have.
+    """
+    given = request.args.get("limit", str(otherwise))
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= most):
+        raise _bad("limit", f"must be a whole number from 1 to {most}")
+    return int(given)
+
+
+def one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
+    """Return a word of the query.
+
+    Raises:
+        BadRequest: it is none of these.
+    """
+    given = request.args.get(name, otherwise)
+    if given not in words:
+        raise _bad(name, f"must be one of {', '.join(words)}")
+    return given
+
+
+def _bad(name: str, fault: str) -> BadRequest:
+    data: Json = {"errors": [{"field": name, "fault": fault}]}
+    return BadRequest(f"{name} {fault}.", **data)
 
 
 def _referred(reference: object, kept: Callable[[str, str], str]) -> Picture:
@@ -178,14 +230,18 @@ def _ids(characters: object) -> list[str]:
 
 
 def _nested(items: Any) -> Json:
-    """Return form fields as JSON would have them: `a[b]` an object, `a[]` a list."""
+    """Return form fields as JSON would have them: `a[b]` an object, `a[]` a list.
+
+    Raises:
+        BadRequest: a field that is neither is there twice, or is no text.
+    """
     asked: Json = {}
     for name, value in items:
         if value == "":
             continue
         found = BRACKETS.fullmatch(name)
         if not found:
-            asked[name] = value
+            asked[name] = one_value([value] if name not in asked else [value, value], name)
             continue
         parts = re.findall(r"\[(\w*)\]", found[2])
         leaf = next((part for part in reversed(parts) if part), None)

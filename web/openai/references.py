@@ -9,8 +9,9 @@ from orchestrator.errors import BadRequest
 from orchestrator.farm.accounts import references
 from orchestrator.model import Json, Reference
 from web import film, uploads
+from web.api.files import picture_of
 from web.auth import account_scope, clients, csrf, own_account
-from web.context import farm, settings
+from web.context import artifacts, farm, settings
 from web.openai import asking
 from web.openai.showing import timestamp
 from web.threads import in_thread
@@ -20,6 +21,9 @@ csrf.exempt(bp)
 bp.before_request(clients)
 
 NAME_CHARS: Final = 200
+PAGE: Final = 100
+MOST: Final = 10_000
+"""Files that a client may ask for at once; it gets 200 at the most, and hears of the others."""
 PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 """Beginnings of PNG, JPEG and WebP; anything else must be a video."""
 
@@ -27,23 +31,35 @@ PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 @bp.post("/files")
 def create_file() -> Response:
     """Keep a picture, for `input_reference={"file_id": …}`."""
-    asking.fields()
+    asked = asking.fields()
     upload = request.files.get("file")
     if upload is None:
         raise asking.missing("file")
-    image = asking.keep_upload(upload)
     name = _file_name(upload.filename or "")
-    size = upload.stream.tell()
-    made = in_thread(
-        references.keep,
+    seconds = asking.expires_after(asked)
+    return jsonify(_file(uploads.keep_reference(upload.read(), "file", name, seconds)))
+
+
+@bp.get("/files")
+def list_files() -> Response:
+    """List kept pictures, newest first; `last_id` is where the next page begins."""
+    page = in_thread(
+        references.listing,
         farm(),
-        account_id=own_account(),
-        kind="file",
-        name=name,
-        image=image,
-        size_bytes=size,
+        account_scope(),
+        "file",
+        limit=asking.limit(PAGE, MOST),
+        after=request.args.get("after") or None,
+        oldest_first=asking.one_of("order", "desc", ("asc", "desc")) == "asc",
     )
-    return jsonify(_file(made))
+    shown = [_file(row) for row in page.items]
+    return jsonify(
+        object="list",
+        data=shown,
+        first_id=shown[0]["id"] if shown else None,
+        last_id=shown[-1]["id"] if shown else None,
+        has_more=page.next_cursor is not None,
+    )
 
 
 @bp.post("/videos/characters")
@@ -57,15 +73,7 @@ def create_character() -> Response:
     data = upload.read()
     if not data.startswith(PICTURES):
         data = film.portrait(data, settings().ffmpeg)
-    made = in_thread(
-        references.keep,
-        farm(),
-        account_id=own_account(),
-        kind="character",
-        name=name,
-        image=uploads.keep_picture(data),
-        size_bytes=len(data),
-    )
+    made = uploads.keep_reference(data, "character", name, asking.expires_after(asked))
     return jsonify(_character(made))
 
 
@@ -80,6 +88,20 @@ def show_character(character_id: str) -> Response:
 def show_file(file_id: str) -> Response:
     """Show a kept picture."""
     return jsonify(_file(in_thread(references.get, farm(), account_scope(), "file", file_id)))
+
+
+@bp.get("/files/<file_id>/content")
+def file_content(file_id: str) -> Response:
+    """Send a kept picture, as the farm keeps it."""
+    return picture_of(in_thread(references.get, farm(), account_scope(), "file", file_id))
+
+
+@bp.delete("/files/<file_id>")
+def delete_file(file_id: str) -> Response:
+    """Delete a kept picture; one that a job needs which has not ended is a 409."""
+    remove = artifacts().remove
+    in_thread(references.delete, farm(), account_scope(), "file", file_id, remove)
+    return jsonify(id=file_id, object="file", deleted=True)
 
 
 def _name(asked: str) -> str:
@@ -119,6 +141,7 @@ def _file(row: Reference) -> Json:
         "object": "file",
         "bytes": row.bytes,
         "created_at": timestamp(row.created_at_ms),
+        "expires_at": row.expires_at_ms and timestamp(row.expires_at_ms),
         "filename": row.name,
         "purpose": "vision",
         "status": "processed",

@@ -24,13 +24,25 @@ POLLS: Final = 20
 """Times between two questions for a video while it is made."""
 
 
-_OWN: Final = ("fps", "seed", "steps", "interpolate", "upscale", "frames_total", "frames_done")
+_OWN: Final = (
+    "tags",
+    "metadata",
+    "expired_at",
+    "fps",
+    "seed",
+    "steps",
+    "interpolate",
+    "upscale",
+    "frames_total",
+    "frames_done",
+)
 
 
 def video(job: Job) -> Json:
     """Return a job in OpenAI's form."""
     shown = views.job(job)
     origin = shown["origin"] or {}
+    expires = job.expires_at_ms or job.keep_until_ms
     return {
         "id": job.id,
         "object": "video",
@@ -42,7 +54,7 @@ def video(job: Job) -> Json:
         "size": f"{job.width}x{job.height}",
         "created_at": job.created_at_ms // 1000,
         "completed_at": job.finished_at_ms // 1000 if job.finished_at_ms else None,
-        "expires_at": None,
+        "expires_at": None if expires is None else timestamp(expires),
         "error": _error(job),
         "remixed_from_video_id": origin.get("job_id"),
         # From here on: this farm's own.
@@ -83,9 +95,10 @@ def _error(job: Job) -> Json | None:
         return {"code": "cancelled", "message": "The video was cancelled."}
     if status(job) == "failed":
         some = job.frames_done > 0
+        used_up = "budget, or its key's allowance," if job.allowance_id else "budget"
         return {
             "code": "budget_exceeded",
-            "message": "The session's budget is used up; the frames that are done are kept. "
+            "message": f"The session's {used_up} is used up; the frames that are done are kept. "
             f"Top it up (POST /api/v1/sessions/{job.session_id}/top-ups), and it goes on"
             + (f"; or POST /api/v1/jobs/{job.id}/finish makes a video of them." if some else "."),
         }

@@ -5,15 +5,16 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.farm import jobs
-from orchestrator.farm.jobs import deleting
+from orchestrator.farm.jobs import deleting, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
-from orchestrator.states import JobState
-from web.api import submission
+from orchestrator.states import JobState, Scope
+from web import uploads
+from web.api import submission, views
 from web.api.bodies import JobBody
-from web.auth import account_scope, clients, csrf, own_account
+from web.auth import account_scope, clients, csrf, current_key, may, own_account, within_reach
 from web.context import artifacts, farm
 from web.openai import asking, showing
 from web.openai.references import kept_image
@@ -53,9 +54,9 @@ def listing() -> Response:
         jobs.listing,
         farm(),
         account_scope(),
-        limit=_limit(),
+        limit=asking.limit(PAGE, MOST),
         after=request.args.get("after") or None,
-        oldest_first=_one_of("order", "desc", ("asc", "desc")) == "asc",
+        oldest_first=asking.one_of("order", "desc", ("asc", "desc")) == "asc",
     )
     shown = [showing.video(job) for job in page.items]
     return jsonify(
@@ -87,7 +88,7 @@ def extend() -> Response:
         raise asking.missing("seconds")
     picture = asking.picture(asked, kept_image)
     like = {"extends": source.id, "model": source.model, **_beside(source)}
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
@@ -104,18 +105,19 @@ def delete(video_id: str) -> Response:
     gone = jsonify(id=video_id, object="video.deleted", deleted=True)
     if tries_before() and in_thread(deleting.was_deleted, farm(), scope, video_id):
         return gone  # by the try before, whose answer was lost
-    job = in_thread(jobs.get, farm(), scope, video_id)
+    job = within_reach(in_thread(jobs.get, farm(), scope, video_id))
     if not job.state.is_terminal:
         job = _stopped(in_thread(jobs.cancel, farm(), scope, video_id))
-    in_thread(artifacts().delete, in_thread(deleting.delete, farm(), scope, job.id))
+    in_thread(uploads.delete_files, in_thread(deleting.delete, farm(), scope, job.id))
     return gone
 
 
 @bp.get("/<video_id>/content")
 def content(video_id: str) -> Response:
     """Send the video, its poster (`thumbnail`) or its contact sheet (`spritesheet`)."""
-    name, mimetype, ending = VARIANTS[_one_of("variant", "video", tuple(VARIANTS))]
+    name, mimetype, ending = VARIANTS[asking.one_of("variant", "video", tuple(VARIANTS))]
     job = in_thread(jobs.get, farm(), account_scope(), video_id)
+    keeping.check_kept(job)
     if name not in job.artifacts:
         raise NotFound(
             f"The video is {showing.status(job)} and has no content yet.",
@@ -136,7 +138,7 @@ def remix(video_id: str) -> Response:
 
 def _source(video_id: str) -> Job:
     """Return the finished video that another one is made from."""
-    job = in_thread(jobs.get, farm(), account_scope(), video_id)
+    job = within_reach(in_thread(jobs.get, farm(), account_scope(), video_id), Scope.READ)
     if job.state is not JobState.SUCCEEDED:
         raise Conflict(
             f"The video is {showing.status(job)}; only a completed one can be the source.",
@@ -177,10 +179,11 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         **_beside(source),
     }
     picture = asking.picture(asked, kept_image)
-    body = asking.body_of(like | asked)
+    body = asking.body_of(_over(like, asked))
     brief = submission.brief_of(body, keep_files=True, picture=picture)
     if picture is None and body.model == source.model:
-        brief = replace(brief, image=was.image)
+        background = body.image_background or was.image_background
+        brief = replace(brief, image=was.image, image_background=background)
     brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
 
@@ -193,37 +196,38 @@ def _beside(source: Job) -> Json:
     }
     if source.brief.max_gpu_ms is not None:
         kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
-    mine = source.account_id == own_account()
-    return kept | {"session_id": source.session_id} if mine else kept
+    if source.account_id != own_account():
+        return kept
+    kept |= views.handled(source) | _told_like(source)
+    bound = current_key().session_id is not None
+    return kept if bound else kept | {"session_id": source.session_id}
+
+
+def _over(like: Json, asked: Json) -> Json:
+    """Return what is asked over what a source has; another URL has no events of the source's."""
+    if "webhook_url" in asked:
+        like = {name: value for name, value in like.items() if name != "webhook_events"}
+    return like | asked
+
+
+def _told_like(source: Job) -> Json:
+    """Return the webhook of a video's request, as another request would name it."""
+    url, events = submission.told_like(source, own_account())
+    asked = {"webhook_url": url, "webhook_events": list(events)}
+    return {name: value for name, value in asked.items() if value}
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:
-    made = submission.submit(brief, body, promise())
-    return _shown(made.job, {"webhook_secret": made.webhook_secret} if made.webhook_secret else {})
+    named = asking.one_of("alternatives", "false", ("true", "false")) == "true"
+    made = submission.submit(brief, body, promise(), alternatives=named)
+    secret = made.webhook_secret if may(Scope.CONFIGURE) else None
+    return _shown(made.job, {"webhook_secret": secret} if secret else {})
 
 
 def _shown(job: Job, beside: Json | None = None) -> Response:
-    shown = showing.video(job) | (beside or {})
+    shown = showing.video(job)
+    shown = (shown if may(Scope.READ) else views.without_words(shown)) | (beside or {})
     answer = jsonify(shown)
     if shown["status"] in showing.UNFINISHED:
         answer.headers["openai-poll-after-ms"] = str(showing.poll_after_ms(job))
     return answer
-
-
-def _limit() -> int:
-    given = request.args.get("limit", str(PAGE))
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST):
-        raise _bad("limit", f"must be a whole number from 1 to {MOST}")
-    return int(given)
-
-
-def _one_of(name: str, otherwise: str, words: tuple[str, ...]) -> str:
-    given = request.args.get(name, otherwise)
-    if given not in words:
-        raise _bad(name, f"must be one of {', '.join(words)}")
-    return given
-
-
-def _bad(name: str, fault: str) -> BadRequest:
-    data: Json = {"errors": [{"field": name, "fault": fault}]}
-    return BadRequest(f"{name} {fault}.", **data)

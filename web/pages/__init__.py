@@ -4,7 +4,9 @@ Thin views: what was typed becomes a brief in `forms`, what the farm says become
 shows in `views`; SQL runs on a native thread. Every page works without JavaScript.
 """
 
-from web.pages import job, live, signing, statistics, studio, topping
+from web.pages import account, job, kept, live, sharing, signing, statistics, studio, topping
 from web.pages.blueprint import bp
 
-__all__ = ["bp", "job", "live", "signing", "statistics", "studio", "topping"]
+__all__ = [
+    "account", "bp", "job", "kept", "live", "sharing", "signing", "statistics", "studio", "topping",
+]  # fmt: skip

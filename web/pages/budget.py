@@ -1,13 +1,22 @@
-"""Budget left to a session: its own budget under its account's month. Pure."""
+"""Budget left to a session under its account's month, and amounts as people type them. Pure."""
 
+import re
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from typing import Final
 
+from orchestrator.errors import BadRequest
 from orchestrator.farm.jobs import quoting
 from orchestrator.model import Month, Session
 from orchestrator.money import ledger
 from orchestrator.money.plans import Plan
+from orchestrator.remedies import Say
+from web.api.bodies import gpu_ms
 from web.pages.views import Bar, budget_bar
+
+AMOUNT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3}|,[0-9]{1,2})?")
+"""`1,000` may be one second or a thousand: it is not taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +33,7 @@ class Budget:
     @property
     def available_gpu_ms(self) -> int:
         """Return what a new job could hold: the less of the two."""
-        return quoting.available(self.session, self.month)
+        return quoting.available(self.session, self.month, None)
 
     @property
     def month_name(self) -> str:
@@ -38,7 +47,7 @@ class Budget:
 
     def room_of(self, session: Session) -> int:
         """Return what a new job could hold of another session of the account."""
-        return quoting.available(session, self.month)
+        return quoting.available(session, self.month, None)
 
     @property
     def limited_by(self) -> str:
@@ -88,3 +97,17 @@ class Budget:
     def bar(self, asked_gpu_ms: int = 0) -> Bar:
         """Return how the one with less left is divided."""
         return budget_bar(self.binding, asked_gpu_ms)
+
+
+def amount(text: str) -> int:
+    """Return what was typed as GPU-ms.
+
+    Raises:
+        BadRequest: it is no number of seconds with three places at most.
+    """
+    if not AMOUNT.fullmatch(text.strip()):
+        raise BadRequest(
+            "The amount must be GPU-seconds, such as 60 or 4.5.",
+            Say("Write a number without a thousands separator, with three decimal places at most."),
+        )
+    return gpu_ms(Decimal(text.strip().replace(",", ".")))

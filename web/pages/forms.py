@@ -4,31 +4,42 @@ A form that cannot be understood keeps everything that was typed and says beside
 what is wrong with it; nothing here touches the farm.
 """
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlencode
 
+from pydantic import Field, TypeAdapter, ValidationError
 from werkzeug.datastructures import MultiDict
 
 from orchestrator.errors import BadRequest
-from orchestrator.model import Brief, SceneText, Size
+from orchestrator.farm.jobs.labelling import MOST_LABELS
+from orchestrator.model import WHITE, Brief, Handling, Job, SceneText, Size
 from orchestrator.prompting import storyboard
+from orchestrator.safe_text import MetadataKey, MetadataValue, Tag
 from orchestrator.states import OnExhausted
 from web.pages.words import plain
 
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
-    "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session", "extends",
-    "written_out",
+    "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session", "tags", "extends",
+    "written_out", "metadata", "expires_in", "told_like", "image_background",
 )  # fmt: skip
-HIDDEN: Final = frozenset({"extends", "written_out"})
+HIDDEN: Final = frozenset({"extends", "written_out", "metadata", "expires_in", "told_like"})
 """Fields that come from another job or an alternative, and nobody types."""
-MORE: Final = frozenset(FIELDS) - HIDDEN - {"prompt", "negative_prompt", "seconds", "size", "seed"}
+ALWAYS: Final = {"prompt", "negative_prompt", "seconds", "size", "seed", "image_background"}
+MORE: Final = frozenset(FIELDS) - HIDDEN - ALWAYS
 """Fields that start folded away."""
 KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
+COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
+EXPIRES: Final = re.compile(r"[0-9]{1,10}")
+TAGS: Final[TypeAdapter[list[str]]] = TypeAdapter(list[Tag])
+METADATA: Final[TypeAdapter[dict[str, str]]] = TypeAdapter(
+    Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_LABELS)]
+)
 STORYBOARDS: Final = ".json,.yaml,.yml,.csv"
 
 
@@ -90,7 +101,7 @@ def with_storyboard(form: Form, upload: Upload) -> Form:
     try:
         scenes = storyboard.load(upload.data, upload.name)
     except BadRequest as error:
-        return form.found_wrong("storyboard", error.message)
+        return form.found_wrong("storyboard", f"{error.message} {error.advice}")
     title = form["prompt"] or PurePath(upload.name).stem.replace("_", " ").replace("-", " ")
     return replace(form, scenes=scenes, values={**form.values, "prompt": title})
 
@@ -111,15 +122,39 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
         upscale=reader.times("upscale"),
         seed=reader.whole("seed", "a whole number, or nothing for a chance one"),
         image=form.image or None,
+        image_background=reader.colour("image_background"),
         max_gpu_ms=reader.thousandths("max_gpu_seconds", "GPU-seconds, such as 30 or 4.5"),
         on_exhausted=reader.on_exhausted(),
         written_out=form["written_out"] == "yes",
     )
+    reader.labels()
     if not form["prompt"] and not form.scenes and not form.wrong:
         reader.wrong["prompt"] = "Describe the video: one sentence is enough."
     if reader.wrong:
         return replace(form, wrong=reader.wrong), None
     return form, asked
+
+
+def handling(form: Form) -> Handling:
+    """Return how the video of a form without faults is to be labelled and kept."""
+    expires = form["expires_in"]
+    return Handling(
+        tags=_tags(form["tags"]),
+        metadata=METADATA.validate_json(form["metadata"] or "{}"),
+        expires_in_ms=int(expires) * 1000 if EXPIRES.fullmatch(expires) else None,
+    )
+
+
+def labelled_like(form: Form, job: Job) -> Form:
+    """Return a form with the labels, the time and the webhook that a job was asked with."""
+    kept = job.keep_ms // 1000 if job.keep_ms and job.keep_asked else ""
+    values = {
+        "tags": " ".join(job.tags),
+        "metadata": json.dumps(dict(job.metadata), ensure_ascii=False) if job.metadata else "",
+        "expires_in": str(kept),
+        "told_like": job.id if job.webhook_id else "",
+    }
+    return replace(form, values=form.values | {k: v for k, v in values.items() if v})
 
 
 def from_brief(asked: Brief) -> Form:
@@ -132,6 +167,7 @@ def from_brief(asked: Brief) -> Form:
         "on_exhausted": asked.on_exhausted.value,
         "max_gpu_seconds": "" if asked.max_gpu_ms is None else plain(asked.max_gpu_ms / 1000),
         "extends": asked.origin.job_id if asked.before and asked.origin else "",
+        "image_background": asked.image_background if asked.image else "",
     }
     return Form(
         values={name: value for name, value in values.items() if value},
@@ -202,6 +238,24 @@ class _Reader:
         self.wrong["on_exhausted"] = f"This must be one of {', '.join(OnExhausted)}."
         return OnExhausted.PAUSE
 
+    def labels(self) -> None:
+        try:
+            if len(_tags(self.form["tags"])) > MOST_LABELS:
+                self.wrong["tags"] = f"There are at most {MOST_LABELS} tags."
+        except ValidationError:
+            self.wrong["tags"] = "A tag is a visible word of at most 40 letters."
+        try:
+            METADATA.validate_json(self.form["metadata"] or "{}")
+        except ValidationError:
+            self.wrong["tags"] = "The metadata that came with this form is none."
+
+    def colour(self, name: str) -> str:
+        text = (self.form[name] or WHITE).lower()
+        if COLOUR.fullmatch(text):
+            return text
+        self.wrong[name] = "This must be a colour, such as #ffffff."
+        return WHITE
+
     def size(self) -> Size | None:
         text = self.form["size"]
         if not text:
@@ -211,6 +265,15 @@ class _Reader:
             return Size(width=int(found[1]), height=int(found[2]))
         self.wrong["size"] = "This must be width x height in pixels, such as 512x512."
         return None
+
+
+def _tags(typed: str) -> tuple[str, ...]:
+    """Return the words of the field, each once.
+
+    Raises:
+        ValidationError: one is no tag.
+    """
+    return tuple(dict.fromkeys(TAGS.validate_python(typed.replace(",", " ").split())))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from orchestrator.errors import BudgetExceeded, Conflict, FarmError, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts
+from orchestrator.farm.jobs import keeping
 from orchestrator.model import Json
 from orchestrator.remedies import Say
 from orchestrator.states import UnitKind
@@ -18,7 +19,7 @@ from web.api import bills
 from web.context import artifacts, farm
 from web.pages import words
 from web.pages.blueprint import bp
-from web.pages.page_data import me, room_of
+from web.pages.page_data import job_page, me
 from web.threads import in_thread
 
 VERBS: Final = {
@@ -45,7 +46,7 @@ DAY_SECONDS: Final = 86_400
 @login_required
 def job(job_id: str) -> str:
     """Show a job: where it stands, its frames, what it costs, and its video at the end."""
-    return render_template("job.html", **in_thread(room_of, me(), job_id))
+    return render_template("job.html", **in_thread(job_page, me(), job_id))
 
 
 @bp.post("/jobs/<job_id>/<any(pause, resume, finish, cancel):verb>")
@@ -61,7 +62,7 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
         return redirect(url_for("pages.job", job_id=job_id), 303)
     alone = "HX-Request" in request.headers
     page = "_job.html" if alone else "job.html"
-    room = in_thread(room_of, me(), job_id)
+    room = in_thread(job_page, me(), job_id)
     return render_template(page, alone=alone, trouble=trouble, **room), status
 
 
@@ -70,6 +71,7 @@ def act(job_id: str, verb: str) -> Response | tuple[str, int]:
 def file(job_id: str, name: str) -> Response:
     """Send a file of a finished job; ranges are answered, so that the player can seek."""
     found = in_thread(jobs.get, farm(), me(), job_id)
+    keeping.check_kept(found)
     if name not in found.artifacts:
         raise NotFound(f"This job has no {name} yet.", Say("Open its page to see how far it is."))
     mimetype, ending = FILES[name]
@@ -85,6 +87,7 @@ def file(job_id: str, name: str) -> Response:
 @login_required
 def strip(job_id: str, unit_id: str) -> Response:
     """Send the strip of a finished batch of frames."""
+    keeping.check_kept(in_thread(jobs.get, farm(), me(), job_id))
     for view in in_thread(jobs.units, farm(), me(), job_id):
         if view.unit.id == unit_id and view.unit.kind is UnitKind.RENDER and view.lease:
             key = view.lease.key(STRIP)

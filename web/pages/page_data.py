@@ -2,19 +2,27 @@
 
 from flask import url_for
 from flask_login import current_user
+from pydantic import BaseModel, Field
 
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import waiting
+from orchestrator.farm.jobs import sharing, waiting
+from orchestrator.farm.jobs.labelling import TAG
 from orchestrator.farm.kernel.ids import new_id
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.model import Job, Json, Session
+from orchestrator.safe_text import Tag
+from orchestrator.states import JobState, WayIn
+from web.api.links import state
 from web.context import farm
 from web.pages import words
 from web.pages.budget import Budget
 from web.pages.views import Tile, job_bar, job_view, reel
 
 RECENT: int = 24
+MOST_LINKS: int = 20
+"""Of a job, on its page: the newest; `farm jobs links` lists them all."""
 EXAMPLES = (
     "A rocket rises through a starry night sky",
     "A dog runs along the beach at sunset, then it jumps",
@@ -51,13 +59,43 @@ def room_of(account_id: str, job_id: str) -> Json:
     }
 
 
-def recent(account_id: str) -> Json:
-    """Return the newest jobs of an account as cards. Blocking: SQL."""
+def job_page(account_id: str, job_id: str) -> Json:
+    """Return what the whole page of a job shows: its room, and its share links. Blocking: SQL."""
+    this_farm = farm()
+    shared = sharing.listing(this_farm, account_id, job_id=job_id, limit=MOST_LINKS).items
+    return {
+        **room_of(account_id, job_id),
+        "links": [{"link": row, "state": state(row)} for row in shared],
+        "by_key": current_user.sign_in.way in (WayIn.ADMIN, WayIn.USER),
+    }
+
+
+class Shown(BaseModel):
+    """Which videos of an account a page shows: those with a tag, in a state, behind another."""
+
+    show_tag: Tag | None = None
+    show_state: JobState | None = None
+    show_after: str | None = Field(None, max_length=100)
+
+    def asked(self, **changes: str | None) -> dict[str, str]:
+        """Return it as a query, with these changes."""
+        said = self.model_dump(mode="json") | changes
+        return {name: value for name, value in said.items() if value}
+
+
+def recent(account_id: str, shown: Shown) -> Json:
+    """Return the newest jobs of an account as cards, of those that are shown. Blocking: SQL."""
     this_farm = farm()
     now = this_farm.clock()
-    found = jobs.listing(this_farm, account_id, limit=RECENT).items
+    labels = ((TAG, shown.show_tag),) if shown.show_tag else ()
+    wanted = JobsWanted(state=shown.show_state, labels=labels)
+    part = jobs.listing(this_farm, account_id, limit=RECENT, after=shown.show_after, wanted=wanted)
+    found = part.items
     return {
         "jobs": [_card(job, now) for job in found],
+        "shown": shown,
+        "states": tuple(JobState),
+        "older": shown.asked(show_after=part.next_cursor) if part.next_cursor else None,
         "any_running": any(not job.state.is_terminal for job in found),
         "examples": EXAMPLES,
     }

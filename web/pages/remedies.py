@@ -10,6 +10,7 @@ from orchestrator.remedies import (
     AboutBudget,
     AboutFarm,
     AboutJob,
+    AboutSession,
     AddPerson,
     AskForLess,
     Cancel,
@@ -25,18 +26,23 @@ from orchestrator.remedies import (
     LiftFreeze,
     Listing,
     LookAt,
+    MoveDefault,
     OpenSession,
     Pause,
+    RaiseAllowance,
     RaiseLimit,
     RegisterWebhook,
     Remedy,
+    Reopen,
     Rerun,
     Resume,
     Say,
+    SeeAlternatives,
     StartWorker,
     TakeAlternative,
     TopUp,
     UseKey,
+    UseSession,
     WaitForHolders,
     WaitForMonth,
     Watch,
@@ -77,7 +83,7 @@ class Step:
     action: Action | None = field(default=None)
 
 
-TEXTS_WITH_ACTION: Final = (RaiseLimit, Rerun, Cancel, LookAt, EndAJob, Watch)
+TEXTS_WITH_ACTION: Final = (RaiseLimit, RaiseAllowance, Rerun, Cancel, LookAt, EndAJob, Watch)
 """Remedies whose button does not say all that their sentence does."""
 
 
@@ -88,8 +94,10 @@ def steps(helping: Iterable[Remedy], budget: Budget | None = None) -> tuple[Step
 
 def action(remedy: Remedy, budget: Budget | None) -> Action | None:
     """Return what to press; None where no page does it."""
+    if isinstance(remedy, AboutSession):
+        return _of_session(remedy, budget)
     if isinstance(remedy, AboutBudget):
-        return _of_budget(remedy, budget)
+        return _of_budget(remedy)
     if isinstance(remedy, AboutJob):
         return _of_job(remedy)
     return _of_farm(remedy)
@@ -104,7 +112,7 @@ def _step(remedy: Remedy, budget: Budget | None) -> Step:
     return Step(action=pressed)
 
 
-def _of_budget(remedy: AboutBudget, budget: Budget | None) -> Action | None:
+def _of_session(remedy: AboutSession, budget: Budget | None) -> Action | None:
     match remedy:
         case TopUp(session_id, session, gpu_ms):
             if gpu_ms is None or not _gives(budget, session_id, gpu_ms):
@@ -112,22 +120,39 @@ def _of_budget(remedy: AboutBudget, budget: Budget | None) -> Action | None:
             typed = seconds(gpu_ms)
             label = f"Top up session {session} by {typed} GPU-seconds"
             return Button(label=label, form="top-up", name="exactly", value=typed)
+        case Reopen(session_id, session):
+            return _change("reopen", session_id, f"Reopen session {session}")
+        case MoveDefault(session_id, session):
+            return _change("default", session_id, f"Make session {session} the default")
+        case OpenSession() | UseSession() | ChangeAlerts():
+            return None
+    assert_never(remedy)
+
+
+def _of_budget(remedy: AboutBudget) -> Action | None:
+    match remedy:
         case RaiseLimit(gpu_ms):
             typed = seconds(gpu_ms)
             allow = f"max_gpu_seconds={typed}"
             return Button(label=f"Allow {typed} GPU-seconds", name="alternative", value=allow)
+        case RaiseAllowance(key_id):
+            return Link(label="Keys", href=url_for("pages.account", _anchor=key_id))
         case (
             AskForLess()
             | TakeAlternative()
-            | OpenSession()
+            | SeeAlternatives()
             | WaitForMonth()
             | WaitForHolders()
             | ChangePlan()
-            | ChangeAlerts()
             | ChangeMonthAlerts()
         ):
             return None
     assert_never(remedy)
+
+
+def _change(verb: str, session_id: str, label: str) -> Button:
+    """Return what sends the form for changes of sessions, which every page has."""
+    return Button(label=label, form="session-change", name=verb, value=session_id)
 
 
 def _gives(budget: Budget | None, session_id: str, gpu_ms: int) -> bool:
@@ -167,6 +192,8 @@ def _of_farm(remedy: AboutFarm) -> Action | None:
             return Link(label="Sign in", href=url_for("pages.door"))
         case LookAt(Listing.JOBS):
             return Link(label="Your videos", href=url_for("pages.home"))
+        case LookAt(Listing.FILES | Listing.CHARACTERS):
+            return Link(label="Your pictures", href=url_for("pages.kept"))
         case (
             LookAt()
             | LiftFreeze()

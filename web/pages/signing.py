@@ -8,11 +8,12 @@ from flask_login import current_user, login_required, login_user, logout_user
 from werkzeug.wrappers import Response
 
 from orchestrator.errors import FarmError, NotAllowed, Unauthorized
-from orchestrator.farm.accounts import identities, keys, people
+from orchestrator.farm.accounts import identities, keys, people, sign_ins
+from orchestrator.model import Key, Person
 from orchestrator.remedies import GetLink
 from orchestrator.states import KeyKind
-from web import sso
-from web.auth import Visitor, by_key, by_link, by_person
+from web import hosts, sso, streams
+from web.auth import Visitor
 from web.context import farm, settings
 from web.pages.blueprint import bp
 from web.threads import in_thread
@@ -35,7 +36,7 @@ def redeem(token: str) -> Answer:
         if current_user.is_authenticated:
             return redirect(url_for("pages.home"), 303)
         return _door(error, status=401)
-    return _enter(Visitor(str(link.account_id), by=by_link(link)), "")
+    return _enter(link, "")
 
 
 @bp.get("/sign-in")
@@ -51,10 +52,10 @@ def door() -> Answer:
 def sign_in() -> Answer:
     """Sign in by name and password, by a pasted link or by an API key."""
     try:
-        visitor = in_thread(_visitor, request.form)
+        holder = in_thread(_holder, request.form)
     except Unauthorized as error:
         return _door(error, status=401)
-    return _enter(visitor, request.form.get("next", ""))
+    return _enter(holder, request.form.get("next", ""))
 
 
 @bp.get("/sign-in/provider")
@@ -65,7 +66,7 @@ def provider() -> Answer:
         abort(404)
     session[NEXT] = own_path(request.args.get("next", ""))
     try:
-        return sso.begin(url_for("pages.back", _external=True))
+        return sso.begin(hosts.base() + url_for("pages.back"))
     except Unauthorized as error:
         return _door(error, status=502)
 
@@ -87,36 +88,43 @@ def back() -> Answer:
         )
     except FarmError as error:
         return _door(error, status=403 if isinstance(error, NotAllowed) else 401)
-    return _enter(Visitor(person.account_id, by=by_person(person)), session.get(NEXT, ""))
+    return _enter(person, session.get(NEXT, ""))
 
 
 @bp.post("/sign-out")
 @login_required
 def sign_out() -> Response:
-    """Forget this browser; a link that it came by ends, so that no copy of its cookie lives on."""
-    how, _, link_id = current_user.by.partition(" ")
-    if how == "link":
-        in_thread(keys.revoke, farm(), None, link_id)
+    """Sign this browser out, or with `everywhere` all that came in the same way.
+
+    Copies of its cookie are worth nothing then, and its event streams end.
+    """
+    sign_in_id = str(current_user.get_id())
+    ended = frozenset({sign_in_id})
+    if request.form.get("everywhere") == "yes":
+        ended = in_thread(sign_ins.end_everywhere, farm(), sign_in_id)
+    else:
+        in_thread(sign_ins.end, farm(), sign_in_id)
+    streams.streams().end_of(ended)
     logout_user()
     return redirect(url_for("pages.door"), 303)
 
 
-def _visitor(form: Mapping[str, str]) -> Visitor:
-    """Return who the form proves to be. Blocking: SQL, and Argon2 on purpose."""
+def _holder(form: Mapping[str, str]) -> Person | Key:
+    """Return the person that the form proves, or its key or link. Blocking: SQL, and Argon2."""
     if name := form.get("name", "").strip():
-        person = people.sign_in(farm(), name, form.get("password", ""))
-        return Visitor(person.account_id, by=by_person(person))
+        return people.sign_in(farm(), name, form.get("password", ""))
     token = form.get("token", "").strip().rstrip("/").rpartition("/")[2]
     if token.startswith(SIGNIN):
-        link = keys.redeem_signin(farm(), token)
-        return Visitor(str(link.account_id), by=by_link(link))
+        return keys.redeem_signin(farm(), token)
     key = keys.resolve(farm(), token)
-    if key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.account_id is None:
+    alone = key.kind not in (KeyKind.ADMIN, KeyKind.USER) or key.is_bound
+    if alone or key.account_id is None:  # pages steer, pay and configure
         raise Unauthorized("This key is for machines.", GetLink())
-    return Visitor(key.account_id, by=by_key(key))
+    return key
 
 
-def _enter(visitor: Visitor, next_url: str) -> Response:
+def _enter(holder: Person | Key, next_url: str) -> Response:
+    visitor = Visitor(in_thread(sign_ins.begin, farm(), holder))
     session.clear()  # nothing that was in the browser before stays
     login_user(visitor)
     return redirect(own_path(next_url) or url_for("pages.home"), 303)

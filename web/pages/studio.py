@@ -7,22 +7,23 @@ from urllib.parse import urlencode
 
 from flask import make_response, redirect, render_template, request, url_for
 from flask_login import login_required
+from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from orchestrator.catalog import ModelCard
-from orchestrator.errors import BadRequest, Conflict, FarmError, NotFound, PlanLimit
+from orchestrator.errors import BadRequest, Conflict, Expired, FarmError, NotFound, PlanLimit
 from orchestrator.farm import Idempotency, jobs
 from orchestrator.farm.kernel.ids import new_id
-from orchestrator.model import Brief, Job, Json, Size
+from orchestrator.model import Brief, Handling, Job, Json, Size
 from orchestrator.planning.plan_json import brief_json
-from web import uploads
-from web.api.submission import going_on
+from web import errors, uploads
+from web.api.submission import going_on, told_like
 from web.context import artifacts, farm, settings
 from web.errors import STATUS
 from web.pages import forms, page_data, words
 from web.pages.blueprint import bp
 from web.pages.forms import Form, Upload
-from web.pages.page_data import me
+from web.pages.page_data import Shown, me
 from web.policy import rule_on_prompt
 from web.threads import in_thread
 
@@ -66,8 +67,9 @@ def submit() -> Answer:
         return _page(form, status=STATUS.get(error.code, 500), refusal=_refusal(error))
     if asked is None:
         return _page(form, status=422, refusal=_faults(form))
-    facts = json.dumps(brief_json(asked), sort_keys=True).encode()
-    digest = hashlib.sha256(facts + form["session"].encode()).hexdigest()
+    handling = forms.handling(form)
+    facts = [brief_json(asked), form["session"], handling.tags, dict(handling.metadata)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     key = request.form.get("request_key", "")[:100]
     try:
         in_thread(artifacts().check_room)
@@ -77,6 +79,8 @@ def submit() -> Answer:
             account_id=me(),
             session_id=form["session"] or None,
             brief=asked,
+            handling=_told_like(form, handling),
+            alternatives=True,
             ruling=rule_on_prompt(asked, me()),
             idempotency=Idempotency(key=f"page {key} {digest}", body_sha256=digest),
         )
@@ -89,15 +93,36 @@ def submit() -> Answer:
 @login_required
 def recent() -> str:
     """Return the list of recent videos, which asks for itself while one of them runs."""
-    return render_template("_jobs.html", **in_thread(page_data.recent, me()))
+    return render_template("_jobs.html", **in_thread(page_data.recent, me(), _shown_only()))
 
 
 # --- inside -------------------------------------------------------------------------------
 
 
+def _shown_only() -> Shown:
+    """Return which videos this request wants to see.
+
+    Raises:
+        BadRequest: there is no such state, or it is no tag; the message names which.
+    """
+    try:
+        return Shown.model_validate({k: v for k, v in request.args.items() if v.strip()})
+    except ValidationError as error:
+        raise errors.bad_request(error) from None
+
+
+def _told_like(form: Form, handling: Handling) -> Handling:
+    """Return how a video is handled, with the webhook of the one that it is made like."""
+    if not form["told_like"]:
+        return handling
+    source = in_thread(jobs.get, farm(), me(), form["told_like"])
+    url, events = told_like(source, me())
+    return replace(handling, webhook_url=url, webhook_events=events)
+
+
 def _like(job: Job) -> Form:
     """Return the form that asks for a job again; its storyboard is kept as a file of scenes."""
-    form = forms.from_brief(job.brief)
+    form = forms.labelled_like(forms.from_brief(job.brief), job)
     form = replace(form, values={**form.values, "session": job.session_id})
     if not form.scenes:
         return form
@@ -157,7 +182,7 @@ def _priced(form: Form) -> Json:
         return empty | paying
     try:
         form, asked = _meant(form, keep_files=False)
-    except (NotFound, Conflict) as error:
+    except (NotFound, Conflict, Expired) as error:
         return empty | paying | {"fault": {"what": error.message, "remedies": error.remedies}}
     if asked is None:
         return empty | paying | {"form": form, "fault": _faults(form)}
@@ -185,7 +210,7 @@ def _page(form: Form, *, status: int = 200, refusal: Json | None = None) -> Answ
     page = render_template(
         "studio.html",
         **{**priced, "refusal": refusal, "focus_refusal": refusal is not None},
-        **in_thread(page_data.recent, me()),
+        **in_thread(page_data.recent, me(), _shown_only()),
         card=card,
         profiles=", ".join(f"{name} {steps}" for name, steps in card.profiles.items()),
         models=cards,

@@ -1,32 +1,27 @@
 """Topping a session up, from beside its budget or from a notice that says how much is missing."""
 
 import hashlib
-import re
-from decimal import Decimal
 from typing import Final
 
 from flask import make_response, redirect, render_template, request
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
-from orchestrator.errors import BadRequest, FarmError
+from orchestrator.errors import FarmError
 from orchestrator.farm import Idempotency
 from orchestrator.farm.accounts import sessions
 from orchestrator.model import Json
-from orchestrator.remedies import Say
-from web.api.bodies import gpu_ms
 from web.context import farm
 from web.errors import STATUS
 from web.pages import page_data
 from web.pages.blueprint import bp
+from web.pages.budget import amount
 from web.pages.page_data import me
 from web.pages.signing import own_path
 from web.threads import in_thread
 
 MOST_CHARS: Final = 20
 """Of what was typed, shown again."""
-AMOUNT: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3}|,[0-9]{1,2})?")
-"""`1,000` may be one second or a thousand: it is not taken."""
 
 
 @bp.post("/top-ups")
@@ -54,20 +49,6 @@ def top_up() -> Response:
     answer = _answer(shown, back, alone=True)
     answer.headers["HX-Trigger"] = "topped-up"
     return answer
-
-
-def amount(text: str) -> int:
-    """Return what was typed as GPU-ms.
-
-    Raises:
-        BadRequest: it is no number of seconds with three places at most.
-    """
-    if not AMOUNT.fullmatch(text.strip()):
-        raise BadRequest(
-            "The amount must be GPU-seconds, such as 60 or 4.5.",
-            Say("Write a number without a thousands separator, with three decimal places at most."),
-        )
-    return gpu_ms(Decimal(text.strip().replace(",", ".")))
 
 
 def _answer(shown: Json, back: str, *, alone: bool, status: int = 200) -> Response:

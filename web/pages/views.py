@@ -271,6 +271,14 @@ def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
 
 def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:
     charged = f"{words.exact(job.spent_gpu_ms)} GPU-seconds were charged"
+    if job.expired_at_ms is not None and job.state is JobState.SUCCEEDED:
+        return Notice(
+            tone="",
+            title="Its files were kept for a time, which is over",
+            what="The video and its frames were removed; the receipt below stays.",
+            charged=f"{charged}.",
+            remedies=(Rerun(job.id),),
+        )
     if job.state is JobState.FAILED:
         error = job.error
         return Notice(

@@ -102,7 +102,7 @@ class DiffusersEngine:
                 continue
             if image is not None and start is None:
                 with meter.stage(IMAGE_ENCODE):
-                    start = reference.read(image, work.width, work.height)
+                    start = reference.read(image, work.width, work.height, work.image_background)
                     if not self.card.uses_layout:
                         start = reference.encode(self._pipe, start)
             yield self._paint_batch(work, [*batch, *padding], meter, start)[: len(batch)]
@@ -154,7 +154,9 @@ class DiffusersEngine:
             # tiny_world reads more than a beginning out of the noise.
             call["resume_latents" if "resume_latents" in self._accepted else "latents"] = reached
             if image is not None and self.card.uses_layout:
-                call["backdrop"] = reference.read(image, work.width, work.height)
+                call["backdrop"] = reference.read(
+                    image, work.width, work.height, work.image_background
+                )
         meter.before_step()
         with meter.stage(DENOISE):
             generators = call.get("generator", ())

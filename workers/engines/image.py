@@ -15,14 +15,17 @@ import torch
 from PIL import Image, ImageOps
 
 from orchestrator.errors import BadRequest
+from orchestrator.model import WHITE
 from orchestrator.remedies import Say
 from workers.engines.recipes import Pipe, Scheduler
 
 MAX_PIXELS: Final = 25_000_000
 
 
-def read(path: Path, width: int, height: int) -> torch.Tensor:
+def read(path: Path, width: int, height: int, background: str = WHITE) -> torch.Tensor:
     """Return the picture upright, cut to the middle and resized: (1, 3, height, width), -1..1.
+
+    What is transparent in it is of the colour `background`.
 
     Raises:
         BadRequest: it is no picture, cut off, or too large.
@@ -34,7 +37,7 @@ def read(path: Path, width: int, height: int) -> torch.Tensor:
                     f"The reference image has {file.width}x{file.height} pixels.",
                     Say("Send one of at most 25 megapixels."),
                 )
-            upright = ImageOps.exif_transpose(file).convert("RGB")
+            upright = on_background(ImageOps.exif_transpose(file), background)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRequest(
             f"The reference image cannot be read: {type(error).__name__}.",
@@ -43,6 +46,14 @@ def read(path: Path, width: int, height: int) -> torch.Tensor:
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(fitted, dtype=np.float32))
     return (pixels / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
+
+
+def on_background(picture: Image.Image, colour: str) -> Image.Image:
+    """Return a picture without transparency: what was transparent is a colour (`#rrggbb`)."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    ground = Image.new("RGBA", picture.size, colour)
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
 
 
 @torch.no_grad()

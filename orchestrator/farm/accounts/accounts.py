@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.farm.accounts import sessions
+from orchestrator.farm.accounts.references import Storage, storage_of
 from orchestrator.farm.books import alerts, months, plan_history, session_limits
 from orchestrator.farm.jobs.pausing import resume_for_budget
 from orchestrator.farm.kernel import DEFAULT_SESSION, Farm, Idempotency, Page, audit_log
@@ -22,10 +23,11 @@ NO_PLAN = "none"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An account and its month of now."""
+    """An account, its month of now, and its storage."""
 
     account: Account
     month: Month
+    storage: Storage
 
 
 def get(farm: Farm, account_id: str) -> Account:
@@ -51,7 +53,9 @@ def listing(farm: Farm, *, limit: int = 50, after: str | None = None) -> Page[St
     now = farm.clock()
     with farm.store.read() as tx:
         found = page(tx.find(Account, **part(limit, after)), limit)
-        standings = tuple(Standing(a, months.seen(farm, tx, a.id, now)) for a in found.items)
+        standings = tuple(
+            _standing(farm, tx, a, months.seen(farm, tx, a.id, now)) for a in found.items
+        )
     return Page(items=standings, next_cursor=found.next_cursor)
 
 
@@ -59,7 +63,7 @@ def look(farm: Farm, account_id: str) -> Standing:
     """Return an account with its month of now."""
     with farm.store.read() as tx:
         account = _known(tx, account_id)
-        return Standing(account, months.seen(farm, tx, account.id, farm.clock()))
+        return _standing(farm, tx, account, months.seen(farm, tx, account.id, farm.clock()))
 
 
 def create(
@@ -86,18 +90,24 @@ def create(
             tx.get(Account, by, lock=True)  # the same request beside this one waits here
             if earlier := answered(tx, by, idempotency):
                 known = _known(tx, earlier)
-                return Standing(known, months.seen(farm, tx, known.id, now))
+                return _standing(farm, tx, known, months.seen(farm, tx, known.id, now))
+        session_id = farm.new_id("ses", now)
         account = Account(
-            id=farm.new_id("acc", now), name=name.strip(), plan=plan, created_at_ms=now
+            id=farm.new_id("acc", now),
+            name=name.strip(),
+            plan=plan,
+            default_session_id=session_id,
+            created_at_ms=now,
         )
         tx.add(account)
         plan_history.note(farm, tx, account, now)
         month = months.current(farm, tx, account.id, now)
-        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, account_plan.session_gpu_ms)
+        budget = account_plan.session_gpu_ms
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget, session_id=session_id)
         if by is not None:
             remember(tx, by, idempotency, account.id, now)
         audit_log.note(farm, tx, "account.create", account.id, account.id, name=name, plan=plan)
-    return Standing(account, month)
+        return _standing(farm, tx, account, month)
 
 
 def set_plan(farm: Farm, account_id: str, plan: str) -> Standing:
@@ -131,7 +141,7 @@ def set_alerts(farm: Farm, account_id: str, wanted: Sequence[Alert] | None) -> S
         account = _known(tx, account_id, lock=True)
         current = months.current(farm, tx, account_id, now)
         if account.alerts == kept:
-            return Standing(account, current)
+            return _standing(farm, tx, account, current)
         tx.save(account, replace(account, alerts=kept))
         for month in tx.find(Month, account_id=account_id, lock=True):
             if month.id == current.id or month.held_gpu_ms:
@@ -159,11 +169,20 @@ def renew(farm: Farm, after: str, most: int) -> str | None:
     return None
 
 
-def go_on(farm: Farm, account_id: str | None = None) -> None:
-    """Let jobs go on that were paused for budget, each session in a transaction of its own."""
-    waiting: JobMatch = {"state": JobState.PAUSED, "pause_reason": PauseReason.BUDGET}
+def go_on(farm: Farm, account_id: str | None = None, *, allowance_id: str | None = None) -> None:
+    """Let jobs go on that were paused for budget, each session in a transaction of its own.
+
+    `allowance_id`: where some wait whose key has that allowance.
+    """
+    waiting: JobMatch = {
+        "state": JobState.PAUSED,
+        "pause_reason": PauseReason.BUDGET,
+        "deleted_at_ms": None,
+    }
     if account_id is not None:
         waiting["account_id"] = account_id
+    if allowance_id is not None:
+        waiting["allowance_id"] = allowance_id
     with farm.store.read() as tx:
         with_some = {job.session_id for job in tx.find(Job, **waiting)}
     for session_id in sorted(with_some):
@@ -186,6 +205,10 @@ def _bring_under(farm: Farm, tx: Transaction, account: Account, now_ms: int) -> 
     for month in tx.find(Month, account_id=account.id, lock=True):
         if month.id == current.id or month.held_gpu_ms:
             tx.save(month, months.under(month, account_plan))
+
+
+def _standing(farm: Farm, tx: Transaction, account: Account, month: Month) -> Standing:
+    return Standing(account, month, storage_of(farm, tx, account))
 
 
 def _known(tx: Transaction, account_id: str, *, lock: bool = False) -> Account:

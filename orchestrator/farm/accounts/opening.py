@@ -15,11 +15,18 @@ def open_home(farm: Farm) -> str | None:
         if tx.find(Account, limit=1):
             return None
         now = farm.clock()
-        account = Account(id=farm.new_id("acc", now), name="home", plan="studio", created_at_ms=now)
+        session_id = farm.new_id("ses", now)
+        account = Account(
+            id=farm.new_id("acc", now),
+            name="home",
+            plan="studio",
+            default_session_id=session_id,
+            created_at_ms=now,
+        )
         tx.add(account)
         plan_history.note(farm, tx, account, now)
         budget = farm.terms.default_session_gpu_seconds * 1000
-        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget)
+        sessions.open_session(farm, tx, account.id, DEFAULT_SESSION, budget, session_id=session_id)
         tx.set_fact("epoch", 1)
         _, token = keys.issue(
             farm, tx, kind=KeyKind.ADMIN, name="first admin", account_id=account.id

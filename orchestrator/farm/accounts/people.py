@@ -1,6 +1,5 @@
 """People of an account, who sign in to the pages with a name and a password (Argon2id)."""
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -78,12 +77,6 @@ def sign_in(farm: Farm, name: str, password: str) -> Person:
     return found[0]
 
 
-def among(farm: Farm, person_ids: Collection[str]) -> list[Person]:
-    """Return those of these people who may still sign in."""
-    with farm.store.read() as tx:
-        return tx.find(Person, id=tuple(person_ids))
-
-
 def get(farm: Farm, person_id: str) -> Person:
     """Return somebody."""
     with farm.store.read() as tx:
@@ -113,7 +106,7 @@ def remove(farm: Farm, person_id: str) -> None:
     person = get(farm, person_id)
     with farm.store.write() as tx:
         audit_log.note(farm, tx, "person.remove", person.id, person.account_id, name=person.name)
-        tx.remove_person(person.id)
+        tx.remove(person)
 
 
 def listing(farm: Farm) -> list[Person]:

@@ -71,11 +71,12 @@ def open_session(
     budget_gpu_ms: int,
     *,
     own_alerts: tuple[Alert, ...] | None = None,
+    session_id: str | None = None,
 ) -> Session:
     """Write a new session and the entry of its budget within an open transaction."""
     now = farm.clock()
     session = Session(
-        id=farm.new_id("ses", now),
+        id=session_id or farm.new_id("ses", now),
         account_id=account_id,
         name=name,
         limit_gpu_ms=0,
@@ -143,7 +144,7 @@ def top_up(
         session = own_session(tx, account_id, session_id, lock=True)
         if answered(tx, session.account_id, idempotency):
             return session
-        session_limits.check_open(session)
+        session_limits.check_open(tx, session)
         pending = ledger.pending_gpu_ms(session)
         aim = session.limit_gpu_ms - pending + gpu_ms
         _check_amount(aim, zero=False)
@@ -218,13 +219,63 @@ def set_alerts(
 
 
 def close(farm: Farm, account_id: str | None, session_id: str) -> Session:
-    """Take no more jobs in this session; what runs finishes within its hold."""
+    """Take no more jobs in this session until it is reopened; what runs finishes within its hold.
+
+    While it is the account's default, requests that name no session are refused.
+    """
     with farm.store.write() as tx:
         session = own_session(tx, account_id, session_id, lock=True)
         if session.state is SessionState.CLOSED:
             return session
         audit_log.note(farm, tx, "session.close", session.id, session.account_id, name=session.name)
         return tx.save(session, replace(session, state=SessionState.CLOSED))
+
+
+def reopen(farm: Farm, account_id: str | None, session_id: str) -> Session:
+    """Take jobs in a closed session again, within its plan of now; what waits in it goes on.
+
+    Its limit, and what it spent, are what they were.
+    """
+    now = farm.clock()
+    with farm.store.write() as tx:
+        session = own_session(tx, account_id, session_id, lock=True)
+        if session.state is SessionState.OPEN:
+            return session
+        audit_log.note(
+            farm, tx, "session.reopen", session.id, session.account_id, name=session.name
+        )
+        opened = tx.save(session, replace(session, state=SessionState.OPEN))
+        month = months.seen(farm, tx, session.account_id, now)
+        session_limits.within(farm, tx, opened, month, now)
+        resume_for_budget(farm, tx, session.id, now)
+        return own_session(tx, account_id, session_id)
+
+
+def make_default(farm: Farm, account_id: str | None, session_id: str) -> Session:
+    """Make an open session the one that its account's requests mean that name none.
+
+    Raises:
+        Conflict: it is closed.
+    """
+    with farm.store.write() as tx:
+        owner = own_session(tx, account_id, session_id).account_id
+        account = tx.get(Account, owner, lock=True)  # first, as where its plan changes
+        assert account, "a session names its account"
+        session = own_session(tx, account_id, session_id, lock=True)
+        session_limits.check_open(tx, session)
+        if account.default_session_id != session.id:
+            tx.save(account, replace(account, default_session_id=session.id))
+            audit_log.note(
+                farm, tx, "session.default", session.id, session.account_id, name=session.name
+            )
+        return session
+
+
+def defaults_of(farm: Farm, rows: Sequence[Session]) -> frozenset[str]:
+    """Return the ids of those of these sessions that are their account's default."""
+    with farm.store.read() as tx:
+        found = tx.find(Account, id=tuple({row.account_id for row in rows}))
+    return frozenset(account.default_session_id for account in found)
 
 
 def ledger_page(

@@ -9,7 +9,22 @@ from orchestrator.states import UnitKind
 
 
 def cost_model(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostModel:
-    """Fit the model's costs to this farm's own receipts, at the prices of now."""
+    """Return the model's costs, fitted to this farm's own receipts, at the prices of now.
+
+    One fit serves all who ask within `look_seconds`: it reads 800 rows, which takes as long as
+    a submission.
+    """
+    now = farm.clock()
+    at_ms, kept = farm.fits.get(card.id, (0, None))
+    fresh = kept and kept.card == card and kept.rates == farm.rates.at(now)
+    if kept and fresh and 0 <= now - at_ms < farm.terms.look_ms:
+        return kept
+    fitted = _fit(farm, tx, card)
+    farm.fits[card.id] = (now, fitted)
+    return fitted
+
+
+def _fit(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostModel:
     most = pricing.NEWEST
     samples = [
         sample

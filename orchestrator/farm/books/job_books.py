@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import TypedDict
 
-from orchestrator.farm.books import months
+from orchestrator.farm.books import months, usage
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Month, Session
-from orchestrator.money import hash_chain, ledger, monthly
+from orchestrator.model import Allowance, Entry, Job, Lease, Month, Session, UsageSum
+from orchestrator.money import allowances, hash_chain, ledger, monthly
 from orchestrator.money.ledger import Movement
 from orchestrator.states import EntryKind
 
@@ -20,10 +20,11 @@ class Stamp(TypedDict):
 
 
 class JobBooks:
-    """One job and its session, locked until the transaction ends, and the month when it moves.
+    """One job, its session and its key's allowance, locked until the transaction ends.
 
-    Changes gather here and `write()` writes them, each row once. Rows are locked in the order
-    worker, session, job, unit, month, everywhere, so that no two transactions wait for each other.
+    The month is, too, when it moves. Changes gather here and `write()` writes them, each row once.
+    Rows are locked in the order worker, session, job, allowance, unit, month, everywhere, so that
+    no two transactions wait for each other.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class JobBooks:
         assert session and job, "rows are never deleted"
         self.session = self._session = session
         self.job = self._job = job
+        self.allowance = self._allowance = tx.get(Allowance, job.allowance_id, lock=True)
         self._months: dict[str, tuple[Month, Month]] = {}
         self._entries: list[Entry] = []
+        self._usage: list[UsageSum] = []
 
     @property
     def month(self) -> Month:
@@ -50,25 +53,32 @@ class JobBooks:
                 self._months[month_id] = (now, self.tx.save(was, now))
         if self.session != self._session:
             self._session = self.tx.save(self._session, self.session)
+        if self._allowance and self.allowance:
+            self._allowance = self.tx.save(self._allowance, self.allowance)
         if self.job != self._job:
             self.job = replace(self.job, revision=self._job.revision + 1)
             self._job = self.tx.save(self._job, self.job)
         self.tx.add(*self._entries)
         self._entries = []
+        self.tx.books.add_usage(usage.added_up(self._usage))
+        self._usage = []
 
     def stamp(self) -> Stamp:
         """Return a new entry's id and time."""
         return {"entry_id": self.farm.new_id("ent", self.now_ms), "now_ms": self.now_ms}
 
     def move(self, movement: Movement) -> None:
-        """Take over the balances of a movement, its account's too, and write its entry.
+        """Take over the balances of a movement, its account's and key's too, and write its entry.
 
         Raises:
-            BudgetExceeded: the account's month has less than a hold would take.
+            BudgetExceeded: the account's month or the key's allowance has less than a hold takes.
         """
-        entry = movement.entry
+        entry, allowance = movement.entry, self.allowance
+        if allowance and movement.job:  # before anything is turned: it may refuse
+            allowance = allowances.follow(allowance, self.job, movement.job)
         if entry and entry.month_id:
             self.turn(monthly.follow(self._month(entry.month_id), entry))
+        self.allowance = allowance
         self.session = movement.session
         self.job = movement.job or self.job
         if entry:
@@ -137,6 +147,7 @@ class JobBooks:
                 receipt_sha256=hash_chain.lease_digest(lease),
             )
         )
+        self._usage += usage.of(lease, self.job, units=int(gpu_ms > 0), gpu_ms=gpu_ms)
 
     def over_quote(self, gpu_ms: int) -> None:
         """Count device time that the job took beyond what it held; its loss is an entry."""
@@ -162,6 +173,10 @@ class JobBooks:
                     **self.stamp(),
                 )
             )
+            lease = self.tx.get(Lease, settled.lease_id)
+            assert lease, "its entry names it"
+            back = settled.gpu_ms
+            self._usage += usage.of(lease, self.job, gpu_ms=-back, lost_gpu_ms=back)
         self._sink()
 
     def _sink(self) -> None:
@@ -182,3 +197,4 @@ class JobBooks:
                 receipt_sha256=hash_chain.lease_digest(lease),
             )
         )
+        self._usage += usage.of(lease, self.job, lost_gpu_ms=gpu_ms)

@@ -46,6 +46,8 @@ def receipt(farm: Farm, account_id: str | None, job_id: str) -> Json:
         "by_stage": dict(by_kind),
         "frames": job.frames_done,
         "watermark": asdict(job.quote.watermark) if job.quote.watermark else None,
+        "tags": list(job.tags),
+        "metadata": dict(job.metadata),
         "energy_mj": sum(energies) if energies else None,
         "lines": lines,
         "entries": [

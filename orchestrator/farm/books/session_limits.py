@@ -6,21 +6,41 @@ from orchestrator.errors import Conflict
 from orchestrator.farm.books import alerts
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Month, Session
+from orchestrator.model import Account, Month, Session
 from orchestrator.money import ledger
 from orchestrator.money.plans import Plan
-from orchestrator.remedies import OpenSession
+from orchestrator.remedies import MoveDefault, OpenSession, Remedy, Reopen
 from orchestrator.states import SessionState
 
 
-def check_open(session: Session) -> None:
-    """Refuse what only an open session takes.
+def check_open(tx: Transaction, session: Session, *, alone: bool = False) -> None:
+    """Refuse what only an open session takes; `alone`: where no other one will do.
 
     Raises:
         Conflict: it is closed.
     """
     if session.state is not SessionState.OPEN:
-        raise Conflict(f"Session {session.name!r} is closed.", OpenSession())
+        standing = ", and it is the account's default" if is_default(tx, session) else ""
+        raise Conflict(
+            f"Session {session.name!r} is closed{standing}.",
+            *when_closed(tx, session)[: 1 if alone else None],
+            session_id=session.id,
+        )
+
+
+def is_default(tx: Transaction, session: Session) -> bool:
+    """Tell whether requests that name no session mean this one."""
+    account = tx.get(Account, session.account_id)
+    return account is not None and account.default_session_id == session.id
+
+
+def when_closed(tx: Transaction, session: Session) -> tuple[Remedy, ...]:
+    """Return the ways on from a closed session, the best first."""
+    again, whose = Reopen(session.id, session.name), session.account_id
+    others = tx.find(Session, account_id=whose, state=SessionState.OPEN, order="-id", limit=1)
+    if not others or not is_default(tx, session):
+        return again, OpenSession()
+    return again, MoveDefault(others[0].id, others[0].name)
 
 
 def within(farm: Farm, tx: Transaction, session: Session, month: Month, now_ms: int) -> Session:

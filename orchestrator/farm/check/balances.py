@@ -1,4 +1,4 @@
-"""I1, I2, I3, I7, I11, I12: what sessions, jobs and months have is what their entries say."""
+"""I1, I2, I3, I7, I11, I12, I14: balances of sessions, jobs, months and keys are their entries'."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -49,15 +49,40 @@ def _job(snapshot: Snapshot, job: Job) -> Iterator[str]:
 
 
 def _ceiling(job: Job) -> Iterator[str]:
-    """I14: a job is charged and holds its ceiling at most; what it ran beyond that is bounded."""
+    """I16: a job is charged and holds its ceiling at most; what it ran beyond that is bounded."""
     if job.ceiling_gpu_ms is None or job.runaway_gpu_ms is None:
         if job.over_quote_gpu_ms:
-            yield f"I14: job {job.id} is metered and has time over its quote"
+            yield f"I16: job {job.id} is metered and has time over its quote"
         return
     if job.spent_gpu_ms + job.held_gpu_ms > job.ceiling_gpu_ms:
-        yield f"I14: job {job.id} was charged and holds more than its ceiling"
+        yield f"I16: job {job.id} was charged and holds more than its ceiling"
     if job.spent_gpu_ms + job.refunded_gpu_ms + job.over_quote_gpu_ms > job.runaway_gpu_ms:
-        yield f"I14: job {job.id} ran on beyond where the farm ends it"
+        yield f"I16: job {job.id} ran on beyond where the farm ends it"
+
+
+def allowances(snapshot: Snapshot) -> Iterator[str]:
+    """I14: a key's jobs hold and were charged what its allowance says, within its limit."""
+    held: Counter[str | None] = Counter()
+    spent: Counter[str | None] = Counter()
+    for job in snapshot.jobs.values():
+        held[job.allowance_id] += job.held_gpu_ms
+        spent[job.allowance_id] += snapshot.of_job[job.id]
+    for allowance in snapshot.allowances:
+        if held[allowance.id] + spent[allowance.id] > allowance.limit_gpu_ms:
+            yield f"I14: key {allowance.id} holds and spent more than its allowance"
+        if held[allowance.id] != allowance.held_gpu_ms:
+            yield f"I14: key {allowance.id} holds something else than its jobs together"
+        if spent[allowance.id] != allowance.spent_gpu_ms:
+            yield f"I14: key {allowance.id} spent something else than its jobs' entries say"
+    yield from _whose(snapshot)
+
+
+def _whose(snapshot: Snapshot) -> Iterator[str]:
+    """A job of a key counts against that key's allowance, and none against another's."""
+    bound = {allowance.id for allowance in snapshot.allowances}
+    for job in snapshot.jobs.values():
+        if job.allowance_id != (job.key_id if job.key_id in bound else None):
+            yield f"I14: job {job.id} does not count against the allowance of its key"
 
 
 def months(snapshot: Snapshot) -> Iterator[str]:

@@ -32,15 +32,15 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _over_quote(snapshot: Snapshot) -> Iterator[str]:
-    """I14: device time over a quote is what its entries say, of leases and of jobs."""
+    """I16: device time over a quote is what its entries say, of leases and of jobs."""
     over: Counter[str] = Counter()
     for lease in snapshot.leases.values():
         over[lease.job_id] += lease.over_quote_gpu_ms
         if snapshot.over_quote[lease.id] != lease.over_quote_gpu_ms:
-            yield f"I14: lease {lease.id} ran over its quote for something else than its entry says"
+            yield f"I16: lease {lease.id} ran over its quote for something else than its entry says"
     for job in snapshot.jobs.values():
         if over[job.id] != job.over_quote_gpu_ms:
-            yield f"I14: job {job.id} ran over its quote for something else than its leases"
+            yield f"I16: job {job.id} ran over its quote for something else than its leases"
 
 
 def _room(job: Job) -> int:

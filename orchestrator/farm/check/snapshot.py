@@ -7,7 +7,7 @@ from typing import Final
 
 from orchestrator.farm.check.money import Till
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Entry, Job, Lease, Month, Session, Unit
+from orchestrator.model import Allowance, Entry, Job, Lease, Month, Session, Unit
 from orchestrator.money import hash_chain, ledger
 from orchestrator.states import EntryKind
 
@@ -24,6 +24,7 @@ class Snapshot:
 
     sessions: Sequence[Session]
     months: Sequence[Month]
+    allowances: Sequence[Allowance]
     jobs: dict[str, Job]
     units: Sequence[Unit]
     leases: dict[str, Lease]
@@ -50,10 +51,10 @@ class Snapshot:
 def look(tx: Transaction) -> Snapshot:
     """Read everything but the receipts, which are large and looked at one by one."""
     jobs = tx.look(
-        *(Job, "id", "session_id", "month_id", "state", "intent", "error", "held_gpu_ms"),
-        *("spent_gpu_ms", "refunded_gpu_ms", "ceiling_gpu_ms", "runaway_gpu_ms"),
+        *(Job, "id", "account_id", "session_id", "month_id", "model", "state", "intent", "error"),
+        *("held_gpu_ms", "spent_gpu_ms", "refunded_gpu_ms", "ceiling_gpu_ms", "runaway_gpu_ms"),
         *("over_quote_gpu_ms", "frames_done", "frames_total", "truncated", "ran_away"),
-        *("artifacts", "deleted_at_ms"),
+        *("artifacts", "deleted_at_ms", "expired_at_ms", "key_id", "allowance_id"),
     )
     leases = tx.look(
         *(Lease, "id", "unit_id", "job_id", "session_id", "worker_id", "worker_name", "device"),
@@ -63,6 +64,7 @@ def look(tx: Transaction) -> Snapshot:
     snapshot = Snapshot(
         sessions=tx.find(Session),
         months=tx.find(Month),
+        allowances=tx.find(Allowance),
         jobs={job.id: job for job in jobs},
         units=tx.look(
             *(Unit, "id", "job_id", "kind", "state", "first_frame", "frames", "stride", "fence"),

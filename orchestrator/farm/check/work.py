@@ -35,7 +35,8 @@ def faults(snapshot: Snapshot) -> Iterator[str]:
     for job in snapshot.jobs.values():
         yield from _life(job, by_job[job.id])
         yield from _frames(job, by_job[job.id])
-        if job.state is JobState.SUCCEEDED and job.deleted_at_ms is None:
+        kept = job.deleted_at_ms is None and job.expired_at_ms is None
+        if job.state is JobState.SUCCEEDED and kept:
             yield from _film(snapshot, job, by_job[job.id])
 
 

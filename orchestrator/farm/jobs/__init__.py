@@ -1,6 +1,7 @@
 """Verbs of the owners of videos: quote, submit, look, pause, resume, finish, cancel."""
 
 from orchestrator.farm.jobs.commands import cancel, finish, pause, resume
+from orchestrator.farm.jobs.labelling import relabel
 from orchestrator.farm.jobs.queries import (
     UnitView,
     events,
@@ -26,6 +27,7 @@ __all__ = [
     "listing",
     "newer_events",
     "pause",
+    "relabel",
     "resume",
     "still_open",
     "submit",

@@ -1,7 +1,7 @@
 """Deleting an ended job: its files go, its bill stays."""
 
 from orchestrator.errors import Conflict
-from orchestrator.farm.jobs import extensions
+from orchestrator.farm.jobs import extensions, sharing
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, audit_log
 from orchestrator.farm.kernel.owned import own_job
@@ -24,17 +24,25 @@ def delete(farm: Farm, account_id: str | None, job_id: str) -> tuple[str, ...]:
             raise Conflict(f"The job is {job.state}.", Cancel(job.id))
         extensions.check_unneeded(tx, job)
         loaded = LoadedJob(farm, tx, job_id, job.session_id, farm.clock())
-        keys = [file.key for file in job.artifacts.values()]
-        for lease in tx.find(Lease, job_id=job_id):
-            files = lease.receipt.artifacts if lease.receipt else ()
-            keys += [lease.key(file.name) for file in files]
+        keys = [*files_of(tx, job)]
         if job.image and not _others_use(tx, job.image):
             keys.append(job.image)
-        loaded.change(deleted_at_ms=farm.clock(), artifacts={})
+        loaded.change(deleted_at_ms=farm.clock(), artifacts={}, remove_at_ms=None)
         loaded.close()
+        tx.listings.label(job_id, job.account_id, ())
         tx.deliveries.forget_job(job_id)
+        sharing.end_with_job(farm, tx, job_id)
         audit_log.of_operator(farm, tx, account_id, "job.delete", job_id, job.account_id)
-        return tuple(dict.fromkeys(keys))
+        return tuple(keys)
+
+
+def files_of(tx: Transaction, job: Job) -> tuple[str, ...]:
+    """Return the keys of all that was made for a job: video, frames, segments, strips, sheet."""
+    keys = [file.key for file in job.artifacts.values()]
+    for lease in tx.find(Lease, job_id=job.id):
+        files = lease.receipt.artifacts if lease.receipt else ()
+        keys += [lease.key(file.name) for file in files]
+    return tuple(dict.fromkeys(keys))
 
 
 def was_deleted(farm: Farm, account_id: str | None, job_id: str) -> bool:

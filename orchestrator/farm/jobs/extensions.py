@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator.errors import BadRequest, Conflict, NotFound
+from orchestrator.farm.jobs.keeping import check_kept
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Brief, Job, Origin, RenderPlan
@@ -43,7 +44,8 @@ def find_video(farm: Farm, account_id: str, sha256: str) -> Job | None:
             order="-id",
             limit=NEWEST,
         )
-    return next((job for job in newest if job.artifacts["video"].sha256 == sha256), None)
+    kept = (job for job in newest if "video" in job.artifacts)
+    return next((job for job in kept if job.artifacts["video"].sha256 == sha256), None)
 
 
 def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> None:
@@ -51,11 +53,14 @@ def check(tx: Transaction, account_id: str, brief: Brief, plan: RenderPlan) -> N
 
     Raises:
         NotFound: the account has no such video.
+        Expired: its files were removed.
         BadRequest: it would have another model, size or frame rate.
     """
     if brief.origin is None or brief.origin.how != "extension":
         return
     source = tx.get(Job, brief.origin.job_id, lock=True)
+    if source is not None and source.account_id == account_id:
+        check_kept(source)
     gone = source is None or source.account_id != account_id or "video" not in source.artifacts
     if source is None or gone or brief.origin != origin(source):
         raise NotFound("The video to extend is not there any more.")
@@ -89,11 +94,17 @@ def check_unneeded(tx: Transaction, job: Job) -> None:
     Raises:
         Conflict: there is such an extension.
     """
-    busy = tuple(state for state in JobState if not state.is_terminal)
-    for other in tx.find(Job, account_id=job.account_id, state=busy):
+    if other := needed_by(tx, job):
+        raise Conflict(
+            f"The extension {other.id} still needs this video.",
+            Say("Delete it when the extension has ended, or cancel that first."),
+        )
+
+
+def needed_by(tx: Transaction, job: Job) -> Job | None:
+    """Return an unfinished extension that is to be joined to a job's video, if there is one."""
+    for other in tx.find(Job, account_id=job.account_id, finished_at_ms=None):
         made_from = other.brief.origin
         if made_from and made_from.how == "extension" and made_from.job_id == job.id:
-            raise Conflict(
-                f"The extension {other.id} still needs this video.",
-                Say("Delete it when the extension has ended, or cancel that first."),
-            )
+            return other
+    return None

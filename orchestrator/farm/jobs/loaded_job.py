@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import cap_hits
 from orchestrator.farm.books.job_books import JobBooks
+from orchestrator.farm.jobs import keeping
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.kernel.where import UnitMatch
@@ -47,6 +48,11 @@ class Changes(TypedDict, total=False):
     started_at_ms: int | None
     finished_at_ms: int | None
     deleted_at_ms: int | None
+    tags: tuple[str, ...]
+    metadata: Mapping[str, str]
+    expires_at_ms: int | None
+    expired_at_ms: int | None
+    remove_at_ms: int | None
 
 
 class LoadedJob:
@@ -135,12 +141,15 @@ class LoadedJob:
             self.tx.add(_against_quote(self, spent))
         for unit in self.units(state=(UnitState.READY, UnitState.LEASED)):
             self.tx.save(unit, replace(unit, state=UnitState.DROPPED))
+        expires = keeping.expires_at_ms(self.job, self.now_ms)
         self.step(
             event,
             intent=None,
             pause_reason=None,
             error=error or self.job.error,
             finished_at_ms=self.now_ms,
+            expires_at_ms=expires,
+            remove_at_ms=expires,
         )
 
     def fail(self, error: JobError) -> None:

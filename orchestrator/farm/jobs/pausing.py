@@ -6,7 +6,7 @@ from orchestrator.farm.jobs import exhaustion, shortage
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job
+from orchestrator.model import Allowance, Job
 from orchestrator.money import ledger
 from orchestrator.remedies import Cancel, Pause, Rerun, Resume
 from orchestrator.states import (
@@ -46,10 +46,11 @@ def _resume(loaded: LoadedJob) -> None:
     units = loaded.units(state=(UnitState.READY, UnitState.LEASED))
     loaded.books.carry(month)
     alerts.check_rest(loaded.farm, loaded.books.session, month, loaded.job, units)
-    room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
+    books = loaded.books
+    room = ledger.extendable_gpu_ms(books.session, books.job, books.month, books.allowance)
     least = ledger.least_gpu_ms(loaded.job, units)
     if least - loaded.job.held_gpu_ms > room:
-        raise shortage.for_rest(loaded.books.session, loaded.job, loaded.books.month, units)
+        raise shortage.for_rest(books.session, books.job, books.month, books.allowance, units)
     loaded.join()
     # A unit that was stopped in vain has a floor above its p90.
     need = max(least, ledger.rest_gpu_ms(loaded.job, units)) - loaded.job.held_gpu_ms
@@ -98,7 +99,8 @@ def _ends_short(loaded: LoadedJob) -> bool:
     """Do what a job asked for at its own cap, if an alert had paused it before; tell whether so."""
     rest = loaded.units(kind=UnitKind.RENDER, state=UnitState.READY)
     wants = loaded.job.on_exhausted
-    limit = ledger.binding_limit(loaded.books.session, loaded.job, loaded.books.month)
+    books = loaded.books
+    limit = ledger.binding_limit(books.session, books.job, books.month, books.allowance)
     if not rest or wants is OnExhausted.PAUSE or limit != "max_gpu_seconds":
         return False
     if wants is OnExhausted.FINISH and not loaded.job.frames_done:
@@ -113,6 +115,8 @@ def resume_for_budget(farm: Farm, tx: Transaction, session_id: str, now_ms: int)
     waiting = tx.find(
         Job, session_id=session_id, state=JobState.PAUSED, pause_reason=PauseReason.BUDGET
     )
+    for allowance_id in sorted({job.allowance_id for job in waiting if job.allowance_id}):
+        tx.get(Allowance, allowance_id, lock=True)  # before any month is
     for job in waiting:
         loaded = LoadedJob(farm, tx, job.id, job.session_id, now_ms)
         try:

@@ -1,15 +1,20 @@
 """Jobs, their units and their events, as their owners see them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from orchestrator.farm.jobs.admission import shows_frames
 from orchestrator.farm.kernel import Farm, Page
+from orchestrator.farm.kernel.ids import first_of
 from orchestrator.farm.kernel.owned import own_job
-from orchestrator.farm.kernel.paging import page, part
-from orchestrator.farm.kernel.where import EventWhere, JobMatch
-from orchestrator.model import Event, Job, Lease, Unit
-from orchestrator.states import JobState
+from orchestrator.farm.kernel.paging import bounded, page
+from orchestrator.farm.kernel.where import EventWhere, JobsWanted
+from orchestrator.model import Event, Job, Lease, Session, Unit
+
+ANY: Final = JobsWanted()
+CLOCKS_DIFFER_MS: Final = 3_600_000
+"""Time by which an id may be ahead of its job's own: ids never go back when a clock does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,30 +37,37 @@ def listing(
     *,
     limit: int = 50,
     after: str | None = None,
-    state: JobState | None = None,
-    session_id: str | None = None,
+    wanted: JobsWanted = ANY,
     oldest_first: bool = False,
 ) -> Page[Job]:
-    """Return jobs, newest first unless asked otherwise."""
-    where: JobMatch = {"deleted_at_ms": None}
-    if account_id is not None:
-        where["account_id"] = account_id
-    if state is not None:
-        where["state"] = state
-    if session_id is not None:
-        where["session_id"] = session_id
+    """Return the jobs that are wanted, newest first unless asked otherwise."""
+    since, until = wanted.since_ms, wanted.until_ms
+    asked = replace(
+        wanted,
+        account_id=account_id,
+        since_id=None if since is None else first_of("job", since),
+        until_id=None if until is None else first_of("job", until + CLOCKS_DIFFER_MS),
+        after=after if oldest_first else None,
+        before=None if oldest_first else after,
+    )
+    most = bounded(limit) + 1
     with farm.store.read() as tx:
-        found = tx.find(Job, **where, **part(limit, after, oldest_first=oldest_first))
-        return page(found, limit)
+        if wanted.session_id is not None:  # whose it is says its row: no list of all the account's
+            session = tx.get(Session, wanted.session_id)
+            if session is None or account_id not in (None, session.account_id):
+                return page((), limit)
+            asked = replace(asked, account_id=None)
+        return page(tx.listings.jobs(asked, most, oldest_first=oldest_first), limit)
 
 
 def units(farm: Farm, account_id: str | None, job_id: str) -> tuple[UnitView, ...]:
     """Return a job's units in frame order, each with its accepted lease.
 
-    Without it while nobody may see its frames: pictures are found by it.
+    Without it while nobody may see its frames, or once they have expired: pictures are found by it.
     """
     with farm.store.read() as tx:
-        shown = shows_frames(farm, own_job(tx, account_id, job_id))
+        job = own_job(tx, account_id, job_id)
+        shown = shows_frames(farm, job) and job.expired_at_ms is None
         leases = tx.find(Lease, job_id=job_id) if shown else ()
         accepted = {lease.id: lease for lease in leases}
         return tuple(

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import merge
 from operator import itemgetter
+from typing import Final
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest, BudgetExceeded, PlanLimit
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Brief, Month, Quote, RenderPlan, Session
+from orchestrator.model import Allowance, Brief, Handling, Month, Quote, RenderPlan, Session
 from orchestrator.money import ledger, pricing
 from orchestrator.money.plans import Plan
 from orchestrator.planning import planner, variants
@@ -19,6 +20,9 @@ from orchestrator.planning.variants import Change
 from orchestrator.prompting import parser
 from orchestrator.remedies import Say
 from orchestrator.states import Pricing
+
+PLAIN: Final = Handling()
+"""A request that says nothing beside its brief."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class Alternative:
     quote: Quote
     session_id: str
     """The payer."""
+    handling: Handling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class Offer:
     quote: Quote
     account_plan: Plan | None = None
     """The account's plan, which variants keep to."""
+    handling: Handling = PLAIN
     fitted: str | None = None
     """Words for what gave so that it fits; None: it is what was asked."""
 
@@ -76,7 +82,13 @@ def _check_size(farm: Farm, plan: RenderPlan) -> None:
 
 
 def offer(
-    farm: Farm, tx: Transaction, brief: Brief, *, seed: int | None, account_plan: Plan | None
+    farm: Farm,
+    tx: Transaction,
+    brief: Brief,
+    *,
+    seed: int | None,
+    account_plan: Plan | None,
+    handling: Handling = PLAIN,
 ) -> Offer:
     """Plan and price a brief.
 
@@ -94,6 +106,7 @@ def offer(
         render_plan=plan,
         quote=quote,
         account_plan=account_plan,
+        handling=handling,
     )
 
 
@@ -120,10 +133,14 @@ def needs(asked: Offer) -> int:
     return quote.ceiling_gpu_ms if asked.price is Pricing.CEILING else quote.p90_gpu_ms
 
 
-def available(session: Session, month: Month) -> int:
-    """Return what a new job of the session could hold: within its account's month, too."""
-    most = month.available_gpu_ms
-    return session.available_gpu_ms if most is None else min(most, session.available_gpu_ms)
+def available(session: Session, month: Month, allowance: Allowance | None) -> int:
+    """Return what a new job of the session could hold.
+
+    Within its account's month and the allowance of the key that asks, too.
+    """
+    rooms = [session.available_gpu_ms, month.available_gpu_ms]
+    rooms += [allowance.available_gpu_ms] if allowance else []
+    return min(room for room in rooms if room is not None)
 
 
 def room_for(available_gpu_ms: int, brief: Brief) -> int:
@@ -138,7 +155,11 @@ def alternatives(
     """Return the variants that the plan allows and whose p90 fits, best quality first."""
     return tuple(
         Alternative(
-            label=found.fitted or "", brief=found.brief, quote=found.quote, session_id=session.id
+            label=found.fitted or "",
+            brief=found.brief,
+            quote=found.quote,
+            session_id=session.id,
+            handling=asked.handling,
         )
         for found in _cheaper(farm, tx, asked)
         if needs(found) <= room_gpu_ms

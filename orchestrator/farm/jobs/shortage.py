@@ -1,15 +1,15 @@
 """Refusals for want of budget: the limit, what holds it until when, and what helps."""
 
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar, Unpack
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm.books import months
+from orchestrator.farm.books import months, session_limits
 from orchestrator.farm.jobs import quoting
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, Json, Lease, Month, RenderPlan, Session, Unit
+from orchestrator.model import Allowance, Job, Json, Lease, Month, RenderPlan, Session, Unit
 from orchestrator.money import ledger, monthly
 from orchestrator.money.plans import OPEN_JOBS
 from orchestrator.remedies import (
@@ -20,9 +20,11 @@ from orchestrator.remedies import (
     ChangePlan,
     FinishEarly,
     OpenSession,
+    RaiseAllowance,
     RaiseLimit,
     Remedy,
     Say,
+    SeeAlternatives,
     TakeAlternative,
     TopUp,
     WaitForHolders,
@@ -32,20 +34,32 @@ from orchestrator.states import JobState, LeaseState
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
-_OPEN: Final = tuple(state for state in JobState if not state.is_terminal)
 R = TypeVar("R", bound=BudgetExceeded | PlanLimit)
 
 
-def for_rest(session: Session, job: Job, month: Month, units: list[Unit]) -> BudgetExceeded:
+class Help(TypedDict):
+    """Ways in which a refusal says what would be taken."""
+
+    named: bool
+    """By variants, each planned and priced, which costs several times what the job would; else a
+    quote does it."""
+    tried: bool
+    """Every variant was tried already, and none would be."""
+
+
+def for_rest(
+    session: Session, job: Job, month: Month, allowance: Allowance | None, units: list[Unit]
+) -> BudgetExceeded:
     """Return the refusal of a paused job whose next unit needs more than there is."""
-    room = ledger.extendable_gpu_ms(session, job, month)
+    room = ledger.extendable_gpu_ms(session, job, month, allowance)
     needed_gpu_ms = ledger.least_gpu_ms(job, units) - job.held_gpu_ms
     has = {
         "session": f"session {session.name!r} has left",
         "session_closed": f"session {session.name!r}, which is closed, gives",
         "month": "the account's month has left",
         "max_gpu_seconds": "its own max_gpu_seconds allows",
-    }[ledger.binding_limit(session, job, month)]
+        "key": "the allowance of the key that submitted it has left",
+    }[ledger.binding_limit(session, job, month, allowance)]
     return BudgetExceeded(
         f"{_what_needs(job)} {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
@@ -68,7 +82,8 @@ def explained(
     **more: object,
 ) -> BudgetExceeded:
     """Return the refusal with the limit it met, what holds how much of it, and the way out."""
-    limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month))
+    allowance = tx.get(Allowance, job.allowance_id)
+    limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month, allowance))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
     # Of a top-up, what is still to sink goes first.
     sinking = ledger.pending_gpu_ms(session) if limit == "session" else 0
@@ -78,6 +93,7 @@ def explained(
     holders = [] if stopped else _holders(tx, job, session, month, limit)
     besides, remedies = _way_out(
         farm,
+        tx,
         job,
         session,
         month,
@@ -89,12 +105,16 @@ def explained(
         remedies = [each for each in remedies if not isinstance(each, AskForLess)]
         remedies.append(_other_alerts(session, month, limit))
     coming = sum(each["gpu_ms"] for each in holders if each["state"] != JobState.PAUSED)
-    if limit in ("session", "month") and 0 < missing <= coming:
+    if limit in ("session", "month", "key") and 0 < missing <= coming:
         remedies.append(WaitForHolders())
-    budget = month if limit == "month" else session
+    limits = {
+        "max_gpu_seconds": job.cap_gpu_ms,
+        "month": month.limit_gpu_ms,
+        "key": allowance.limit_gpu_ms if allowance else None,
+    }
     facts = {
         "limit": limit,
-        "limit_gpu_ms": job.cap_gpu_ms if limit == "max_gpu_seconds" else budget.limit_gpu_ms,
+        "limit_gpu_ms": limits.get(limit, session.limit_gpu_ms),
         "needed_gpu_ms": needed,
         "available_gpu_ms": room,
         "missing_gpu_ms": missing,
@@ -121,7 +141,8 @@ def check_plan(farm: Farm, tx: Transaction, month: Month, plan: RenderPlan) -> N
     except PlanLimit as refused:
         facts = refused.data
         if facts["limit"] == OPEN_JOBS:
-            found = tx.find(Job, account_id=month.account_id, state=_OPEN, limit=HOLDERS)
+            mine = month.account_id
+            found = tx.find(Job, account_id=mine, finished_at_ms=None, limit=HOLDERS)
             there = [{"job_id": job.id, "state": job.state.value} for job in found]
             facts = facts | {"open_jobs": there}
         remedies = (*refused.remedies, ChangePlan(month.account_id))
@@ -136,16 +157,33 @@ def may_shrink(refusal: BudgetExceeded | PlanLimit | None) -> bool:
     return "alert_percent" not in refusal.data and limit not in (OPEN_JOBS, "session_closed")
 
 
-def with_alternatives(
-    farm: Farm, tx: Transaction, refusal: R, asked: Offer, session: Session, room_gpu_ms: int
+def helped(
+    farm: Farm,
+    tx: Transaction,
+    refusal: R,
+    asked: Offer,
+    session: Session,
+    room_gpu_ms: int,
+    **how: Unpack[Help],
 ) -> R:
-    """Return a refusal that names what would be taken."""
+    """Return a refusal that says what to ask for instead."""
+    if not (how["named"] or how["tried"]):
+        return _pointing_to_quote(refusal)
     others: tuple[Alternative, ...] = ()
-    if may_shrink(refusal):
+    if may_shrink(refusal) and not how["tried"]:
         others = quoting.alternatives(farm, tx, asked, session, room_gpu_ms)
     told = pointing_to(others, refusal)
     told.data["alternatives"] = others
     return told
+
+
+def _pointing_to_quote(refusal: R) -> R:
+    if not may_shrink(refusal):
+        return refusal
+    remedies = (
+        SeeAlternatives() if isinstance(each, AskForLess) else each for each in refusal.remedies
+    )
+    return type(refusal)(refusal.message, *remedies, **refusal.data)
 
 
 def pointing_to(others: tuple[Alternative, ...], refusal: R) -> R:
@@ -177,30 +215,31 @@ def _other_alerts(session: Session, month: Month, limit: str) -> Remedy:
 def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> list[Json]:
     """Return the other jobs that hold of this budget, the largest first, and until when."""
     if limit == "month":
-        found = tx.find(Job, account_id=job.account_id, state=_OPEN, month_id=month.id)
+        named = tx.books.holders_of_month(month.account_id, month.id, but=job.id, limit=HOLDERS)
+    elif limit == "key" and job.allowance_id:
+        named = tx.books.holders_of_allowance(
+            job.account_id, job.allowance_id, but=job.id, limit=HOLDERS
+        )
     else:
-        found = tx.find(Job, session_id=session.id, state=_OPEN)
-    holders = [each for each in found if each.held_gpu_ms and each.id != job.id]
-    holders.sort(key=lambda each: -each.held_gpu_ms)
-    named = holders[:HOLDERS]
+        named = tx.books.holders_of_session(session.id, but=job.id, limit=HOLDERS)
     until: dict[str, int] = {}
     if named:
-        ids = tuple(each.id for each in named)
-        for lease in tx.find(Lease, job_id=ids, state=LeaseState.OPEN):
+        for lease in tx.find(Lease, job_id=tuple(named), state=LeaseState.OPEN):
             until[lease.job_id] = max(until.get(lease.job_id, 0), lease.expires_at_ms)
     return [
         {
-            "job_id": each.id,
-            "state": each.state.value,
-            "gpu_ms": each.held_gpu_ms,
-            "lease_until_ms": until.get(each.id),
+            "job_id": job_id,
+            "state": state.value,
+            "gpu_ms": held_gpu_ms,
+            "lease_until_ms": until.get(job_id),
         }
-        for each in named
+        for job_id, (state, held_gpu_ms) in named.items()
     ]
 
 
 def _way_out(
     farm: Farm,
+    tx: Transaction,
     job: Job,
     session: Session,
     month: Month,
@@ -213,7 +252,13 @@ def _way_out(
     paused = job.state is JobState.PAUSED
     less: list[Remedy] = [] if paused else [AskForLess()]
     if limit == "session_closed":
-        return "A closed session gives no more.", [OpenSession()]
+        ways = session_limits.when_closed(tx, session)
+        return "A closed session gives no more.", [*(ways[:1] if paused else ways)]
+    if limit == "key":
+        allowance = tx.get(Allowance, job.allowance_id)
+        assert allowance, "it binds"
+        enough = allowance.limit_gpu_ms + missing_gpu_ms
+        return "", [RaiseAllowance(allowance.id, enough, goes_on=paused), *less]
     if limit == "max_gpu_seconds":
         if paused:
             shorter = Say(

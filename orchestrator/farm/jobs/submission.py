@@ -3,22 +3,27 @@
 import math
 from dataclasses import dataclass, replace
 
-from orchestrator.errors import BudgetExceeded, PlanLimit
+from orchestrator import safe_text
+from orchestrator.errors import BudgetExceeded, NotAllowed, PlanLimit
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.books import alerts, cap_hits, months
 from orchestrator.farm.books.session_limits import check_open, seen_within, within
-from orchestrator.farm.jobs import extensions, quoting, shortage
+from orchestrator.farm.jobs import extensions, keeping, pictures, quoting, shortage
 from orchestrator.farm.jobs.admission import admitted
+from orchestrator.farm.jobs.labelling import labels_of
 from orchestrator.farm.jobs.loaded_job import LoadedJob
-from orchestrator.farm.jobs.quoting import Alternative, Offer
+from orchestrator.farm.jobs.quoting import PLAIN, Alternative, Offer
 from orchestrator.farm.kernel import Farm, Promise
 from orchestrator.farm.kernel.idempotency import answered, remember
-from orchestrator.farm.kernel.owned import named_session, own_job
+from orchestrator.farm.kernel.owned import named_session, own_job, own_session
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import (
+    Allowance,
     Brief,
     FrameBatch,
+    Handling,
     Job,
+    Key,
     Month,
     Quote,
     RenderPlan,
@@ -27,8 +32,10 @@ from orchestrator.model import (
     Unit,
     Watermark,
 )
-from orchestrator.money import ledger, monthly, pricing
+from orchestrator.money import allowances, ledger, monthly, pricing
+from orchestrator.money.plans import Plan
 from orchestrator.planning.plan_json import digest_of
+from orchestrator.remedies import UseSession
 from orchestrator.states import JobState, UnitKind, UnitState
 from orchestrator.wire import PARSE_QUEUE
 
@@ -77,18 +84,29 @@ def estimate(
     brief: Brief,
     seed: int | None = None,
     fit: bool = False,
+    handling: Handling = PLAIN,
+    key: Key | None = None,
 ) -> Estimate:
-    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect."""
+    """Plan and price a brief, or with `fit` the variant that would be taken. No side effect.
+
+    Raises:
+        NotFound: its reference picture was removed.
+    """
     with farm.store.read() as tx:
         month = months.seen(farm, tx, account_id, farm.clock())
-        session = seen_within(named_session(tx, account_id, session_id), farm.plans.get(month.plan))
+        paying = _session(tx, account_id, session_id, key)
+        session = seen_within(paying, farm.plans.get(month.plan))
+        allowance = tx.get(Allowance, key.allowance_id) if key else None
         account_plan = months.plan_of(farm, tx, month)
-        asked = quoting.offer(farm, tx, brief, seed=seed, account_plan=account_plan)
-        available = quoting.available(session, month)
+        asked = quoting.offer(
+            farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
+        )
+        pictures.check_known(tx, brief.image)
+        available = quoting.available(session, month, allowance)
         room = quoting.room_for(available, brief)
         if fit:
             asked = quoting.fitted(farm, tx, asked, room)
-        refusal = _refusal(farm, tx, session, month, asked)
+        refusal = _refusal(farm, tx, session, month, asked, key)
         helps = shortage.may_shrink(refusal)
         others = quoting.alternatives(farm, tx, asked, session, room) if helps else ()
         refusal = refusal and shortage.pointing_to(others, refusal)
@@ -114,48 +132,61 @@ def submit(
     session_id: str | None,
     brief: Brief,
     idempotency: Promise | None = None,
-    webhook_url: str | None = None,
+    handling: Handling = PLAIN,
     fit: bool = False,
     ruling: Ruling | None = None,
+    alternatives: bool = False,
+    key: Key | None = None,
 ) -> Submission:
     """Write the job, its hold and its first unit in one transaction.
 
-    `webhook_url`, checked by the caller, is told of the job's states. `fit`: where it does not
-    fit, take the best variant that does. `ruling`: the policy's, on its prompt.
+    `handling`: how it is labelled, told of and kept. `fit`: where it does not fit, take the best
+    variant that does. `ruling`: the policy's, on its prompt. `alternatives`: a refusal names what
+    would fit, which costs more than the job would; else a quote does. `key`: that asks, whose
+    bounds hold.
 
     Raises:
         PolicyRefused: the operator's policy does not want it.
-        BudgetExceeded: it does not fit; `data` says what is held by what, and what would fit.
+        NotFound: its reference picture is not there any more.
+        NotAllowed: the key is bound to another session.
+        BudgetExceeded: it does not fit; `data` says what is held by what.
+        PlanLimit: its files would be kept for longer than the plan keeps them.
     """
+    webhook_queue.check_job_events(handling.webhook_events)
     now = farm.clock()
     job_id = farm.new_id("job", now)
+    how: shortage.Help = {"named": alternatives, "tried": fit}
     with farm.store.write() as tx:
         # Locked first: the same request beside this one then finds what this one remembered.
-        session = named_session(tx, account_id, session_id, lock=True)
+        session = _session(tx, account_id, session_id, key, lock=True)
         earlier = answered(tx, account_id, idempotency)
         if earlier:
             return Submission(job=own_job(tx, account_id, earlier), created=False)
-        check_open(session)
+        check_open(tx, session, alone=key is not None and key.session_id is not None)
+        allowance = tx.get(Allowance, key.allowance_id, lock=True) if key else None
         rulings = admitted(farm, ruling)
         month = months.current(farm, tx, account_id, now)
         account_plan = farm.plans.get(month.plan)
         session = within(farm, tx, session, month, now)
-        asked = quoting.offer(farm, tx, brief, seed=_chance_seed(job_id), account_plan=account_plan)
+        seed = _chance_seed(job_id)
+        asked = quoting.offer(
+            farm, tx, brief, seed=seed, account_plan=account_plan, handling=handling
+        )
         if fit:
-            room = quoting.room_for(quoting.available(session, month), brief)
+            room = quoting.room_for(quoting.available(session, month, allowance), brief)
             asked = quoting.fitted(farm, tx, asked, room)
         extensions.check(tx, account_id, asked.brief, asked.render_plan)
+        pictures.check(tx, asked.brief.image)
         try:
             shortage.check_plan(farm, tx, month, asked.render_plan)
         except PlanLimit as refused:
-            room = quoting.room_for(quoting.available(session, month), brief)
-            raise shortage.with_alternatives(farm, tx, refused, asked, session, room) from None
-        job = replace(_new_job(farm, job_id, session, month, asked, now), rulings=rulings)
-        secret = None
-        if webhook_url:
-            webhook, new = webhook_queue.for_url(farm, tx, account_id, webhook_url, now)
-            job, secret = replace(job, webhook_id=webhook.id), webhook.secret if new else None
+            room = quoting.room_for(quoting.available(session, month, allowance), brief)
+            raise shortage.helped(farm, tx, refused, asked, session, room, **how) from None
+        job = replace(_new_job(farm, job_id, session, month, asked, now, key), rulings=rulings)
+        job, secret = _handled(farm, tx, job, handling, account_plan)
         tx.add(job)
+        if words := labels_of(job):
+            tx.listings.label(job_id, account_id, words)
         loaded = LoadedJob(farm, tx, job_id, session.id, now)
         loaded.join()
         try:
@@ -163,11 +194,10 @@ def submit(
             amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
             loaded.books.hold(amount, first=True)
         except BudgetExceeded as refused:
-            room = ledger.extendable_gpu_ms(loaded.books.session, loaded.job, loaded.books.month)
-            told = shortage.explained(
-                farm, tx, refused, loaded.job, loaded.books.session, loaded.books.month
-            )
-            raise shortage.with_alternatives(farm, tx, told, asked, session, room) from None
+            books = loaded.books
+            room = ledger.extendable_gpu_ms(books.session, job, books.month, books.allowance)
+            why = shortage.explained(farm, tx, refused, job, books.session, books.month)
+            raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
         loaded.tell("state", state=job.state.value, pause_reason=None, error=None)
@@ -177,17 +207,64 @@ def submit(
 # --- inside -------------------------------------------------------------------------------
 
 
+def _handled(
+    farm: Farm, tx: Transaction, job: Job, handling: Handling, account_plan: Plan | None
+) -> tuple[Job, str | None]:
+    """Return a new job as its request wants it handled, and the secret of a new webhook."""
+    now_ms = job.created_at_ms
+    kept = keeping.agreed(account_plan, handling, job.account_id, now_ms)
+    job = replace(
+        job,
+        tags=handling.tags,
+        metadata=handling.metadata,
+        webhook_events=handling.webhook_events,
+        keep_ms=kept.keep_ms,
+        keep_asked=handling.expires_in_ms is not None,
+        keep_until_ms=kept.keep_until_ms,
+    )
+    if handling.webhook_url is None:
+        return job, None
+    webhook, new = webhook_queue.for_url(farm, tx, job.account_id, handling.webhook_url, now_ms)
+    return replace(job, webhook_id=webhook.id), webhook.secret if new else None
+
+
+def _session(
+    tx: Transaction,
+    account_id: str,
+    session_id: str | None,
+    key: Key | None,
+    *,
+    lock: bool = False,
+) -> Session:
+    """Return the session that pays: the one that is named, or that the key is bound to.
+
+    Raises:
+        NotAllowed: the key is bound to another one than is named.
+    """
+    if key is None or key.session_id is None:
+        return named_session(tx, account_id, session_id, lock=lock)
+    session = own_session(tx, account_id, key.session_id, lock=lock)
+    if session_id and safe_text.normal(session_id) not in (session.id, session.name):
+        raise NotAllowed(
+            f"This key is bound to session {session.name!r} ({session.id}).",
+            UseSession(session.id, session.name),
+            session_id=session.id,
+            session=session.name,
+        )
+    return session
+
+
 def _chance_seed(job_id: str) -> int:
     """31 bits out of the chance part of the id, so that a job's seed can be told from its id."""
     return int.from_bytes(job_id[-8:].encode(), "big") % 2**31
 
 
 def _refusal(
-    farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer
+    farm: Farm, tx: Transaction, session: Session, month: Month, asked: Offer, key: Key | None
 ) -> BudgetExceeded | PlanLimit | None:
     """Return what a submission would be refused with; nothing is written."""
     now_ms = farm.clock()
-    job = _new_job(farm, "", session, month, asked, now_ms)
+    job = _new_job(farm, "", session, month, asked, now_ms, key)
     try:
         shortage.check_plan(farm, tx, month, asked.render_plan)
         alerts.check(farm, session, month, when=alerts.NEW_JOBS)
@@ -195,6 +272,7 @@ def _refusal(
         held = ledger.hold(session, job, amount, entry_id="", now_ms=now_ms, first=True)
         if held.entry:
             monthly.follow(month, held.entry)
+        allowances.check(tx.get(Allowance, job.allowance_id), amount)
     except PlanLimit as refused:
         return refused
     except BudgetExceeded as refused:
@@ -203,7 +281,13 @@ def _refusal(
 
 
 def _new_job(
-    farm: Farm, job_id: str, session: Session, month: Month, asked: Offer, now_ms: int
+    farm: Farm,
+    job_id: str,
+    session: Session,
+    month: Month,
+    asked: Offer,
+    now_ms: int,
+    key: Key | None,
 ) -> Job:
     plan, quote = asked.render_plan, asked.quote
     stages = {line.stage: line for line in quote.stages}
@@ -211,6 +295,8 @@ def _new_job(
     return Job(
         id=job_id,
         account_id=session.account_id,
+        key_id=key.first_id if key else None,
+        allowance_id=key.allowance_id if key else None,
         session_id=session.id,
         month_id=month.id,
         state=JobState.QUEUED,

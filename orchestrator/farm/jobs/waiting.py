@@ -10,7 +10,7 @@ from orchestrator.farm.books import alerts, months
 from orchestrator.farm.jobs import shortage
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Job, Lease, Session, Unit, Worker
+from orchestrator.model import Account, Allowance, Job, Lease, Session, Unit, Worker
 from orchestrator.money import ledger
 from orchestrator.remedies import (
     ChangePlan,
@@ -114,14 +114,15 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     except BudgetExceeded as stop:
         braked = shortage.explained(farm, tx, stop, job, session, month)
         return Waiting(code="budget", what=braked.message, remedies=braked.remedies)
-    room = ledger.extendable_gpu_ms(session, job, month)
+    allowance = tx.get(Allowance, job.allowance_id)
+    room = ledger.extendable_gpu_ms(session, job, month, allowance)
     if ledger.least_gpu_ms(job, units) - job.held_gpu_ms <= room:
         return Waiting(
             code="budget",
             what="It was paused for want of budget, and there is enough again.",
             remedies=again,
         )
-    lacking = shortage.for_rest(session, job, month, units)
+    lacking = shortage.for_rest(session, job, month, allowance, units)
     refused = shortage.explained(farm, tx, lacking, job, session, month)
     return Waiting(code="budget", what=refused.message, remedies=refused.remedies)
 

@@ -13,6 +13,7 @@ from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.kernel.ports import Store
 from orchestrator.money import plans
 from orchestrator.money.plans import Plans
+from orchestrator.money.pricing import CostModel
 from orchestrator.money.rates import Rates, shipped
 from orchestrator.scheduling.positions import PositionCache
 
@@ -63,7 +64,7 @@ class Terms:
 
     @property
     def look_ms(self) -> int:
-        """Time for which one look at the line is good enough."""
+        """Time for which one look at the line, or at the receipts, is good enough."""
         return round(self.look_seconds * 1000)
 
     @property
@@ -97,6 +98,8 @@ class Farm:
     """(prefix, now_ms) -> an id that sorts by time."""
     board: PositionCache = field(default_factory=PositionCache, compare=False, repr=False)
     """The newest look at the waiting jobs; every process looks for itself."""
+    fits: dict[str, tuple[int, CostModel]] = field(default_factory=dict, compare=False, repr=False)
+    """By model: when its costs were last fitted to receipts, and how; likewise."""
     actor: Actor = Actor()
     """On whose behalf the verbs are called; a front end replaces it for each request."""
 

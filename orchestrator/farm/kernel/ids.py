@@ -5,6 +5,8 @@ import threading
 from typing import Final
 
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_LAST_MS: Final = 2**43 - 1
+"""The last moment that has ids, in the year 2248."""
 _lock = threading.Lock()
 _last = 0
 
@@ -16,6 +18,11 @@ def new_id(prefix: str, now_ms: int) -> str:
         _last = max(_last + 1, now_ms << 12)
         ticks = _last
     return f"{prefix}_{_base32(ticks, 11)}{_base32(secrets.randbits(50), 10)}"
+
+
+def first_of(prefix: str, at_ms: int) -> str:
+    """Return what no id sorts before that was made at this moment or later."""
+    return f"{prefix}_{_base32(max(0, min(at_ms, _LAST_MS)) << 12, 11)}"
 
 
 def _base32(number: int, digits: int) -> str:

@@ -2,9 +2,8 @@
 
 from orchestrator import safe_text
 from orchestrator.errors import NotFound
-from orchestrator.farm.kernel import DEFAULT_SESSION
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Job, Session
+from orchestrator.model import Account, Job, Session
 from orchestrator.remedies import Listing, LookAt, OpenSession
 
 
@@ -37,8 +36,13 @@ def own_session(
 def named_session(
     tx: Transaction, account_id: str, name_or_id: str | None, *, lock: bool = False
 ) -> Session:
-    """Return a session by id or name, within an open transaction."""
-    wanted = safe_text.normal(name_or_id) if name_or_id else DEFAULT_SESSION
+    """Return a session by id or name, or the account's default one, within an open transaction.
+
+    Raises:
+        NotFound: the account has none of that id or name.
+    """
+    account = None if name_or_id else tx.get(Account, account_id)
+    wanted = safe_text.normal(name_or_id or (account.default_session_id if account else ""))
     session = tx.get(Session, wanted, lock=lock) if wanted.startswith("ses_") else None
     if session is None or session.account_id != account_id:
         named = tx.find(Session, account_id=account_id, name=wanted, lock=lock)

@@ -25,7 +25,7 @@ def part(limit: int, after: str | None, *, oldest_first: bool = False) -> Bounds
 
     There is one row more, by which `page` knows that the list goes on.
     """
-    most = _bounded(limit) + 1
+    most = bounded(limit) + 1
     if oldest_first:
         return {"order": "id", "limit": most, "after": after}
     return {"order": "-id", "limit": most, "before": after}
@@ -33,9 +33,10 @@ def part(limit: int, after: str | None, *, oldest_first: bool = False) -> Bounds
 
 def page(rows: Sequence[T], limit: int) -> Page[T]:
     """Return rows that were found by their `part` as a part of a list, with its cursor."""
-    items = tuple(rows[: _bounded(limit)])
+    items = tuple(rows[: bounded(limit)])
     return Page(items=items, next_cursor=items[-1].id if len(rows) > len(items) else None)
 
 
-def _bounded(limit: int) -> int:
+def bounded(limit: int) -> int:
+    """Return how many rows a part of a list has at most."""
     return max(1, min(limit, MAX_PAGE))

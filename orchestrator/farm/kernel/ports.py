@@ -2,31 +2,38 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar, Unpack, overload
+from typing import Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from orchestrator.farm.kernel.where import (
     AccountWhere,
+    AllowanceWhere,
     AttemptWhere,
     AuditEntryWhere,
     DeliveryWhere,
     EntryWhere,
     EventWhere,
     JobSampleWhere,
+    JobsWanted,
     JobWhere,
     KeyWhere,
+    Label,
     LeaseWhere,
     MonthWhere,
     PersonWhere,
+    PictureWhere,
     PlanPeriodWhere,
     ReferenceWhere,
     SampleWhere,
     SessionWhere,
+    ShareLinkWhere,
+    SignInWhere,
     UnitWhere,
     WebhookWhere,
     WorkerWhere,
 )
 from orchestrator.model import (
     Account,
+    Allowance,
     Attempt,
     AuditEntry,
     Delivery,
@@ -39,17 +46,24 @@ from orchestrator.model import (
     Lease,
     Month,
     Person,
+    Picture,
     PlanPeriod,
     Reference,
     Sample,
     Session,
+    ShareLink,
     Shift,
+    SignIn,
     Unit,
+    UsageSum,
     Webhook,
     Worker,
 )
+from orchestrator.states import JobState
 
 T = TypeVar("T")
+Removable: TypeAlias = Person | SignIn | Reference
+"""Rows that may go; all others stay, whatever becomes of what they tell of."""
 
 
 class Turns(Protocol):
@@ -72,6 +86,9 @@ class Turns(Protocol):
 
     def jobs_in_line(self) -> list[Json]:
         """Return every job that may run with its session's turn."""
+
+    def busy_workers(self) -> frozenset[str]:
+        """Return the workers that have an open lease."""
 
     def work_in_hand(self) -> list[tuple[str, int, int]]:
         """Return (worker, granted at, expected GPU-ms) of every open lease."""
@@ -124,8 +141,29 @@ class Books(Protocol):
     def usage(self, by: str, since_ms: int, account_id: str | None) -> list[Json]:
         """Return settled and lost GPU-ms, grouped."""
 
+    def add_usage(self, sums: Sequence[UsageSum]) -> None:
+        """Add to the sums of usage; what is less by it is negative."""
+
+    def usage_sums(self) -> list[UsageSum]:
+        """Return all sums of usage."""
+
     def open_jobs(self, account_id: str) -> int:
         """Return how many jobs of an account have not ended."""
+
+    def holders_of_session(
+        self, session_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return state and held GPU-ms of the jobs that hold most of a session, beside one."""
+
+    def holders_of_month(
+        self, account_id: str, month_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of an account's month."""
+
+    def holders_of_allowance(
+        self, account_id: str, allowance_id: str, *, but: str, limit: int
+    ) -> dict[str, tuple[JobState, int]]:
+        """Return those that hold most of the allowance of a line of keys."""
 
     def receipts(self) -> Iterator[tuple[str, str | None]]:
         """Give every lease's id and receipt, as the JSON that it is stored as."""
@@ -158,8 +196,21 @@ class Deliveries(Protocol):
         """Delete a job's events."""
 
 
+class Listings(Protocol):
+    """Questions about the jobs there are, and the labels that they are found by."""
+
+    def jobs(self, wanted: JobsWanted, limit: int, *, oldest_first: bool = False) -> list[Job]:
+        """Return up to so many of the jobs that are wanted, in the order of their ids."""
+
+    def label(self, job_id: str, account_id: str, words: Collection[Label]) -> None:
+        """Have a job found by these labels and no others."""
+
+    def to_remove(self, now_ms: int, limit: int) -> list[str]:
+        """Return jobs whose files are to be looked at by now, the longest due first."""
+
+
 class Transaction(Protocol):
-    """One moment of the truth: its rows, and three ports for what rows alone do not answer."""
+    """One moment of the truth: its rows, and four ports for what rows alone do not answer."""
 
     @property
     def turns(self) -> Turns:
@@ -173,11 +224,18 @@ class Transaction(Protocol):
     def deliveries(self) -> Deliveries:
         """Words to those outside."""
 
+    @property
+    def listings(self) -> Listings:
+        """Lists of jobs."""
+
     def get(self, cls: type[T], key: str | None, *, lock: bool = False) -> T | None:
         """Return the row with this id."""
 
     @overload
     def find(self, cls: type[Account], **where: Unpack[AccountWhere]) -> list[Account]: ...
+
+    @overload
+    def find(self, cls: type[Allowance], **where: Unpack[AllowanceWhere]) -> list[Allowance]: ...
 
     @overload
     def find(self, cls: type[Attempt], **where: Unpack[AttemptWhere]) -> list[Attempt]: ...
@@ -213,6 +271,9 @@ class Transaction(Protocol):
     def find(self, cls: type[Person], **where: Unpack[PersonWhere]) -> list[Person]: ...
 
     @overload
+    def find(self, cls: type[Picture], **where: Unpack[PictureWhere]) -> list[Picture]: ...
+
+    @overload
     def find(self, cls: type[PlanPeriod], **where: Unpack[PlanPeriodWhere]) -> list[PlanPeriod]: ...
 
     @overload
@@ -223,6 +284,12 @@ class Transaction(Protocol):
 
     @overload
     def find(self, cls: type[Session], **where: Unpack[SessionWhere]) -> list[Session]: ...
+
+    @overload
+    def find(self, cls: type[ShareLink], **where: Unpack[ShareLinkWhere]) -> list[ShareLink]: ...
+
+    @overload
+    def find(self, cls: type[SignIn], **where: Unpack[SignInWhere]) -> list[SignIn]: ...
 
     @overload
     def find(self, cls: type[Unit], **where: Unpack[UnitWhere]) -> list[Unit]: ...
@@ -260,11 +327,29 @@ class Transaction(Protocol):
     def forget_attempts(self, account_id: str, before_ms: int) -> None:
         """Delete an account's attempts that are older than this moment."""
 
-    def forget(self, idempotency_before_ms: int, deliveries_before_ms: int) -> int:
+    def forget(
+        self,
+        idempotency_before_ms: int,
+        deliveries_before_ms: int,
+        sign_ins_before_ms: int,
+        links_before_ms: int,
+    ) -> int:
         """Delete what is kept for a time only."""
 
-    def remove_person(self, person_id: str) -> None:
-        """Delete somebody who may sign in."""
+    def keep_picture(self, key: str, size_bytes: int, at_ms: int) -> None:
+        """Note that a picture lies among the artifacts, and keep its row until we commit."""
+
+    def jobs_from_picture(self, key: str) -> list[tuple[str, str, bool]]:
+        """Return (id, account, has not ended) of the jobs that start from a picture."""
+
+    def storage_used(self, account_id: str, now_ms: int) -> dict[str, tuple[int, int]]:
+        """Return (count, bytes) of an account's files and characters, by kind."""
+
+    def expired_references(self, before_ms: int, after: str, limit: int) -> list[Reference]:
+        """Return files and characters that expired until then, in the order of ids."""
+
+    def remove(self, row: Removable) -> None:
+        """Delete a row."""
 
 
 class Store(Protocol):

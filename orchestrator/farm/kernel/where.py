@@ -4,6 +4,8 @@ A tuple of values means any of them. A `…Match` is what may be put together bi
 is known which part of a list is asked for. A test holds every name and type to the noun's field.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, TypedDict, TypeVar
 
 from orchestrator.states import (
@@ -16,11 +18,14 @@ from orchestrator.states import (
     SessionState,
     UnitKind,
     UnitState,
+    WayIn,
     WebhookState,
     WorkerState,
 )
 
 V = TypeVar("V")
+Label: TypeAlias = tuple[str, str]
+"""A key of a job's metadata and its value, or for a tag nothing and the tag."""
 Among: TypeAlias = V | tuple[V, ...]
 
 
@@ -41,6 +46,13 @@ class AccountWhere(Bounds, total=False):
     """Accounts."""
 
     id: Among[str]
+
+
+class AllowanceWhere(Bounds, total=False):
+    """Allowances of keys."""
+
+    id: Among[str]
+    account_id: Among[str]
 
 
 class AttemptWhere(Bounds, total=False):
@@ -87,11 +99,13 @@ class JobMatch(TypedDict, total=False):
 
     id: Among[str]
     account_id: Among[str]
+    allowance_id: Among[str] | None
     session_id: Among[str]
     month_id: Among[str]
     state: Among[JobState]
     pause_reason: Among[PauseReason] | None
     image: Among[str] | None
+    finished_at_ms: Among[int] | None
     deleted_at_ms: Among[int] | None
 
 
@@ -115,6 +129,7 @@ class KeyWhere(Bounds, total=False):
     secret_sha256: Among[str]
     revoked_at_ms: Among[int] | None
     successor_id: Among[str] | None
+    attempt_sha256: Among[str]
 
 
 class LeaseWhere(Bounds, total=False):
@@ -140,19 +155,29 @@ class PersonWhere(Bounds, total=False):
     subject: Among[str] | None
 
 
+class PictureWhere(Bounds, total=False):
+    """Pictures among the artifacts."""
+
+    id: Among[str]
+
+
 class PlanPeriodWhere(Bounds, total=False):
     """Plans of accounts, each from a moment on."""
 
     account_id: Among[str]
 
 
-class ReferenceWhere(Bounds, total=False):
+class ReferenceMatch(TypedDict, total=False):
     """Kept pictures."""
 
     account_id: Among[str]
     kind: Among[Literal["character", "file"]]
     name: Among[str]
     image: Among[str]
+
+
+class ReferenceWhere(ReferenceMatch, Bounds, total=False):
+    """Kept pictures, which of them, in which order."""
 
 
 class SampleWhere(Bounds, total=False):
@@ -172,6 +197,34 @@ class SessionMatch(TypedDict, total=False):
 
 class SessionWhere(SessionMatch, Bounds, total=False):
     """Sessions, which of them, in which order."""
+
+
+class ShareLinkMatch(TypedDict, total=False):
+    """Share links."""
+
+    account_id: Among[str]
+    job_id: Among[str]
+    secret_sha256: Among[str]
+    key_id: Among[str] | None
+    ends_with_key: Among[bool]
+    ended_at_ms: Among[int] | None
+
+
+class ShareLinkWhere(ShareLinkMatch, Bounds, total=False):
+    """Share links, which of them, in which order."""
+
+
+class SignInMatch(TypedDict, total=False):
+    """Browsers that are signed in."""
+
+    id: Among[str]
+    account_id: Among[str]
+    way: Among[WayIn]
+    holder_id: Among[str]
+
+
+class SignInWhere(SignInMatch, Bounds, total=False):
+    """Browsers that are signed in, which of them, in which order."""
 
 
 class UnitMatch(TypedDict, total=False):
@@ -207,3 +260,31 @@ class WorkerWhere(Bounds, total=False):
     device_class: Among[str]
     state: Among[WorkerState]
     polls: Among[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsWanted:
+    """Jobs that were not deleted, by everything that is said here; None: whatever it is."""
+
+    account_id: str | None = None
+    session_id: str | None = None
+    state: JobState | None = None
+    model: str | None = None
+    since_ms: int | None = None
+    """Created then or later."""
+    until_ms: int | None = None
+    """Created before then."""
+    since_id: str | None = None
+    """Ids sort by time: where the ids of `since_ms` begin at the earliest."""
+    until_id: str | None = None
+    """And where those of `until_ms` end at the latest."""
+    after: str | None = None
+    before: str | None = None
+    labels: tuple[Label, ...] = ()
+    """All of them."""
+
+    def given(self) -> Mapping[str, str | int]:
+        """Return what is said, but for the labels."""
+        names = (each.name for each in fields(self) if each.name != "labels")
+        said = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in said.items() if value is not None}

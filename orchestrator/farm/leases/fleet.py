@@ -6,10 +6,10 @@ from orchestrator.errors import NotFound
 from orchestrator.farm import webhook_queue
 from orchestrator.farm.kernel import Farm, audit_log, facts
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Json, Lease, Worker
+from orchestrator.model import Json, Worker
 from orchestrator.remedies import Listing, LookAt
 from orchestrator.scheduling import scheduler
-from orchestrator.states import LeaseState, UnitState, WorkerState
+from orchestrator.states import UnitState, WorkerState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def admit(farm: Farm, worker_id: str) -> Worker:
 def queues(farm: Farm) -> list[QueueDepth]:
     """Return every queue that has work or a worker."""
     with farm.store.read() as tx:
-        busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
+        busy = tx.turns.busy_workers()
         active = tx.find(Worker, state=WorkerState.ACTIVE)
         depths = {(queue, state): count for queue, state, count in tx.turns.queue_depths()}
     idle: dict[str, int] = {}

@@ -126,6 +126,7 @@ def _lease(loaded: LoadedJob, unit: Unit, worker: Worker, lane: Lane) -> Lease |
         loaded.books.session,
         loaded.job,
         loaded.books.month,
+        loaded.books.allowance,
         open_gpu_ms=sum(lease.gpu_ms_limit for lease in open_leases),
         reserve_gpu_ms=reserve,
         p90_gpu_ms=unit.p90_gpu_ms,

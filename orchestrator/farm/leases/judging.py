@@ -19,16 +19,26 @@ SILENT_BEATS: Final = 2
 """Heartbeats that may be missing at the end before a worker counts as busy until its report."""
 
 
-def judge(loaded: LoadedJob, lease: Lease, worker: Worker, request: CompleteRequest) -> None:
+def judge(
+    loaded: LoadedJob,
+    lease: Lease,
+    worker: Worker,
+    request: CompleteRequest,
+    *,
+    is_refuted: bool = False,
+) -> None:
     """Remember a worker's failures over several sessions, and its flags.
 
     Its next success forgets the failures; flags stay until an operator admits it again. Whoever
-    failed for no fault of the request has no full report to give, and is paid nothing.
+    failed for no fault of the request has no full report to give, and is paid nothing. Who said
+    `done` of what was not what it was is flagged for that.
     """
     judged = fair_share.worked(loaded, worker, lease)
     judged = replace(judged, metered_to_ms=_metered_to(lease, worker))
     if request.outcome is not Outcome.FAILED or request.cause is Cause.REQUEST:
         judged = _weighed(judged, unexplained_ms(loaded, lease, request))
+    if is_refuted:
+        judged = replace(judged, flags=judged.flags + 1)
     if request.outcome is not Outcome.FAILED:
         judged = replace(judged, blamed=())
     elif request.cause is Cause.WORKER:  # neither a request nor our own bug is its fault

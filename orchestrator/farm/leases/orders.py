@@ -1,11 +1,13 @@
 """Orders: what a worker is told about a unit. Nothing outside of one decides a pixel."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from orchestrator.farm.jobs import extensions
 from orchestrator.farm.jobs.loaded_job import LoadedJob
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import checkpoints
-from orchestrator.model import Job, Lease, Unit
+from orchestrator.model import Job, Lease, Size, Unit, indices
 from orchestrator.planning import planner
 from orchestrator.states import UnitKind, UnitState
 from orchestrator.wire import (
@@ -18,6 +20,39 @@ from orchestrator.wire import (
     RenderWork,
     SegmentRef,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOrdered:
+    """Size, rate and times that the video of an encode unit has to have."""
+
+    size: Size
+    fps: int
+    shown: Sequence[int]
+    """When each of its frames is shown, counted in frames."""
+    end: int
+    """When its last one ends, likewise."""
+
+
+def video_ordered(tx: Transaction, job: Job) -> VideoOrdered:
+    """Return what the video of a job's finished frames has to be, as its encode unit orders it.
+
+    A truncated one shows a missing frame as the one before it, and ends with its last frame, which
+    stays as long as the widest gap; what is between painted frames is made as far as that.
+    """
+    total, every = extensions.video_frames(job), job.interpolate
+    shown: Sequence[int] = range(total)
+    if job.truncated:
+        lead = extensions.lead(tx, job)
+        before = lead.frames if lead else 0
+        done = tx.find(Unit, job_id=job.id, kind=UnitKind.RENDER, state=UnitState.DONE)
+        own = [indices(before + every * u.first_frame, u.frames, every * u.stride) for u in done]
+        painted = sorted(frame for part in own for frame in part)
+        total = min(total, painted[-1] + max(part.step for part in own))
+        first, *rest = [*range(before), *painted]
+        shown = range(total) if every > 1 else [min(first, 0), *rest]
+    size = Size(width=job.width, height=job.height)
+    return VideoOrdered(size=size, fps=job.fps, shown=shown, end=total)
 
 
 def order(loaded: LoadedJob, unit: Unit, lease: Lease) -> Order:
@@ -63,6 +98,7 @@ def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
         stride=unit.stride,
         watermark=_watermark(job),
         image=job.brief.image,
+        image_background=job.brief.image_background,
         step_gpu_ms_prior=step_ms,
         decode_gpu_ms_prior=decode_ms,
         checkpoint=checkpoints.ref(unit),
@@ -98,7 +134,8 @@ def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
     """Return a unit's frames, numbered as the video's: after `before`, `every` apart."""
     assert lease.receipt, "an accepted lease has a receipt"
     name = SEGMENT if every == 1 else MASTER
-    file = next(file for file in lease.receipt.artifacts if file.name == name)
+    file = next((file for file in lease.receipt.artifacts if file.name == name), None)
+    assert file, f"an accepted lease of these frames has its {name}"
     return SegmentRef(
         first_frame=before + every * unit.first_frame,
         frames=unit.frames,

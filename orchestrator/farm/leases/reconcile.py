@@ -4,14 +4,15 @@ from dataclasses import replace
 from typing import Final
 
 from orchestrator.farm import check
-from orchestrator.farm.accounts import accounts
+from orchestrator.farm.accounts import accounts, sign_ins
 from orchestrator.farm.books import months
+from orchestrator.farm.jobs import sharing
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.leases import fleet
 from orchestrator.farm.leases.results import give_back
 from orchestrator.model import Lease, Worker
 from orchestrator.scheduling import scheduler
-from orchestrator.states import LeaseState, WorkerState
+from orchestrator.states import WorkerState
 
 DAY_MS: Final = 86_400_000
 IDEMPOTENCY_DAYS: Final = 7
@@ -100,7 +101,7 @@ def to_ring(farm: Farm) -> list[tuple[str, str]]:
     with farm.store.read() as tx:
         if facts.is_frozen(tx):
             return []
-        busy = {lease.worker_id for lease in tx.find(Lease, state=LeaseState.OPEN)}
+        busy = tx.turns.busy_workers()
         bells: list[tuple[str, str]] = []
         rung: set[str] = set()
         for worker in tx.find(Worker, state=WorkerState.ACTIVE, polls=False):
@@ -140,8 +141,13 @@ def look(farm: Farm) -> list[str]:
 
 
 def forget(farm: Farm) -> int:
-    """Delete idempotency keys after a week, and old deliveries from the log."""
+    """Delete idempotency keys after a week, old deliveries, sign-ins and share links long over."""
     now = farm.clock()
     log_ms = round(farm.terms.webhook_log_days * DAY_MS)
     with farm.store.write() as tx:
-        return tx.forget(now - IDEMPOTENCY_DAYS * DAY_MS, now - log_ms)
+        return tx.forget(
+            now - IDEMPOTENCY_DAYS * DAY_MS,
+            now - log_ms,
+            now - sign_ins.LASTS_MS,
+            now - sharing.KEPT_MS,
+        )

@@ -1,11 +1,14 @@
 """Checks of a worker's report: its lease is open and its own, and its outcome has what it needs."""
 
+from typing import Final
+
 from orchestrator.errors import BadRequest, StaleLease
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Lease, RenderPlan, Unit
 from orchestrator.planning.plan_json import digest_of
+from orchestrator.receipt import Receipt
 from orchestrator.remedies import Say
 from orchestrator.states import (
     LeaseState,
@@ -17,6 +20,9 @@ from orchestrator.wire import (
     FILES_OF,
     CompleteRequest,
 )
+
+ROUNDING_MS: Final = 1
+"""Of each stage: so much the stages of a report may be off its total together."""
 
 
 def reported(
@@ -46,6 +52,7 @@ def checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPl
             f"The receipt has {digests} digests of {receipt.frames_done} frames.",
             Say("Send one for each kept frame; nothing was charged, the lease is still open."),
         )
+    _adds_up(receipt)
     if request.outcome is Outcome.FAILED:
         if request.cause is None:
             raise BadRequest("A failed unit needs a cause.")
@@ -70,6 +77,17 @@ def checked(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> RenderPl
             Say("Install the same version of Framefarm and its models on worker and farm."),
         )
     return plan
+
+
+def _adds_up(receipt: Receipt) -> None:
+    """Refuse stages that are not the time they are said to be of; each may be rounded."""
+    told, total = sum(receipt.by_stage.values()), receipt.gpu_ms + receipt.wasted_gpu_ms
+    if abs(told - total) > ROUNDING_MS * len(receipt.by_stage):
+        raise BadRequest(
+            f"by_stage adds up to {told} ms, gpu_ms and wasted_gpu_ms to {total} ms.",
+            Say("Report the stages of that time; nothing was charged, the lease is still open."),
+            errors=[{"field": "receipt.by_stage", "fault": f"adds up to {told}, not {total}"}],
+        )
 
 
 def _wanted(unit: Unit, request: CompleteRequest) -> frozenset[str]:

@@ -11,7 +11,9 @@ from orchestrator.farm.leases.judging import judge, seen_ms
 from orchestrator.model import Lease, Unit, Worker
 from orchestrator.receipt import KeptReceipt
 from orchestrator.states import (
+    Cause,
     LeaseState,
+    Outcome,
     UnitState,
 )
 from orchestrator.wire import (
@@ -21,10 +23,14 @@ from orchestrator.wire import (
 )
 
 
-def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAnswer:
+def complete(
+    farm: Farm, worker_id: str, request: CompleteRequest, *, refuted: str = ""
+) -> CompleteAnswer:
     """Accept what a worker reports of its unit, settle it, move the job, hand out the next.
 
-    Safe to repeat: a second report of the same lease is answered like the first.
+    Safe to repeat: a second report of the same lease is answered like the first. `refuted`: what
+    the farm found wrong with the files of a report; the unit has failed by its worker's fault then,
+    whatever that says, and the worker has a flag.
 
     Raises:
         StaleLease: the lease is not this worker's any more; nothing is charged.
@@ -36,7 +42,10 @@ def complete(farm: Farm, worker_id: str, request: CompleteRequest) -> CompleteAn
         lease = reports.reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
             assert worker, "its lease names it"
-            lease = _resolve(farm, tx, lease, worker, request, now)
+            if refuted:
+                failed = {"outcome": Outcome.FAILED, "cause": Cause.WORKER, "message": refuted}
+                request = request.model_copy(update=failed)
+            lease = _resolve(farm, tx, lease, worker, request, now, is_refuted=bool(refuted))
         orders: tuple[Order, ...] = ()
         if request.claim_next and farm.store.one_writer:
             orders = _next(farm, tx, worker_id, now)
@@ -91,6 +100,8 @@ def _resolve(
     worker: Worker,
     request: CompleteRequest,
     now_ms: int,
+    *,
+    is_refuted: bool,
 ) -> Lease:
     loaded = LoadedJob(farm, tx, lease.job_id, lease.session_id, now_ms)
     unit = _unit(tx, lease)
@@ -125,7 +136,7 @@ def _resolve(
         unit = tx.save(unit, replace(unit, prepaid_gpu_ms=owed))
         point = checkpoints.reached(unit, lease, receipt, charge.paid_gpu_ms)
         outcomes.apply(loaded, unit, lease, worker, request, plan, point)
-    judge(loaded, lease, worker, request)
+    judge(loaded, lease, worker, request, is_refuted=is_refuted)
     loaded.tell("usage", **grants.usage(loaded))
     _close(loaded)
     return lease

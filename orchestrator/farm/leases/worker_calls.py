@@ -6,18 +6,27 @@
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.errors import BadRequest, NotAllowed, NotFound, StaleLease
+from orchestrator.errors import BadRequest, NotFound, StaleLease
 from orchestrator.farm.accounts import keys
 from orchestrator.farm.books import shifts
 from orchestrator.farm.jobs import extensions
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.farm.leases import grants
+from orchestrator.farm.leases import grants, orders
+from orchestrator.farm.leases.orders import VideoOrdered
 from orchestrator.farm.leases.results import complete, give_back
 from orchestrator.model import Job, Key, Lease, Unit, Worker
-from orchestrator.remedies import CreateKey, Say
+from orchestrator.remedies import Say
 from orchestrator.scheduling import scheduler
-from orchestrator.states import Intent, KeyKind, LeaseState, UnitState, Verdict, WorkerState
+from orchestrator.states import (
+    Intent,
+    KeyKind,
+    LeaseState,
+    UnitKind,
+    UnitState,
+    Verdict,
+    WorkerState,
+)
 from orchestrator.wire import (
     FILES,
     PROTOCOL,
@@ -50,6 +59,7 @@ __all__ = [
     "release",
     "unit_of",
     "upload_key",
+    "video_ordered",
 ]
 
 
@@ -57,6 +67,10 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     """Enrol a worker that shows a join token, or welcome one back that shows its own key.
 
     A worker that says hello has just started: what it was leased before is given back.
+
+    Raises:
+        BadRequest: it speaks another protocol.
+        NotAllowed: the token is used up, or is not for devices of this class.
     """
     if request.protocol != PROTOCOL:
         raise BadRequest(
@@ -67,11 +81,11 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
     token = None
     with farm.store.write() as tx:
         known = tx.get(Worker, key.worker_id, lock=True) if key.worker_id else None
-        if known is None and key.kind is not KeyKind.JOIN:
-            raise NotAllowed(
-                "hello takes a join token or a worker's own key.",
-                CreateKey("join"),
-            )
+        enrols = known is None
+        if enrols:
+            key, id_before = keys.let_in(farm, tx, key, request.device_class, request.attempt)
+            known = tx.get(Worker, id_before, lock=True) if id_before else None
+        keys.bind(key, request.device_class)
         worker = _described(farm, known, request, now)
         if known:
             tx.save(known, replace(worker, since_ms=shifts.begin(farm, tx, known, now).since_ms))
@@ -79,9 +93,8 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
                 give_back(farm, tx, lease, now, lapsed=True)
         else:
             tx.add(worker)
-            _, token = keys.issue(
-                farm, tx, kind=KeyKind.WORKER, name=worker.name, worker_id=worker.id
-            )
+        if enrols:
+            token = _own_key(farm, tx, key, worker, request.attempt)
         epoch = facts.epoch(tx)
     return HelloAnswer(
         worker_id=worker.id,
@@ -159,6 +172,17 @@ def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
     if lease is None or lease.worker_id != worker_id:
         raise StaleLease(lease_id=lease_id)
     return lease.unit_id
+
+
+def video_ordered(farm: Farm, worker_id: str, lease_id: str) -> VideoOrdered | None:
+    """Return what the video of a worker's open encode lease has to be; None of any other lease."""
+    with farm.store.read() as tx:
+        lease = tx.get(Lease, lease_id)
+        if lease is None or lease.worker_id != worker_id or lease.state is not LeaseState.OPEN:
+            return None
+        job = tx.get(Job, lease.job_id)
+        assert job, "rows are never deleted"
+        return orders.video_ordered(tx, job) if lease.kind is UnitKind.ENCODE else None
 
 
 def may_read(farm: Farm, worker_id: str, key: str) -> None:
@@ -262,6 +286,20 @@ def _worker(tx: Transaction, worker_id: str) -> Worker:
 def _seen(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> Worker:
     worker = tx.get(Worker, worker_id, lock=True) or _worker(tx, worker_id)
     return tx.save(worker, shifts.seen(farm, tx, worker, now_ms))
+
+
+def _own_key(farm: Farm, tx: Transaction, join: Key, worker: Worker, attempt: str | None) -> str:
+    """Make the key of a worker that has enrolled, bound as its token was, and return its token."""
+    _, token = keys.issue(
+        farm,
+        tx,
+        kind=KeyKind.WORKER,
+        name=worker.name,
+        worker_id=worker.id,
+        enrols=keys.Enrolling(device_classes=join.device_classes),
+        attempt_sha256=keys.attempt_of(join, attempt) if attempt else None,
+    )
+    return token
 
 
 def _described(farm: Farm, known: Worker | None, request: HelloRequest, now_ms: int) -> Worker:

@@ -17,6 +17,7 @@ def upgrade() -> None:
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('name', sa.String(length=200), nullable=False),
     sa.Column('plan', sa.String(length=40), nullable=False),
+    sa.Column('default_session_id', sa.String(length=64), nullable=False),
     sa.Column('alerts', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_accounts'))
@@ -74,26 +75,6 @@ def upgrade() -> None:
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_workers'))
     )
-    op.create_table('keys',
-    sa.Column('id', sa.String(length=64), nullable=False),
-    sa.Column('account_id', sa.String(length=64), nullable=True),
-    sa.Column('worker_id', sa.String(length=64), nullable=True),
-    sa.Column('kind', sa.Enum('admin', 'user', 'read', 'submit', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
-    sa.Column('name', sa.String(length=200), nullable=False),
-    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
-    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
-    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('revoked_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('used_at_ms', sa.BigInteger(), nullable=True),
-    sa.Column('successor_id', sa.String(length=64), nullable=True),
-    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
-    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
-    sa.UniqueConstraint('secret_sha256', name=op.f('uq_keys_secret_sha256'))
-    )
-    with op.batch_alter_table('keys', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_keys_account_id'), ['account_id'], unique=False)
-
     op.create_table('people',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -109,6 +90,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_people_account_id'), ['account_id'], unique=False)
+
+    op.create_table('sign_ins',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('way', sa.Enum('person', 'link', 'admin', 'user', name='way', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('holder_id', sa.String(length=64), nullable=False),
+    sa.Column('password_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_sign_ins_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_sign_ins'))
+    )
+    with op.batch_alter_table('sign_ins', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_sign_ins_created_at_ms'), ['created_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_sign_ins_holder_id'), ['holder_id'], unique=False)
 
     op.create_table('months',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -165,9 +160,50 @@ def upgrade() -> None:
         batch_op.create_index('ix_sessions_floor', ['plan', 'virtual_us'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
         batch_op.create_index('ix_sessions_waits', ['waits_from_ms'], unique=False, sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
 
+    op.create_table('allowances',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('limit_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('held_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('spent_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0 AND held_gpu_ms + spent_gpu_ms <= limit_gpu_ms', name=op.f('ck_allowances_budget')),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_allowances_account_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_allowances'))
+    )
+    op.create_table('keys',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=True),
+    sa.Column('worker_id', sa.String(length=64), nullable=True),
+    sa.Column('kind', sa.Enum('admin', 'user', 'read', 'submit', 'pay', 'configure', 'worker', 'join', 'signin', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('name', sa.String(length=200), nullable=False),
+    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('revoked_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('used_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('successor_id', sa.String(length=64), nullable=True),
+    sa.Column('first_id', sa.String(length=64), nullable=False),
+    sa.Column('session_id', sa.String(length=64), nullable=True),
+    sa.Column('allowance_id', sa.String(length=64), nullable=True),
+    sa.Column('device_classes', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('uses', sa.Integer(), nullable=True),
+    sa.Column('times_used', sa.Integer(), nullable=False),
+    sa.Column('attempt_sha256', sa.String(length=64), nullable=True),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_keys_account_id')),
+    sa.ForeignKeyConstraint(['allowance_id'], ['allowances.id'], name=op.f('fk_keys_allowance_id')),
+    sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_keys_session_id')),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_keys_worker_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_keys')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_keys_secret_sha256'))
+    )
+    with op.batch_alter_table('keys', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_keys_account_id'), ['account_id'], unique=False)
+
     op.create_table('jobs',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('key_id', sa.String(length=64), nullable=True),
+    sa.Column('allowance_id', sa.String(length=64), nullable=True),
     sa.Column('session_id', sa.String(length=64), nullable=False),
     sa.Column('month_id', sa.String(length=64), nullable=False),
     sa.Column('state', sa.Enum('queued', 'parsing', 'rendering', 'encoding', 'succeeded', 'paused', 'cancelled', 'failed', name='state', native_enum=False, create_constraint=True, length=20), nullable=False),
@@ -205,6 +241,15 @@ def upgrade() -> None:
     sa.Column('deleted_at_ms', sa.BigInteger(), nullable=True),
     sa.Column('webhook_id', sa.String(length=64), nullable=True),
     sa.Column('rulings', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('tags', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('metadata', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('webhook_events', sa.JSON(none_as_null=True), nullable=False),
+    sa.Column('keep_ms', sa.BigInteger(), nullable=True),
+    sa.Column('keep_asked', sa.Boolean(), nullable=False),
+    sa.Column('keep_until_ms', sa.BigInteger(), nullable=True),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('expired_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('remove_at_ms', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("(state = 'paused') = (pause_reason IS NOT NULL)", name=op.f('ck_jobs_paused')),
     sa.CheckConstraint("held_gpu_ms = 0 OR state NOT IN ('succeeded', 'cancelled', 'failed')", name=op.f('ck_jobs_terminal')),
     sa.CheckConstraint('ceiling_gpu_ms IS NULL OR held_gpu_ms + spent_gpu_ms <= ceiling_gpu_ms', name=op.f('ck_jobs_ceiling')),
@@ -212,15 +257,36 @@ def upgrade() -> None:
     sa.CheckConstraint('frames_done <= frames_total', name=op.f('ck_jobs_frames')),
     sa.CheckConstraint('held_gpu_ms >= 0 AND spent_gpu_ms >= 0', name=op.f('ck_jobs_sums')),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_jobs_account_id')),
+    sa.ForeignKeyConstraint(['allowance_id'], ['allowances.id'], name=op.f('fk_jobs_allowance_id')),
     sa.ForeignKeyConstraint(['month_id'], ['months.id'], name=op.f('fk_jobs_month_id')),
     sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_jobs_session_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
     )
     with op.batch_alter_table('jobs', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_jobs_account_id_id'), ['account_id', 'id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_jobs_session_id_state'), ['session_id', 'state'], unique=False)
+        batch_op.create_index(batch_op.f('ix_jobs_session_id_state_id'), ['session_id', 'state', 'id'], unique=False)
+        batch_op.create_index('ix_jobs_listed', ['id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_by_state', ['state', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account', ['account_id', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account_by_state', ['account_id', 'state', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_by_model', ['model', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_account_by_model', ['account_id', 'model', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
+        batch_op.create_index('ix_jobs_listed_of_session', ['session_id', 'id'], unique=False, sqlite_where=sa.text('deleted_at_ms IS NULL'), postgresql_where=sa.text('deleted_at_ms IS NULL'))
         batch_op.create_index(batch_op.f('ix_jobs_image'), ['image'], unique=False)
+        batch_op.create_index('ix_jobs_remove', ['remove_at_ms'], unique=False, sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
         batch_op.create_index('ix_jobs_open', ['account_id', 'finished_at_ms'], unique=False, sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
+
+    op.create_table('labels',
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('key', sa.String(length=64), nullable=False),
+    sa.Column('value', sa.String(length=512), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_labels_account_id')),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_labels_job_id')),
+    sa.PrimaryKeyConstraint('job_id', 'key', 'value', name=op.f('pk_labels'))
+    )
+    with op.batch_alter_table('labels', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_labels_account_id_key_value_job_id'), ['account_id', 'key', 'value', 'job_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_labels_key_value_job_id'), ['key', 'value', 'job_id'], unique=False)
 
     op.create_table('shifts',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -259,6 +325,32 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('job_samples', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_job_samples_model_id'), ['model', 'id'], unique=False)
+
+    op.create_table('share_links',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=20), nullable=False),
+    sa.Column('secret_sha256', sa.String(length=64), nullable=False),
+    sa.Column('key_id', sa.String(length=64), nullable=True),
+    sa.Column('person_id', sa.String(length=64), nullable=True),
+    sa.Column('ends_with_key', sa.Boolean(), nullable=False),
+    sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('ended_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('ended_by', sa.Enum('revoked', 'key', 'job', name='ended_by', native_enum=False, create_constraint=True, length=20), nullable=True),
+    sa.CheckConstraint('(ended_at_ms IS NULL) = (ended_by IS NULL)', name=op.f('ck_share_links_ended')),
+    sa.CheckConstraint('key_id IS NOT NULL OR NOT ends_with_key', name=op.f('ck_share_links_key')),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_share_links_account_id')),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_share_links_job_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_share_links')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_share_links_secret_sha256'))
+    )
+    with op.batch_alter_table('share_links', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_share_links_account_id_id'), ['account_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_expires_at_ms'), ['expires_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_job_id_id'), ['job_id', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_share_links_key_id'), ['key_id'], unique=False)
 
     op.create_table('events',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -342,6 +434,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('leases', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_leases_job_id'), ['job_id'], unique=False)
+        batch_op.create_index('ix_leases_ended', ['resolved_at_ms'], unique=False, sqlite_where=sa.text('resolved_at_ms IS NOT NULL'), postgresql_where=sa.text('resolved_at_ms IS NOT NULL'))
         batch_op.create_index('ix_leases_open', ['expires_at_ms'], unique=False, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
         batch_op.create_index('ix_leases_open_worker', ['worker_id'], unique=False, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
         batch_op.create_index('ux_leases_open_unit', ['unit_id'], unique=True, sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'"))
@@ -374,9 +467,29 @@ def upgrade() -> None:
     sa.UniqueConstraint('session_id', 'number', name=op.f('uq_entries_session_id_number'))
     )
     with op.batch_alter_table('entries', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_entries_at_ms'), ['at_ms'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_job_id'), ['job_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_month_id'), ['month_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_entries_session_id_id'), ['session_id', 'id'], unique=False)
+
+    op.create_table('usage_sums',
+    sa.Column('span_ms', sa.BigInteger(), nullable=False),
+    sa.Column('from_ms', sa.BigInteger(), nullable=False),
+    sa.Column('account_id', sa.String(length=64), nullable=False),
+    sa.Column('session_id', sa.String(length=64), nullable=False),
+    sa.Column('model', sa.String(length=100), nullable=False),
+    sa.Column('worker_id', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.Enum('parse', 'render', 'encode', name='kind', native_enum=False, create_constraint=True, length=20), nullable=False),
+    sa.Column('units', sa.BigInteger(), nullable=False),
+    sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('lost_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_usage_sums_account_id')),
+    sa.ForeignKeyConstraint(['session_id'], ['sessions.id'], name=op.f('fk_usage_sums_session_id')),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_usage_sums_worker_id')),
+    sa.PrimaryKeyConstraint('span_ms', 'from_ms', 'account_id', 'session_id', 'model', 'worker_id', 'kind', name=op.f('pk_usage_sums'))
+    )
+    with op.batch_alter_table('usage_sums', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_usage_sums_account_id_span_ms_from_ms'), ['account_id', 'span_ms', 'from_ms'], unique=False)
 
     op.create_table('attempts',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -402,10 +515,21 @@ def upgrade() -> None:
     sa.Column('image', sa.String(length=200), nullable=False),
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('created_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at_ms', sa.BigInteger(), nullable=True),
     sa.ForeignKeyConstraint(['account_id'], ['accounts.id'], name=op.f('fk_reference_images_account_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_reference_images'))
     )
+    op.create_table('pictures',
+    sa.Column('id', sa.String(length=200), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.Column('kept_at_ms', sa.BigInteger(), nullable=False),
+    sa.Column('removed_at_ms', sa.BigInteger(), nullable=True),
+    sa.Column('removed_name', sa.String(length=200), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_pictures'))
+    )
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_reference_images_expires_at_ms'), ['expires_at_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_reference_images_image'), ['image'], unique=False)
         batch_op.create_index(batch_op.f('ix_reference_images_account_id_kind_id'), ['account_id', 'kind', 'id'], unique=False)
 
     op.create_table('webhooks',
@@ -519,7 +643,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table('pictures')
     with op.batch_alter_table('reference_images', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_reference_images_image'))
+        batch_op.drop_index(batch_op.f('ix_reference_images_expires_at_ms'))
         batch_op.drop_index(batch_op.f('ix_reference_images_account_id_kind_id'))
 
     op.drop_table('reference_images')
@@ -570,25 +697,44 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_events_job_id_id'))
 
     op.drop_table('events')
+    with op.batch_alter_table('labels', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_labels_key_value_job_id'))
+        batch_op.drop_index(batch_op.f('ix_labels_account_id_key_value_job_id'))
+
+    op.drop_table('labels')
+    with op.batch_alter_table('share_links', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_share_links_key_id'))
+        batch_op.drop_index(batch_op.f('ix_share_links_job_id_id'))
+        batch_op.drop_index(batch_op.f('ix_share_links_expires_at_ms'))
+        batch_op.drop_index(batch_op.f('ix_share_links_account_id_id'))
+
+    op.drop_table('share_links')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_open', sqlite_where=sa.text('finished_at_ms IS NULL'), postgresql_where=sa.text('finished_at_ms IS NULL'))
+        batch_op.drop_index('ix_jobs_remove', sqlite_where=sa.text('remove_at_ms IS NOT NULL'), postgresql_where=sa.text('remove_at_ms IS NOT NULL'))
         batch_op.drop_index(batch_op.f('ix_jobs_image'))
         batch_op.drop_index(batch_op.f('ix_jobs_session_id_state'))
         batch_op.drop_index(batch_op.f('ix_jobs_account_id_id'))
 
     op.drop_table('jobs')
-    with op.batch_alter_table('sessions', schema=None) as batch_op:
-        batch_op.drop_index('ix_sessions_busy', sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
-
-    op.drop_table('sessions')
-    with op.batch_alter_table('people', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_people_account_id'))
-
-    op.drop_table('people')
     with op.batch_alter_table('keys', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_keys_account_id'))
 
     op.drop_table('keys')
+    op.drop_table('allowances')
+    with op.batch_alter_table('sessions', schema=None) as batch_op:
+        batch_op.drop_index('ix_sessions_busy', sqlite_where=sa.text('held_gpu_ms > 0'), postgresql_where=sa.text('held_gpu_ms > 0'))
+
+    op.drop_table('sessions')
+    with op.batch_alter_table('sign_ins', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_sign_ins_holder_id'))
+        batch_op.drop_index(batch_op.f('ix_sign_ins_created_at_ms'))
+
+    op.drop_table('sign_ins')
+    with op.batch_alter_table('people', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_people_account_id'))
+
+    op.drop_table('people')
     op.drop_table('workers')
     with op.batch_alter_table('samples', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_samples_model_kind_id'))
