@@ -148,6 +148,19 @@ def _show_money(by: str, told: Json) -> None:
         ),
         empty="No worker was there in that time. Next: farm worker ls",
     )
+    if over := [row for row in told["quotes"] if row["over_quote_gpu_seconds"]]:
+        output.table(
+            ("MODEL", "DEVICE", "#GPU-S", "#OVER QUOTE", "#COST"),
+            (
+                (
+                    *(row["model"], row["device_class"], output.seconds(row["gpu_seconds"])),
+                    output.seconds(row["over_quote_gpu_seconds"]),
+                    _usd(row["over_quote_cost_microusd"]),
+                )
+                for row in over
+            ),
+            empty="",
+        )
     output.echo(
         "in USD; margin is revenue less cost; (idle) is time in which nothing ran; "
         f"caps hit are counted by day, from {told['cap_hits_since'][:10]} (UTC) on"

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.model import Json, Shift, UsageSum
+from orchestrator.money import ledger
 from orchestrator.states import EntryKind, JobState
 from orchestrator.store import tables
 from orchestrator.store.guards import missing_triggers
@@ -143,7 +144,8 @@ class Books:
         self.connection = connection
 
     def movements(self, from_ms: int, until_ms: int) -> list[Json]:
-        """Return sums of measured entries by account, its plan then, model, device and kind.
+        """Return sums of measured entries by account, its plan then, model, device, kind and
+        whether it was over a quote.
 
         `monthly` tells whether that plan had a price a month. Then is when the lease ended: a
         refund takes back what it was settled as.
@@ -157,6 +159,7 @@ class Books:
             job.model.label("model"),
             lease.device_class.label("device_class"),
             entry.kind.label("kind"),
+            (entry.note == ledger.OVER_QUOTE).label("over_quote"),
         )
         query = (
             select(

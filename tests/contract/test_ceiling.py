@@ -7,7 +7,7 @@ import pytest
 from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import sessions
-from orchestrator.farm.books import receipts
+from orchestrator.farm.books import economics, receipts
 from orchestrator.model import Entry, Job
 from orchestrator.states import EntryKind, JobState, OnExhausted, Outcome, Pricing, UnitKind
 from orchestrator.store import Store
@@ -183,3 +183,20 @@ def test_a_job_keeps_the_price_of_its_submission(farm: Farm, clock: Clock) -> No
     ended = jobs.get(metered, None, job.id)
     assert ended.spent_gpu_ms <= job.quote.ceiling_gpu_ms
     assert check.violations(metered) == []
+
+
+def test_the_operator_sees_where_quotes_are_bad(farm: Farm, clock: Clock) -> None:
+    """The books name the time over quotes by model and device class, and what it cost."""
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        hand.done(order, order.gpu_ms_limit, seconds=order.gpu_ms_limit / 1000 + 1)
+    ended = jobs.get(farm, None, job.id)
+    assert ended.over_quote_gpu_ms
+    (row,) = economics.economics(farm, "model", 0)["quotes"]
+    assert (row["model"], row["device_class"]) == ("fake", "cpu")
+    assert (row["gpu_ms"], row["over_quote_gpu_ms"]) == (
+        ended.spent_gpu_ms,
+        ended.over_quote_gpu_ms,
+    )
+    assert row["over_quote_cost_microusd"] > 0

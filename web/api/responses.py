@@ -699,6 +699,17 @@ class DevicesView(View):
     lost_cost_microusd: int
 
 
+class QuotesHeldView(View):
+    """How well the quotes of a model on a device class held."""
+
+    model: str
+    device_class: str
+    gpu_seconds: float
+    over_quote_gpu_seconds: float
+    """Beyond what jobs held: the farm's loss."""
+    over_quote_cost_microusd: int
+
+
 class EconomicsView(View):
     """The operator's books."""
 
@@ -708,6 +719,7 @@ class EconomicsView(View):
     rows: list[EconomicsRow]
     total: EconomicsTotal
     devices: list[DevicesView]
+    quotes: list[QuotesHeldView]
 
 
 # --- the farm ---------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ def books() -> str:
         rows=[_row(row, rows, names) for row in rows[:MOST_ROWS]],
         total=told["total"],
         devices=[{**each, "bar": device_bar(each)} for each in told["devices"]],
+        over_quote=[each for each in told["quotes"] if each["over_quote_gpu_ms"]],
         more_rows=max(0, len(rows) - MOST_ROWS),
         since=f"{datetime.fromtimestamp(told['since_ms'] / 1000, UTC):%Y-%m-%d %H:%M} UTC",
         ways=economics.BY,

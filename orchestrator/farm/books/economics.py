@@ -85,6 +85,17 @@ class Fleet:
     idle_cost_microusd: int = 0
 
 
+@dataclass(slots=True)
+class Held:
+    """How well the quotes of a model on a device class held."""
+
+    gpu_ms: int = 0
+    """Charged."""
+    over_quote_gpu_ms: int = 0
+    """Beyond what jobs held: the farm's loss."""
+    over_quote_cost_microusd: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """A time within one month under one rate card."""
@@ -98,17 +109,18 @@ class Span:
 
 
 def economics(farm: Farm, by: str, since_ms: int) -> Json:
-    """Return {rows, total, devices} since a moment, grouped `by` plan, user, model or month."""
+    """Return {rows, total, devices, quotes} since a moment, by plan, user, model or month."""
     assert by in BY
     rows: defaultdict[str, Sums] = defaultdict(Sums)
     fleet: defaultdict[str, Fleet] = defaultdict(Fleet)
+    quotes: defaultdict[tuple[str, str], Held] = defaultdict(Held)
     with farm.store.read() as tx:
         accounts = tx.find(Account)
         since_ms = max(since_ms, min((a.created_at_ms for a in accounts), default=0))
         until_ms = farm.clock() + 1
         held = [each for each in plan_history.spells(tx, until_ms) if each[0].price_microusd]
         for span in spans(farm, since_ms, until_ms):
-            used = tuple(_used(tx, span, fleet))
+            used = tuple(_used(tx, span, fleet, quotes))
             for place, sums in (*used, *_paid(held, span, used), *_hit(tx, span)):
                 rows[place[by]].add(sums)
             _stood(tx, span, fleet)
@@ -129,6 +141,11 @@ def economics(farm: Farm, by: str, since_ms: int) -> Json:
             {"device_class": name}
             | {each.name: getattr(fleet[name], each.name) for each in fields(Fleet)}
             for name in sorted(fleet)
+        ],
+        "quotes": [
+            {"model": model, "device_class": device_class}
+            | {each.name: getattr(quotes[model, device_class], each.name) for each in fields(Held)}
+            for model, device_class in sorted(quotes)
         ],
     }
 
@@ -153,7 +170,10 @@ def spans(farm: Farm, from_ms: int, until_ms: int) -> Iterator[Span]:
 
 
 def _used(
-    tx: Transaction, span: Span, fleet: defaultdict[str, Fleet]
+    tx: Transaction,
+    span: Span,
+    fleet: defaultdict[str, Fleet],
+    quotes: defaultdict[tuple[str, str], Held],
 ) -> Iterator[tuple[dict[str, str], Sums]]:
     """Yield what the ledger says of device time, and note how long each class was busy."""
     for row in tx.books.movements(span.from_ms, span.until_ms):
@@ -172,6 +192,11 @@ def _used(
             sums.gpu_ms, sums.units = gpu_ms, row["entries"]
         elif kind is EntryKind.LOSS:
             sums.lost_gpu_ms = gpu_ms
+        quoted = quotes[row["model"], device]
+        quoted.gpu_ms += sums.gpu_ms
+        if row["over_quote"]:
+            quoted.over_quote_gpu_ms += gpu_ms
+            quoted.over_quote_cost_microusd += sums.cost_microusd
         fleet[device].lost_gpu_ms += sums.lost_gpu_ms
         fleet[device].lost_cost_microusd += span.card.cost_microusd(sums.lost_gpu_ms, device)
         yield _place(row, span), sums
