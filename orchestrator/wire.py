@@ -5,6 +5,7 @@ says for each call what to do with each answer. Durations travel, clock readings
 worker counts `expires_in_ms` from the moment it *sent* the request, by its monotonic clock.
 """
 
+from itertools import chain
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -137,8 +138,6 @@ class RenderWork(Message):
     guidance_scale: float
     micro_batch: int
     frames: tuple[FrameSpec, ...]
-    stride: int = 1
-    """Distance of its frames; over 1 each is a key frame, to lie between others'."""
     watermark: str = ""
     """Words in the corner of the segment and the strip; the master has none."""
     image: str | None = None
@@ -164,7 +163,7 @@ class SegmentRef(Message):
 
 
 class EncodeWork(Message):
-    """Work of an encode unit: put the segments together, in this order."""
+    """Work of an encode unit: make a video of segments and masters, in the order of its frames."""
 
     kind: Literal[UnitKind.ENCODE] = UnitKind.ENCODE
     width: int
@@ -175,13 +174,22 @@ class EncodeWork(Message):
     """Frames are missing, and those before them are to be shown for longer."""
     title: str
     segments: tuple[SegmentRef, ...]
+    """Copied as they are: those of frame batches that one unit made, and the video that an
+    extension goes on from."""
+    masters: tuple[tuple[SegmentRef, ...], ...] = ()
+    """Each tuple is encoded as one segment: a frame batch that several units made, or passes."""
     interpolate: int = 1
-    """Over 1: only every so many frames were painted, `segments` are their masters, and those
-    between are to be made; but what an extension goes on from is a video, and first."""
+    """Over 1: only every so many frames were painted, and those between are to be made; all
+    painted ones are in `masters`."""
     cuts: tuple[int, ...] = ()
     """First frames of the shots to interpolate: nothing is made of frames on both sides of one."""
     watermark: str = ""
     """Words for the corner of what is made of masters."""
+
+    @property
+    def inputs(self) -> tuple[SegmentRef, ...]:
+        """All files that it names."""
+        return (*self.segments, *chain.from_iterable(self.masters))
 
 
 class Order(Message):

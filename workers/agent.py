@@ -168,7 +168,7 @@ class Agent:
             if work.checkpoint:
                 wanted[work.checkpoint.key] = work.checkpoint.sha256
         elif isinstance(work, EncodeWork):
-            wanted = {segment.key: segment.sha256 for segment in work.segments}
+            wanted = {segment.key: segment.sha256 for segment in work.inputs}
         return {
             key: self._artifacts.fetch(key, digest, within_seconds=self._remaining(held))
             for key, digest in wanted.items()

@@ -11,9 +11,9 @@ import ffmpeg
 from orchestrator.model import Size
 from orchestrator.wire import POSTER, SHEET, VIDEO
 from workers import video_reading
-from workers.ffmpeg import FINISH_SECONDS, X264, Process, tagged
-from workers.interleaving import TIME_BASE_PER_FRAME, PassSegment, interleave
-from workers.interleaving import shown as shown_frames
+from workers.ffmpeg import FINISH_SECONDS, Process, segment_output
+from workers.gaps import TIME_BASE_PER_FRAME, PlacedSegment, join_with_gaps
+from workers.gaps import shown as shown_frames
 
 TITLE_CHARS: Final = 200
 CHECKED: Final = {
@@ -32,34 +32,37 @@ def assemble(
     fps: int,
     frames_total: int,
     title: str,
-    frames: Sequence[range] | None = None,
+    frames: Sequence[Sequence[int]] | None = None,
     truncated: bool = False,
+    stride: int = 1,
 ) -> tuple[Path, ...]:
     """Join the segments and return the video, its poster and its contact sheet.
 
     Packets are copied; only segments whose encoders disagree are encoded again. `frames` says
     which frames of the video each segment has; None: one segment follows the other. Only a
-    `truncated` video may lack some.
+    `truncated` video may lack some; its last one stays for `stride` frames.
 
     Raises:
         FFmpegError: FFmpeg failed.
-        NotTheVideo: frames are missing or doubled, or the format is not what was ordered.
+        NotTheVideo: frames are missing, doubled or out of order, or the format is not what was
+            ordered.
     """
     folder.mkdir(parents=True, exist_ok=True)
     frames = frames or [range(frames_total)]
     _check(frames, frames_total, truncated=truncated)
-    alike = len({video_reading.head(segment) for segment in segments}) == 1
+    if len({video_reading.head(segment) for segment in segments}) > 1:
+        segments = [
+            _again(segment, folder / f"again{n}.mp4", fps) for n, segment in enumerate(segments)
+        ]
     video = folder / VIDEO
     shown: Sequence[int] = range(frames_total)
     if [index for part in frames for index in part] == list(shown):
-        _join(segments, video, fps=fps, title=_plain(title), again=not alike)
+        _join(segments, video, fps=fps, title=_plain(title))
     else:
-        if not alike:
-            segments = [
-                _again(segment, folder / f"again{n}.mp4", fps) for n, segment in enumerate(segments)
-            ]
-        parts = [PassSegment(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
-        interleave(parts, video, fps=fps, frames_total=frames_total, title=_plain(title))
+        parts = [PlacedSegment(segment=s, frames=f) for s, f in zip(segments, frames, strict=True)]
+        join_with_gaps(
+            parts, video, fps=fps, frames_total=frames_total, stride=stride, title=_plain(title)
+        )
         shown = shown_frames(parts)
     video_reading.verify(video, size=size, fps=fps, shown=shown)
     poster, sheet = folder / POSTER, folder / SHEET
@@ -68,24 +71,24 @@ def assemble(
     return video, poster, sheet
 
 
-def _check(frames: Sequence[range], frames_total: int, *, truncated: bool) -> None:
+def _check(frames: Sequence[Sequence[int]], frames_total: int, *, truncated: bool) -> None:
     found = [index for part in frames for index in part]
     if len(found) > len(set(found)):
         raise video_reading.NotTheVideo("Some frames of the video come twice.")
+    if found != sorted(found):
+        raise video_reading.NotTheVideo("Some frames of the video are out of order.")
     if len(found) < frames_total and not truncated:
         raise video_reading.NotTheVideo(
             f"The video has {len(found)} frames, ordered were {frames_total}."
         )
 
 
-def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again: bool) -> None:
-    """Put one segment after the other."""
+def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str) -> None:
+    """Put the packets of one segment after the other's."""
     listing = _listing(segments, video.parent / "segments")
-    codec = {**X264, "g": 2 * fps} if again else {"vcodec": "copy"}
-    joined = ffmpeg.input(listing.name, format="concat", safe=1, **CHECKED)["v"]
-    spec = (tagged(joined) if again else joined).output(
+    spec = ffmpeg.input(listing.name, format="concat", safe=1, **CHECKED)["v"].output(
         str(video.absolute()),
-        **codec,
+        vcodec="copy",
         movflags="+faststart",
         video_track_timescale=TIME_BASE_PER_FRAME * fps,
         map_metadata=-1,
@@ -98,16 +101,9 @@ def _join(segments: Sequence[Path], video: Path, *, fps: int, title: str, again:
 
 
 def _again(segment: Path, place: Path, fps: int) -> Path:
-    """Encode a segment as this machine does, every frame a key frame."""
-    spec = tagged(ffmpeg.input(str(segment), format="mov", **CHECKED)["v"]).output(
-        str(place),
-        **X264,
-        g=1,
-        video_track_timescale=TIME_BASE_PER_FRAME * fps,
-        map_metadata=-1,
-        fflags="+bitexact",
-    )
-    Process(spec).wait(FINISH_SECONDS)
+    """Encode a segment as this machine does."""
+    frames = ffmpeg.input(str(segment), format="mov", **CHECKED)["v"]
+    Process(segment_output(frames, place, fps)).wait(FINISH_SECONDS)
     return place
 
 

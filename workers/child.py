@@ -306,7 +306,6 @@ class Crew:
             output=Size(width=work.output_width, height=work.output_height),
             fps=work.fps,
             frames=len(work.frames),
-            apart=work.stride > 1,
             watermark=work.watermark,
         )
         result = render(

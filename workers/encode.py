@@ -1,6 +1,7 @@
-"""One encode unit: accepted segments into the video."""
+"""One encode unit: accepted segments and masters into the video."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +11,11 @@ from orchestrator.model import Size, indices
 from orchestrator.states import Cause, Outcome
 from orchestrator.wire import EncodeWork, SegmentRef
 from workers.assembly import assemble
-from workers.interleaving import PassSegment
-from workers.interpolation import Screening, interpolated
+from workers.batch_encoding import encoded
+from workers.ffmpeg import Look
+from workers.gaps import PlacedSegment
+from workers.interpolation import interpolated
+from workers.masters import Master
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
 
@@ -21,7 +25,7 @@ ENCODE: Final = "encode"
 
 
 def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Meter) -> Result:
-    """Join the segments of `work`, found in `inputs` by key, into files under `folder`.
+    """Make the video of `work`, whose files are found in `inputs` by key, under `folder`.
 
     Never raises for an error of FFmpeg or of the files: that is a failed result.
     """
@@ -29,15 +33,17 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
         meter.before_step()
         with meter.stage(ENCODE):
             parts = _parts(work, inputs, folder, meter)
+            ends = parts[-1].frames[-1] + 1
             files = assemble(
                 [part.segment for part in parts],
                 folder,
                 size=_size(work),
                 fps=work.fps,
-                frames_total=parts[-1].frames.stop if work.interpolate > 1 else work.frames_total,
+                frames_total=ends if work.interpolate > 1 else work.frames_total,
                 title=work.title,
                 frames=[part.frames for part in parts],
                 truncated=work.truncated,
+                stride=max(each.stride for each in work.inputs),
             )
     except Stopped as stopped:
         return Result(
@@ -59,24 +65,34 @@ def encode(work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Me
 
 def _parts(
     work: EncodeWork, inputs: Mapping[str, Path], folder: Path, meter: Meter
-) -> list[PassSegment]:
-    """Return what the video is joined of, the frames between painted ones made."""
-    given = [PassSegment(segment=inputs[each.key], frames=_frames(each)) for each in work.segments]
-    if work.interpolate == 1:
+) -> list[PlacedSegment]:
+    """Return what the video is joined of, in order; what has to be made of masters is made."""
+    given = [PlacedSegment(segment=inputs[s.key], frames=_frames(s)) for s in work.segments]
+    if not work.masters:
         return given
-    lead = [part for part in given if part.frames.start < work.cuts[0]]
     folder.mkdir(parents=True, exist_ok=True)
-    made = interpolated(
-        given[len(lead) :],
-        folder,
-        every=work.interpolate,
-        cuts=work.cuts,
-        frames_total=work.frames_total,
-        truncated=work.truncated,
-        look=Screening(size=_size(work), fps=work.fps, watermark=work.watermark),
-        may_go_on=meter.before_step,
-    )
-    return [*lead, *made]
+    look = Look(size=_size(work), fps=work.fps, watermark=work.watermark)
+    shares = [
+        [Master(file=inputs[each.key], frames=_frames(each)) for each in share]
+        for share in work.masters
+    ]
+    if work.interpolate > 1:
+        made = interpolated(
+            list(chain.from_iterable(shares)),
+            folder,
+            every=work.interpolate,
+            cuts=work.cuts,
+            frames_total=work.frames_total,
+            truncated=work.truncated,
+            look=look,
+            may_go_on=meter.before_step,
+        )
+    else:
+        made = [
+            encoded(share, folder / f"batch{n:06}.mp4", look=look, may_go_on=meter.before_step)
+            for n, share in enumerate(shares)
+        ]
+    return sorted([*given, *made], key=lambda part: part.frames[0])
 
 
 def _size(work: EncodeWork) -> Size:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
@@ -23,7 +24,7 @@ from orchestrator import programs
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.wire import MASTER, SEGMENT, STRIP
-from workers.interleaving import TIME_BASE_PER_FRAME
+from workers.gaps import TIME_BASE_PER_FRAME
 from workers.watermark import Mark, Stream
 
 MARK: Final = "watermark.png"
@@ -32,6 +33,8 @@ STRIP_MAX_WIDTH: Final = 16_000
 """Wider strips are cut into rows: a JPEG ends at 65,535 pixels, browsers' canvases earlier."""
 FINISH_SECONDS: Final = 120
 ERROR_CHARS: Final = 800
+KEY_FRAME_SECONDS: Final = 2
+"""From one key frame to the next at most, so that a player can jump."""
 
 X264: Final[dict[str, str | int]] = {
     "vcodec": "libx264",
@@ -55,6 +58,15 @@ LIMITS: Final = {
     resource.RLIMIT_CORE: 0,
 }
 """Of one FFmpeg: bytes of memory, seconds of CPU, bytes of a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Looks of a video."""
+
+    size: Size
+    fps: int
+    watermark: str
 
 
 class FFmpegError(OSError):
@@ -168,19 +180,14 @@ class SegmentWriter:
         output: Size,
         fps: int,
         frames: int,
-        apart: bool = False,
         watermark: str = "",
     ) -> None:
-        """`apart`: other segments' frames will lie between these, so each is a key frame.
-
-        `watermark` stands in the corner of segment and strip; the master is what was painted.
-        """
+        """`watermark` stands in the corner of segment and strip; the master is what was painted."""
         self._shape = (native.height, native.width, 3)
         self._segment, self._master, self._strip = (folder / n for n in (SEGMENT, MASTER, STRIP))
         self._tile = _tile(native, frames)
-        keys_every = 1 if apart else 2 * fps
         self._mark = Mark(watermark, folder / MARK, output) if watermark else None
-        self._spec = _segment_spec(folder, native, output, fps, self._tile, keys_every, self._mark)
+        self._spec = _segment_spec(folder, native, output, fps, self._tile, self._mark)
         self._process: Process | None = None
         self._written = 0
 
@@ -275,12 +282,28 @@ def tagged(frames: Stream) -> Stream:
     )
 
 
-def segment_output(frames: Stream, file: Path, fps: int, keys_every: int) -> Stream:
-    """Return FFmpeg's output of frames as a segment: closed GOPs, and times that add up."""
+def raw_input(native: Size, fps: int) -> Stream:
+    """Return FFmpeg's stream of the RGB frames that it reads from its stdin."""
+    return ffmpeg.input(
+        "pipe:0",
+        protocol_whitelist="pipe",
+        format="rawvideo",
+        pix_fmt="rgb24",
+        s=str(native),
+        framerate=fps,
+        thread_queue_size=8,
+    )
+
+
+def segment_output(frames: Stream, file: Path, fps: int) -> Stream:
+    """Return FFmpeg's output of frames as a segment: closed GOPs, and times that add up.
+
+    The bytes follow from the frames alone, of which all decide about each.
+    """
     return tagged(frames).output(
         str(file),
         **X264,
-        g=keys_every,
+        g=KEY_FRAME_SECONDS * fps,
         video_track_timescale=TIME_BASE_PER_FRAME * fps,
         map_metadata=-1,
         fflags="+bitexact",
@@ -293,20 +316,10 @@ def _segment_spec(
     output: Size,
     fps: int,
     tile: _Tile,
-    keys_every: int,
     mark: Mark | None,
 ) -> Stream:
     """Spell the command: one raw input, three outputs."""
-    raw = ffmpeg.input(
-        "pipe:0",
-        protocol_whitelist="pipe",
-        format="rawvideo",
-        pix_fmt="rgb24",
-        s=str(native),
-        framerate=fps,
-        thread_queue_size=8,
-    )
-    split = raw.filter_multi_output("split", 2 if mark else 3)
+    split = raw_input(native, fps).filter_multi_output("split", 2 if mark else 3)
     shown = delivered(split.stream(0), output)
     if mark:
         marked = mark.over(shown).filter_multi_output("split", 2)
@@ -317,7 +330,7 @@ def _segment_spec(
         "scale", tile.width, STRIP_HEIGHT, flags="area", out_range="pc", out_color_matrix="bt601"
     ).filter("tile", f"{tile.columns}x{tile.rows}")  # BT.601: a JPEG's matrix (JFIF), whatever came
     return ffmpeg.merge_outputs(
-        segment_output(shown, folder / SEGMENT, fps, keys_every),
+        segment_output(shown, folder / SEGMENT, fps),
         split.stream(1).output(
             str(folder / MASTER),
             vcodec="ffv1",

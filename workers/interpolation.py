@@ -4,13 +4,9 @@ FFmpeg's `minterpolate` does it (motion-compensated, overlapped blocks), at the 
 lossless masters; shot by shot, so that nothing is made of pictures on both sides of a cut.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from heapq import merge
-from itertools import chain, pairwise
-from operator import itemgetter
+from itertools import pairwise
 from pathlib import Path
 from subprocess import PIPE
 from typing import Final
@@ -18,10 +14,10 @@ from typing import Final
 import av
 import ffmpeg
 
-from orchestrator.model import Size
-from workers import video_reading
-from workers.ffmpeg import FINISH_SECONDS, MARK, Process, delivered, segment_output
-from workers.interleaving import PassSegment
+from workers import masters, video_reading
+from workers.ffmpeg import FINISH_SECONDS, MARK, Look, Process, delivered, segment_output
+from workers.gaps import PlacedSegment
+from workers.masters import Master, Painted
 from workers.watermark import Mark, Stream
 
 FOLLOWED: Final = {
@@ -37,30 +33,18 @@ LEAST_PX: Final = 32
 AFTER: Final = 4
 """Frames that `minterpolate` wants to see after the last one it gives."""
 
-Painted = tuple[int, "av.VideoFrame"]
-"""A painted frame, and which one of the video it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screening:
-    """Looks of the made video."""
-
-    size: Size
-    fps: int
-    watermark: str
-
 
 def interpolated(
-    segments: Sequence[PassSegment],
+    given: Sequence[Master],
     folder: Path,
     *,
     every: int,
     cuts: Sequence[int],
     frames_total: int,
     truncated: bool,
-    look: Screening,
+    look: Look,
     may_go_on: Callable[[], None],
-) -> list[PassSegment]:
+) -> list[PlacedSegment]:
     """Return a segment for each shot, with every frame of it, out of masters of painted frames.
 
     `cuts` are the first frames of the shots, `every` is how far painted frames lie apart; only a
@@ -71,19 +55,19 @@ def interpolated(
         FFmpegError: FFmpeg failed.
         NotTheVideo: painted frames are missing or doubled, or a master cannot be read.
     """
-    numbers = sorted(number for part in segments for number in part.frames)
+    numbers = masters.numbers(given)
     whole = list(range(cuts[0], frames_total, every))
     if numbers != whole and not (truncated and set(numbers) < set(whole)):
         raise video_reading.NotTheVideo(f"{len(numbers)} of {len(whole)} painted frames are there.")
-    widest = max(part.frames.step for part in segments)
+    widest = max(master.frames.step for master in given)
     end = min(frames_total, numbers[-1] + widest) if truncated else frames_total
-    painted = _in_order(segments)
+    painted = masters.in_order(given)
     made = []
     for number, shot in enumerate(_shots(cuts, numbers, end)):
         file = folder / f"shot{number:06}.mp4"
         count = sum(each in shot for each in numbers)
         _make((next(painted) for _ in range(count)), shot, file, look, may_go_on)
-        made.append(PassSegment(segment=file, frames=shot))
+        made.append(PlacedSegment(segment=file, frames=shot))
     return made
 
 
@@ -101,33 +85,11 @@ def _shots(cuts: Sequence[int], numbers: Sequence[int], end: int) -> list[range]
     return [range(start, after) for start, after in pairwise([*starts, end])]
 
 
-def _in_order(segments: Sequence[PassSegment]) -> Iterator[Painted]:
-    """Decode the masters in the order of their frames; of each pass, one at a time is open."""
-    passes: dict[tuple[int, int], list[PassSegment]] = defaultdict(list)
-    for part in sorted(segments, key=lambda each: each.frames.start):
-        step = part.frames.step
-        passes[step, part.frames.start % step].append(part)
-    runs = (chain.from_iterable(map(_decoded, each)) for each in passes.values())
-    return merge(*runs, key=itemgetter(0))
-
-
-def _decoded(part: PassSegment) -> Iterator[Painted]:
-    try:
-        with video_reading.opened(part.segment, "matroska") as container:
-            container.streams.video[0].codec_context.thread_count = 1
-            frames = container.decode(container.streams.video[0])
-            yield from zip(part.frames, frames, strict=True)
-    except (av.FFmpegError, ValueError) as error:
-        raise video_reading.NotTheVideo(
-            f"The master {part.segment.name} cannot be read: {error}"
-        ) from None
-
-
 def _make(
     painted: Iterator[Painted],
     shot: range,
     file: Path,
-    look: Screening,
+    look: Look,
     may_go_on: Callable[[], None],
 ) -> None:
     """Feed one shot through FFmpeg, each frame at its time, and write its segment."""
@@ -188,7 +150,7 @@ class _Pipe:
         return len(data)
 
 
-def _spec(file: Path, frames: int, look: Screening, mark: Mark | None) -> Stream:
+def _spec(file: Path, frames: int, look: Look, mark: Mark | None) -> Stream:
     """Spell the command: painted frames in, `frames` of the video out."""
     raw = ffmpeg.input(
         "pipe:0", protocol_whitelist="pipe", format="nut", codec_whitelist="rawvideo"
@@ -201,4 +163,4 @@ def _spec(file: Path, frames: int, look: Screening, mark: Mark | None) -> Stream
         .filter("trim", end_frame=frames)
     )
     shown = delivered(made, look.size)
-    return segment_output(mark.over(shown) if mark else shown, file, look.fps, 2 * look.fps)
+    return segment_output(mark.over(shown) if mark else shown, file, look.fps)

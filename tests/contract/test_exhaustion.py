@@ -59,7 +59,7 @@ def test_a_job_may_end_with_what_is_finished(farm: Farm, clock: Clock) -> None:
     order = hand.claim()
     assert order
     assert isinstance(order.work, EncodeWork)
-    assert sum(part.frames for part in order.work.segments) == job.frames_done
+    assert sum(part.frames for part in order.work.inputs) == job.frames_done
     assert order.work.frames_total == job.frames_total > job.frames_done
     hand.done(order, 50)
     job = jobs.get(farm, None, job.id)

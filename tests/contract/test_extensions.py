@@ -59,7 +59,7 @@ def test_frames_made_behind_a_video_are_numbered_after_it(farm: Farm, clock: Clo
         hand.done(order)
     assert order
     work = cast(EncodeWork, order.work)
-    lead, *own = work.segments
+    (lead,), (own,) = work.segments, work.masters
     assert (lead.key, lead.frames) == (source.artifacts["video"].key, 24)
     painted = [n for each in own for n in indices(each.first_frame, each.frames, each.stride)]
     assert sorted(painted) == list(range(24, 48, 2))

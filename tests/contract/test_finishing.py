@@ -36,7 +36,7 @@ def test_a_paused_job_becomes_a_video_of_what_is_finished(farm: Farm, clock: Clo
     assert ending.held_gpu_ms == job.encode_reserve_gpu_ms
     order = hand.claim()
     assert order and isinstance(order.work, EncodeWork)
-    assert sum(part.frames for part in order.work.segments) == job.frames_done
+    assert sum(part.frames for part in order.work.inputs) == job.frames_done
     hand.done(order, 10)
     done = jobs.get(farm, None, job.id)
     assert (done.state, done.truncated, done.held_gpu_ms) == (JobState.SUCCEEDED, True, 0)
@@ -173,9 +173,7 @@ def test_any_paused_job_can_be_finished(farm: Farm, clock: Clock, intent: OnExha
     jobs.finish(farm, None, job.id)
     order = hand.claim()
     assert order and isinstance(order.work, EncodeWork)
-    assert {part.stride for part in order.work.segments} == {
-        4 if intent is OnExhausted.FINISH else 1
-    }
+    assert {part.stride for part in order.work.inputs} == {4 if intent is OnExhausted.FINISH else 1}
     hand.done(order, 5)
     assert jobs.get(farm, None, job.id).truncated
     assert check.violations(farm) == []

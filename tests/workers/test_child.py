@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import psutil
 import pytest
 
 from orchestrator.catalog import FAKE, Catalog
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import SEGMENT
 from tests.workers.orders import render_order
 from workers import devices
 from workers.child import Assignment, Child, ChildDied, Crew, Progress, Setup
@@ -138,15 +136,3 @@ def test_warm_models_make_room_for_one_that_does_not_fit(tmp_path: Path) -> None
         crew.run(assignment(tmp_path, model=model), lambda: None, lambda progress: None)
         assert list(crew._engines) == warm, model
     crew.unload()
-
-
-@pytest.mark.parametrize(("stride", "keys"), [(4, 8), (1, 1)])
-def test_a_unit_of_frames_apart_has_key_frames_alone(
-    child: Child, tmp_path: Path, stride: int, keys: int
-) -> None:
-    """Others' frames will lie between them: no frame may lean on the one before."""
-    child.begin(assignment(tmp_path / "a", 8, stride=stride))
-    assert result_of(child).outcome is Outcome.DONE
-    with av.open(str(tmp_path / "a" / SEGMENT)) as container:
-        packets = [p for p in container.demux(video=0) if p.pts is not None]
-    assert sum(p.is_keyframe for p in packets) == keys

@@ -15,13 +15,13 @@ from tests.workers.orders import encode_order
 from tests.workers.test_ffmpeg import FPS, read
 from workers import video_reading
 from workers.encode import encode
-from workers.ffmpeg import Frames, SegmentWriter
-from workers.interleaving import PassSegment
-from workers.interpolation import Screening, interpolated
+from workers.ffmpeg import Frames, Look, SegmentWriter
+from workers.interpolation import interpolated
+from workers.masters import Master
 from workers.meter import Meter, Stopped
 
 SIZE = Size(width=96, height=64)
-LOOK = Screening(size=SIZE, fps=FPS, watermark="")
+LOOK = Look(size=SIZE, fps=FPS, watermark="")
 
 
 def scene(frames: int, *, step: int = 3, dark: bool = False, size: Size = SIZE) -> Frames:
@@ -35,23 +35,23 @@ def scene(frames: int, *, step: int = 3, dark: bool = False, size: Size = SIZE) 
     return film.astype(np.uint8)
 
 
-def master(folder: Path, film: Frames, frames: range) -> PassSegment:
+def master(folder: Path, film: Frames, frames: range) -> Master:
     """Write the master of a unit that painted these frames of a film."""
     size = Size(width=film.shape[2], height=film.shape[1])
     reel = SegmentWriter(folder, native=size, output=size, fps=FPS, frames=len(frames))
     reel.write(film[list(frames)])
-    return PassSegment(segment=reel.finish()[1], frames=frames)
+    return Master(file=reel.finish()[1], frames=frames)
 
 
 def made(
     folder: Path,
-    segments: Sequence[PassSegment],
+    segments: Sequence[Master],
     *,
     total: int,
     every: int = 2,
     cuts: Sequence[int] = (0,),
     truncated: bool = False,
-    look: Screening = LOOK,
+    look: Look = LOOK,
 ) -> list[Frames]:
     """Return all frames of the shots that were made."""
     out = folder / "out"
@@ -174,16 +174,16 @@ def test_a_first_shot_without_a_frame_shows_the_first_there_is(tmp_path: Path) -
 @pytest.mark.parametrize("frames", [range(0, 10, 2), range(0, 12, 4), range(1, 12, 2)])
 def test_a_whole_video_lacks_no_painted_frame(tmp_path: Path, frames: range) -> None:
     """One is missing, some are, or they are not those that were ordered."""
-    pass_segment = master(tmp_path / "a", scene(12), frames)
+    painted = master(tmp_path / "a", scene(12), frames)
     with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
-        made(tmp_path, [pass_segment], total=12)
+        made(tmp_path, [painted], total=12)
 
 
 def test_a_painted_frame_does_not_come_twice(tmp_path: Path) -> None:
     """Not in a video that was cut off either."""
-    pass_segment = master(tmp_path / "a", scene(12), range(0, 12, 2))
+    painted = master(tmp_path / "a", scene(12), range(0, 12, 2))
     with pytest.raises(video_reading.NotTheVideo, match="painted frames"):
-        made(tmp_path, [pass_segment, pass_segment], total=12, truncated=True)
+        made(tmp_path, [painted, painted], total=12, truncated=True)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (130, 34)])
@@ -193,18 +193,16 @@ def test_small_and_odd_pictures_are_interpolated_too(tmp_path: Path, size: tuple
     for count in (1, 3):
         film = scene(2 * count, size=native)
         folder = tmp_path / str(count)
-        pass_segment = master(folder / "a", film, range(0, 2 * count, 2))
-        assert len(made(folder, [pass_segment], total=2 * count)) == 2 * count
+        painted = master(folder / "a", film, range(0, 2 * count, 2))
+        assert len(made(folder, [painted], total=2 * count)) == 2 * count
 
 
 def test_the_watermark_is_in_the_corner_alone(tmp_path: Path) -> None:
     """Masters have none, so it is laid over what is made of them."""
-    pass_segment = master(tmp_path / "a", scene(6), range(0, 6, 2))
-    look = Screening(size=SIZE, fps=FPS, watermark="Framefarm")
-    plain = made(tmp_path / "a", [pass_segment], total=6)
-    for frame, marked in zip(
-        plain, made(tmp_path, [pass_segment], total=6, look=look), strict=True
-    ):
+    painted = master(tmp_path / "a", scene(6), range(0, 6, 2))
+    look = Look(size=SIZE, fps=FPS, watermark="Framefarm")
+    plain = made(tmp_path / "a", [painted], total=6)
+    for frame, marked in zip(plain, made(tmp_path, [painted], total=6, look=look), strict=True):
         assert error(frame[48:, 40:], marked[48:, 40:]) > 5
         assert error(frame[:40], marked[:40]) < 2
 
@@ -216,16 +214,16 @@ def unit(folder: Path, **facts: object) -> tuple[EncodeWork, dict[str, Path]]:
     """Return the work of twelve frames, six of them painted by two units, and where they are."""
     film = scene(12)
     segments = [master(folder / n, film, part) for n, part in zip("ab", _HALVES, strict=True)]
-    inputs = {f"units/{n}/1/master.mkv": s.segment for n, s in zip("ab", segments, strict=True)}
+    inputs = {f"units/{n}/1/master.mkv": s.file for n, s in zip("ab", segments, strict=True)}
     order = encode_order({key: path.read_bytes() for key, path in inputs.items()}, 3)
     work = order.work
     assert isinstance(work, EncodeWork)
-    segments = tuple(
+    masters = tuple(
         segment.model_copy(update={"first_frame": part.start, "stride": part.step})
         for segment, part in zip(work.segments, _HALVES, strict=True)
     )
     size = {"width": SIZE.width, "height": SIZE.height, "frames_total": 12}
-    asked = {"segments": segments, "interpolate": 2, "cuts": (0,), **size, **facts}
+    asked = {"segments": (), "masters": (masters,), "interpolate": 2, "cuts": (0,), **size, **facts}
     return work.model_copy(update=asked), inputs
 
 
@@ -251,7 +249,7 @@ def test_an_encode_unit_makes_the_video(tmp_path: Path) -> None:
 def test_a_video_that_was_cut_off_ends_with_what_there_is(tmp_path: Path) -> None:
     """The first of two units was done: its frames, those between, and the last a little longer."""
     work, inputs = unit(tmp_path)
-    short = work.model_copy(update={"segments": work.segments[:1], "truncated": True})
+    short = work.model_copy(update={"masters": (work.masters[0][:1],), "truncated": True})
     result = encode(short, inputs, tmp_path / "out", Meter(limit_gpu_ms=60_000))
     assert result.outcome is Outcome.DONE, result.message
     video_reading.verify(result.files[0], size=SIZE, fps=FPS, shown=range(6))
@@ -262,9 +260,9 @@ def test_what_an_extension_goes_on_from_is_joined_as_it_is(tmp_path: Path) -> No
     work, inputs = unit(tmp_path)
     video, *_ = encode(work, inputs, tmp_path / "lead", Meter(limit_gpu_ms=60_000)).files
     lead = SegmentRef(first_frame=0, frames=12, key="jobs/1/video.mp4", sha256="0" * 64)
-    behind = tuple(s.model_copy(update={"first_frame": s.first_frame + 12}) for s in work.segments)
+    behind = tuple(s.model_copy(update={"first_frame": s.first_frame + 12}) for s in work.inputs)
     longer = work.model_copy(
-        update={"segments": (lead, *behind), "cuts": (12,), "frames_total": 24}
+        update={"segments": (lead,), "masters": (behind,), "cuts": (12,), "frames_total": 24}
     )
     inputs |= {lead.key: video}
     result = encode(longer, inputs, tmp_path / "out", Meter(limit_gpu_ms=60_000))
@@ -299,14 +297,14 @@ def test_a_cancelled_job_stops_between_two_frames(tmp_path: Path) -> None:
 
 def test_what_may_not_go_on_ends_at_once(tmp_path: Path) -> None:
     """The error of whoever was asked is the caller's to read."""
-    pass_segment = master(tmp_path / "a", scene(6), range(0, 6, 2))
+    painted = master(tmp_path / "a", scene(6), range(0, 6, 2))
 
     def stop() -> None:
         raise Stopped("pause")
 
     with pytest.raises(Stopped):
         interpolated(
-            [pass_segment],
+            [painted],
             tmp_path,
             every=2,
             cuts=(0,),

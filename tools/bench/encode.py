@@ -29,7 +29,7 @@ from tools.bench.pairing import paired
 from tools.bench.progress import step
 from workers.assembly import assemble
 from workers.ffmpeg import X264, Frames, Process, SegmentWriter
-from workers.interleaving import TIME_BASE_PER_FRAME
+from workers.gaps import TIME_BASE_PER_FRAME
 
 FPS = 24
 MICRO_BATCH = 4

@@ -1,13 +1,15 @@
 """Orders: what a worker is told about a unit. Nothing outside of one decides a pixel."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from orchestrator.farm.jobs import extensions
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import checkpoints
-from orchestrator.model import Job, Lease, Size, Unit, indices
+from orchestrator.model import Job, Lease, RenderPlan, Size, Unit, indices
 from orchestrator.planning import planner
 from orchestrator.states import UnitKind, UnitState
 from orchestrator.wire import (
@@ -95,7 +97,6 @@ def _render(loaded: LoadedJob, unit: Unit) -> RenderWork:
         guidance_scale=plan.guidance_scale,
         micro_batch=plan.micro_batch,
         frames=tuple(FrameSpec.model_validate(asdict(frame)) for frame in frames),
-        stride=unit.stride,
         watermark=_watermark(job),
         image=job.brief.image,
         image_background=job.brief.image_background,
@@ -111,11 +112,18 @@ def _encode(loaded: LoadedJob) -> EncodeWork:
     leases = {lease.id: lease for lease in loaded.tx.find(Lease, job_id=job.id)}
     lead = extensions.lead(loaded.tx, job)
     before, every = lead.frames if lead else 0, job.interpolate
-    own = tuple(
-        _segment(unit, leases[unit.accepted_lease_id or ""], before, every) for unit in done
-    )
-    segments = (lead, *own) if lead else own
-    assert job.truncated or sum(segment.frames for segment in own) == job.frames_total
+    assert job.truncated or sum(unit.frames for unit in done) == job.frames_total
+
+    def named(unit: Unit, name: str) -> SegmentRef:
+        return _file(unit, leases[unit.accepted_lease_id or ""], name, before, every)
+
+    segments = [lead] if lead else []
+    masters = []
+    for units in _together(job.render_plan, done):
+        if len(units) == 1 and every == 1:
+            segments.append(named(units[0], SEGMENT))
+        else:
+            masters.append(tuple(named(unit, MASTER) for unit in units))
     return EncodeWork(
         width=job.width,
         height=job.height,
@@ -123,17 +131,32 @@ def _encode(loaded: LoadedJob) -> EncodeWork:
         frames_total=extensions.video_frames(job),
         truncated=job.truncated,
         title=job.brief.prompt[:200],
-        segments=segments,
+        segments=tuple(segments),
+        masters=tuple(masters),
         interpolate=every,
         cuts=tuple(before + every * shot.first_frame for shot in job.render_plan.shots),
         watermark=_watermark(job),
     )
 
 
-def _segment(unit: Unit, lease: Lease, before: int, every: int) -> SegmentRef:
-    """Return a unit's frames, numbered as the video's: after `before`, `every` apart."""
+def _together(plan: RenderPlan, done: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """Yield the units whose frames are encoded in one go: those of a batch, as it was planned.
+
+    Where its units were stopped and what their shares are must not show in the video. What
+    passes have painted lies between each other's, so all of it is together.
+    """
+    if plan.interpolate > 1 or any(batch.stride > 1 for batch in plan.batches):
+        yield list(done)
+        return
+    starts = [batch.first_frame for batch in plan.batches]
+    in_order = sorted(done, key=lambda unit: unit.first_frame)
+    for _, units in groupby(in_order, lambda unit: bisect_right(starts, unit.first_frame)):
+        yield list(units)
+
+
+def _file(unit: Unit, lease: Lease, name: str, before: int, every: int) -> SegmentRef:
+    """Return a file of a unit's frames, numbered as the video's: after `before`, `every` apart."""
     assert lease.receipt, "an accepted lease has a receipt"
-    name = SEGMENT if every == 1 else MASTER
     file = next((file for file in lease.receipt.artifacts if file.name == name), None)
     assert file, f"an accepted lease of these frames has its {name}"
     return SegmentRef(

@@ -1,4 +1,4 @@
-"""Segments whose frames lie between each other's, into one video without encoding again.
+"""Segments of a video that lacks frames, joined without encoding again.
 
 A frame that is missing is shown as the one before it, which simply stays longer: the video of a
 job that was cut off has the length and the pace of the whole one.
@@ -7,6 +7,7 @@ job that was cut off has the length and the pace of the whole one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,38 +20,40 @@ TIME_BASE_PER_FRAME: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassSegment:
+class PlacedSegment:
     """A segment and which frames of the video it has, in its order."""
 
     segment: Path
-    frames: range
+    frames: Sequence[int]
 
 
-def shown(segments: Sequence[PassSegment]) -> list[int]:
+def shown(segments: Sequence[PlacedSegment]) -> list[int]:
     """Return when each frame of the video is shown, in frames; the first one at once."""
-    first, *rest = sorted(frame for part in segments for frame in part.frames)
+    first, *rest = chain.from_iterable(part.frames for part in segments)
     return [min(first, 0), *rest]
 
 
-def interleave(
-    segments: Sequence[PassSegment], video: Path, *, fps: int, frames_total: int, title: str
+def join_with_gaps(
+    segments: Sequence[PlacedSegment],
+    video: Path,
+    *,
+    fps: int,
+    frames_total: int,
+    stride: int,
+    title: str,
 ) -> None:
-    """Put the packets of all segments in the order of their frames.
+    """Put the packets of one segment after the other's, each at the time of its frame.
 
-    Their encoders must agree, and frames that lie between others' must be key frames. The last
-    frame stays as long as the widest gap within a segment, at most to the end of the video.
+    Their encoders must agree. The last frame stays for `stride` frames, at most to the end of the
+    video.
     """
-    packets = sorted(
-        (
-            (frame, packet)
-            for part in segments
-            for frame, packet in zip(part.frames, _packets(part.segment), strict=True)
-        ),
-        key=lambda pair: pair[0],
-    )
+    packets = [
+        packet
+        for part in segments
+        for _, packet in zip(part.frames, _packets(part.segment), strict=True)
+    ]
     starts = shown(segments)
-    last = max(frame for frame, _ in packets)
-    ends = [*starts[1:], min(frames_total, last + max(s.frames.step for s in segments))]
+    ends = [*starts[1:], min(frames_total, segments[-1].frames[-1] + stride)]
     base = Fraction(1, TIME_BASE_PER_FRAME * fps)
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with (
@@ -60,7 +63,7 @@ def interleave(
         container.metadata["title"] = title
         stream = container.add_stream_from_template(model.streams.video[0])
         stream.time_base = base
-        for (_, packet), start, end in zip(packets, starts, ends, strict=True):
+        for packet, start, end in zip(packets, starts, ends, strict=True):
             packet.stream = stream
             packet.time_base = base
             packet.pts = packet.dts = start * TIME_BASE_PER_FRAME
