@@ -262,6 +262,8 @@ class RenderPlan:
     seed: int
     shots: tuple[Shot, ...]
     batches: tuple[FrameBatch, ...]
+    passes: int = 1
+    """Rounds in which the frames are made; over 1, those of a batch lie between others'."""
     notes: tuple[str, ...] = ()
     lead: Origin | None = None
     """Of an extension: what its frames come after."""
@@ -686,6 +688,8 @@ class Unit:
     frames: int = 0
     stride: int = 1
     """Its frames are every so many of the video, from the first one on."""
+    batch: int = 0
+    """Which of its plan's frame batches they are of; those that a stop has parted share it."""
     p50_gpu_ms: int
     p90_gpu_ms: int
     minimum_gpu_ms: int

@@ -7,6 +7,7 @@ factor the farm differs from it, by the model's profile where that was measured 
                   micro_batch · (steps · native megapixels · ms_per_frame_step_megapixel
                                  + decode_ms_per_frame · native megapixels / card's)
     encode unit   ENCODE_BASE_MS + ENCODE_MS_PER_MEGAPIXEL · (frames · output megapixels
+                                 + ENCODED · frames painted in passes · output megapixels
                                  + MADE · interpolated frames · native megapixels)
     parse unit     PARSE_MS
     p50, p90      that, times the quantiles of measured / predicted over the newest 200 samples,
@@ -57,6 +58,8 @@ ENCODE_BASE_MS: Final = 400.0
 """Starting FFmpeg for the join, the poster and the contact sheet."""
 ENCODE_MS_PER_MEGAPIXEL: Final = 6.0
 """Per frame and output megapixel: copied segments, decoded once for the sheet."""
+ENCODED: Final = 5.0
+"""An output megapixel that is encoded of masters costs what so many copied ones do."""
 MADE: Final = 60.0
 """A native megapixel made between two painted ones costs what so many copied ones do."""
 
@@ -153,8 +156,10 @@ def work_of(kind: UnitKind, plan: RenderPlan, frames: int) -> float:
     if kind is UnitKind.RENDER:
         return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
     if kind is UnitKind.ENCODE:
-        copied = plan.lead_frames + plan.frames_total + plan.made_frames
-        return copied * plan.output.megapixels + MADE * plan.made_frames * plan.native.megapixels
+        shown = plan.lead_frames + plan.frames_total + plan.made_frames
+        if plan.passes > 1 and plan.interpolate == 1:
+            shown += ENCODED * plan.frames_total
+        return shown * plan.output.megapixels + MADE * plan.made_frames * plan.native.megapixels
     return 1.0
 
 

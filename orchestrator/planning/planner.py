@@ -56,6 +56,7 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
     seconds = _lengths(scenes, asked, card)
     counts = _frame_counts(seconds, fps // brief.interpolate, card)
     native = _native(card, output, brief.upscale)
+    passes = _passes(brief, card)
     notes = (
         *screenplay.notes,
         *_size_notes(native, output),
@@ -75,7 +76,8 @@ def plan(brief: Brief, screenplay: Screenplay, card: ModelCard, *, seed: int) ->
         micro_batch=card.micro_batch,
         seed=seed,
         shots=_shots(scenes, counts, seed, lead),
-        batches=_batches(sum(counts), steps, native, card, _passes(brief, card)),
+        batches=_batches(sum(counts), steps, native, card, passes),
+        passes=len(passes),
         notes=notes,
         lead=lead,
     )

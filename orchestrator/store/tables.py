@@ -318,6 +318,7 @@ units: Final = Table(
     _count("first_frame"),
     _count("frames"),
     _count("stride"),
+    _count("batch"),
     _ms("p50_gpu_ms"),
     _ms("p90_gpu_ms"),
     _ms("minimum_gpu_ms"),

@@ -121,11 +121,10 @@ def test_key_frames_come_first_where_a_job_may_be_cut_off(farm: Farm, clock: Clo
     passes = []
     while order := hand.claim():
         if isinstance(order.work, RenderWork):
-            first = order.work.frames[0].index
-            passes.append((order.work.stride, first % order.work.stride))
-            assert [f.index - first for f in order.work.frames] == list(
-                range(0, len(order.work.frames) * order.work.stride, order.work.stride)
-            )
+            first, second, *_ = indices = [frame.index for frame in order.work.frames]
+            stride = second - first
+            passes.append((stride, first % stride))
+            assert indices == list(range(first, first + len(indices) * stride, stride))
         hand.done(order)
     assert list(dict.fromkeys(passes)) == [(4, 0), (4, 2), (2, 1)]
     assert passes == sorted(passes, key=[(4, 0), (4, 2), (2, 1)].index)

@@ -1,6 +1,5 @@
 """Orders: what a worker is told about a unit. Nothing outside of one decides a pixel."""
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -145,12 +144,11 @@ def _together(plan: RenderPlan, done: Sequence[Unit]) -> Iterator[list[Unit]]:
     Where its units were stopped and what their shares are must not show in the video. What
     passes have painted lies between each other's, so all of it is together.
     """
-    if plan.interpolate > 1 or any(batch.stride > 1 for batch in plan.batches):
+    if plan.interpolate > 1 or plan.passes > 1:
         yield list(done)
         return
-    starts = [batch.first_frame for batch in plan.batches]
     in_order = sorted(done, key=lambda unit: unit.first_frame)
-    for _, units in groupby(in_order, lambda unit: bisect_right(starts, unit.first_frame)):
+    for _, units in groupby(in_order, lambda unit: unit.batch):
         yield list(units)
 
 

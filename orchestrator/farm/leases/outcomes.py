@@ -151,7 +151,7 @@ def _done(
 
 def _planned(loaded: LoadedJob, plan: RenderPlan) -> None:
     costs = cost_model(loaded.farm, loaded.tx, loaded.farm.catalog.card(plan.model))
-    for batch in plan.batches:
+    for number, batch in enumerate(plan.batches):
         cost = pricing.unit_cost(costs, UnitKind.RENDER, plan, batch)
         loaded.tx.add(
             Unit(
@@ -163,6 +163,7 @@ def _planned(loaded: LoadedJob, plan: RenderPlan) -> None:
                 first_frame=batch.first_frame,
                 frames=batch.frames,
                 stride=batch.stride,
+                batch=number,
                 p50_gpu_ms=cost.p50_gpu_ms,
                 p90_gpu_ms=cost.p90_gpu_ms,
                 minimum_gpu_ms=cost.minimum_gpu_ms,

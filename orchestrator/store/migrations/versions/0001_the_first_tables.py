@@ -375,6 +375,7 @@ def upgrade() -> None:
     sa.Column('first_frame', sa.Integer(), nullable=False),
     sa.Column('frames', sa.Integer(), nullable=False),
     sa.Column('stride', sa.Integer(), nullable=False),
+    sa.Column('batch', sa.Integer(), nullable=False),
     sa.Column('p50_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('p90_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('minimum_gpu_ms', sa.BigInteger(), nullable=False),
