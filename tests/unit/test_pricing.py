@@ -11,7 +11,7 @@ from orchestrator.model import Brief, JobSample, RenderPlan, Sample
 from orchestrator.money import pricing, rates
 from orchestrator.planning import planner
 from orchestrator.prompting import parser
-from orchestrator.states import UnitKind
+from orchestrator.states import OnExhausted, UnitKind
 
 PRIOR = CostPrior(ms_per_frame_step_megapixel=1000.0, decode_ms_per_frame=2.0, startup_ms=9000)
 RATES = rates.shipped().cards[0]
@@ -130,6 +130,19 @@ def test_frames_made_of_others_cost_what_ffmpeg_needs_for_them() -> None:
     assert half.stages[1].p50_gpu_ms < whole.stages[1].p50_gpu_ms * 0.6
     made = pricing.ENCODE_MS_PER_MEGAPIXEL * pricing.MADE * 24 * CARD.native.megapixels
     assert half.stages[2].p50_gpu_ms - whole.stages[2].p50_gpu_ms == pytest.approx(made, abs=1)
+
+
+def test_frames_painted_in_passes_are_quoted_what_their_encoding_takes() -> None:
+    """They are encoded when all are there; with made frames between them that is in those."""
+    costs = pricing.CostModel.fit([], CARD, RATES)
+
+    def encode_ms(**changes: object) -> int:
+        return pricing.quote(plan(seconds=4.0, **changes), costs).stages[2].p50_gpu_ms
+
+    passes: dict[str, object] = {"on_exhausted": OnExhausted.FINISH}
+    encoded = pricing.ENCODE_MS_PER_MEGAPIXEL * pricing.ENCODED * 48 * CARD.output.megapixels
+    assert encode_ms(**passes) - encode_ms() == pytest.approx(encoded, abs=1)
+    assert encode_ms(**passes, interpolate=2) == encode_ms(interpolate=2)
 
 
 def test_only_the_newest_receipts_count() -> None:

@@ -1,6 +1,8 @@
 """The worker and the real farm: web, SQL and ledger on one side, child and FFmpeg on the other."""
 
 import logging
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,13 @@ from orchestrator import wire
 from orchestrator.catalog import FAKE, Catalog
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import keys
+from orchestrator.model import Job, Lease
 from orchestrator.settings import Settings
-from orchestrator.states import JobState, KeyKind, PauseReason, UnitKind
+from orchestrator.states import JobState, KeyKind, LeaseState, PauseReason, UnitKind
 from orchestrator.store import open_store
 from orchestrator.wiring import now_ms
 from tests.factories import brief, make_farm, submit
+from tests.workers.fake_farm import when
 from web.app import create_app
 from workers import devices, entry
 from workers.agent import Agent
@@ -110,6 +114,41 @@ def test_half_of_the_frames_are_painted_and_the_video_has_all(
     with av.open(str(video)) as container:
         times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]  # type: ignore[operator]
     assert times == [pytest.approx(number / 12, abs=1e-3) for number in range(48)]
+
+
+@pytest.mark.slow(20)
+def test_a_killed_engine_and_a_pause_leave_no_trace_in_the_files(farm: Farm, agent: Agent) -> None:
+    """Undisturbed, with the engine killed as it paints, and paused and resumed: equal digests."""
+
+    def kill(job: Job) -> None:
+        assert agent.child.pid
+        os.kill(agent.child.pid, signal.SIGKILL)
+
+    def pause(job: Job) -> None:
+        jobs.pause(farm, job.account_id, job.id)
+
+    found = []
+    for disturb in (None, kill, pause):
+        job = submit(farm, brief("a dog runs", seconds=3.0, seed=5))
+        if disturb:
+            watch = when(lambda: _painting(farm, job), lambda: disturb(job))  # noqa: B023 - joined
+            agent.run()
+            watch.join()
+            if jobs.get(farm, job.account_id, job.id).state is JobState.PAUSED:
+                jobs.resume(farm, job.account_id, job.id)
+        agent.run()
+        job = jobs.get(farm, job.account_id, job.id)
+        assert job.state is JobState.SUCCEEDED, job
+        found.append({name: file.sha256 for name, file in job.artifacts.items()})
+    assert found[0] == found[1] == found[2]
+    assert found[0].keys() == {"video", "poster", "sheet"}
+    assert check.violations(farm) == []
+
+
+def _painting(farm: Farm, job: Job) -> bool:
+    """Tell whether a worker has painted some of the frames of the unit in its hands."""
+    with farm.store.read() as tx:
+        return any(x.frames_done for x in tx.find(Lease, job_id=job.id, state=LeaseState.OPEN))
 
 
 def test_a_cancelled_job_stops_its_worker_at_the_next_step(farm: Farm, agent: Agent) -> None:
