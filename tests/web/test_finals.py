@@ -220,14 +220,13 @@ def test_what_a_worker_makes_of_an_order_is_what_the_farm_expects(
     assert order.work.truncated is (units is not None)
     size = Size(width=order.work.width, height=order.work.height)
     inputs = {}
-    for number, part in enumerate(order.work.segments):
+    for number, part in enumerate(order.work.inputs):
         writer = SegmentWriter(
             tmp_path / str(number),
             native=size,
             output=size,
             fps=order.work.fps // interpolate,
             frames=part.frames,
-            apart=part.stride > interpolate,
         )
         writer.write(np.full((part.frames, size.height, size.width, 3), 60, np.uint8))
         files = {file.name: file for file in writer.finish()}

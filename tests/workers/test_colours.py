@@ -14,9 +14,11 @@ from PIL import Image
 from orchestrator.model import Size
 from orchestrator.programs import ffmpeg
 from workers.assembly import assemble
-from workers.ffmpeg import SegmentWriter
-from workers.interleaving import TIME_BASE_PER_FRAME, PassSegment
-from workers.interpolation import Screening, interpolated
+from workers.batch_encoding import encoded
+from workers.ffmpeg import Look, SegmentWriter
+from workers.gaps import TIME_BASE_PER_FRAME
+from workers.interpolation import interpolated
+from workers.masters import Master
 
 PAINTED: Final = ((200, 60, 30), (255, 0, 0), (0, 200, 40), (20, 30, 220), (128, 128, 128))
 NATIVE: Final = Size(width=64, height=48)
@@ -31,7 +33,7 @@ OFF: Final = 3
 Rgb = tuple[int, int, int]
 
 
-def unit(folder: Path, colour: Rgb, *, watermark: str = "", apart: bool = True) -> tuple[Path, ...]:
+def unit(folder: Path, colour: Rgb, *, watermark: str = "") -> tuple[Path, ...]:
     """Return segment, master and strip of frames of one colour."""
     writer = SegmentWriter(
         folder,
@@ -39,7 +41,6 @@ def unit(folder: Path, colour: Rgb, *, watermark: str = "", apart: bool = True) 
         output=SIZE,
         fps=FPS,
         frames=FRAMES,
-        apart=apart,
         watermark=watermark,
     )
     writer.write(np.full((FRAMES, NATIVE.height, NATIVE.width, 3), colour, np.uint8))
@@ -48,12 +49,18 @@ def unit(folder: Path, colour: Rgb, *, watermark: str = "", apart: bool = True) 
 
 def joined(folder: Path, colour: Rgb, frames: list[range], *, alike: bool = True) -> Path:
     """Return a video of two units."""
-    parts = [unit(folder / "a", colour)[0], unit(folder / "b", colour, apart=alike)[0]]
+    parts = [unit(folder / "a", colour)[0], unit(folder / "b", colour)[0]]
     if not alike:
         parts[1] = other_encoder(parts[1])
-    total = sum(map(len, frames))
     return assemble(
-        parts, folder / "out", size=SIZE, fps=FPS, frames_total=total, title="t", frames=frames
+        parts,
+        folder / "out",
+        size=SIZE,
+        fps=FPS,
+        frames_total=frames[-1].stop,
+        title="t",
+        frames=frames,
+        truncated=True,
     )[0]
 
 
@@ -71,9 +78,19 @@ def other_encoder(segment: Path) -> Path:
     return other
 
 
+def encoded_of_masters(folder: Path, colour: Rgb, watermark: str) -> Path:
+    """Return the segment of a batch that two units share."""
+    masters = [
+        Master(file=unit(folder / name, colour)[1], frames=frames)
+        for name, frames in zip("ab", ONE_AFTER_THE_OTHER, strict=True)
+    ]
+    look = Look(size=SIZE, fps=FPS, watermark=watermark)
+    return encoded(masters, folder / "batch.mp4", look=look, may_go_on=lambda: None).segment
+
+
 def made_between(folder: Path, colour: Rgb, watermark: str) -> Path:
     """Return a segment of which every other frame was made of those painted."""
-    painted = PassSegment(segment=unit(folder, colour)[1], frames=range(0, 2 * FRAMES, 2))
+    painted = Master(file=unit(folder, colour)[1], frames=range(0, 2 * FRAMES, 2))
     (shot,) = interpolated(
         [painted],
         folder / "made",
@@ -81,24 +98,28 @@ def made_between(folder: Path, colour: Rgb, watermark: str) -> Path:
         cuts=[0],
         frames_total=2 * FRAMES,
         truncated=False,
-        look=Screening(size=SIZE, fps=FPS, watermark=watermark),
+        look=Look(size=SIZE, fps=FPS, watermark=watermark),
         may_go_on=lambda: None,
     )
     return shot.segment
 
 
 ONE_AFTER_THE_OTHER: Final = [range(FRAMES), range(FRAMES, 2 * FRAMES)]
-BETWEEN: Final = [range(0, 2 * FRAMES, 2), range(1, 2 * FRAMES, 2)]
+WITH_A_GAP: Final = [range(FRAMES), range(2 * FRAMES, 3 * FRAMES)]
 OUTPUTS: Final[dict[str, Callable[[Path, Rgb], Path]]] = {
     "a segment": lambda folder, colour: unit(folder, colour)[0],
     "a marked segment": lambda folder, colour: unit(folder, colour, watermark="mine")[0],
     "segments joined": lambda folder, colour: joined(folder, colour, ONE_AFTER_THE_OTHER),
-    "segments between each other": lambda folder, colour: joined(folder, colour, BETWEEN),
+    "segments with a gap": lambda folder, colour: joined(folder, colour, WITH_A_GAP),
     "segments encoded again": lambda folder, colour: joined(
         folder, colour, ONE_AFTER_THE_OTHER, alike=False
     ),
-    "segments encoded again, between each other": lambda folder, colour: joined(
-        folder, colour, BETWEEN, alike=False
+    "segments encoded again, with a gap": lambda folder, colour: joined(
+        folder, colour, WITH_A_GAP, alike=False
+    ),
+    "masters encoded": lambda folder, colour: encoded_of_masters(folder, colour, ""),
+    "masters encoded and marked": lambda folder, colour: encoded_of_masters(
+        folder, colour, "mine"
     ),
     "frames made between others": lambda folder, colour: made_between(folder, colour, ""),
     "marked frames made between others": lambda folder, colour: made_between(
