@@ -156,7 +156,7 @@ def work_of(kind: UnitKind, plan: RenderPlan, frames: int) -> float:
     if kind is UnitKind.RENDER:
         return _micro_batches(plan, frames) * plan.micro_batch * plan.steps * plan.native.megapixels
     if kind is UnitKind.ENCODE:
-        shown = plan.lead_frames + plan.frames_total + plan.made_frames
+        shown = float(plan.lead_frames + plan.frames_total + plan.made_frames)
         if plan.passes > 1 and plan.interpolate == 1:
             shown += ENCODED * plan.frames_total
         return shown * plan.output.megapixels + MADE * plan.made_frames * plan.native.megapixels

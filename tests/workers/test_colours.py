@@ -118,9 +118,7 @@ OUTPUTS: Final[dict[str, Callable[[Path, Rgb], Path]]] = {
         folder, colour, WITH_A_GAP, alike=False
     ),
     "masters encoded": lambda folder, colour: encoded_of_masters(folder, colour, ""),
-    "masters encoded and marked": lambda folder, colour: encoded_of_masters(
-        folder, colour, "mine"
-    ),
+    "masters encoded and marked": lambda folder, colour: encoded_of_masters(folder, colour, "mine"),
     "frames made between others": lambda folder, colour: made_between(folder, colour, ""),
     "marked frames made between others": lambda folder, colour: made_between(
         folder, colour, "mine"
