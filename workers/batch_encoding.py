@@ -12,10 +12,10 @@ from subprocess import PIPE
 import numpy as np
 
 from orchestrator.model import Size
-from workers import masters
+from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, MARK, Look, Process, delivered, raw_input, segment_output
 from workers.gaps import PlacedSegment
-from workers.masters import Master
+from workers.video_reading import Master
 from workers.watermark import Mark
 
 
@@ -32,7 +32,7 @@ def encoded(
     """
     process: Process | None = None
     try:
-        for _, frame in masters.in_order(given):
+        for _, frame in video_reading.in_order(given):
             may_go_on()
             if process is None:
                 native = Size(width=frame.width, height=frame.height)
@@ -45,7 +45,7 @@ def encoded(
         if process:
             process.kill()
         raise
-    return PlacedSegment(segment=file, frames=masters.numbers(given))
+    return PlacedSegment(segment=file, frames=video_reading.frames_of(given))
 
 
 def _started(native: Size, file: Path, look: Look) -> Process:

@@ -15,9 +15,9 @@ from workers.batch_encoding import encoded
 from workers.ffmpeg import Look
 from workers.gaps import PlacedSegment
 from workers.interpolation import interpolated
-from workers.masters import Master
 from workers.meter import Meter, Stopped
 from workers.result import Result, cause_of
+from workers.video_reading import Master
 
 log = structlog.get_logger(__name__)
 

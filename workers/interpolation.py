@@ -14,10 +14,10 @@ from typing import Final
 import av
 import ffmpeg
 
-from workers import masters, video_reading
+from workers import video_reading
 from workers.ffmpeg import FINISH_SECONDS, MARK, Look, Process, delivered, segment_output
 from workers.gaps import PlacedSegment
-from workers.masters import Master, Painted
+from workers.video_reading import Master, Painted
 from workers.watermark import Mark, Stream
 
 FOLLOWED: Final = {
@@ -55,13 +55,13 @@ def interpolated(
         FFmpegError: FFmpeg failed.
         NotTheVideo: painted frames are missing or doubled, or a master cannot be read.
     """
-    numbers = masters.numbers(given)
+    numbers = video_reading.frames_of(given)
     whole = list(range(cuts[0], frames_total, every))
     if numbers != whole and not (truncated and set(numbers) < set(whole)):
         raise video_reading.NotTheVideo(f"{len(numbers)} of {len(whole)} painted frames are there.")
     widest = max(master.frames.step for master in given)
     end = min(frames_total, numbers[-1] + widest) if truncated else frames_total
-    painted = masters.in_order(given)
+    painted = video_reading.in_order(given)
     made = []
     for number, shot in enumerate(_shots(cuts, numbers, end)):
         file = folder / f"shot{number:06}.mp4"

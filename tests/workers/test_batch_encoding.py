@@ -13,8 +13,8 @@ from tests.workers.test_ffmpeg import FPS, NATIVE, OUTPUT, film, read
 from workers import video_reading
 from workers.batch_encoding import encoded
 from workers.ffmpeg import Frames, Look, SegmentWriter
-from workers.masters import Master
 from workers.meter import Stopped
+from workers.video_reading import Master
 
 FRAMES = 40
 """More than from one key frame to the next."""

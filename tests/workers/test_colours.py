@@ -18,7 +18,7 @@ from workers.batch_encoding import encoded
 from workers.ffmpeg import Look, SegmentWriter
 from workers.gaps import TIME_BASE_PER_FRAME
 from workers.interpolation import interpolated
-from workers.masters import Master
+from workers.video_reading import Master
 
 PAINTED: Final = ((200, 60, 30), (255, 0, 0), (0, 200, 40), (20, 30, 220), (128, 128, 128))
 NATIVE: Final = Size(width=64, height=48)

@@ -12,7 +12,7 @@ from workers import ffmpeg, video_reading
 from workers.assembly import assemble
 from workers.batch_encoding import encoded
 from workers.ffmpeg import Look, SegmentWriter
-from workers.masters import Master
+from workers.video_reading import Master
 
 KEY, HALF, REST = range(0, 24, 4), range(2, 24, 4), range(1, 24, 2)
 

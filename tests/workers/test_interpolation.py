@@ -17,8 +17,8 @@ from workers import video_reading
 from workers.encode import encode
 from workers.ffmpeg import Frames, Look, SegmentWriter
 from workers.interpolation import interpolated
-from workers.masters import Master
 from workers.meter import Meter, Stopped
+from workers.video_reading import Master
 
 SIZE = Size(width=96, height=64)
 LOOK = Look(size=SIZE, fps=FPS, watermark="")
