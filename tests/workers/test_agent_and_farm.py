@@ -116,7 +116,7 @@ def test_half_of_the_frames_are_painted_and_the_video_has_all(
     assert times == [pytest.approx(number / 12, abs=1e-3) for number in range(48)]
 
 
-@pytest.mark.slow(20)
+@pytest.mark.slow(14)
 def test_a_killed_engine_and_a_pause_leave_no_trace_in_the_files(farm: Farm, agent: Agent) -> None:
     """Undisturbed, with the engine killed as it paints, and paused and resumed: equal digests."""
 

@@ -151,7 +151,7 @@ KINDS = {
 }
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(15)
 @pytest.mark.parametrize("asked", KINDS.values(), ids=KINDS)
 def test_whatever_became_of_its_units_the_files_are_the_same(
     farm: Farm, clock: Now, tmp_path: Path, asked: Brief
@@ -200,7 +200,7 @@ def test_whatever_became_of_its_units_the_files_are_the_same(
     assert found == dict.fromkeys(found, found["undisturbed"])
 
 
-@pytest.mark.slow(10)
+@pytest.mark.slow(3)
 def test_a_video_that_was_cut_off_is_the_same_for_the_same_frames(
     farm: Farm, clock: Now, tmp_path: Path
 ) -> None:
