@@ -1,6 +1,6 @@
 """Share links: one file of one job, for whoever has the address, for a while."""
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm.jobs import sharing
@@ -87,7 +87,7 @@ def fetch(path: SharedPath) -> Response:
 
 def address(secret: str) -> str:
     """Return where a link with this secret part opens its file."""
-    return f"{request.host_url.rstrip('/')}{views.BASE}/shared/{secret}"
+    return f"{hosts.base()}{views.BASE}/shared/{secret}"
 
 
 def view(row: ShareLink) -> Json:
