@@ -6,6 +6,7 @@ from flask_openapi import APIBlueprint
 from orchestrator.farm.jobs import sharing
 from orchestrator.model import Json, ShareLink
 from orchestrator.states import LinkEnd
+from web import hosts
 from web.api import views
 from web.api.bodies import LinkBody
 from web.api.described import REFUSALS, content, operation_id, tag
