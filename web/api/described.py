@@ -155,7 +155,7 @@ def _given(field: Json) -> Json:
         return field
     given = [each for each in field["anyOf"] if each != {"type": "null"}]
     if len(given) > 1:
-        return {**field, "anyOf": given}
+        return {name: field[name] for name in field if name != "default"} | {"anyOf": given}
     kept = {name: field[name] for name in ("description", "title") if name in field}
     one: Json = given[0] | kept
     return one

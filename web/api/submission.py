@@ -68,8 +68,14 @@ def unpacked(facts: Json) -> Json:
     Raises:
         BadRequest: one is not JSON; the message names it.
     """
-    packed = {name: facts[name] for name in PACKED if isinstance(facts.get(name), str)}
-    return facts | {name: json_text.read(text, name) for name, text in packed.items()}
+    for name in PACKED:
+        if isinstance(text := facts.get(name), str):
+            try:
+                facts = facts | {name: json_text.read(text, f"{name}: it")}
+            except BadRequest as error:
+                faults = [{"field": name, "fault": error.message.removeprefix(f"{name}: ")}]
+                raise BadRequest(error.message, errors=faults) from None
+    return facts
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
