@@ -28,10 +28,11 @@ from orchestrator.wire import (
     Order,
     ReleaseRequest,
 )
-from web import errors, finals, json_text
+from web import errors, json_text
 from web.artifacts import PIECE_BYTES
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
+from web.media import finals
 from web.policy import rule_on_frames
 from web.threads import in_thread, pause, serve_workers
 

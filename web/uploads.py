@@ -8,10 +8,11 @@ from orchestrator.errors import BadRequest, StorageFull
 from orchestrator.farm.accounts import references
 from orchestrator.farm.jobs import pictures as kept_pictures
 from orchestrator.model import Reference
-from web import hangups, pictures
+from web import hangups
 from web.artifacts import INPUT
 from web.auth import asker, own_account
 from web.context import artifacts, farm
+from web.media import pictures
 from web.threads import in_thread
 
 STORYBOARDS: Final = (".json", ".yaml", ".yml", ".csv")

@@ -74,7 +74,7 @@ def test_a_generated_client_renders_a_video(
         link = part["api.links.links_create"].sync(
             job.id, client=client, body=part["models.link_body"].LinkBody()
         )
-        assert link.url.startswith("https://farm.example.com/api/v1/files/")
+        assert link.url.startswith("https://farm.example.com/api/v1/shared/")
         receipt = part["api.jobs.jobs_receipt"].sync(job.id, client=client)
         assert receipt.final
         assert {line.kind for line in receipt.lines} >= {"parse", "render", "encode"}

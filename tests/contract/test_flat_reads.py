@@ -19,6 +19,7 @@ from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import calibration, economics
 from orchestrator.farm.jobs import deleting, waiting
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.farm.leases import fleet, reconcile, worker_calls
 from orchestrator.model import Alert
 from orchestrator.states import AlertAction, JobState, OnExhausted
@@ -136,10 +137,10 @@ def test_lists_of_jobs_read_what_they_show(farm: Farm, store: Store, busy: Hand)
         for owner in (None, mine):
             for session in (None, home):
                 for state in (None, *JobState):
-                    asked = {"state": state, "session_id": session, "after": "job_z"}
-                    jobs.listing(farm, owner, limit=5, **asked)
-                    jobs.listing(farm, owner, limit=5, **asked, oldest_first=True)
-                    jobs.listing(farm, owner, limit=5, **asked | {"after": None})
+                    by = JobsWanted(session_id=session, state=state)
+                    jobs.listing(farm, owner, limit=5, after="job_z", wanted=by)
+                    jobs.listing(farm, owner, limit=5, after="job_z", wanted=by, oldest_first=True)
+                    jobs.listing(farm, owner, limit=5, wanted=by)
     assert whole_reads(store, sent) == []
     if store.engine.dialect.name == "sqlite":
         assert _sorted(store, sent) == []

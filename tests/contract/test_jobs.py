@@ -7,6 +7,7 @@ from orchestrator.farm import Farm, Idempotency, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
 from orchestrator.farm.jobs import deleting, pictures
+from orchestrator.farm.kernel.where import JobsWanted
 from orchestrator.states import JobState, Outcome, PauseReason, UnitKind, UnitState
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
 
@@ -249,13 +250,13 @@ def test_a_list_by_session_shows_its_owner_alone(farm: Farm) -> None:
     job = submit(farm)
     mine, other = account_id(farm), accounts.create(farm, name="other", plan="studio").account.id
     for state in (None, JobState.QUEUED):
-        by = {"session_id": job.session_id, "state": state}
-        assert jobs.listing(farm, mine, **by).items == (job,)
-        assert jobs.listing(farm, None, **by).items == (job,)
-        assert jobs.listing(farm, other, **by).items == ()
-    assert jobs.listing(farm, mine, session_id="ses_none").items == ()
-    paused = {"session_id": job.session_id, "state": JobState.PAUSED}
-    assert jobs.listing(farm, mine, **paused).items == ()
+        by = JobsWanted(session_id=job.session_id, state=state)
+        assert jobs.listing(farm, mine, wanted=by).items == (job,)
+        assert jobs.listing(farm, None, wanted=by).items == (job,)
+        assert jobs.listing(farm, other, wanted=by).items == ()
+    assert jobs.listing(farm, mine, wanted=JobsWanted(session_id="ses_none")).items == ()
+    paused = JobsWanted(session_id=job.session_id, state=JobState.PAUSED)
+    assert jobs.listing(farm, mine, wanted=paused).items == ()
 
 
 def test_events_are_told_behind_each_job_s_own_cursor(farm: Farm, clock: Clock) -> None:

@@ -7,11 +7,11 @@ from sqlalchemy import Connection, text
 
 from orchestrator.errors import BadRequest, NotFound
 from orchestrator.farm import Farm, jobs
-from orchestrator.farm.accounts import sessions
+from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.jobs import deleting, labelling
 from orchestrator.farm.kernel import audit_log
 from orchestrator.farm.kernel.where import JobsWanted
-from orchestrator.model import Account, Handling, Job
+from orchestrator.model import Handling, Job
 from orchestrator.states import JobState
 from orchestrator.store import Store
 from orchestrator.store.listings import _listing
@@ -92,24 +92,22 @@ def test_every_filter_counts_and_they_count_together(farm: Farm, clock: Clock) -
 
 def test_another_accounts_labels_are_its_own(farm: Farm) -> None:
     """The same tag of somebody else finds nothing here; an operator finds both."""
-    with farm.store.write() as tx:
-        tx.add(Account(id="acc_other", name="o", plan="unlimited", created_at_ms=0))
-    sessions.create(farm, account_id="acc_other", name="default", budget_gpu_ms=10**6)
+    other = accounts.create(farm, name="o", plan="unlimited").account.id
     mine = made(farm, "red")
     theirs = jobs.submit(
         farm,
-        account_id="acc_other",
+        account_id=other,
         session_id=None,
         brief=brief(),
         handling=Handling(tags=("red",)),
     ).job
     red = JobsWanted(labels=(("", "red"),))
-    assert [job.id for job in jobs.listing(farm, "acc_other", wanted=red).items] == [theirs.id]
+    assert [job.id for job in jobs.listing(farm, other, wanted=red).items] == [theirs.id]
     assert found(farm, **label("", "red")) == [mine.id]
     everybodys = jobs.listing(farm, None, wanted=red).items
     assert [job.id for job in everybodys] == [theirs.id, mine.id]
     with pytest.raises(NotFound):
-        jobs.relabel(farm, "acc_other", mine.id, tags=("stolen",))
+        jobs.relabel(farm, other, mine.id, tags=("stolen",))
 
 
 def test_labels_change_in_any_state_and_are_audited(farm: Farm, clock: Clock) -> None:

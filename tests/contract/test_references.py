@@ -113,7 +113,9 @@ def test_uploads_at_once_fill_the_storage_exactly(farm: Farm) -> None:
 def test_a_picture_goes_with_its_last_file_alone(farm: Farm) -> None:
     """Not while a character, another account's file or another account's video has it."""
     with_painter(farm)
-    other = Account(id="acc_other", name="other", plan="studio", created_at_ms=0)
+    other = Account(
+        id="acc_other", name="other", plan="studio", default_session_id="ses_none", created_at_ms=0
+    )
     with farm.store.write() as tx:
         tx.add(other)
     gone: list[str] = []

@@ -13,7 +13,7 @@ from orchestrator.farm.accounts import sessions
 from orchestrator.states import KeyKind
 from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web.conftest import Caller
-from web import pictures
+from web.media import pictures
 
 JOBS = "/api/v1/jobs"
 PNG = bytes.fromhex(
@@ -354,7 +354,7 @@ def test_an_alternative_names_whom_to_tell(api: FlaskClient, web_farm: Farm) -> 
     first = api.post(JOBS, data=picture, content_type="multipart/form-data").get_json()
     told = {"webhook_url": "https://example.com/hook", "image_of": first["id"]}
     body = {"prompt": "a cat", "model": "painter", "seconds": 9, "session_id": "tiny", **told}
-    for path, status in (("/api/v1/quotes", 200), (JOBS, 402)):
+    for path, status in (("/api/v1/quotes", 200), (f"{JOBS}?alternatives=true", 402)):
         answer = api.post(path, json=body)
         assert answer.status_code == status, answer.text
         other = answer.get_json()["alternatives"][0]

@@ -31,7 +31,7 @@ from tests.evil_media import media
 from tests.factories import Clock, Hand, with_painter
 from tests.receiver import Receiver, receiving
 from tests.web.test_api_jobs import PNG
-from web import film
+from web.media import film
 
 CHARACTERS = "/v1/videos/characters"
 

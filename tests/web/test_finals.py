@@ -23,7 +23,7 @@ from tests import videos
 from tests.evil_media import media
 from tests.factories import Clock, Hand, account_id, brief, submit
 from tests.web.test_reports import Reporter
-from web import finals
+from web.media import finals
 from workers.assembly import assemble
 from workers.encode import encode
 from workers.ffmpeg import SegmentWriter

@@ -145,7 +145,7 @@ def test_a_plan_without_room_is_a_413_that_says_what_takes_it(
         "files": {"count": 1, "bytes": size},
         "characters": {"count": 1, "bytes": size},
     }
-    from web import pictures
+    from web.media import pictures
 
     ending, cleaned = pictures.clean(pictures.Upload(other_png))
     files = files_of(app)

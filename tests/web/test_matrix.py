@@ -53,6 +53,7 @@ READ = (
     "GET /v1/models",
     "GET /v1/models/{model_id}",
     "GET /v1/videos",
+    "DELETE /api/v1/links/{link_id}",
     "POST /api/v1/jobs/{job_id}/links",
     "GET /v1/videos/characters/{character_id}",
     "GET /v1/videos/{video_id}",

@@ -18,7 +18,7 @@ from tests.factories import Clock, Hand, account_id, with_painter
 from tests.web import evil
 from tests.web.conftest import Caller
 from tests.web.test_api_jobs import PNG
-from web import pictures
+from web.media import pictures
 from web.openai import showing
 
 VIDEOS = "/v1/videos"

@@ -128,7 +128,7 @@ def test_every_refusal_is_a_problem(spec: Any) -> None:
 def test_keys_are_asked_for_but_where_none_is_needed(spec: Any) -> None:
     """Probes and signed links need none."""
     free = {call["operationId"] for _, _, call in calls(spec) if not call["security"]}
-    assert free == {"health_healthz", "health_metrics", "links_fetch"}
+    assert free == {"health_healthz", "health_metrics", "shared_fetch"}
 
 
 def test_every_schema_is_used(spec: Any) -> None:

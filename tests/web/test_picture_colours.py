@@ -12,7 +12,7 @@ from orchestrator.farm import Farm, jobs
 from orchestrator.wire import RenderWork
 from tests.factories import Clock, Hand, with_painter
 from tests.web.profiles import profile
-from web import pictures
+from web.media import pictures
 
 SIZE: Final = (24, 16)
 SRGB: Final = (

@@ -10,8 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from orchestrator.cli import output
-from orchestrator.cli.render import free_name
+from orchestrator.cli import destination, output
 from orchestrator.csv_export import FORMULA, sheet
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import keys
@@ -167,7 +166,7 @@ def test_a_file_named_after_a_prompt_lies_here(
     """`farm render` names its file by letters and digits, in the folder where it is called."""
     monkeypatch.chdir(tmp_path)
     for word in WORDS.values():
-        path = free_name(word.text)
+        path = Path(destination.free_name(word.text))
         assert path.parts == (path.name,)
         assert path.stem.replace("-", "").isalnum(), word
         path.touch()

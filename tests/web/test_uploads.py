@@ -28,7 +28,7 @@ from orchestrator.states import KeyKind
 from tests.factories import account_id, with_painter
 from tests.web import evil
 from tests.web.conftest import until
-from web import decode, pictures
+from web.media import decode, pictures
 
 EVIL = evil.uploads()
 ROOT = Path(__file__).parent.parent.parent
@@ -153,7 +153,7 @@ def test_the_children_stay_within_their_memory() -> None:
     size = (6250, 4000)
     assert size[0] * size[1] == pictures.MAX_PIXELS == decode.MAX_PIXELS
     program = (
-        "import resource; from tests.web import evil; from web import pictures;"
+        "import resource; from tests.web import evil; from web.media import pictures;"
         f"ending, kept = pictures.clean(pictures.Upload(evil.picture('JPEG', {size})));"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss;"
         "print(ending, len(kept), used)"

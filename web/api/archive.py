@@ -14,9 +14,9 @@ from orchestrator.model import Job
 from orchestrator.remedies import ChangePlan, Rerun, Say
 from orchestrator.states import UnitKind
 from orchestrator.wire import MASTER
-from web import film
 from web.auth import account_scope
 from web.context import artifacts, farm, settings
+from web.media import film
 from web.threads import in_thread
 
 

@@ -155,7 +155,7 @@ def _given(field: Json) -> Json:
         return field
     given = [each for each in field["anyOf"] if each != {"type": "null"}]
     if len(given) > 1:
-        return {**field, "anyOf": given}
+        return {name: field[name] for name in field if name != "default"} | {"anyOf": given}
     kept = {name: field[name] for name in ("description", "title") if name in field}
     one: Json = given[0] | kept
     return one
@@ -197,7 +197,8 @@ REFUSED: Final = {
     "405": "The address is not for this method.",
     "408": "The request came too slowly.",
     "409": "The thing is not in a state for that.",
-    "413": "The request is too large.",
+    "410": "It was here, and has ended: a share link, or files whose time is over.",
+    "413": "The request is too large, or there is no room for it.",
     "414": "The address is too long.",
     "415": "The body is of a kind that this call does not take.",
     "422": "A field does not fit; each is named.",

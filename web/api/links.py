@@ -1,11 +1,12 @@
 """Share links: one file of one job, for whoever has the address, for a while."""
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi import APIBlueprint
 
 from orchestrator.farm.jobs import sharing
 from orchestrator.model import Json, ShareLink
 from orchestrator.states import LinkEnd
+from web import hosts
 from web.api import views
 from web.api.bodies import LinkBody
 from web.api.described import REFUSALS, content, operation_id, tag
@@ -87,7 +88,7 @@ def fetch(path: SharedPath) -> Response:
 
 def address(secret: str) -> str:
     """Return where a link with this secret part opens its file."""
-    return f"{request.host_url.rstrip('/')}{views.BASE}/shared/{secret}"
+    return f"{hosts.base()}{views.BASE}/shared/{secret}"
 
 
 def view(row: ShareLink) -> Json:

@@ -17,12 +17,13 @@ from orchestrator.model import WHITE, Brief, Handling, Job, Json, SceneText, Siz
 from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState, Scope
-from web import errors, film, json_text, uploads
+from web import errors, json_text, uploads
 from web.api import archive
 from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
 from web.auth import asker, current_key, own_account, within_reach
 from web.context import artifacts, farm, settings
+from web.media import film
 from web.policy import rule_on_prompt
 from web.threads import in_thread
 
@@ -67,8 +68,14 @@ def unpacked(facts: Json) -> Json:
     Raises:
         BadRequest: one is not JSON; the message names it.
     """
-    packed = {name: facts[name] for name in PACKED if isinstance(facts.get(name), str)}
-    return facts | {name: json_text.read(text, name) for name, text in packed.items()}
+    for name in PACKED:
+        if isinstance(text := facts.get(name), str):
+            try:
+                facts = facts | {name: json_text.read(text, f"{name}: it")}
+            except BadRequest as error:
+                faults = [{"field": name, "fault": error.message.removeprefix(f"{name}: ")}]
+                raise BadRequest(error.message, errors=faults) from None
+    return facts
 
 
 def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None) -> Brief:
@@ -102,7 +109,7 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
         on_exhausted=body.on_exhausted,
         written_out=body.written_out,
     )
-    if body.extends is None:
+    if not body.extends:
         return brief
     unsaid = KEPT_BY_EXTENSIONS - body.model_fields_set
     return going_on(brief, body.extends, keep_files=keep_files, unsaid=unsaid)

@@ -8,10 +8,11 @@ from orchestrator import safe_text
 from orchestrator.errors import BadRequest
 from orchestrator.farm.accounts import references
 from orchestrator.model import Json, Reference
-from web import film, uploads
+from web import uploads
 from web.api.files import picture_of
 from web.auth import account_scope, clients, csrf, own_account
 from web.context import artifacts, farm, settings
+from web.media import film
 from web.openai import asking
 from web.openai.showing import timestamp
 from web.threads import in_thread

@@ -189,15 +189,7 @@ def submit(
             tx.listings.label(job_id, account_id, words)
         loaded = LoadedJob(farm, tx, job_id, session.id, now)
         loaded.join()
-        try:
-            alerts.check(farm, session, month, when=alerts.NEW_JOBS)
-            amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
-            loaded.books.hold(amount, first=True)
-        except BudgetExceeded as refused:
-            books = loaded.books
-            room = ledger.extendable_gpu_ms(books.session, job, books.month, books.allowance)
-            why = shortage.explained(farm, tx, refused, job, books.session, books.month)
-            raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
+        _hold(loaded, asked, session, month, how)
         tx.add(_plan_unit(loaded, asked))
         remember(tx, account_id, idempotency, job_id, now)
         loaded.tell("state", state=job.state.value, pause_reason=None, error=None)
@@ -205,6 +197,25 @@ def submit(
 
 
 # --- inside -------------------------------------------------------------------------------
+
+
+def _hold(
+    loaded: LoadedJob, asked: Offer, session: Session, month: Month, how: shortage.Help
+) -> None:
+    """Place the hold of a new job.
+
+    Raises:
+        BudgetExceeded: it does not fit.
+    """
+    farm, tx, books, job = loaded.farm, loaded.tx, loaded.books, loaded.job
+    try:
+        alerts.check(farm, session, month, when=alerts.NEW_JOBS)
+        amount = ledger.hold_for(asked.quote, asked.brief, asked.price)
+        books.hold(amount, first=True)
+    except BudgetExceeded as refused:
+        room = ledger.extendable_gpu_ms(books.session, job, books.month, books.allowance)
+        why = shortage.explained(farm, tx, refused, job, books.session, books.month)
+        raise shortage.helped(farm, tx, why, asked, session, room, **how) from None
 
 
 def _handled(

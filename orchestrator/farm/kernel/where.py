@@ -129,7 +129,7 @@ class KeyWhere(Bounds, total=False):
     secret_sha256: Among[str]
     revoked_at_ms: Among[int] | None
     successor_id: Among[str] | None
-    attempt_sha256: Among[str]
+    attempt_sha256: Among[str] | None
 
 
 class LeaseWhere(Bounds, total=False):

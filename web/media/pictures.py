@@ -1,6 +1,6 @@
 """Reference images, looked at by their content: PNG, JPEG or WebP of a sane size.
 
-Only headers are read in this process. Pixels are decoded by `web.decode` in a child process
+Only headers are read in this process. Pixels are decoded by `web.media.decode` in a child process
 with little memory and time, and what the farm keeps is the picture that the child made anew. Few
 children run beside each other, one for an account; who waits for a place waits for a while only,
 and leaves the line, or ends the child, when the client hangs up.

@@ -2,7 +2,7 @@
 
 A worker says what it made, and is believed in nothing that can be seen: FFmpeg lists the packets of
 the file without decoding them, then decodes its first and its last pictures, under the limits of
-`web.film`.
+`web.media.film`.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import IO, Final
 from orchestrator.errors import BadRequest
 from orchestrator.farm.leases.orders import VideoOrdered
 from orchestrator.programs import ffmpeg
-from web import film
-from web.pictures import check_picture
+from web.media import film
+from web.media.pictures import check_picture
 
 SECONDS: Final = 60.0
 """For either look at one video."""

@@ -1,6 +1,6 @@
 """The child process that decodes one uploaded picture: pixels out, and nothing else.
 
-Run as a program by `web.pictures`. It reads the upload from stdin, may use no more memory and
+Run as a program by `web.media.pictures`. It reads the upload from stdin, may use no more memory and
 CPU than given here, writes no file, and answers with a picture made anew: no metadata, no
 trailing bytes, one frame. Its exit code 2 means that its one line of stderr is for the user.
 """
