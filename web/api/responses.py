@@ -700,7 +700,7 @@ class DevicesView(View):
 
 
 class QuotesHeldView(View):
-    """How well the quotes of a model on a device class held."""
+    """Time of a model on a device class, and the part of it beyond quotes."""
 
     model: str
     device_class: str

@@ -87,7 +87,7 @@ class Fleet:
 
 @dataclass(slots=True)
 class Held:
-    """How well the quotes of a model on a device class held."""
+    """Time of a model on a device class, and the part of it beyond quotes."""
 
     gpu_ms: int = 0
     """Charged."""
