@@ -227,8 +227,11 @@ def understood(told: Json) -> str:
 
 
 def charged(job: Json) -> str:
-    """Return what a job cost so far."""
-    return f"{output.seconds(job['usage']['gpu_seconds'])} GPU-seconds were charged"
+    """Return what a job cost so far, and what of it was the farm's loss."""
+    used = job["usage"]
+    over = used["over_quote_gpu_seconds"]
+    beyond = f", {output.seconds(over)} more, over its quote, were not" if over else ""
+    return f"{output.seconds(used['gpu_seconds'])} GPU-seconds were charged{beyond}"
 
 
 _AS_THEY_ARE: Final = (
