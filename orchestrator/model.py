@@ -626,6 +626,8 @@ class Job:
     """Grows with every change; the ETag."""
     created_at_ms: int
     started_at_ms: int | None = None
+    resumed_at_ms: int | None = None
+    """When it last went on after a pause; None: it never paused."""
     finished_at_ms: int | None = None
     deleted_at_ms: int | None = None
     """Its owner deleted it: hidden and its files are gone; the ledger still names it."""
@@ -745,6 +747,10 @@ class Lease:
     used_gpu_ms: int = 0
     """As last reported."""
     frames_done: int = 0
+    steps_done: int = 0
+    """Denoising steps made under it, as last reported."""
+    worked_ms: int = 0
+    """Time by its host's clock that these and what was between them took."""
     outcome: Outcome | None = None
     settled_gpu_ms: int = 0
     lost_gpu_ms: int = 0

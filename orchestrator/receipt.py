@@ -15,6 +15,11 @@ MOST_BEATS: Final = 2**31 - 1
 MOST_BYTES: Final = 2**50
 """A pebibyte, of one file."""
 
+DENOISE: Final = "denoise"
+DECODE: Final = "decode"
+TRANSFER: Final = "transfer"
+"""Stages of a render unit by which the farm reckons its pace."""
+
 MOST_WORDS: Final = 1000
 Word = Annotated[Label, Field(max_length=100)]
 """An id of a model, a stage or a library, of which a worker names at most MOST_WORDS."""
@@ -54,6 +59,10 @@ class Receipt(Message):
     host_ms: dict[Word, Ms] = Field(default={}, max_length=MOST_WORDS)
     """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
     for it; a report that leaves much of that time unexplained flags its worker."""
+    steps_done: int = Field(0, ge=0, le=MOST_BEATS)
+    """Denoising steps that were made under this lease, kept or not, of all its micro-batches."""
+    next_step_gpu_ms: Ms = 0
+    """Device time that a next step was reckoned to take, where the limit had no room for it."""
     frames_done: int = Field(0, ge=0, le=MOST_BEATS)
     """Frames that are kept, from the unit's first one on."""
     frame_sha256: tuple[Digest, ...] = ()

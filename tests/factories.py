@@ -170,7 +170,16 @@ class Hand:
         orders = worker_calls.claim(self.farm, self.id, hint)
         return orders[0] if orders else None
 
-    def beat(self, order: Order, gpu_ms: int = 0, *, sequence: int = 1, frames: int = 0) -> str:
+    def beat(
+        self,
+        order: Order,
+        gpu_ms: int = 0,
+        *,
+        sequence: int = 1,
+        frames: int = 0,
+        steps: int = 0,
+        worked_ms: int = 0,
+    ) -> str:
         """Send a heartbeat for one lease and return the verdict."""
         use = LeaseUse(
             lease_id=order.lease_id,
@@ -178,6 +187,8 @@ class Hand:
             sequence=sequence,
             gpu_ms=gpu_ms,
             frames_done=frames,
+            steps_done=steps,
+            worked_ms=worked_ms,
         )
         answer = worker_calls.heartbeat(self.farm, self.id, HeartbeatRequest(leases=(use,)))
         return answer.leases[0].verdict.value
@@ -210,6 +221,7 @@ class Hand:
             "gpu_ms": gpu_ms,
             "by_stage": {"work": gpu_ms, "wasted": receipt.get("wasted_gpu_ms", 0)},
             "frames_done": kept,
+            "steps_done": _steps(w, kept, step),
             "frame_sha256": tuple(f"{n:064x}" for n in range(kept)),
             "artifacts": (files(w.kind) if has_files else ()) + point,
             "checkpoint_step": step,
@@ -250,3 +262,11 @@ class Hand:
                 return count
             self.done(order, gpu_ms)
         raise AssertionError(f"still work after {most} units")
+
+
+def _steps(work: object, kept: int, step: int) -> int:
+    """Return the steps behind the kept frames of a unit and its checkpoint."""
+    if not isinstance(work, RenderWork):
+        return 0
+    begun = work.checkpoint.step if work.checkpoint else 0
+    return max(0, -(-kept // work.micro_batch) * work.steps + step - begun)

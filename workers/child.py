@@ -81,6 +81,9 @@ class Progress:
 
     gpu_ms: int
     frames_done: int
+    steps_done: int = 0
+    worked_ms: int = 0
+    """By the host's clock, to the last of these steps."""
 
 
 class ChildDied(Exception):  # the parent's to report as the machine's fault
@@ -320,7 +323,9 @@ class Crew:
                 assignment.folder / CHECKPOINT,
                 checkpoint.identity(_rest(work, kept), fingerprint),
             ),
-            progress=lambda gpu_ms, frames: tell(Progress(gpu_ms, frames)),
+            progress=lambda gpu_ms, frames: tell(
+                Progress(gpu_ms, frames, meter.steps_done, meter.worked_ms)
+            ),
             energy=devices.energy_counter(setup.device),
             fingerprint=fingerprint,
         )

@@ -32,6 +32,8 @@ class HeldOrder:
     """When the child was given it, by the same clock."""
     gpu_ms: int = 0
     frames_done: int = 0
+    steps_done: int = 0
+    worked_ms: int = 0
     verdict: Verdict = Verdict.GO
     _sequence: int = 0
 
@@ -50,6 +52,8 @@ class HeldOrder:
             sequence=self._sequence,
             gpu_ms=self.gpu_ms,
             frames_done=self.frames_done,
+            steps_done=self.steps_done,
+            worked_ms=self.worked_ms,
         )
 
 

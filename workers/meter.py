@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from time import perf_counter, process_time
 from typing import Any, Final, Literal, Protocol
 
+from orchestrator import receipt
 from orchestrator.receipt import Receipt
 from orchestrator.states import Cause, Outcome, Verdict
 from workers.checkpoint import Checkpoint
@@ -23,9 +24,9 @@ LOAD: Final = "load"
 of the limit."""
 TEXT_ENCODE: Final = "text_encode"
 IMAGE_ENCODE: Final = "image_encode"
-DENOISE: Final = "denoise"
-DECODE: Final = "decode"
-TRANSFER: Final = "transfer"
+DENOISE: Final = receipt.DENOISE
+DECODE: Final = receipt.DECODE
+TRANSFER: Final = receipt.TRANSFER
 WAITED: Final = "wait"
 """Time of the host in which other programs had the device's cores: nobody is charged for it."""
 
@@ -146,6 +147,8 @@ class Meter:
         self._load_ms = 0.0
         self._waited_ms = 0.0
         self._steps = 0
+        self._began_at: float | None = None
+        self._worked_ms = 0.0
         self._kept_ms = 0.0
         self._kept_batches = 0
         self._kept_finish_ms = 0.0
@@ -195,6 +198,8 @@ class Meter:
         """Count the device time of the block under `name`; stages do not nest."""
         assert self._stage is None, f"{name} inside {self._stage}"
         self._stage, self._since = name, self._timer.mark()
+        if self._began_at is None and name != LOAD:
+            self._began_at = perf_counter()
         try:
             yield
         finally:
@@ -234,6 +239,8 @@ class Meter:
     def _lap(self, *, step: bool = False) -> None:
         assert self._stage is not None, "no stage is running"
         now = self._timer.mark()
+        if self._began_at is not None:
+            self._worked_ms = 1000 * (perf_counter() - self._began_at)
         self._queued.append((self._stage, step, self._since, now))
         self._since = now
 
@@ -256,6 +263,16 @@ class Meter:
         """Milliseconds of the slowest step and finish of a micro-batch; 0: none was measured."""
         step_ms = self._step_ms if self._steps else 0.0
         return step_ms, self._reserve_ms if self._kept_batches else 0.0
+
+    @property
+    def steps_done(self) -> int:
+        """Denoising steps that were measured, kept or not."""
+        return self._steps
+
+    @property
+    def worked_ms(self) -> int:
+        """Time by the host's clock from the beginning of the work to what was measured last."""
+        return round(self._worked_ms)
 
     # --- the bill ---
 
@@ -303,6 +320,8 @@ class Meter:
             wasted_gpu_ms=self.spent_gpu_ms - charged,
             by_stage=self.by_stage,
             load_gpu_ms=self.load_gpu_ms,
+            steps_done=self._steps,
+            next_step_gpu_ms=math.ceil(self._step_ms) if outcome is Outcome.STOPPED else 0,
             host_ms=host_ms,
             **facts,
         )

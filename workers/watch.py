@@ -65,6 +65,7 @@ class Watch:
                 )
             if isinstance(message, Progress):
                 held.gpu_ms, held.frames_done = message.gpu_ms, message.frames_done
+                held.steps_done, held.worked_ms = message.steps_done, message.worked_ms
             listener.listen(message, self.child, now)
             if self.leaving.is_set():
                 leaving_at = leaving_at or now

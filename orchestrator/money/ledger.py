@@ -434,8 +434,10 @@ def least_gpu_ms(job: Job, units: list[Unit]) -> int:
     return unit.minimum_gpu_ms + reserve
 
 
-def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the rest of a job needs at p90, the encode reserve included.
+def rest_gpu_ms(job: Job, units: list[Unit], encode_gpu_ms: int = 0) -> int:
+    """Return what the rest of a job needs at p90, its encoding included.
+
+    `encode_gpu_ms`: what that is likely to need, where it is more than the reserve.
 
     Of a job with a ceiling it is what is left of that: it holds it all, or does not run.
     """
@@ -443,7 +445,7 @@ def rest_gpu_ms(job: Job, units: list[Unit]) -> int:
         return whole
     need = sum(unit.p90_gpu_ms for unit in units)
     if all(unit.kind is not UnitKind.ENCODE for unit in units):
-        need += job.encode_reserve_gpu_ms
+        need += max(job.encode_reserve_gpu_ms, encode_gpu_ms)
     if not job.parsed:
         need += next(
             stage.p90_gpu_ms for stage in job.quote.stages if stage.stage is UnitKind.RENDER

@@ -10,11 +10,12 @@ from typing import Final
 
 from orchestrator.errors import BadRequest, BudgetExceeded
 from orchestrator.farm import webhook_queue
+from orchestrator.farm.books import pacing
 from orchestrator.farm.books.job_books import JobBooks
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.model import Alert, Job, Month, Session, Unit
-from orchestrator.money import ledger, monthly
+from orchestrator.money import monthly
 from orchestrator.remedies import Say
 from orchestrator.states import AlertAction, JobState, UnitKind
 
@@ -185,14 +186,16 @@ def check(
         )
 
 
-def check_rest(farm: Farm, session: Session, month: Month, job: Job, units: list[Unit]) -> None:
+def check_rest(
+    farm: Farm, tx: Transaction, session: Session, month: Month, job: Job, units: list[Unit]
+) -> None:
     """Refuse to go on with a job that an alert stops; what is finished is encoded in any case.
 
     Raises:
         BudgetExceeded: such an alert is crossed, and there are frames to paint.
     """
     if any(unit.kind is not UnitKind.ENCODE for unit in units):
-        rest_gpu_ms = ledger.rest_gpu_ms(job, units)
+        rest_gpu_ms = pacing.rest_gpu_ms(farm, tx, job, units)
         check(farm, session, month, when=ALL_JOBS, rest_gpu_ms=rest_gpu_ms)
 
 

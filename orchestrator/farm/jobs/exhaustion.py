@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from orchestrator.farm.books import pacing
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.model import JobError, Unit
 from orchestrator.remedies import Rerun, Say
@@ -68,7 +69,8 @@ def _ran_away(loaded: LoadedJob, unit: Unit) -> None:
 
 def assemble(loaded: LoadedJob) -> None:
     """Make the unit that joins the finished frames into the video."""
-    reserve = loaded.job.encode_reserve_gpu_ms
+    job = loaded.job
+    cost = pacing.encoding(loaded.farm, loaded.tx, job, pacing.seen(loaded.tx, job))
     loaded.tx.add(
         Unit(
             id=loaded.farm.new_id("unt", loaded.now_ms),
@@ -76,9 +78,9 @@ def assemble(loaded: LoadedJob) -> None:
             session_id=loaded.books.session.id,
             kind=UnitKind.ENCODE,
             queue=ENCODE_QUEUE,
-            p50_gpu_ms=reserve,
-            p90_gpu_ms=reserve,
-            minimum_gpu_ms=max(1, reserve // 4),
+            p50_gpu_ms=cost.p50_gpu_ms,
+            p90_gpu_ms=max(cost.p90_gpu_ms, job.encode_reserve_gpu_ms),
+            minimum_gpu_ms=max(1, job.encode_reserve_gpu_ms // 4),  # what it holds is enough
             created_at_ms=loaded.now_ms,
         )
     )

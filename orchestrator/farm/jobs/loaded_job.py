@@ -46,6 +46,7 @@ class Changes(TypedDict, total=False):
     artifacts: Mapping[str, FileRef]
     rulings: Mapping[str, Ruling]
     started_at_ms: int | None
+    resumed_at_ms: int | None
     finished_at_ms: int | None
     deleted_at_ms: int | None
     tags: tuple[str, ...]

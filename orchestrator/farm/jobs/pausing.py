@@ -1,7 +1,7 @@
 """Stopping and going on: what a paused job keeps, and what it takes to resume it."""
 
 from orchestrator.errors import BudgetExceeded, Conflict
-from orchestrator.farm.books import alerts, months
+from orchestrator.farm.books import alerts, months, pacing
 from orchestrator.farm.jobs import exhaustion, shortage
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.kernel import Farm
@@ -45,18 +45,21 @@ def _resume(loaded: LoadedJob) -> None:
     month = months.current(loaded.farm, loaded.tx, loaded.job.account_id, loaded.now_ms)
     units = loaded.units(state=(UnitState.READY, UnitState.LEASED))
     loaded.books.carry(month)
-    alerts.check_rest(loaded.farm, loaded.books.session, month, loaded.job, units)
+    alerts.check_rest(loaded.farm, loaded.tx, loaded.books.session, month, loaded.job, units)
     books = loaded.books
     room = ledger.extendable_gpu_ms(books.session, books.job, books.month, books.allowance)
     least = ledger.least_gpu_ms(loaded.job, units)
+    rest = pacing.rest_gpu_ms(loaded.farm, loaded.tx, loaded.job, units)
     if least - loaded.job.held_gpu_ms > room:
-        raise shortage.for_rest(books.session, books.job, books.month, books.allowance, units)
+        raise shortage.for_rest(
+            books.session, books.job, books.month, books.allowance, units, rest_gpu_ms=rest
+        )
     loaded.join()
     # A unit that was stopped in vain has a floor above its p90.
-    need = max(least, ledger.rest_gpu_ms(loaded.job, units)) - loaded.job.held_gpu_ms
+    need = max(least, rest) - loaded.job.held_gpu_ms
     if need > 0 and room:
         loaded.books.hold(min(need, room))
-    loaded.step(JobEvent.RESUME, pause_reason=None)
+    loaded.step(JobEvent.RESUME, pause_reason=None, resumed_at_ms=loaded.now_ms)
 
 
 def finish(loaded: LoadedJob) -> bool:
@@ -88,7 +91,7 @@ def finish(loaded: LoadedJob) -> bool:
             resume(loaded)
         else:  # it was on its way to its video, which is paid for
             loaded.join()
-            loaded.step(JobEvent.ENCODE, pause_reason=None)
+            loaded.step(JobEvent.ENCODE, pause_reason=None, resumed_at_ms=loaded.now_ms)
     else:
         loaded.join()
         exhaustion.finish(loaded)

@@ -48,9 +48,18 @@ class Help(TypedDict):
 
 
 def for_rest(
-    session: Session, job: Job, month: Month, allowance: Allowance | None, units: list[Unit]
+    session: Session,
+    job: Job,
+    month: Month,
+    allowance: Allowance | None,
+    units: list[Unit],
+    *,
+    rest_gpu_ms: int,
 ) -> BudgetExceeded:
-    """Return the refusal of a paused job whose next unit needs more than there is."""
+    """Return the refusal of a paused job whose next unit needs more than there is.
+
+    `rest_gpu_ms`: what all that is left of it needs, by the pace that was seen on it.
+    """
     room = ledger.extendable_gpu_ms(session, job, month, allowance)
     needed_gpu_ms = ledger.least_gpu_ms(job, units) - job.held_gpu_ms
     has = {
@@ -64,7 +73,7 @@ def for_rest(
         f"{_what_needs(job)} {(needed_gpu_ms - room) / 1000:.3f} GPU-seconds more than {has}.",
         needed_gpu_ms=needed_gpu_ms,
         available_gpu_ms=room,
-        rest_gpu_ms=max(needed_gpu_ms, ledger.rest_gpu_ms(job, units) - job.held_gpu_ms),
+        rest_gpu_ms=max(needed_gpu_ms, rest_gpu_ms - job.held_gpu_ms),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestrator.errors import BudgetExceeded
-from orchestrator.farm.books import alerts, months
+from orchestrator.farm.books import alerts, months, pacing
 from orchestrator.farm.jobs import shortage
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
@@ -110,7 +110,7 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
     month = months.seen(farm, tx, job.account_id, farm.clock())
     units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
     try:
-        alerts.check_rest(farm, session, month, job, units)
+        alerts.check_rest(farm, tx, session, month, job, units)
     except BudgetExceeded as stop:
         braked = shortage.explained(farm, tx, stop, job, session, month)
         return Waiting(code="budget", what=braked.message, remedies=braked.remedies)
@@ -122,7 +122,8 @@ def _paused(farm: Farm, tx: Transaction, job: Job, session: Session) -> Waiting:
             what="It was paused for want of budget, and there is enough again.",
             remedies=again,
         )
-    lacking = shortage.for_rest(session, job, month, allowance, units)
+    rest = pacing.rest_gpu_ms(farm, tx, job, units)
+    lacking = shortage.for_rest(session, job, month, allowance, units, rest_gpu_ms=rest)
     refused = shortage.explained(farm, tx, lacking, job, session, month)
     return Waiting(code="budget", what=refused.message, remedies=refused.remedies)
 

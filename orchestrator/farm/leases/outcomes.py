@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from typing import Final
 
+from orchestrator.farm.books import pacing
 from orchestrator.farm.books.costs import cost_model
 from orchestrator.farm.jobs import policy
 from orchestrator.farm.jobs.exhaustion import assemble
@@ -10,6 +12,7 @@ from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.farm.leases import charges, checkpoints
 from orchestrator.model import Checkpoint, FileRef, JobError, Lease, RenderPlan, Unit, Worker
 from orchestrator.money import pricing
+from orchestrator.money.pace import Pace
 from orchestrator.remedies import Listing, LookAt, Rerun, Say
 from orchestrator.states import (
     UNIT_FAILED,
@@ -30,6 +33,10 @@ from orchestrator.wire import (
 )
 
 
+ALIKE: Final = 0.1
+"""Units whose costs differ by less are left as they are: a job may have hundreds of them."""
+
+
 def apply(
     loaded: LoadedJob,
     unit: Unit,
@@ -41,23 +48,68 @@ def apply(
 ) -> None:
     """Do to the unit and its job what the outcome means."""
     kept = request.receipt.frames_done if unit.kind is UnitKind.RENDER else 0
-    if request.message == LIMIT and lease.gpu_ms_limit >= unit.p90_gpu_ms:
-        # It was given what it should need and more: this device is slower than that.
-        slower = replace(unit, p50_gpu_ms=2 * unit.p50_gpu_ms, p90_gpu_ms=2 * unit.p90_gpu_ms)
-        unit = loaded.tx.save(unit, slower)
+    pace = _pace(loaded, unit, request)
     match request.outcome:
         case Outcome.FAILED:
             _failed(loaded, unit, lease, request)
         case Outcome.STOPPED if kept and kept < unit.frames:
             _split(loaded, unit, lease, worker, kept, point)
         case Outcome.STOPPED if not kept:
-            floor = unit.minimum_gpu_ms
-            if request.message == LIMIT and not request.receipt.checkpoint_step:
-                floor = max(floor, 2 * lease.gpu_ms_limit)  # it was too low to keep anything
-            ready = replace(unit, state=UnitState.READY, minimum_gpu_ms=floor, checkpoint=point)
-            loaded.tx.save(unit, replace(ready, rung_at_ms=None))
+            ready = replace(unit, state=UnitState.READY, checkpoint=point, rung_at_ms=None)
+            in_vain = request.message == LIMIT and not request.receipt.checkpoint_step
+            if in_vain:
+                floor = _floor(ready, lease, loaded.job.render_plan, pace)
+                ready = replace(ready, minimum_gpu_ms=floor)
+            loaded.tx.save(unit, ready)
         case _:
             _done(loaded, unit, lease, worker, plan)
+    if pace and _differs(unit, pace, loaded.job.render_plan, request):
+        _repace(loaded, pace)
+
+
+def _pace(loaded: LoadedJob, unit: Unit, request: CompleteRequest) -> Pace | None:
+    """Return the pace of a job after one more of its render leases; None: no news of any."""
+    if unit.kind is not UnitKind.RENDER or request.outcome is Outcome.FAILED:
+        return None
+    return pacing.seen(loaded.tx, loaded.job)
+
+
+def _floor(unit: Unit, lease: Lease, plan: RenderPlan, pace: Pace | None) -> int:
+    """Return the least for a unit whose lease was too small for it to keep anything."""
+    needs = pace.cost(unit, plan).minimum_gpu_ms if pace else 0
+    if needs > lease.gpu_ms_limit:
+        return needs
+    return max(unit.minimum_gpu_ms, 2 * lease.gpu_ms_limit)  # nobody knows what it takes
+
+
+def _differs(unit: Unit, pace: Pace, plan: RenderPlan, request: CompleteRequest) -> bool:
+    """Tell whether a job's other units say something else than its pace, as this one did.
+
+    What a stopped unit has left is reckoned anew in any case.
+    """
+    if request.outcome is Outcome.STOPPED:
+        return True
+    cost = pace.cost(unit, plan)
+    both = ((cost.p50_gpu_ms, unit.p50_gpu_ms), (cost.p90_gpu_ms, unit.p90_gpu_ms))
+    return any(abs(now - said) > ALIKE * said for now, said in both)
+
+
+def _repace(loaded: LoadedJob, pace: Pace) -> None:
+    """Let what is left of a job be reckoned at the pace that was seen: its limits and its hold."""
+    for unit in loaded.units(kind=UnitKind.RENDER, state=UnitState.READY):
+        cost = pace.cost(unit, loaded.job.render_plan)
+        least = cost.minimum_gpu_ms
+        if unit.minimum_gpu_ms > unit.p90_gpu_ms:  # it was stopped in vain
+            least = max(least, unit.minimum_gpu_ms)
+        loaded.tx.save(
+            unit,
+            replace(
+                unit,
+                p50_gpu_ms=cost.p50_gpu_ms,
+                p90_gpu_ms=cost.p90_gpu_ms,
+                minimum_gpu_ms=least,
+            ),
+        )
 
 
 def _failed(loaded: LoadedJob, unit: Unit, lease: Lease, request: CompleteRequest) -> None:

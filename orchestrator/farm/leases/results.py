@@ -119,6 +119,7 @@ def _resolve(
             outcome=request.outcome,
             used_gpu_ms=max(lease.used_gpu_ms, measured),
             frames_done=receipt.frames_done,
+            steps_done=max(lease.steps_done, receipt.steps_done),
             settled_gpu_ms=charge.settled_gpu_ms,
             lost_gpu_ms=charge.lost_gpu_ms,
             over_quote_gpu_ms=charge.over_quote_gpu_ms,

@@ -238,7 +238,11 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
     limit_ms = lease.gpu_ms_limit + unit.prepaid_gpu_ms  # as its order says
     oldest_ms = lease.granted_at_ms + limit_ms + AROUND_MS
     if use.sequence > lease.sequence:  # an older message that comes late changes nothing
-        progressed = use.frames_done > lease.frames_done or use.gpu_ms > lease.used_gpu_ms
+        progressed = (
+            use.frames_done > lease.frames_done
+            or use.steps_done > lease.steps_done
+            or use.gpu_ms > lease.used_gpu_ms
+        )
         lease = tx.save(
             lease,
             replace(
@@ -246,6 +250,8 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 sequence=use.sequence,
                 used_gpu_ms=max(lease.used_gpu_ms, use.gpu_ms),
                 frames_done=max(lease.frames_done, use.frames_done),
+                steps_done=max(lease.steps_done, use.steps_done),
+                worked_ms=max(lease.worked_ms, min(use.worked_ms, now_ms - lease.granted_at_ms)),
                 expires_at_ms=max(
                     lease.expires_at_ms, min(now_ms + farm.terms.lease_ms, oldest_ms)
                 ),
@@ -256,6 +262,7 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
                 "unit_id": lease.unit_id,
                 "stage": lease.kind.value,
                 "unit_frames_done": lease.frames_done,
+                "unit_steps_done": lease.steps_done,
                 "unit_gpu_ms": lease.used_gpu_ms,
             }
             tx.deliveries.tell(lease.job_id, [("progress", data)], now_ms)
