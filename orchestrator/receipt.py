@@ -59,7 +59,7 @@ class Receipt(Message):
     host_ms: dict[Word, Ms] = Field(default={}, max_length=MOST_WORDS)
     """fetch, start, write, upload …: what else the time of the lease went to. Nobody is charged
     for it; a report that leaves much of that time unexplained flags its worker."""
-    steps_done: int = Field(0, ge=0, le=MOST_BEATS)
+    steps_done: int = Field(default=0, ge=0, le=MOST_BEATS)
     """Denoising steps that were made under this lease, kept or not, of all its micro-batches."""
     next_step_gpu_ms: Ms = 0
     """Device time that a next step was reckoned to take, where the limit had no room for it."""

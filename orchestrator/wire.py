@@ -219,7 +219,7 @@ class LeaseUse(Message):
     sequence: int = Field(ge=1, le=MOST_BEATS)
     gpu_ms: Ms
     frames_done: int = Field(0, ge=0, le=MOST_BEATS)
-    steps_done: int = Field(0, ge=0, le=MOST_BEATS)
+    steps_done: int = Field(default=0, ge=0, le=MOST_BEATS)
     """Denoising steps made under this lease, of all its micro-batches."""
     worked_ms: Ms = 0
     """Time by the host's clock from the beginning of its work, when the model was loaded, to the

@@ -107,7 +107,7 @@ def test_another_plan_lets_a_braked_job_go_on_whole(
     order = hand.claim()
     assert order and isinstance(order.work, RenderWork)
     clock.advance(39)
-    hand.complete(order, Outcome.STOPPED, gpu_ms=order.gpu_ms_limit, step=1)
+    hand.complete(order, Outcome.STOPPED, gpu_ms=500, step=1)
     assert hand.claim() is None
     job = jobs.get(farm, None, job.id)
     assert (job.state, job.pause_reason) == (JobState.PAUSED, PauseReason.BUDGET)

@@ -32,7 +32,6 @@ from orchestrator.wire import (
     render_queue,
 )
 
-
 ALIKE: Final = 0.1
 """Units whose costs differ by less are left as they are: a job may have hundreds of them."""
 
