@@ -277,6 +277,18 @@ def extendable_gpu_ms(
     return max(0, room)
 
 
+def rooms(session: Session, job: Job, month: Month, allowance: Allowance | None) -> dict[str, int]:
+    """Return by how much each limit lets a job's hold grow, by the limit's name."""
+    found = {"session": session.available_gpu_ms if session.state is SessionState.OPEN else 0}
+    if month.available_gpu_ms is not None:
+        found["month"] = month.available_gpu_ms
+    if allowance is not None:
+        found["key"] = allowance.available_gpu_ms
+    if job.cap_gpu_ms is not None:
+        found["max_gpu_seconds"] = job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms
+    return {limit: max(0, room) for limit, room in found.items()}
+
+
 def binding_limit(session: Session, job: Job, month: Month, allowance: Allowance | None) -> str:
     """Return which limit lets a hold grow the least, by name."""
     if session.state is not SessionState.OPEN:

@@ -26,6 +26,10 @@ class Ticks:
         self.waits.append(end)
         return end - start
 
+    def waited_ms(self, start: float, end: float) -> float:
+        """Nobody else has it."""
+        return 0.0
+
 
 def test_stages_sum_to_what_was_spent() -> None:
     """Thirds of milliseconds round up once, and every stage is a whole number."""

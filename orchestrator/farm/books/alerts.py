@@ -199,6 +199,18 @@ def check_rest(
         check(farm, session, month, when=ALL_JOBS, rest_gpu_ms=rest_gpu_ms)
 
 
+def gain_gpu_ms(farm: Farm, budget: Session | Month, month: Month, spends_gpu_ms: int) -> int:
+    """Return by how much a budget has to grow lest so much more spending stops all jobs.
+
+    0: no alert would; a budget without a limit has none.
+    """
+    brake = next((each for each in of(farm, budget, month) if each.action in ALL_JOBS), None)
+    if brake is None or not budget.limit_gpu_ms:
+        return 0
+    spent = budget.spent_gpu_ms + spends_gpu_ms
+    return max(0, 100 * spent // brake.percent + 1 - budget.limit_gpu_ms)
+
+
 def is_braked(books: JobBooks) -> bool:
     """Tell whether an alert stops painting for the job's budgets."""
     try:

@@ -1,10 +1,10 @@
 """Refusals for want of budget: the limit, what holds it until when, and what helps."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Final, TypedDict, TypeVar, Unpack
 
 from orchestrator.errors import BudgetExceeded, PlanLimit
-from orchestrator.farm.books import months, session_limits
+from orchestrator.farm.books import alerts, months, pacing, session_limits
 from orchestrator.farm.jobs import quoting
 from orchestrator.farm.jobs.quoting import Alternative, Offer
 from orchestrator.farm.kernel import Farm
@@ -30,7 +30,14 @@ from orchestrator.remedies import (
     WaitForHolders,
     WaitForMonth,
 )
-from orchestrator.states import JobState, LeaseState
+from orchestrator.states import (
+    JobState,
+    LeaseState,
+    PauseReason,
+    SessionState,
+    UnitKind,
+    UnitState,
+)
 
 HOLDERS: Final = 20
 """The largest holds are named; a session with thousands of jobs is told of these."""
@@ -94,21 +101,13 @@ def explained(
     allowance = tx.get(Allowance, job.allowance_id)
     limit = str(refused.data.get("limit") or ledger.binding_limit(session, job, month, allowance))
     needed, room = refused.data["needed_gpu_ms"], refused.data["available_gpu_ms"]
-    # Of a top-up, what is still to sink goes first.
-    sinking = ledger.pending_gpu_ms(session) if limit == "session" else 0
-    missing = max(0, needed - room) + sinking
     stopped = "alert_percent" in refused.data
-    rest = max(missing, refused.data.get("rest_gpu_ms", 0) - room + sinking)
+    missing = max(0, needed - room) + (_sinking(session) if limit == "session" else 0)
     holders = [] if stopped else _holders(tx, job, session, month, limit)
+    lacks = _lacking(farm, tx, job, session, month, allowance, needed_gpu_ms=needed)
+    lacks |= {limit: max(missing, lacks.get(limit, 0))}
     besides, remedies = _way_out(
-        farm,
-        tx,
-        job,
-        session,
-        month,
-        limit,
-        needed_gpu_ms=0 if stopped else needed,
-        missing_gpu_ms=rest,
+        farm, tx, job, session, month, lacks, limit=limit, needed_gpu_ms=0 if stopped else needed
     )
     if stopped:  # no job is small enough for a budget that is stopped
         remedies = [each for each in remedies if not isinstance(each, AskForLess)]
@@ -123,6 +122,7 @@ def explained(
     }
     facts = {
         "limit": limit,
+        "limits": sorted(lacks, key=lambda each: (each != limit, each)),
         "limit_gpu_ms": limits.get(limit, session.limit_gpu_ms),
         "needed_gpu_ms": needed,
         "available_gpu_ms": room,
@@ -246,57 +246,164 @@ def _holders(tx: Transaction, job: Job, session: Session, month: Month, limit: s
     ]
 
 
+def _sinking(session: Session) -> int:
+    """Return what of a top-up goes first into the rest of a limit that is to sink."""
+    return ledger.pending_gpu_ms(session)
+
+
+def _lacking(
+    farm: Farm,
+    tx: Transaction,
+    job: Job,
+    session: Session,
+    month: Month,
+    allowance: Allowance | None,
+    *,
+    needed_gpu_ms: int,
+) -> dict[str, int]:
+    """Return which limits are in the way of all that is left of a job, and what each lacks.
+
+    A limit that has enough now and an alert that would stop the job on its way are in it too.
+    """
+    if session.state is not SessionState.OPEN:
+        return {}
+    paused = job.state is JobState.PAUSED
+    units = tx.find(Unit, job_id=job.id, state=(UnitState.READY, UnitState.LEASED))
+    more = needed_gpu_ms
+    if paused:
+        rest = pacing.rest_gpu_ms(farm, tx, job, units)
+        more = max(ledger.least_gpu_ms(job, units), rest) - job.held_gpu_ms
+    rooms = ledger.rooms(session, job, month, allowance)
+    lacks = {limit: more - room for limit, room in rooms.items() if room < more}
+    if paused and any(unit.kind is not UnitKind.ENCODE for unit in units):
+        spends = more + job.held_gpu_ms
+        for limit, budget in (("session", session), ("month", month)):
+            if (gain := alerts.gain_gpu_ms(farm, budget, month, spends)) > 0:
+                lacks[limit] = max(gain, lacks.get(limit, 0))
+    if "session" in lacks:
+        lacks["session"] += _sinking(session)
+    return lacks
+
+
 def _way_out(
     farm: Farm,
     tx: Transaction,
     job: Job,
     session: Session,
     month: Month,
-    limit: str,
+    lacks: Mapping[str, int],
     *,
+    limit: str,
     needed_gpu_ms: int,
-    missing_gpu_ms: int,
 ) -> tuple[str, list[Remedy]]:
-    """Return what helps, the best first, and what else is to be known for it."""
+    """Return what helps, the best first, and what else is to be known for it.
+
+    `lacks`: by each limit in the way what it has too little; `limit`: the one that was met.
+    """
     paused = job.state is JobState.PAUSED
     less: list[Remedy] = [] if paused else [AskForLess()]
     if limit == "session_closed":
-        ways = session_limits.when_closed(tx, session)
-        return "A closed session gives no more.", [*(ways[:1] if paused else ways)]
-    if limit == "key":
-        allowance = tx.get(Allowance, job.allowance_id)
-        assert allowance, "it binds"
-        enough = allowance.limit_gpu_ms + missing_gpu_ms
-        return "", [RaiseAllowance(allowance.id, enough, goes_on=paused), *less]
-    if limit == "max_gpu_seconds":
-        if paused:
-            shorter = Say(
-                "Its own limit stays: make a shorter variation, or one with a higher limit."
-            )
-            return "", [shorter, Cancel(job.id)]
-        return "", [RaiseLimit((job.cap_gpu_ms or 0) + missing_gpu_ms), *less]
-    if limit == "month":
-        another = ChangePlan(month.account_id)
-        if month.limit_gpu_ms is not None and needed_gpu_ms > month.limit_gpu_ms:
-            return "A whole month of this plan has less than that.", [*less, another]
-        return "", [WaitForMonth(monthly.next_month(month)), *less, another]
-    return _top_up(farm, job, session, month, missing_gpu_ms, less)
+        opened = session_limits.when_closed(tx, session)
+        return "A closed session gives no more.", [*(opened[:1] if paused else opened)]
+    others = [each for each in _ORDER if each in lacks and each != limit]
+    told = [_also(tx, job, session, month, each) for each in others]
+    if paused and "max_gpu_seconds" in lacks:  # whatever else is given, it ends there
+        shorter = Say("Its own limit stays: make a shorter variation, or one with a higher limit.")
+        return " ".join(told), [shorter, Cancel(job.id)]
+    alone = not others
+    remedies: list[Remedy] = []
+    for each in (*others, limit) if paused else (limit, *others):
+        if each == "max_gpu_seconds":
+            remedies.append(RaiseLimit((job.cap_gpu_ms or 0) + lacks[each]))
+        elif each == "key":
+            allowance = tx.get(Allowance, job.allowance_id)
+            assert allowance, "it binds"
+            enough = allowance.limit_gpu_ms + lacks[each]
+            remedies.append(RaiseAllowance(allowance.id, enough, goes_on=paused and alone))
+        elif each == "month":
+            words, ways = _more_of_month(month, needed_gpu_ms, met=each == limit)
+            told += words
+            remedies += ways
+        else:
+            words, ways = _top_up(farm, tx, job, session, month, lacks[each], alone=alone)
+            told += words
+            remedies += ways
+    remedies = list(dict.fromkeys(remedies))
+    another = ChangePlan(month.account_id)  # more than one may wish to pay for
+    last = remedies.index(another) if limit == "month" and another in remedies else len(remedies)
+    return " ".join(told), [*remedies[:last], *less, *remedies[last:]]
+
+
+_ORDER: Final = ("max_gpu_seconds", "month", "key", "session")
+"""Of several limits in the way beside the one that was met, in which order they are named: what a
+paused job is told first is what more of that one would not help."""
+
+
+def _also(tx: Transaction, job: Job, session: Session, month: Month, limit: str) -> str:
+    """Return what is to be known of a limit that is in the way beside the one that was met."""
+    room = ledger.rooms(session, job, month, tx.get(Allowance, job.allowance_id))[limit] / 1000
+    return {
+        "max_gpu_seconds": f"Its own max_gpu_seconds allows {room:.3f} more, which is too little.",
+        "month": f"The account's month has {room:.3f} left: more takes another plan, too.",
+        "key": f"The allowance of its key has {room:.3f} left, which is too little, too.",
+        "session": f"Session {session.name!r} has {room:.3f} left, which is too little, too.",
+    }[limit]
+
+
+def _more_of_month(
+    month: Month, needed_gpu_ms: int, *, met: bool
+) -> tuple[list[str], list[Remedy]]:
+    another = ChangePlan(month.account_id)
+    if not met:
+        return [], [another]
+    if month.limit_gpu_ms is not None and needed_gpu_ms > month.limit_gpu_ms:
+        return ["A whole month of this plan has less than that."], [another]
+    return [], [WaitForMonth(monthly.next_month(month)), another]
 
 
 def _top_up(
-    farm: Farm, job: Job, session: Session, month: Month, missing_gpu_ms: int, less: list[Remedy]
-) -> tuple[str, list[Remedy]]:
+    farm: Farm,
+    tx: Transaction,
+    job: Job,
+    session: Session,
+    month: Month,
+    missing_gpu_ms: int,
+    *,
+    alone: bool,
+) -> tuple[list[str], list[Remedy]]:
+    """Return the top-up that is enough for all that is left of a job, where its plan allows it.
+
+    `alone`: no other limit is in the way.
+    """
     paused = job.state is JobState.PAUSED
-    another = ChangePlan(month.account_id)
-    top_up = TopUp(session.id, session.name, missing_gpu_ms, goes_on=paused)
+    before = _wanted_before(farm, tx, job) if paused else 0
+    missing_gpu_ms += before
     plan = farm.plans.get(month.plan)
     most = plan.most_session_gpu_ms if plan else None
-    gain = missing_gpu_ms - ledger.pending_gpu_ms(session)
+    gain = missing_gpu_ms - _sinking(session)
     if plan and most is not None and session.limit_gpu_ms + gain > most:
         besides = f"The plan {plan.name} allows a session no more than {most / 1000:g} GPU-seconds."
-        return besides, [another, *([] if paused else [OpenSession()]), *less]
-    left = month.available_gpu_ms
-    if left is not None and session.available_gpu_ms + gain > left:
-        besides = f"The account's month has {left / 1000:.3f} left: more takes another plan, too."
-        return besides, [replace(top_up, goes_on=False), another, *less]
-    return "", [top_up, *less]
+        return [besides], [ChangePlan(month.account_id), *([] if paused else [OpenSession()])]
+    told = []
+    if before:
+        told = [f"Older jobs that wait for budget go on first and need {before / 1000:.3f} of it."]
+    return told, [TopUp(session.id, session.name, missing_gpu_ms, goes_on=paused and alone)]
+
+
+def _wanted_before(farm: Farm, tx: Transaction, job: Job) -> int:
+    """Return what older jobs of its session take of a top-up before this one goes on."""
+    waiting = tx.find(
+        Job,
+        session_id=job.session_id,
+        state=JobState.PAUSED,
+        pause_reason=PauseReason.BUDGET,
+        limit=HOLDERS,
+    )
+    wanted = 0
+    for other in waiting:
+        if other.id >= job.id:
+            continue
+        units = tx.find(Unit, job_id=other.id, state=(UnitState.READY, UnitState.LEASED))
+        rest = pacing.rest_gpu_ms(farm, tx, other, units)
+        wanted += max(0, max(ledger.least_gpu_ms(other, units), rest) - other.held_gpu_ms)
+    return wanted
