@@ -382,6 +382,7 @@ def _print(job: Json, *, as_json: bool) -> None:
         {
             "job": job["id"],
             "now": progress.summary(job),
+            "left": progress.left(job) or None,
             "prompt": output.brief(job["prompt"], 200),
             "understood": output.brief(rendering.understood(job), 200) or None,
             "video": f"{job['seconds']:g} s, {size}, {job['fps']} a second, {steps}",

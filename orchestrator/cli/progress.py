@@ -9,6 +9,7 @@ from orchestrator import safe_text
 from orchestrator.cli.client import Client, part
 from orchestrator.cli.output import say, seconds
 from orchestrator.model import Json
+from orchestrator.scheduling import positions
 
 POLL_SECONDS: Final = 0.4
 ENDED: Final = ("succeeded", "failed", "cancelled")
@@ -21,7 +22,6 @@ class Progress:
     """The most that the job may use, where it has no cap of its own."""
 
     def __init__(self) -> None:
-        self._began: tuple[float, int] | None = None
         self._last = ""
         self._live: Any = None
 
@@ -47,27 +47,27 @@ class Progress:
     def show(self, job: Json) -> None:
         """Show a job as it is now."""
         line = safe_text.one_line(summary(job, self.limit))
-        left = self._left(job)
+        remains = left(job)
         if self._live:
             from rich.text import Text
 
-            self._live.update(Text(f"{line} · {left}" if left else line))
+            self._live.update(Text(f"{line} · {remains}" if remains else line))
         elif line != self._last:
-            say(f"{line} · {left}" if left else line)
+            say(f"{line} · {remains}" if remains else line)
         self._last = line
 
-    def _left(self, job: Json) -> str:
-        """Return the time left, from the pace of the frames seen so far."""
-        done, total = job["frames_done"], job["frames_total"]
-        if job["state"] != "rendering":
-            return ""
-        if self._began is None:
-            self._began = (time.monotonic(), done)
-        since, first = self._began
-        if done <= first:
-            return ""
-        left = (time.monotonic() - since) / (done - first) * (total - done)
-        return f"ETA {left:.0f} s"
+
+def left(job: Json) -> str:
+    """Return the time that a job has left; empty where nobody can know it."""
+    likely, latest = job.get("eta_seconds"), job.get("eta_seconds_p90")
+    if likely is None or latest is None:
+        return ""
+    told = _about(likely)
+    return f"ETA {told}" if _about(latest) == told else f"ETA {told}, at most {_about(latest)}"
+
+
+def _about(seconds_left: float) -> str:
+    return positions.about(round(1000 * seconds_left))
 
 
 def summary(job: Json, limit: float | None = None) -> str:
@@ -79,6 +79,8 @@ def summary(job: Json, limit: float | None = None) -> str:
     if job["truncated"]:
         state += " (cut off)"
     line = f"{state} · {job['frames_done']}/{job['frames_total']} frames"
+    if "progress" in job and job["state"] not in ENDED:
+        line += f" · {job['progress']:g} %"
     line += f" · GPU-s {seconds(usage['gpu_seconds'])} used"
     line += f" / {seconds(usage['held_gpu_seconds'])} held"
     most = usage.get("max_gpu_seconds")

@@ -257,7 +257,7 @@ def farm_of(path: Path, clock: Clock, trials: int) -> Farm:
         store=open_store(url),
         catalog=catalog.Catalog(cards=cards),
         clock=clock,
-        terms=Terms(look_seconds=0.0),
+        terms=Terms(look_seconds=0.0, lease_seconds=100_000.0),  # it sends no heartbeats,
     )
     opening.open_home(farm)
     return farm
@@ -314,16 +314,17 @@ def trial(farm: Farm, clock: Clock, number: int, seed: int) -> Trial:
 
 
 def _named(farm: Farm, job: Job) -> int:
-    """Return the amount of the top-up that the farm names to a paused job; 0: it goes on as it is."""
+    """Return the amount of the top-up that a paused job is told; 0: it goes on as it is."""
     why = waiting.reason(farm, job)
     assert why, "it is paused"
     remedies = why.remedies
     if why.code == "user":
         try:
             jobs.resume(farm, job.account_id, job.id)
-            return 0
         except BudgetExceeded as refused:
             remedies = refused.remedies
+        else:
+            return 0
     best = remedies[0]
     assert isinstance(best, TopUp) and best.gpu_ms and best.goes_on, remedies
     return best.gpu_ms

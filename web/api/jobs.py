@@ -8,7 +8,7 @@ from flask_openapi import APIBlueprint
 from orchestrator.errors import NotFound, TooMany
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts, verification
-from orchestrator.farm.jobs import deleting, keeping, waiting
+from orchestrator.farm.jobs import deleting, forecasts, keeping, waiting
 from orchestrator.model import Job
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import Scope, UnitKind
@@ -127,9 +127,13 @@ def listing(query: JobsQuery) -> Response:
         wanted=query.wanted,
     )
     waits = in_thread(waiting.queued, farm(), page.items)
+    how_far = in_thread(forecasts.of_all, farm(), page.items, waits)
     return jsonify(
         views.listed(
-            page, lambda job: views.job(job) | {"waiting_for": views.waiting(waits.get(job.id))}
+            page,
+            lambda job: (
+                views.job(job, how_far[job.id]) | {"waiting_for": views.waiting(waits.get(job.id))}
+            ),
         )
     )
 
@@ -302,13 +306,17 @@ def _waited(job: Job, newest: int, seconds: int) -> Job:
 
 def _shown(job: Job, *, webhook_secret: str | None = None, waited: int | None = None) -> Response:
     waits = in_thread(waiting.reason, farm(), job)
-    shown = views.job(job) | {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
+    how_far = in_thread(forecasts.of_one, farm(), job, waits)
+    shown = views.job(job, how_far)
+    shown |= {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
     if not may(Scope.READ):
         shown = views.without_words(shown)
     if webhook_secret and may(Scope.CONFIGURE):
         shown["webhook_secret"] = webhook_secret
     answer = make_response(jsonify(shown))
-    answer.set_etag(f"{job.id}-{job.revision}-{crc32(str(waits).encode()):x}")
+    eta = None if how_far.left_ms is None else how_far.left_ms // 1000
+    moved = crc32(f"{waits} {how_far.percent} {eta}".encode())
+    answer.set_etag(f"{job.id}-{job.revision}-{moved:x}")
     answer.headers["Cache-Control"] = "private, no-cache"
     if waited is not None:
         answer.headers["Preference-Applied"] = f"wait={waited}"

@@ -467,7 +467,13 @@ class JobView(View):
     upscale: int
     frames_total: int
     frames_done: int
-    progress: int = Field(ge=0, le=100)
+    progress: float = Field(ge=0, le=100)
+    """In per cent, to a tenth: it moves with each denoising step that a worker has told of."""
+    eta_seconds: float | None
+    """The time it likely has left until its video is there, its wait in line included, from the
+    pace seen on it. null: nobody can know yet, and `waiting_for` says why."""
+    eta_seconds_p90: float | None
+    """In nine of ten cases it has ended by then."""
     shots: list[ShotView]
     notes: list[str]
     origin: OriginView | None

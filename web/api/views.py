@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import FarmError
 from orchestrator.farm import Page
-from orchestrator.farm.jobs import Estimate
+from orchestrator.farm.jobs import Estimate, forecasts
+from orchestrator.farm.jobs.forecasts import Forecast
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
@@ -81,9 +82,9 @@ def without_words(shown: Json) -> Json:
     return told
 
 
-def job(row: Job) -> Json:
+def job(row: Job, how_far: Forecast | None = None) -> Json:
     """Return a job as its owner sees it."""
-    quoted = row.quote
+    quoted, how_far = row.quote, how_far or forecasts.still(row)
     files = {
         name: {"url": f"{BASE}/jobs/{row.id}/{name}", "sha256": file.sha256, "bytes": file.bytes}
         for name, file in row.artifacts.items()
@@ -108,7 +109,9 @@ def job(row: Job) -> Json:
         "upscale": row.upscale,
         "frames_total": row.frames_total,
         "frames_done": row.frames_done,
-        "progress": _progress(row),
+        "progress": how_far.percent,
+        "eta_seconds": seconds(how_far.left_ms),
+        "eta_seconds_p90": seconds(how_far.left_p90_ms),
         "shots": [_shot(shot) for shot in row.render_plan.shots],
         "notes": list(row.render_plan.notes),
         "origin": _origin(row),
@@ -411,13 +414,6 @@ def _origin(row: Job) -> Json | None:
     if made_from is None:
         return None
     return {"job_id": made_from.job_id, "how": made_from.how, "frames": made_from.frames}
-
-
-def _progress(row: Job) -> int:
-    """Per cent of the way: the frames are 95 of them, the video is the rest."""
-    if row.state == "succeeded":
-        return 100
-    return round(95 * row.frames_done / row.frames_total)
 
 
 def in_seconds(value: Any) -> Any:

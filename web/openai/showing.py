@@ -3,6 +3,7 @@
 from typing import Final
 
 from orchestrator.farm.jobs.extensions import video_frames
+from orchestrator.farm.jobs.forecasts import Forecast
 from orchestrator.model import Job, Json
 from orchestrator.states import JobState, PauseReason
 from web.api import views
@@ -38,16 +39,16 @@ _OWN: Final = (
 )
 
 
-def video(job: Job) -> Json:
+def video(job: Job, how_far: Forecast | None = None) -> Json:
     """Return a job in OpenAI's form."""
-    shown = views.job(job)
+    shown = views.job(job, how_far)
     origin = shown["origin"] or {}
     expires = job.expires_at_ms or job.keep_until_ms
     return {
         "id": job.id,
         "object": "video",
         "status": status(job),
-        "progress": shown["progress"],
+        "progress": int(shown["progress"]),
         "model": job.model,
         "prompt": shown["prompt"],
         "seconds": f"{round(video_frames(job) / job.fps, 3):g}",

@@ -58,7 +58,8 @@ def listing() -> Response:
         after=request.args.get("after") or None,
         oldest_first=asking.one_of("order", "desc", ("asc", "desc")) == "asc",
     )
-    shown = [showing.video(job) for job in page.items]
+    how_far = in_thread(forecasts.of_all, farm(), page.items, {})
+    shown = [showing.video(job, how_far[job.id]) for job in page.items]
     return jsonify(
         object="list",
         data=shown,
@@ -225,7 +226,7 @@ def _submitted(brief: Brief, body: JobBody) -> Response:
 
 
 def _shown(job: Job, beside: Json | None = None) -> Response:
-    shown = showing.video(job)
+    shown = showing.video(job, in_thread(forecasts.of_one, farm(), job, None))
     shown = (shown if may(Scope.READ) else views.without_words(shown)) | (beside or {})
     answer = jsonify(shown)
     if shown["status"] in showing.UNFINISHED:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.books import receipts
-from orchestrator.farm.jobs import sharing, waiting
+from orchestrator.farm.jobs import forecasts, sharing, waiting
 from orchestrator.farm.jobs.labelling import TAG
 from orchestrator.farm.kernel.ids import new_id
 from orchestrator.farm.kernel.where import JobsWanted
@@ -51,7 +51,7 @@ def room_of(account_id: str, job_id: str) -> Json:
         "waiting": waits.what if waits else "",
         "waits_for": waits.code if waits else "",
         "event_id": event_id,
-        "view": job_view(found, units, now, waits),
+        "view": job_view(found, units, forecasts.of_one(this_farm, found, waits), waits),
         "job_bar": job_bar(found),
         "receipt": receipts.receipt(this_farm, account_id, job_id),
         "model_title": card.title if card else found.model,

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from orchestrator.farm.jobs import UnitView, shortage
+from orchestrator.farm.jobs import UnitView, forecasts, shortage
+from orchestrator.farm.jobs.forecasts import Forecast
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.model import FileRef, Job, Month, RenderPlan, Session
 from orchestrator.receipt import KeptReceipt
 from orchestrator.remedies import Remedy, Rerun, Resume, Say
+from orchestrator.scheduling import positions
 from orchestrator.states import Intent, JobState, PauseReason, UnitKind, UnitState
 from orchestrator.wire import STRIP
 from web.pages import words
@@ -80,7 +82,7 @@ class JobView:
     preview: tuple[Tile, ...]
     """Finished batches in frame order, for the moving preview."""
     frames_done: int
-    percent: int
+    percent: float
     quoted_p50_gpu_ms: int
     quoted_p90_gpu_ms: int
     eta: str
@@ -119,9 +121,13 @@ class JobView:
 
 
 def job_view(
-    job: Job, units: tuple[UnitView, ...], now_ms: int, waits: Waiting | None = None
+    job: Job,
+    units: tuple[UnitView, ...],
+    how_far: Forecast | None = None,
+    waits: Waiting | None = None,
 ) -> JobView:
     """Put together what the page of a job shows."""
+    how_far = how_far or forecasts.still(job)
     tiles = reel(job, units)
     done = tuple(tile for tile in tiles if tile.strip)
     frames_done = min(job.frames_total, max(job.frames_done, sum(tile.frames for tile in done)))
@@ -137,10 +143,10 @@ def job_view(
         tiles=tiles,
         preview=_newest(done),
         frames_done=frames_done,
-        percent=_percent(job, frames_done),
+        percent=how_far.percent,
         quoted_p50_gpu_ms=job.quote.p50_gpu_ms,
         quoted_p90_gpu_ms=job.quote.p90_gpu_ms,
-        eta=_eta(job, frames_done, now_ms, waits),
+        eta=_eta(job, how_far, waits),
         notice=_notice(job, frames_done, waits),
         can_pause=open_to and not pausing,
         can_resume=open_to and pausing,
@@ -248,25 +254,15 @@ def _newest(done: tuple[Tile, ...]) -> tuple[Tile, ...]:
     return tuple(kept)
 
 
-def _percent(job: Job, frames_done: int) -> int:
-    """Frames are nearly all of the work: 2 % for the plan, 5 % for the encoding."""
-    if job.state is JobState.SUCCEEDED:
-        return 100
-    planned = 2 if job.parsed else 0
-    return planned + int(93 * frames_done / max(job.frames_total, 1))
-
-
-def _eta(job: Job, frames_done: int, now_ms: int, waits: Waiting | None) -> str:
-    if waits and waits.code != "device" and job.state is not JobState.PAUSED:
-        return waits.what
-    if job.state not in (JobState.RENDERING, JobState.ENCODING) or job.intent is not None:
+def _eta(job: Job, how_far: Forecast, waits: Waiting | None) -> str:
+    if job.state.is_terminal or job.state is JobState.PAUSED or job.intent is not None:
         return ""
-    if job.state is JobState.ENCODING:
-        return "a few seconds left"
-    if not frames_done or job.started_at_ms is None:
-        return f"about {words.lasting(job.quote.p50_gpu_ms)} on one device"
-    pace = (now_ms - job.started_at_ms) / frames_done
-    return f"about {words.lasting(pace * (job.frames_total - frames_done) + 1000)} left"
+    if how_far.left_ms is None or how_far.left_p90_ms is None:
+        return waits.what if waits else ""
+    likely = positions.about(how_far.left_ms)
+    latest = positions.about(how_far.left_p90_ms)
+    told = f"about {likely} left" if latest == likely else f"about {likely} left, at most {latest}"
+    return f"{waits.what} {told[0].upper()}{told[1:]} in all." if waits else told
 
 
 def _notice(job: Job, frames_done: int, waits: Waiting | None) -> Notice | None:

@@ -70,7 +70,7 @@ def _ran_away(loaded: LoadedJob, unit: Unit) -> None:
 def assemble(loaded: LoadedJob) -> None:
     """Make the unit that joins the finished frames into the video."""
     job = loaded.job
-    cost = pacing.encoding(loaded.farm, loaded.tx, job, pacing.seen(loaded.tx, job))
+    cost, _ = pacing.encoding(loaded.farm, loaded.tx, job, pacing.seen(loaded.tx, job))
     loaded.tx.add(
         Unit(
             id=loaded.farm.new_id("unt", loaded.now_ms),

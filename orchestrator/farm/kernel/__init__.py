@@ -15,6 +15,7 @@ from orchestrator.money import plans
 from orchestrator.money.plans import Plans
 from orchestrator.money.pricing import CostModel
 from orchestrator.money.rates import Rates, shipped
+from orchestrator.scheduling.forecast import Left
 from orchestrator.scheduling.positions import PositionCache
 
 T = TypeVar("T")
@@ -100,6 +101,8 @@ class Farm:
     """The newest look at the waiting jobs; every process looks for itself."""
     fits: dict[str, tuple[int, CostModel]] = field(default_factory=dict, compare=False, repr=False)
     """By model: when its costs were last fitted to receipts, and how; likewise."""
+    told: dict[str, Left] = field(default_factory=dict, compare=False, repr=False)
+    """By job: the time left that was told of it last; likewise."""
     actor: Actor = Actor()
     """On whose behalf the verbs are called; a front end replaces it for each request."""
 
