@@ -118,10 +118,10 @@ def _ratio(rest: Rest) -> tuple[float, float]:
         took += weight * max(1, lease.to_ms - lease.from_ms - lease.load_ms)
         worth += weight * work
     seen += sum(rest.pace.work_ms(lease.steps, lease.finishes) for lease in rest.ended)
-    for lease in rest.running:
-        if lease.steps and lease.worked_ms:
-            work = rest.pace.work_ms(lease.steps, lease.finishes)
-            took += lease.worked_ms
+    for told in rest.running:
+        if told.steps and told.worked_ms:
+            work = rest.pace.work_ms(told.steps, told.finishes)
+            took += told.worked_ms
             worth += work
             seen += work
     return (took / worth if worth else 1.0), seen

@@ -71,6 +71,9 @@ _IN_LINE: Final = (
         jobs.c.id.label("job_id"),
         jobs.c.model,
         jobs.c.held_gpu_ms,
+        jobs.c.parsed,
+        jobs.c.truncated,
+        jobs.c.encode_reserve_gpu_ms,
         jobs.c.quote["p50_gpu_ms"].as_integer().label("p50_gpu_ms"),
         func.coalesce(jobs.c.ceiling_gpu_ms, jobs.c.quote["p90_gpu_ms"].as_integer()).label(
             "most_gpu_ms"
@@ -89,9 +92,23 @@ _IN_LINE: Final = (
 )
 _BUSY: Final = select(leases.c.worker_id).where(leases.c.state == literal(LeaseState.OPEN))
 _IN_HAND: Final = (
-    select(leases.c.worker_id, leases.c.granted_at_ms, units.c.p50_gpu_ms)
+    select(
+        leases.c.worker_id,
+        leases.c.granted_at_ms,
+        units.c.p50_gpu_ms,
+        leases.c.steps_done,
+        units.c.frames,
+        jobs.c.steps,
+        jobs.c.render_plan["micro_batch"].as_integer().label("micro_batch"),
+    )
     .join(units, units.c.id == leases.c.unit_id)
+    .join(jobs, jobs.c.id == leases.c.job_id)
     .where(leases.c.state == literal(LeaseState.OPEN))
+)
+_READY_WORK: Final = (
+    select(units.c.job_id, func.sum(units.c.p50_gpu_ms))
+    .where(units.c.state == literal(UnitState.READY))
+    .group_by(units.c.job_id)
 )
 
 _READY_DEPTHS: Final = (
@@ -166,9 +183,13 @@ class Turns:
         """Return the workers that have an open lease."""
         return frozenset(self.connection.scalars(_BUSY))
 
-    def work_in_hand(self) -> list[tuple[str, int, int]]:
-        """Return (worker, granted at, expected GPU-ms) of every open lease."""
-        return [(row[0], row[1], row[2]) for row in self.connection.execute(_IN_HAND)]
+    def work_in_hand(self) -> list[Json]:
+        """Return every open lease: its worker and grant, what it should take and what it made."""
+        return [dict(row._mapping) for row in self.connection.execute(_IN_HAND)]
+
+    def ready_work(self) -> dict[str, int]:
+        """Return what the ready units of each job should take, in GPU-ms."""
+        return {row[0]: int(row[1]) for row in self.connection.execute(_READY_WORK)}
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units: of jobs that may run, oldest first."""

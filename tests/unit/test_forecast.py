@@ -138,8 +138,9 @@ def test_nothing_is_promised_of_a_unit_that_is_overdue() -> None:
 
 def test_who_shares_a_worker_waits_for_the_others_too() -> None:
     """Of ten equal sessions on one device each has it for a tenth of the time."""
-    unit = dict(steps=60, finishes=3)
-    ended = tuple(Ended(from_ms=t, to_ms=t + 30_000, **unit) for t in (600_000, 300_000, 0))
+    ended = tuple(
+        Ended(from_ms=t, to_ms=t + 30_000, steps=60, finishes=3) for t in (600_000, 300_000, 0)
+    )
     rest = Rest(now_ms=900_000, pace=QUOTED, quoted_spread=1.6, ended=ended, ready=((60, 3),))
     assert forecast.left(rest).p50_ms == pytest.approx(300_000, rel=0.15)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.farm import Farm, jobs
+from orchestrator.farm.jobs import forecasts
 from orchestrator.states import Cause, Outcome
 from orchestrator.store import open_store
 from tests.factories import Clock, Hand, account_id, brief, make_farm, submit
@@ -27,7 +28,8 @@ def look(farm: Farm, job_id: str) -> JobView:
     """Return the job as its page sees it now."""
     owner = account_id(farm)
     found = jobs.get(farm, owner, job_id)
-    return job_view(found, jobs.units(farm, owner, job_id), farm.clock())
+    how_far = forecasts.of_one(farm, found, None)
+    return job_view(found, jobs.units(farm, owner, job_id), how_far)
 
 
 def test_a_queued_job_shows_the_frames_to_come(farm: Farm) -> None:
@@ -52,7 +54,7 @@ def test_frames_land_in_the_reel_with_the_unit_that_made_them(farm: Farm, hand: 
     assert view.preview == view.tiles[:1]
     assert view.frames_done == view.tiles[0].frames
     assert 2 < view.percent < 100
-    assert view.eta.endswith("left")
+    assert view.eta.startswith("about") and " left" in view.eta
     assert [stage.place for stage in view.stages] == ["past", "past", "now", "ahead", "ahead"]
 
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.farm import jobs
-from orchestrator.farm.jobs import deleting, keeping
+from orchestrator.farm.jobs import deleting, forecasts, keeping
 from orchestrator.model import Brief, Job, Json, Origin
 from orchestrator.remedies import Say
 from orchestrator.states import JobState, Scope

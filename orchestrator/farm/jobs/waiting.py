@@ -10,7 +10,7 @@ from orchestrator.farm.books import alerts, months, pacing
 from orchestrator.farm.jobs import shortage
 from orchestrator.farm.kernel import Farm, facts
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import Account, Allowance, Job, Lease, Session, Unit, Worker
+from orchestrator.model import Account, Allowance, Job, Json, Lease, Session, Unit, Worker
 from orchestrator.money import ledger
 from orchestrator.remedies import (
     ChangePlan,
@@ -219,8 +219,9 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
             serving[queue].add(worker.id)
     jobs: defaultdict[str, list[JobInLine]] = defaultdict(list)
     sessions: dict[str, tuple[int, str]] = {}
+    ready_ms = tx.turns.ready_work()
     for row in tx.turns.jobs_in_line():
-        work_ms = row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["most_gpu_ms"])
+        work_ms = _work_ms(row, ready_ms.get(row["job_id"], 0))
         jobs[row["session_id"]].append(JobInLine(row["job_id"], row["model"], work_ms))
         sessions[row["session_id"]] = (row["virtual_us"], row["plan"])
     parties: list[SessionInLine] = []
@@ -240,8 +241,29 @@ def _line(farm: Farm, tx: Transaction, now_ms: int) -> Line:
         at_ms=now_ms,
         parties=tuple(parties),
         serving={queue: frozenset(workers) for queue, workers in serving.items()},
-        free_in_ms={
-            worker: max(0, granted_at_ms + p50_gpu_ms - now_ms)
-            for worker, granted_at_ms, p50_gpu_ms in tx.turns.work_in_hand()
-        },
+        free_in_ms={row["worker_id"]: _in_hand_ms(row, now_ms) for row in tx.turns.work_in_hand()},
     )
+
+
+def _work_ms(row: Json, ready_gpu_ms: int) -> int:
+    """Return what a job in line has left that nobody has begun: its units as they are expected.
+
+    Before it has any, what its hold says.
+    """
+    if not row["parsed"]:
+        return int(row["held_gpu_ms"] * row["p50_gpu_ms"] // max(1, row["most_gpu_ms"]))
+    encodes = bool(ready_gpu_ms) and not row["truncated"]
+    return ready_gpu_ms + (int(row["encode_reserve_gpu_ms"]) if encodes else 0)
+
+
+def _in_hand_ms(row: Json, now_ms: int) -> int:
+    """Return the time until a worker is likely done with its unit: by its steps, or its p50.
+
+    One that takes longer than expected and tells of no step has half of that to go.
+    """
+    gone_ms = max(0, now_ms - row["granted_at_ms"])
+    steps = -(-row["frames"] // row["micro_batch"]) * row["steps"]
+    if made := min(row["steps_done"], steps):
+        return int(gone_ms * (steps - made) // made)
+    early_ms = int(row["p50_gpu_ms"]) - gone_ms
+    return early_ms if early_ms >= 0 else int(gone_ms // 2)

@@ -90,8 +90,11 @@ class Turns(Protocol):
     def busy_workers(self) -> frozenset[str]:
         """Return the workers that have an open lease."""
 
-    def work_in_hand(self) -> list[tuple[str, int, int]]:
-        """Return (worker, granted at, expected GPU-ms) of every open lease."""
+    def work_in_hand(self) -> list[Json]:
+        """Return every open lease: its worker and grant, what it should take and what it made."""
+
+    def ready_work(self) -> dict[str, int]:
+        """Return what the ready units of each job should take, in GPU-ms."""
 
     def ready_units(self, session_id: str, queues: Sequence[str], limit: int) -> list[Unit]:
         """Return a session's grantable units."""
