@@ -117,7 +117,7 @@ def seen(quote: Quote, plan: RenderPlan, leases: Sequence[Lease]) -> Pace | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """What one lease took, by what it did."""
+    """Device time of one lease, by its work."""
 
     steps: float
     finishes: int

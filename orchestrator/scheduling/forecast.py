@@ -16,7 +16,7 @@ from orchestrator.money.pace import FADES, NEWEST, Pace
 LEAST_SPREAD: Final = 1.1
 """p90 over p50 of the time left, however much was seen."""
 SURER: Final = 20.0
-"""How fast that spread falls with the part of the work that was seen."""
+"""Rate at which that spread falls with the part of the work that was seen."""
 LEAST_SERVED: Final = 0.05
 """Part of the time in which a job is taken to have a worker at least."""
 RISES: Final = 1.25

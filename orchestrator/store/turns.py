@@ -105,10 +105,12 @@ _IN_HAND: Final = (
     .join(jobs, jobs.c.id == leases.c.job_id)
     .where(leases.c.state == literal(LeaseState.OPEN))
 )
+# No column of an index: else SQLite goes through all units there ever were, in its order.
+_OF_JOB: Final = literal_column("units.job_id || ''")
 _READY_WORK: Final = (
-    select(units.c.job_id, func.sum(units.c.p50_gpu_ms))
+    select(_OF_JOB, func.sum(units.c.p50_gpu_ms))
     .where(units.c.state == literal(UnitState.READY))
-    .group_by(units.c.job_id)
+    .group_by(_OF_JOB)
 )
 
 _READY_DEPTHS: Final = (

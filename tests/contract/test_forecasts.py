@@ -1,4 +1,4 @@
-"""How far a job is and when it has ended, as heartbeats and receipts tell of it."""
+"""Progress and end of a job, as heartbeats and receipts tell of them."""
 
 from itertools import pairwise
 

@@ -232,7 +232,7 @@ class SimWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What became of one job."""
+    """One job and its end."""
 
     times: float
     """Its device against its quote."""

@@ -1,4 +1,4 @@
-"""How far jobs are, and when they are likely to have ended, for all who ask."""
+"""Progress of jobs, and the time until they are likely to have ended, for all who ask."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _OPEN_UNITS: Final = (UnitState.READY, UnitState.LEASED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """How far a job is, and the time it has left."""
+    """Progress of a job, and the time it has left."""
 
     percent: float
     """Of its way, to a tenth."""
