@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import (
+    ColumnElement,
     BindParameter,
     Connection,
     Text,
@@ -106,7 +107,7 @@ _IN_HAND: Final = (
     .where(leases.c.state == literal(LeaseState.OPEN))
 )
 # No column of an index: else SQLite goes through all units there ever were, in its order.
-_OF_JOB: Final = literal_column("units.job_id || ''")
+_OF_JOB: Final[ColumnElement[str]] = literal_column("units.job_id || ''")
 _READY_WORK: Final = (
     select(_OF_JOB, func.sum(units.c.p50_gpu_ms))
     .where(units.c.state == literal(UnitState.READY))

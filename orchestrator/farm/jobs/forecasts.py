@@ -1,6 +1,6 @@
 """Progress of jobs, and the time until they are likely to have ended, for all who ask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,32 +123,8 @@ def _rest(
         for lease in renders
         if lease.state is LeaseState.OPEN and lease.unit_id in units
     )
-    ended = tuple(
-        Ended(
-            from_ms=lease.granted_at_ms,
-            to_ms=lease.resolved_at_ms or lease.granted_at_ms,
-            steps=_made(lease, job)[0],
-            finishes=_made(lease, job)[1],
-            load_ms=lease.receipt.load_gpu_ms if lease.receipt else 0,
-        )
-        for lease in renders
-        if lease.state is LeaseState.COMPLETED and _made(lease, job)[0]
-    )
-    encodes = [lease for lease in leases if lease.kind is UnitKind.ENCODE]
-    encoding = next((each for each in encodes if each.state is LeaseState.OPEN), None)
-    ready = [
-        pace.left_of(unit, plan)
-        for unit in units.values()
-        if unit.kind is UnitKind.RENDER and unit.state is UnitState.READY
-    ]
-    if not job.parsed:
-        ready = [
-            (
-                -(-batch.frames // plan.micro_batch) * plan.steps,
-                -(-batch.frames // plan.micro_batch),
-            )
-            for batch in plan.batches
-        ]
+    ended = tuple(_ended(lease, job) for lease in renders if lease.state is LeaseState.COMPLETED)
+    ended = tuple(each for each in ended if each.steps)
     begun = bool(ended) or any(each.steps for each in running)
     return Rest(
         now_ms=farm.clock(),
@@ -156,14 +132,43 @@ def _rest(
         quoted_spread=max(PRIOR_SPREAD, quote.p90_gpu_ms / quote.p50_gpu_ms),
         ended=ended,
         running=running,
-        ready=tuple(ready),
+        ready=_ready(job, units.values()),
         since_ms=job.resumed_at_ms or 0,
         wait_ms=wait_ms,
         startup_ms=0 if begun else quote.startup_gpu_ms,
         plan_ms=0 if job.parsed else quote.stages[0].p50_gpu_ms,
         encode_ms=encode.p50_gpu_ms,
-        encode_from_ms=encoding.granted_at_ms if encoding else None,
+        encode_from_ms=_encoding_from(leases),
         encode_is_known=is_known,
+    )
+
+
+def _encoding_from(leases: Sequence[Lease]) -> int | None:
+    """Return since when a worker makes the job's video."""
+    for lease in leases:
+        if lease.kind is UnitKind.ENCODE and lease.state is LeaseState.OPEN:
+            return lease.granted_at_ms
+    return None
+
+
+def _ready(job: Job, units: Iterable[Unit]) -> tuple[tuple[int, int], ...]:
+    """Return the steps and micro-batches of each render unit that nobody has, planned or quoted."""
+    plan = job.render_plan
+    if not job.parsed:
+        counts = [-(-batch.frames // plan.micro_batch) for batch in plan.batches]
+        return tuple((count * plan.steps, count) for count in counts)
+    renders = [unit for unit in units if unit.kind is UnitKind.RENDER]
+    return tuple(pace.left_of(unit, plan) for unit in renders if unit.state is UnitState.READY)
+
+
+def _ended(lease: Lease, job: Job) -> Ended:
+    steps, finishes = _made(lease, job)
+    return Ended(
+        from_ms=lease.granted_at_ms,
+        to_ms=lease.resolved_at_ms or lease.granted_at_ms,
+        steps=steps,
+        finishes=finishes,
+        load_ms=lease.receipt.load_gpu_ms if lease.receipt else 0,
     )
 
 
