@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import (
-    ColumnElement,
     BindParameter,
+    ColumnElement,
     Connection,
     Text,
     bindparam,
