@@ -146,9 +146,9 @@ class Meter:
         self._spent_ms = 0.0
         self._load_ms = 0.0
         self._waited_ms = 0.0
-        self._steps = 0
-        self._began_at: float | None = None
-        self._worked_ms = 0.0
+        self.steps_done, self.worked_ms = 0, 0
+        """Steps measured, kept or not; the host's time from the beginning to what was last."""
+        self._began_at = math.inf
         self._kept_ms = 0.0
         self._kept_batches = 0
         self._kept_finish_ms = 0.0
@@ -198,8 +198,8 @@ class Meter:
         """Count the device time of the block under `name`; stages do not nest."""
         assert self._stage is None, f"{name} inside {self._stage}"
         self._stage, self._since = name, self._timer.mark()
-        if self._began_at is None and name != LOAD:
-            self._began_at = perf_counter()
+        if name != LOAD:
+            self._began_at = min(self._began_at, perf_counter())
         try:
             yield
         finally:
@@ -239,8 +239,7 @@ class Meter:
     def _lap(self, *, step: bool = False) -> None:
         assert self._stage is not None, "no stage is running"
         now = self._timer.mark()
-        if self._began_at is not None:
-            self._worked_ms = 1000 * (perf_counter() - self._began_at)
+        self.worked_ms = round(1000 * max(0.0, perf_counter() - self._began_at))
         self._queued.append((self._stage, step, self._since, now))
         self._since = now
 
@@ -255,24 +254,14 @@ class Meter:
             self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + ms
             self._spent_ms += ms
             if step:
-                self._steps += 1
-                self._step_ms = ms if self._steps <= 2 else max(self._step_ms, ms)
+                self.steps_done += 1
+                self._step_ms = ms if self.steps_done <= 2 else max(self._step_ms, ms)
 
     @property
     def slowest(self) -> tuple[float, float]:
         """Milliseconds of the slowest step and finish of a micro-batch; 0: none was measured."""
-        step_ms = self._step_ms if self._steps else 0.0
+        step_ms = self._step_ms if self.steps_done else 0.0
         return step_ms, self._reserve_ms if self._kept_batches else 0.0
-
-    @property
-    def steps_done(self) -> int:
-        """Denoising steps that were measured, kept or not."""
-        return self._steps
-
-    @property
-    def worked_ms(self) -> int:
-        """Time by the host's clock from the beginning of the work to what was measured last."""
-        return round(self._worked_ms)
 
     # --- the bill ---
 
@@ -320,7 +309,7 @@ class Meter:
             wasted_gpu_ms=self.spent_gpu_ms - charged,
             by_stage=self.by_stage,
             load_gpu_ms=self.load_gpu_ms,
-            steps_done=self._steps,
+            steps_done=self.steps_done,
             next_step_gpu_ms=math.ceil(self._step_ms) if outcome is Outcome.STOPPED else 0,
             host_ms=host_ms,
             **facts,

@@ -193,3 +193,37 @@ def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) ->
     assert waits.remedies[0] == TopUp(small.id, "s", rest, goes_on=True) and rest > lacks
     sessions.top_up(farm, None, small.id, lacks)
     assert jobs.get(farm, None, job.id).state is not JobState.PAUSED
+
+
+def test_two_limits_in_the_way_of_a_paused_job_are_both_named(farm: Farm, clock: Clock) -> None:
+    """More of the session alone would end at the month, so that comes first and promises nothing."""
+    mine = account_id(farm)
+    quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=brief()).quote
+    studio = replace(farm.plans.named("studio"), month_gpu_ms=quote.p90_gpu_ms + 3_000)
+    farm = replace(farm, plans=Plans({**farm.plans.plans, "studio": studio}))
+    small = sessions.create(farm, account_id=mine, name="s", budget_gpu_ms=quote.p90_gpu_ms)
+    job = submit(farm, session=small.id)
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        hand.done(order, gpu_ms=10**6, seconds=20)
+    with pytest.raises(BudgetExceeded) as refused:
+        jobs.resume(farm, None, job.id)
+    assert refused.value.data["limits"] == ["session", "month"]
+    assert "The account's month has" in refused.value.message
+    first, second, *_ = refused.value.remedies
+    assert first == ChangePlan(mine)
+    assert isinstance(second, TopUp) and not second.goes_on
+
+
+def test_no_top_up_is_named_where_the_job_ends_at_its_own_cap(farm: Farm, clock: Clock) -> None:
+    """Its session has too little, and its max_gpu_seconds for what it takes too: that stays."""
+    mine = account_id(farm)
+    quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=brief()).quote
+    small = sessions.create(farm, account_id=mine, name="s", budget_gpu_ms=quote.p90_gpu_ms)
+    job = submit(farm, brief(max_gpu_ms=quote.p90_gpu_ms + 200), session=small.id)
+    hand = Hand(farm, clock)
+    while order := hand.claim():
+        hand.done(order, gpu_ms=10**6, seconds=20)
+    waits = why(farm, job)
+    assert waits and "max_gpu_seconds" in waits.what
+    assert not any(isinstance(each, TopUp) for each in waits.remedies)
