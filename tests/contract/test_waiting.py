@@ -196,7 +196,7 @@ def test_a_job_paused_for_budget_says_what_it_lacks(farm: Farm, clock: Clock) ->
 
 
 def test_two_limits_in_the_way_of_a_paused_job_are_both_named(farm: Farm, clock: Clock) -> None:
-    """More of the session alone would end at the month, so that comes first and promises nothing."""
+    """More of the session alone would end at the month: that comes first, and promises nothing."""
     mine = account_id(farm)
     quote = jobs.estimate(farm, account_id=mine, session_id=None, brief=brief()).quote
     studio = replace(farm.plans.named("studio"), month_gpu_ms=quote.p90_gpu_ms + 3_000)
