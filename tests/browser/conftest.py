@@ -53,7 +53,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def web_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     """A farm as `farm up` starts it: broker, web, dispatcher and a worker with the fake model."""
     home = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:

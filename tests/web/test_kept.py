@@ -6,9 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 
+from orchestrator import dispatcher
 from orchestrator.dispatcher import Dispatcher, celery_app
 from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import references
@@ -180,7 +182,7 @@ def test_a_job_again_names_the_picture_that_is_gone(
 
 
 def test_the_dispatcher_removes_what_expired_and_logs_it(
-    app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock, capsys: pytest.CaptureFixture[str]
+    app: Flask, api: FlaskClient, web_farm: Farm, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its picture, from the same place that web keeps it in."""
     after = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
@@ -191,10 +193,10 @@ def test_the_dispatcher_removes_what_expired_and_logs_it(
     api.delete(f"/api/v1/characters/{stays['id']}")
     clock.advance(3600)
     config: Settings = app.extensions["settings"]
-    Dispatcher(web_farm, celery_app("memory://"), config).tick()
-    logged = capsys.readouterr().out
-    assert "expired, deleted" in logged
-    assert kept["id"] in logged
+    monkeypatch.setattr(dispatcher, "log", structlog.get_logger("dispatcher"))  # none kept before
+    with structlog.testing.capture_logs() as lines:
+        Dispatcher(web_farm, celery_app("memory://"), config).tick()
+    assert [line["id"] for line in lines if line["event"] == "expired, deleted"] == [kept["id"]]
     assert not files_of(app).exists(image)
     assert references.expire(web_farm, files_of(app).remove) == []
 
