@@ -1,9 +1,10 @@
 """Train the denoiser of tiny_clip: Latte's transformer, space and time in turn, from nothing.
 
 It draws its clips as it goes, and is told what they show by the states that the text encoder
-learns to find (`states.py`), slightly shaken. Most steps see a few frames of each clip: the
-transformer is then given the places in time of those frames. The last steps see whole clips, and
-read captions with the trained text encoder. Every step draws from (seed, step) alone.
+learns to find (`states.py`), slightly shaken. Most steps see a few frames of each clip, and of
+those some cells, most of them near the subject; `forward` gives each its own place. The last
+steps see whole clips, and read captions with the trained text encoder. Every step draws from
+(seed, step) alone.
 
 What a prompt says fixes nearly all of a clip, so it predicts the clip itself (not its noise),
 most often from nothing but noise. Linear heads, which are thrown away afterwards, ask halfway:
@@ -15,14 +16,14 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderDC, DDIMScheduler, LatteTransformer3DModel
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,8 +36,10 @@ from tools.tiny_clip.words import caption, said, tokenizer, tokens_of
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import to_batch
 
-BATCH, SEEN = 12, 4
-"""Clips of a batch, and frames of each."""
+BATCH, SEEN, CHOSEN = 8, 3, 24
+"""Clips of a batch, frames of each, and cells of each frame, the same in all frames of a clip."""
+NEAR_SHARE = 0.8
+"""The share of the chosen cells that are near the subject in one of the frames, if so many are."""
 WHOLE_BATCH = 3
 WHOLE_SHARE = 0.12
 """Clips of a batch of whole clips, and the share of the steps, the last ones, that see those."""
@@ -46,28 +49,28 @@ SHAKEN, WORDS = 0.05, 12
 """Noise on the states, and how many words there are at most, before."""
 PEAK_RATE = 1e-3
 DROP_TEXT = 0.03
-PURE = 0.5
+PURE = 0.6
 """Share of the clips that are pure noise, as sampling begins."""
 SUBJECT_WEIGHT = 3.0
 """Factor by which a place inside the subject's square counts more."""
-SAVE_EVERY, SHOW_EVERY = 25, 100
+SAVE_EVERY, SHOW_EVERY = 50, 200
 """Steps between checkpoints, and between sheets of samples."""
 PATCH = 2
 CELLS = PLACES // PATCH
-LAYERS, HEADS = 5, 8
-READS, KNOWS, SKETCHES = 1, 1, 3
+LAYERS, HEADS = 4, 8
+READS, KNOWS, SKETCHES = 1, 1, 2
 """Layers: the one whose spatial block must have read the frame's pose, the one whose temporal
 block must know each cell's place on the subject, and the one whose must know its looks."""
 
 
-def make_transformer(layers: int = LAYERS) -> LatteTransformer3DModel:
+def make_transformer() -> LatteTransformer3DModel:
     """The denoiser, untrained; its gates stand open from the start.
 
     Half of its output channels go unused: LattePipeline takes them for a learned variance.
     """
     model = LatteTransformer3DModel(
         num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=CHANNELS,
-        out_channels=2 * CHANNELS, num_layers=layers, cross_attention_dim=WIDTH,
+        out_channels=2 * CHANNELS, num_layers=LAYERS, cross_attention_dim=WIDTH,
         attention_bias=True, sample_size=PLACES, patch_size=PATCH,
         activation_fn="gelu-approximate", norm_type="ada_norm_single",
         norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=WIDTH, video_length=FRAMES,
@@ -89,15 +92,72 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-@contextmanager
-def frames_at(model: LatteTransformer3DModel, numbers: list[int]) -> Iterator[None]:
-    """Within, the transformer takes a clip's frames for those of these numbers."""
-    whole = model.temp_pos_embed
-    model.temp_pos_embed = whole[:, numbers]
-    try:
-        yield
-    finally:
-        model.temp_pos_embed = whole
+def _pass(
+    block: BasicTransformerBlock, states: Tensor, times: Tensor, said: Tensor | None, across: int
+) -> Tensor:
+    """Do what a block of the transformer does, to states (clips, frames, cells, WIDTH).
+
+    `across` is the axis along which they attend to each other. Here all frames of a clip read
+    the same prompt; the model itself works it out again for each.
+    """
+    table = block.scale_shift_table[None] + times.unflatten(1, (6, -1))
+    shift, scale, gate, later_shift, later_scale, later_gate = table[:, :, None, None].unbind(1)
+    rows = (block.norm1(states) * (1 + scale) + shift).movedim(across, 2)
+    seen = block.attn1(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).movedim(2, across)
+    states = states + gate * seen
+    if said is not None:
+        read = block.attn2(states.flatten(1, 2), encoder_hidden_states=said)
+        states = states + read.unflatten(1, states.shape[1:3])
+    changed = block.ff(block.norm2(states) * (1 + later_scale) + later_shift)
+    return states + later_gate * changed
+
+
+def forward(
+    model: LatteTransformer3DModel,
+    noisy: Tensor,
+    times: Tensor,
+    said: Tensor,
+    numbers: list[int],
+    cells: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the model makes of some frames and some cells of clips, and what it thinks halfway.
+
+    Args:
+        model: the transformer; with all frames and all cells this is its own forward.
+        noisy: latents of the frames, (clips, CHANNELS, frames, PLACES, PLACES).
+        times: timesteps of the clips.
+        said: states of the prompts, (clips, places, WIDTH).
+        numbers: which frames these are.
+        cells: which cells to look at, (clips, chosen).
+
+    Returns:
+        the cells' latents, (clips, frames, chosen, PATCH², CHANNELS), and states by name.
+    """
+    clips = len(noisy)
+    states = model.pos_embed(noisy.transpose(1, 2).flatten(0, 1)).unflatten(0, (clips, -1))
+    rows = cells[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[-1])
+    states = states.gather(2, rows)
+    spread, embedded = model.adaln_single(
+        times, added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        batch_size=clips, hidden_dtype=states.dtype,
+    )  # fmt: skip
+    said = model.caption_projection(said)
+    kept = {}
+    blocks = zip(model.transformer_blocks, model.temporal_transformer_blocks, strict=True)
+    for layer, (spatial, temporal) in enumerate(blocks):
+        states = _pass(spatial, states, spread, said, 2)
+        if layer == READS:
+            kept["pose"] = states
+        if layer == 0:
+            states = states + model.temp_pos_embed[:, numbers, None].to(states.dtype)
+        states = _pass(temporal, states, spread, None, 1)
+        if layer == KNOWS:
+            kept["cell"] = states
+        if layer == SKETCHES:
+            kept["sketch"] = states
+    shift, scale = (model.scale_shift_table[None] + embedded[:, None])[:, :, None, None].unbind(1)
+    found = model.proj_out(model.norm_out(states) * (1 + scale) + shift)
+    return found.unflatten(-1, (PATCH**2, -1))[..., :CHANNELS], kept
 
 
 def cell_features() -> tuple[Tensor, Tensor]:
@@ -116,6 +176,12 @@ def cell_features() -> tuple[Tensor, Tensor]:
     for place in (u, v):
         columns += [place, *waves(place, 0.5, 1, 2)]
     return torch.stack(columns, -1), (far < 1.6).float()[..., None]
+
+
+def in_cells(latents: Tensor) -> Tensor:
+    """Latents (…, channels, PLACES, PLACES) as the transformer's cells, (…, cells, PATCH², c)."""
+    tiles = latents.unflatten(-1, (CELLS, PATCH)).unflatten(-3, (CELLS, PATCH))
+    return tiles.movedim(-5, -1).transpose(-4, -3).flatten(-5, -4).flatten(-3, -2)
 
 
 class Heads(nn.Module):
@@ -139,7 +205,7 @@ class Data:
     """None: only steps that read no captions can be done."""
     states: States
     masks: Tensor
-    """By motion, (motions, FRAMES, PLACES, PLACES)."""
+    """By motion, (motions, FRAMES, cells, PATCH²)."""
     poses: Tensor
     cells: Tensor
     near: Tensor
@@ -148,6 +214,7 @@ class Data:
 def load_data(assets: Path, seed: int, vae: AutoencoderDC, text: T5EncoderModel | None) -> Data:
     """The training set drawn from this seed."""
     masks = torch.from_numpy(np.stack([squares(motion, PLACES) for motion in MOTIONS]))
+    masks = in_cells(masks[:, :, None])[..., 0]
     if text is not None:
         text.eval().requires_grad_(False)
     return Data(assets, seed, vae, text, states(assets), masks, pose_features(), *cell_features())
@@ -178,6 +245,14 @@ def read(text: T5EncoderModel, rng: random.Random, clips: list[Clip]) -> Tensor:
     return text(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
 
 
+def choose(data: Data, motions: list[int], numbers: list[int]) -> Tensor:
+    """Choose CHOSEN cells for each clip, NEAR_SHARE of them near its subject, (clips, CHOSEN)."""
+    near = data.near[motions][:, numbers, :, 0].amax(1)
+    urge = torch.rand(near.shape)
+    first = (urge + near).topk(round(NEAR_SHARE * CHOSEN), dim=1).indices
+    return (urge - 1).scatter(1, first, urge.gather(1, first)).topk(CHOSEN, dim=1).indices
+
+
 def loss_of(
     model: LatteTransformer3DModel,
     heads: Heads,
@@ -194,50 +269,38 @@ def loss_of(
     clips = [clip_of(data.seed, BATCH * step + k) for k in range(count)]
     numbers = sorted(rng.sample(range(FRAMES), FRAMES if whole else SEEN))
     drawn = np.concatenate([draw_clip(data.assets, clip, numbers) for clip in clips])
-    clean = encode(data.vae, to_batch(drawn)).clone().unflatten(0, (count, -1)).transpose(1, 2)
+    clean = encode(data.vae, to_batch(drawn)).clone().unflatten(0, (count, -1))
     prompts = told(data, rng, clips)
     if reading:
         assert data.text is not None
         prompts = read(data.text, rng, clips)
     noise, times = torch.randn_like(clean), _times(count)
-    noisy = scheduler.add_noise(clean, noise, times)
+    noisy = scheduler.add_noise(clean, noise, times).transpose(1, 2)
     motions = [MOTIONS.index(clip.motion) for clip in clips]
-    kept: dict[str, Tensor] = {}
-    hooks = [
-        block.register_forward_hook(lambda _, __, out, name=name: kept.update({name: out}))
-        for name, block in (
-            ("pose", model.transformer_blocks[READS]),
-            ("cell", model.temporal_transformer_blocks[KNOWS]),
-            ("sketch", model.temporal_transformer_blocks[SKETCHES]),
-        )
-    ]
-    with frames_at(model, numbers), torch.autocast("cpu", dtype=torch.bfloat16):
-        found = model(noisy, timestep=times, encoder_hidden_states=prompts).sample
-    for hook in hooks:
-        hook.remove()
-    weight = 1 + SUBJECT_WEIGHT * data.masks[motions][:, numbers][:, None]
-    scale = weight.mean()
-    asked = _asked(heads, kept, count)
-    near = data.near[motions][:, numbers]
-    sketch = functional.pixel_unshuffle(clean.transpose(1, 2), PATCH).flatten(3).transpose(2, 3)
-    rough = functional.avg_pool2d(weight[:, 0], PATCH).flatten(2)[..., None]
-    off = (asked["cell"] - data.cells[motions][:, numbers]).square()
+    cells = torch.arange(CELLS**2).expand(count, -1) if whole else choose(data, motions, numbers)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, kept = forward(model, noisy, times, prompts, numbers, cells)
+
+    def there(table: Tensor) -> Tensor:
+        """The chosen cells of a table (clips, frames, cells, …)."""
+        return torch.stack([each[:, rows] for each, rows in zip(table, cells, strict=True)])
+
+    def of_motion(table: Tensor) -> Tensor:
+        """The rows of the clips' motions and frames of a table (motions, FRAMES, …)."""
+        return table[motions][:, numbers]
+
+    wanted = there(in_cells(clean))
+    weight = 1 + SUBJECT_WEIGHT * there(of_motion(data.masks))[..., None]
+    near = there(of_motion(data.near))
+    cell = heads.cell(_plain(kept["cell"])) - there(of_motion(data.cells))
+    sketch = heads.sketch(_plain(kept["sketch"])).unflatten(-1, (PATCH**2, -1)) - wanted
+    pose = heads.pose(_plain(kept["pose"])) - of_motion(data.poses)[:, :, None]
     return {
-        "clip": ((found[:, :CHANNELS].float() - clean).square() * weight).mean() / scale,
-        "sketch": ((asked["sketch"] - sketch).square() * rough).mean() / scale,
-        "cell": off[..., 0].mean() + (off[..., 1:] * near).mean() / near.mean(),
-        "pose": (asked["pose"] - data.poses[motions][:, numbers][:, :, None]).square().mean(),
+        "clip": ((found.float() - wanted).square() * weight).mean() / weight.mean(),
+        "sketch": (sketch.square() * weight).mean() / weight.mean(),
+        "cell": cell[..., 0].square().mean() + (cell[..., 1:].square() * near).mean() / near.mean(),
+        "pose": pose.square().mean(),
     }
-
-
-def _asked(heads: Heads, kept: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The heads' answers, each (clips, frames, cells, …)."""
-    pose = heads.pose(_plain(kept["pose"])).unflatten(0, (count, -1))
-    later = {
-        name: head(_plain(kept[name])).unflatten(0, (count, -1)).transpose(1, 2)
-        for name, head in (("cell", heads.cell), ("sketch", heads.sketch))
-    }
-    return {"pose": pose, **later}
 
 
 def _plain(states: Tensor) -> Tensor:
