@@ -45,6 +45,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_denoiser, "READS", 0)
     monkeypatch.setattr(train_denoiser, "KNOWS", 0)
     monkeypatch.setattr(train_denoiser, "SKETCHES", 1)
+    monkeypatch.setattr(train_denoiser, "POINTS", {1: ((0.0, 0.0),) * 4})
     monkeypatch.setattr(judge, "TRACKED", 14)
     monkeypatch.setattr(judge, "READ_STEPS", 2)
 
@@ -191,6 +192,13 @@ def test_cells_lie_where_the_subject_is(assets: Path) -> None:
     inside, u, v = (features[motion, 8, cell, column] for column in (0, 1, 8))
     assert inside > 0.9
     assert max(abs(u), abs(v)) < 0.3
+    looking = train_denoiser.where_to_look()
+    assert set(looking[train_denoiser.READS][motion, 8, cell].tolist()) == {
+        words.POSE_PLACES.start + 8
+    }
+    row, column = divmod(int(looking[1][motion, 8, cell, 0]) - words.LOOK_PLACES.start, words.LOOK)
+    assert {row, column} <= {2, 3}
+    assert looking[1][motion, 0, -1, 0] == words.SETTING_PLACE
 
 
 def test_training_never_shows_what_is_asked_for() -> None:

@@ -77,11 +77,6 @@ def pose_features() -> Tensor:
     return torch.stack(columns, -1)
 
 
-def _frames() -> Tensor:
-    time = torch.arange(FRAMES) / FRAMES
-    return torch.stack(waves(time, 0.5, 1, 2, 4), -1)
-
-
 def _squares() -> Tensor:
     side = (torch.arange(LOOK) + 0.5) / LOOK
     down, across = (part.flatten() for part in torch.meshgrid(side, side, indexing="ij"))
@@ -131,7 +126,9 @@ def states(assets: Path) -> States:
     look = looks(assets)
     return States(
         settings=_state("setting", 8 * torch.eye(len(SETTING_NAMES))),
-        poses=_state("pose", torch.cat([pose, (2 * _frames()).expand(len(pose), -1, -1)], -1)),
+        poses=_state(
+            "pose", torch.cat([pose, (2 * torch.eye(FRAMES)).expand(len(pose), -1, -1)], -1)
+        ),
         looks=_state("look", torch.cat([look, (2 * _squares()).expand(len(look), -1, -1)], -1)),
         nothing=_state("nothing", torch.zeros(1)),
     )

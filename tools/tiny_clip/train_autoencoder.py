@@ -141,8 +141,11 @@ def encode(model: AutoencoderDC, x: Tensor) -> Tensor:
 
     They are those of `model.encode`, whose residual blocks add nothing, at a tenth of the work.
     """
-    last = model.encoder.conv_out
-    found = functional.conv2d(_fold(x, 3), last.weight[:, :, 1:2, 1:2], last.bias)
+    last, order = model.encoder.conv_out, _fold(torch.arange(192.0).reshape(1, 3, 8, 8), 3)
+    weight = torch.empty_like(last.weight[..., 1, 1])
+    weight[:, order.flatten().long()] = last.weight[..., 1, 1]
+    blocks = x.unflatten(3, (PLACES, FOLD)).unflatten(2, (PLACES, FOLD)).permute(0, 2, 4, 1, 3, 5)
+    found = functional.linear(blocks.flatten(3), weight, last.bias).permute(0, 3, 1, 2)
     return found * model.config.scaling_factor
 
 

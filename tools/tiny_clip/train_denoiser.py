@@ -8,7 +8,9 @@ steps see whole clips, and read captions with the trained text encoder. Every st
 
 What a prompt says fixes nearly all of a clip, so it predicts the clip itself (not its noise),
 most often from nothing but noise. Linear heads, which are thrown away afterwards, ask halfway:
-where each place of a frame lies on the subject, and what it will look like.
+where each place of a frame lies on the subject, and what it will look like. And four heads of
+some cross-attentions are shown where to look: at the pose of their frame, then at the squares of
+the subject's looks, or at the setting, that four points of their cell lie on.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ from transformers import T5EncoderModel
 from tools.tiny_clip.clips import FRAMES, MOTIONS, Clip, clip_of, draw_clip, squares
 from tools.tiny_clip.states import WIDTH, States, own_axes, pose_features, states, waves
 from tools.tiny_clip.train_autoencoder import CHANNELS, PLACES, encode
-from tools.tiny_clip.words import caption, said, tokenizer, tokens_of
+from tools.tiny_clip.words import (
+    LOOK,
+    LOOK_PLACES,
+    POSE_PLACES,
+    SETTING_PLACE,
+    caption,
+    said,
+    tokenizer,
+    tokens_of,
+)  # fmt: skip
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import to_batch
 
@@ -40,25 +51,33 @@ BATCH, SEEN, CHOSEN = 8, 3, 24
 """Clips of a batch, frames of each, and cells of each frame, the same in all frames of a clip."""
 NEAR_SHARE = 0.8
 """The share of the chosen cells that are near the subject in one of the frames, if so many are."""
-WHOLE_BATCH = 3
-WHOLE_SHARE = 0.12
+WHOLE_BATCH = 2
+WHOLE_SHARE = 0.05
 """Clips of a batch of whole clips, and the share of the steps, the last ones, that see those."""
 READING_SHARE = 0.3
 """The share of the steps, the last ones, that read captions."""
 SHAKEN, WORDS = 0.05, 12
 """Noise on the states, and how many words there are at most, before."""
-PEAK_RATE = 1e-3
+PEAK_RATE = 1.5e-3
 DROP_TEXT = 0.03
-PURE = 0.6
+PURE = 0.7
 """Share of the clips that are pure noise, as sampling begins."""
 SUBJECT_WEIGHT = 3.0
 """Factor by which a place inside the subject's square counts more."""
-SAVE_EVERY, SHOW_EVERY = 50, 200
+AVERAGE_EVERY = 5
+SAVE_EVERY, SHOW_EVERY = 20, 100
 """Steps between checkpoints, and between sheets of samples."""
 PATCH = 2
 CELLS = PLACES // PATCH
 LAYERS, HEADS = 4, 8
 READS, KNOWS, SKETCHES = 1, 1, 2
+GUIDED = 4
+"""Heads that are shown where to look."""
+POINTS = {
+    2: ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)),
+    3: ((-0.4, 0.0), (0.4, 0.0), (0.0, -0.4), (0.0, 0.4)),
+}
+"""By layer, the points of a cell whose looks they read: parts of its side from its middle."""
 """Layers: the one whose spatial block must have read the frame's pose, the one whose temporal
 block must know each cell's place on the subject, and the one whose must know its looks."""
 
@@ -75,6 +94,10 @@ def make_transformer() -> LatteTransformer3DModel:
         activation_fn="gelu-approximate", norm_type="ada_norm_single",
         norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=WIDTH, video_length=FRAMES,
     )  # fmt: skip
+    for linear in (each for each in model.modules() if isinstance(each, nn.Linear)):
+        nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        nn.init.zeros_(linear.bias)
+    nn.init.normal_(model.proj_out.weight, std=0.02)
     nn.init.normal_(model.adaln_single.linear.weight, std=0.01)
     nn.init.zeros_(model.adaln_single.linear.bias)
     for block in (*model.transformer_blocks, *model.temporal_transformer_blocks):
@@ -92,24 +115,42 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def _pass(
-    block: BasicTransformerBlock, states: Tensor, times: Tensor, said: Tensor | None, across: int
+def _self_attention(
+    block: BasicTransformerBlock, states: Tensor, parts: list[Tensor], across: int
 ) -> Tensor:
-    """Do what a block of the transformer does, to states (clips, frames, cells, WIDTH).
-
-    `across` is the axis along which they attend to each other. Here all frames of a clip read
-    the same prompt; the model itself works it out again for each.
-    """
-    table = block.scale_shift_table[None] + times.unflatten(1, (6, -1))
-    shift, scale, gate, later_shift, later_scale, later_gate = table[:, :, None, None].unbind(1)
+    """Attend along axis `across` of states (clips, frames, cells, WIDTH)."""
+    shift, scale, gate = parts
     rows = (block.norm1(states) * (1 + scale) + shift).movedim(across, 2)
     seen = block.attn1(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).movedim(2, across)
-    states = states + gate * seen
-    if said is not None:
-        read = block.attn2(states.flatten(1, 2), encoder_hidden_states=said)
-        states = states + read.unflatten(1, states.shape[1:3])
-    changed = block.ff(block.norm2(states) * (1 + later_scale) + later_shift)
-    return states + later_gate * changed
+    return states + gate * seen
+
+
+def _cross_attention(
+    block: BasicTransformerBlock, states: Tensor, said: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Read prompts (clips, places, WIDTH); also how much each head would look at each place.
+
+    All frames of a clip read the same prompt here; the model itself works it out for each.
+    """
+    attention, shape = block.attn2, states.shape
+    asks = attention.to_q(states.flatten(1, 2)).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    keys = attention.to_k(said).unflatten(-1, (HEADS, -1)).permute(0, 2, 3, 1)
+    values = attention.to_v(said).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    logits = (asks @ keys).float() * attention.scale
+    read = (logits.softmax(-1).to(values.dtype) @ values).transpose(1, 2).flatten(2)
+    return states + attention.to_out[0](read).view(shape), logits.unflatten(2, shape[1:3])
+
+
+def _feed_forward(block: BasicTransformerBlock, states: Tensor, parts: list[Tensor]) -> Tensor:
+    shift, scale, gate = parts
+    return states + gate * block.ff(block.norm2(states) * (1 + scale) + shift)
+
+
+def _parts(block: BasicTransformerBlock, times: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Shift, scale and gate of the block's self-attention and of its feed-forward."""
+    table = block.scale_shift_table[None] + times.unflatten(1, (6, -1))
+    parts = list(table[:, :, None, None].unbind(1))
+    return parts[:3], parts[3:]
 
 
 def forward(
@@ -131,7 +172,8 @@ def forward(
         cells: which cells to look at, (clips, chosen).
 
     Returns:
-        the cells' latents, (clips, frames, chosen, PATCH², CHANNELS), and states by name.
+        the cells' latents, (clips, frames, chosen, PATCH², CHANNELS); and by name states, and
+        how much heads look at places, (clips, HEADS, frames, chosen, places).
     """
     clips = len(noisy)
     states = model.pos_embed(noisy.transpose(1, 2).flatten(0, 1)).unflatten(0, (clips, -1))
@@ -145,12 +187,16 @@ def forward(
     kept = {}
     blocks = zip(model.transformer_blocks, model.temporal_transformer_blocks, strict=True)
     for layer, (spatial, temporal) in enumerate(blocks):
-        states = _pass(spatial, states, spread, said, 2)
+        first, last = _parts(spatial, spread)
+        states = _self_attention(spatial, states, first, 2)
+        states, kept[f"look{layer}"] = _cross_attention(spatial, states, said)
+        states = _feed_forward(spatial, states, last)
         if layer == READS:
             kept["pose"] = states
         if layer == 0:
             states = states + model.temp_pos_embed[:, numbers, None].to(states.dtype)
-        states = _pass(temporal, states, spread, None, 1)
+        first, last = _parts(temporal, spread)
+        states = _feed_forward(temporal, _self_attention(temporal, states, first, 1), last)
         if layer == KNOWS:
             kept["cell"] = states
         if layer == SKETCHES:
@@ -176,6 +222,26 @@ def cell_features() -> tuple[Tensor, Tensor]:
     for place in (u, v):
         columns += [place, *waves(place, 0.5, 1, 2)]
     return torch.stack(columns, -1), (far < 1.6).float()[..., None]
+
+
+def where_to_look() -> dict[int, Tensor]:
+    """By layer, the places that guided heads should read, (motions, FRAMES, cells, GUIDED)."""
+    middle = (torch.arange(CELLS) + 0.5) / CELLS
+    down, across = (part.flatten() for part in torch.meshgrid(middle, middle, indexing="ij"))
+    a, b, c, d = (part[..., None] for part in own_axes().unbind(-1))
+    frame = torch.arange(FRAMES)[:, None, None] + POSE_PLACES.start
+    tables = {READS: frame.expand(len(MOTIONS), FRAMES, CELLS**2, GUIDED)}
+    for layer, points in POINTS.items():
+        found = []
+        for right, below in points:
+            x, y = across + right / CELLS, down + below / CELLS
+            column = ((a * x + b * y + c + 1) / 2 * LOOK).floor()
+            row = ((a * y - b * x + d + 1) / 2 * LOOK).floor()
+            on = (column >= 0) & (column < LOOK) & (row >= 0) & (row < LOOK)
+            square = LOOK_PLACES.start + row * LOOK + column
+            found.append(torch.where(on, square, SETTING_PLACE).long())
+        tables[layer] = torch.stack(found, -1)
+    return tables
 
 
 def in_cells(latents: Tensor) -> Tensor:
@@ -209,6 +275,7 @@ class Data:
     poses: Tensor
     cells: Tensor
     near: Tensor
+    looking: dict[int, Tensor]
 
 
 def load_data(assets: Path, seed: int, vae: AutoencoderDC, text: T5EncoderModel | None) -> Data:
@@ -217,7 +284,17 @@ def load_data(assets: Path, seed: int, vae: AutoencoderDC, text: T5EncoderModel 
     masks = in_cells(masks[:, :, None])[..., 0]
     if text is not None:
         text.eval().requires_grad_(False)
-    return Data(assets, seed, vae, text, states(assets), masks, pose_features(), *cell_features())
+    return Data(
+        assets,
+        seed,
+        vae,
+        text,
+        states(assets),
+        masks,
+        pose_features(),
+        *cell_features(),
+        where_to_look(),
+    )
 
 
 def _times(count: int) -> Tensor:
@@ -295,11 +372,19 @@ def loss_of(
     cell = heads.cell(_plain(kept["cell"])) - there(of_motion(data.cells))
     sketch = heads.sketch(_plain(kept["sketch"])).unflatten(-1, (PATCH**2, -1)) - wanted
     pose = heads.pose(_plain(kept["pose"])) - of_motion(data.poses)[:, :, None]
+    guided = [
+        functional.cross_entropy(
+            kept[f"look{layer}"][:, :GUIDED].permute(0, 4, 2, 3, 1), there(of_motion(table))
+        )
+        for layer, table in data.looking.items()
+    ]
     return {
         "clip": ((found.float() - wanted).square() * weight).mean() / weight.mean(),
         "sketch": (sketch.square() * weight).mean() / weight.mean(),
         "cell": cell[..., 0].square().mean() + (cell[..., 1:].square() * near).mean() / near.mean(),
         "pose": pose.square().mean(),
+        "reads": guided[0],
+        "looks": torch.stack(guided[1:]).mean(),
     }
 
 
@@ -307,18 +392,18 @@ def _plain(states: Tensor) -> Tensor:
     return functional.layer_norm(states.float(), states.shape[-1:])
 
 
-WEIGHTS = {"clip": 1.0, "sketch": 0.5, "cell": 0.3, "pose": 0.3}
+WEIGHTS = {"clip": 1.0, "sketch": 0.5, "cell": 0.5, "pose": 0.5, "reads": 0.3, "looks": 0.2}
 """What each loss counts."""
 
 
 def _rate(step: int, steps: int) -> float:
     """Learning-rate factor: a short warm-up, then flat, then down over the last 40 %."""
-    return min(1, (step + 1) / 100) * max(0.01, min(1, 2.5 * (1 - step / steps)))
+    return min(1, (step + 1) / 40) * max(0.01, min(1, 2.5 * (1 - step / steps)))
 
 
 @torch.no_grad()
 def _average(ema: nn.Module, model: nn.Module, step: int) -> None:
-    keep = min(0.995, (1 + step) / (10 + step))
+    keep = min(0.98, step / (10 * AVERAGE_EVERY + step))
     for slow, fast in zip(ema.parameters(), model.parameters(), strict=True):
         slow.lerp_(fast, 1 - keep)
 
@@ -338,7 +423,9 @@ def train(
         attention.set_processor(AttnProcessor())
     ema = copy.deepcopy(model)
     learned = [*model.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(learned, PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        learned, PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
     checkpoint = folder / "denoiser.pt"
     step = load_checkpoint(checkpoint, model=model, heads=heads, ema=ema, optimiser=optimiser)
     scheduler, start = make_scheduler(), time.time()
@@ -355,7 +442,8 @@ def train(
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         step += 1
-        _average(ema, model, step)
+        if step % AVERAGE_EVERY == 0 or step == steps:
+            _average(ema, model, step)
         for name, loss in losses.items():
             running[name] = 0.95 * running.get(name, loss.item()) + 0.05 * loss.item()
         if step % 10 == 0:
