@@ -127,7 +127,7 @@ def states(assets: Path) -> States:
     return States(
         settings=_state("setting", 8 * torch.eye(len(SETTING_NAMES))),
         poses=_state(
-            "pose", torch.cat([pose, (2 * torch.eye(FRAMES)).expand(len(pose), -1, -1)], -1)
+            "pose", torch.cat([pose, (4 * torch.eye(FRAMES)).expand(len(pose), -1, -1)], -1)
         ),
         looks=_state("look", torch.cat([look, (2 * _squares()).expand(len(look), -1, -1)], -1)),
         nothing=_state("nothing", torch.zeros(1)),

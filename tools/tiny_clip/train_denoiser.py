@@ -8,9 +8,9 @@ steps see whole clips, and read captions with the trained text encoder. Every st
 
 What a prompt says fixes nearly all of a clip, so it predicts the clip itself (not its noise),
 most often from nothing but noise. Linear heads, which are thrown away afterwards, ask halfway:
-where each place of a frame lies on the subject, and what it will look like. And four heads of
-some cross-attentions are shown where to look: at the pose of their frame, then at the squares of
-the subject's looks, or at the setting, that four points of their cell lie on.
+which frame this is, where each place of it lies on the subject, what it will look like. And
+four heads of some cross-attentions are shown where to look: at the pose of their frame, then at
+the squares of the looks, or at the setting, that four points of their cell lie on.
 """
 
 from __future__ import annotations
@@ -197,6 +197,8 @@ def forward(
             states = states + model.temp_pos_embed[:, numbers, None].to(states.dtype)
         first, last = _parts(temporal, spread)
         states = _feed_forward(temporal, _self_attention(temporal, states, first, 1), last)
+        if layer == 0:
+            kept["frame"] = states
         if layer == KNOWS:
             kept["cell"] = states
         if layer == SKETCHES:
@@ -255,6 +257,7 @@ class Heads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.frame = nn.Linear(WIDTH, FRAMES)
         self.pose = nn.Linear(WIDTH, pose_features().shape[-1])
         self.cell = nn.Linear(WIDTH, 15)
         self.sketch = nn.Linear(WIDTH, CHANNELS * PATCH**2)
@@ -372,6 +375,7 @@ def loss_of(
     cell = heads.cell(_plain(kept["cell"])) - there(of_motion(data.cells))
     sketch = heads.sketch(_plain(kept["sketch"])).unflatten(-1, (PATCH**2, -1)) - wanted
     pose = heads.pose(_plain(kept["pose"])) - of_motion(data.poses)[:, :, None]
+    frame, which = heads.frame(_plain(kept["frame"])), torch.tensor(numbers)[None, :, None]
     guided = [
         functional.cross_entropy(
             kept[f"look{layer}"][:, :GUIDED].permute(0, 4, 2, 3, 1), there(of_motion(table))
@@ -383,6 +387,7 @@ def loss_of(
         "sketch": (sketch.square() * weight).mean() / weight.mean(),
         "cell": cell[..., 0].square().mean() + (cell[..., 1:].square() * near).mean() / near.mean(),
         "pose": pose.square().mean(),
+        "frame": functional.cross_entropy(frame.permute(0, 3, 1, 2), which.expand(frame.shape[:3])),
         "reads": guided[0],
         "looks": torch.stack(guided[1:]).mean(),
     }
@@ -392,7 +397,15 @@ def _plain(states: Tensor) -> Tensor:
     return functional.layer_norm(states.float(), states.shape[-1:])
 
 
-WEIGHTS = {"clip": 1.0, "sketch": 0.5, "cell": 0.5, "pose": 0.5, "reads": 0.3, "looks": 0.2}
+WEIGHTS = {
+    "clip": 1.0,
+    "sketch": 0.5,
+    "cell": 0.5,
+    "pose": 0.5,
+    "frame": 0.2,
+    "reads": 0.3,
+    "looks": 0.2,
+}
 """What each loss counts."""
 
 
