@@ -25,7 +25,10 @@ from tools.tiny_clip.clips import Clip
 from tools.tiny_world.dataset import held_out, to_batch
 from tools.tiny_world.world import SPRITES
 
-pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, not ours
+pytestmark = [
+    pytest.mark.slow(60),
+    pytest.mark.filterwarnings("default"),  # other people's libraries, not ours
+]
 
 SEED, STEPS = 5, 4
 
@@ -46,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_denoiser, "KNOWS", 0)
     monkeypatch.setattr(train_denoiser, "SKETCHES", 1)
     monkeypatch.setattr(train_denoiser, "POINTS", {1: ((0.0, 0.0),) * 4})
-    monkeypatch.setattr(judge, "TRACKED", 14)
+    monkeypatch.setattr(judge, "TRACKED", 2)
     monkeypatch.setattr(judge, "READ_STEPS", 2)
 
 
@@ -145,7 +148,7 @@ def test_exported_folder_is_loaded_by_the_stock_pipeline(tmp_path: Path, assets:
     torch.manual_seed(SEED)
     made = export.assemble(train_denoiser.make_transformer(), autoencoder(assets), text_encoder())
     made.to(torch.float16).save_pretrained(tmp_path / "model")
-    pipe = LattePipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float32)
+    pipe = LattePipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
     assert type(pipe) is LattePipeline
     assert type(pipe.transformer) is LatteTransformer3DModel
     frames = pipe(
@@ -229,7 +232,7 @@ def test_reader_names_the_motions_of_true_tracks() -> None:
     track = np.stack([x, y, np.log(scale), np.cos(angle), np.sin(angle)], -1)
     tracks, motions = torch.from_numpy(track), torch.arange(len(clips.MOTIONS))
     reader = judge.Reader()
-    judge.learn_to_read(reader, tracks, motions, 150)
+    judge.learn_to_read(reader, tracks, motions, 60)
     seen = reader(tracks + 0.01 * torch.randn_like(tracks)).argmax(1)
     assert torch.equal(seen, motions)
 

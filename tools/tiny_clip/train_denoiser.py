@@ -47,7 +47,7 @@ from tools.tiny_clip.words import (
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import to_batch
 
-BATCH, SEEN, CHOSEN = 12, 3, 28
+BATCH, SEEN, CHOSEN = 8, 3, 24
 """Clips of a batch, frames of each, and cells of each frame, the same in all frames of a clip."""
 NEAR_SHARE = 0.8
 """The share of the chosen cells that are near the subject in one of the frames, if so many are."""
@@ -69,8 +69,8 @@ SAVE_EVERY, SHOW_EVERY = 20, 100
 """Steps between checkpoints, and between sheets of samples."""
 PATCH = 2
 CELLS = PLACES // PATCH
-LAYERS, HEADS = 6, 8
-READS, KNOWS, SKETCHES = 1, 1, 3
+LAYERS, HEADS = 4, 8
+READS, KNOWS, SKETCHES = 1, 1, 2
 GUIDED = 4
 """Heads that are shown where to look."""
 POINTS = {
