@@ -26,7 +26,7 @@ from tools.tiny_world.dataset import held_out, to_batch
 from tools.tiny_world.world import SPRITES
 
 pytestmark = [
-    pytest.mark.slow(60),
+    pytest.mark.slow(5),
     pytest.mark.filterwarnings("default"),  # other people's libraries, not ours
 ]
 

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=[STEPS])
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--judge-steps", type=int, default=800)
+    parser.add_argument("--judge-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
