@@ -251,7 +251,7 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
 
 @torch.inference_mode()
 def tracks_seen(judge: Judge, assets: Path, seed: int) -> tuple[Tensor, Tensor]:
-    """What the judge sees of TRACKED shaken clips, (N, FRAMES, 5), and their motions."""
+    """Look at TRACKED shaken clips; return tracks (N, FRAMES, 5) and their motions."""
     rng, tracks, motions = random.Random(f"tracks {seed}"), [], []
     for number in range(TRACKED):
         motion = number % len(MOTIONS)

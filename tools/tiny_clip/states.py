@@ -1,4 +1,4 @@
-"""What the text encoder of tiny_clip is to say: one state of fixed meaning for each place.
+"""Targets of the text encoder of tiny_clip: one state of fixed meaning for each place.
 
 A state is a vector of one length, as the encoder's last norm makes them, in axes that a seed
 turned: what it is about (setting, pose, look or nothing), and the payload. The text encoder learns
@@ -52,7 +52,7 @@ def looks(assets: Path) -> Tensor:
 
 
 def own_axes() -> Tensor:
-    """What turns places of a picture into a subject's own, (motions, FRAMES, 4): a, b, c, d.
+    """Coefficients that turn places of a picture into a subject's own, (motions, FRAMES, 4): a, b, c, d.
 
     A place (X, Y) is at u = a·X + b·Y + c and v = a·Y - b·X + d from the subject's centre, in
     its own directions, where its picture reaches from -1 to 1.

@@ -161,7 +161,7 @@ def forward(
     numbers: list[int],
     cells: Tensor,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the model makes of some frames and some cells of clips, and what it thinks halfway.
+    """Predict some frames and some cells of clips, and keep the states halfway.
 
     Args:
         model: the transformer; with all frames and all cells this is its own forward.
@@ -209,7 +209,7 @@ def forward(
 
 
 def cell_features() -> tuple[Tensor, Tensor]:
-    """Where each cell lies on the subject, (motions, FRAMES, cells, 15), and where that counts.
+    """Places of each cell on the subject, (motions, FRAMES, cells, 15), and where they count.
 
     The features are the share of the subject's square that a cell is near, and its place in the
     subject's own directions, in waves; these count only near the square (…, 1).
@@ -265,7 +265,7 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What draws, encodes and speaks for the clips, and where their subjects are."""
+    """All that draws, encodes and speaks for the clips, and where their subjects are."""
 
     assets: Path
     seed: int
@@ -307,7 +307,7 @@ def _times(count: int) -> Tensor:
 
 
 def told(data: Data, rng: random.Random, clips: list[Clip]) -> Tensor:
-    """What is said of the clips, as shaken states, (B, places, WIDTH), with words behind."""
+    """Say the clips as shaken states, (B, places, WIDTH), with words behind."""
     places = torch.stack([data.states.of(clip) for clip in clips])
     behind = data.states.nothing.expand(len(clips), rng.randint(1, WORDS), -1)
     found = torch.cat([places, behind], 1)
@@ -316,7 +316,7 @@ def told(data: Data, rng: random.Random, clips: list[Clip]) -> Tensor:
 
 @torch.no_grad()
 def read(text: T5EncoderModel, rng: random.Random, clips: list[Clip]) -> Tensor:
-    """What the text encoder makes of captions of the clips, (B, longest, WIDTH).
+    """Let the text encoder read captions of the clips: states (B, longest, WIDTH).
 
     States behind the words are zero, as the pipeline makes them for several prompts.
     """
@@ -406,7 +406,7 @@ WEIGHTS = {
     "reads": 0.3,
     "looks": 0.2,
 }
-"""What each loss counts."""
+"""Weights of the losses."""
 
 
 def _rate(step: int, steps: int) -> float:

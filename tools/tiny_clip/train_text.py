@@ -37,7 +37,7 @@ BATCH = 32
 PEAK_RATE = 2e-3
 SAVE_EVERY = 100
 WEIGHTS = {"look": 4.0, "pose": 4.0, "setting": 1.0, "words": 0.2}
-"""What the errors of these places count."""
+"""Weights of the errors at these places."""
 
 
 def make_text_encoder(words: int) -> T5EncoderModel:

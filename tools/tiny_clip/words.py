@@ -61,7 +61,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def said(rng: random.Random) -> tuple[bool, bool, bool]:
-    """Which of subject, setting and motion a caption tells: nearly always all."""
+    """Choose which of subject, setting and motion a caption tells: nearly always all."""
     if rng.random() >= PARTIAL:
         return True, True, True
     return rng.random() < 0.7, rng.random() < 0.5, rng.random() < 0.5
