@@ -52,7 +52,7 @@ def looks(assets: Path) -> Tensor:
 
 
 def own_axes() -> Tensor:
-    """Coefficients that turn places of a picture into a subject's own, (motions, FRAMES, 4): a, b, c, d.
+    """Coefficients a, b, c, d of a subject's own axes, (motions, FRAMES, 4).
 
     A place (X, Y) is at u = a·X + b·Y + c and v = a·Y - b·X + d from the subject's centre, in
     its own directions, where its picture reaches from -1 to 1.
