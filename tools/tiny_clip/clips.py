@@ -7,10 +7,9 @@ paths that the farm's planner gives a motion (`orchestrator/planning/motion.py`)
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ FRAMES: Final = 16
 """Frames of a clip."""
 SECONDS: Final = 2.0
 """Length of a clip, at 8 frames a second."""
-VIEWS: Final = 4
+VIEWS: Final = 1
 """Backdrops of a setting that the model sees; the judge learns from the others."""
 SETTING_NAMES: Final = tuple(SETTINGS)
 MOTIONS: Final = tuple(PATHS)
@@ -66,30 +65,21 @@ def small_backdrop(setting: str, view: int) -> Image.Image:
     return backdrop(setting, view).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def draw_clip(assets: Path, clip: Clip) -> Frames:
-    """Draw the frames of a clip, (FRAMES, SIDE, SIDE, 3)."""
+def draw_clip(assets: Path, clip: Clip, numbers: Sequence[int] = range(FRAMES)) -> Frames:
+    """Draw these frames of a clip, (frames, SIDE, SIDE, 3)."""
     plate = small_backdrop(clip.setting, clip.view)
     poses = [
         Pose(subject=clip.subject, x=float(x), y=float(y), scale=float(scale), turn=float(turn))
-        for x, y, scale, turn in poses_of(clip.motion)
+        for x, y, scale, turn in poses_of(clip.motion)[list(numbers)]
     ]
     return np.stack([np.asarray(paint(assets, plate, [pose])) for pose in poses])
 
 
-def draw_still(assets: Path, rng: random.Random, crop: int) -> Frames:
-    """Draw a square cut of a random picture of the model's views, mostly around a subject."""
+def draw_still(assets: Path, rng: random.Random) -> Frames:
+    """Draw a random picture with a backdrop that the model sees."""
     setting = rng.choice(SETTING_NAMES)
     poses = random_poses(rng, [name for name in SUBJECTS if not held_out(name, setting)])
-    picture = paint(assets, small_backdrop(setting, rng.randrange(VIEWS)), poses)
-    corner = [rng.randint(0, SIDE - crop) for _ in range(2)]
-    if poses and rng.random() < 0.8:
-        near = (poses[0].x, poses[0].y)
-        corner = [
-            min(SIDE - crop, max(0, round(place * SIDE - crop / 2 + rng.gauss(0, crop / 5))))
-            for place in near
-        ]
-    left, top = corner
-    return np.asarray(picture)[top : top + crop, left : left + crop]
+    return np.asarray(paint(assets, small_backdrop(setting, rng.randrange(VIEWS)), poses))
 
 
 def squares(motion: str, cells: int) -> NDArray[np.float32]:
@@ -100,18 +90,3 @@ def squares(motion: str, cells: int) -> NDArray[np.float32]:
         reach = UNIT * scale * 0.55
         masks.append((abs(middle[:, None] - y) < reach) & (abs(middle[None] - x) < reach))
     return np.stack(masks).astype(np.float32)
-
-
-def _draw_some(job: tuple[Path, int, range]) -> Frames:
-    assets, seed, numbers = job
-    return np.stack([draw_clip(assets, clip_of(seed, number)) for number in numbers])
-
-
-def drawn_clips(
-    assets: Path, seed: int, first: int, count: int, *, at_once: int = 20, processes: int = 2
-) -> Iterator[tuple[range, Frames]]:
-    """Yield the training clips from number `first` on as (numbers, frames), a few at a time."""
-    jobs = [(assets, seed, range(k, min(k + at_once, count))) for k in range(first, count, at_once)]
-    with get_context("spawn").Pool(processes) as pool:
-        for job, frames in zip(jobs, pool.imap(_draw_some, jobs), strict=True):
-            yield job[2], frames

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AnimateDiffPipeline
+from diffusers import LattePipeline
 from PIL import Image
 
 from tools.tiny_clip import judge
@@ -146,11 +146,11 @@ def contact_sheet(shown: Sequence[Frames], path: Path) -> None:
     Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
 
 
-def load(model: Path | None, folder: Path) -> AnimateDiffPipeline:
+def load(model: Path | None, folder: Path) -> LattePipeline:
     """The exported model, or what the training folder holds now."""
     if model is None:
         return assemble(*load_parts(folder)[:3])
-    pipe = AnimateDiffPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipe = LattePipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=[STEPS])
     parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--judge-steps", type=int, default=1200)
+    parser.add_argument("--judge-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -188,6 +188,7 @@ def main() -> None:
             made = pipe(
                 each.words, num_inference_steps=steps, guidance_scale=asked.guidance,
                 generator=torch.Generator().manual_seed(each.seed), output_type="np",
+                height=SIDE, width=SIDE, clean_caption=False,
             ).frames[0]  # fmt: skip
             return (made * 255).round().astype(np.uint8)
 

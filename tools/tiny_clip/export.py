@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import AnimateDiffPipeline, AutoencoderDC, UNetMotionModel
-from diffusers.models.attention_processor import AttnProcessor2_0
-from transformers import CLIPTextModel
+from diffusers import AutoencoderDC, LattePipeline, LatteTransformer3DModel
+from transformers import T5EncoderModel
 
-from tools.tiny_clip.train_denoiser import make_scheduler, make_unet
+from tools.tiny_clip.train_denoiser import make_scheduler, make_transformer
 from tools.tiny_clip.words import tokenizer
 
 FOLDER = Path("build/tiny_clip")
@@ -19,26 +18,27 @@ MODEL = Path(__file__).parents[2] / "models/tiny_clip"
 
 
 def assemble(
-    unet: UNetMotionModel, vae: AutoencoderDC, text_encoder: CLIPTextModel
-) -> AnimateDiffPipeline:
+    transformer: LatteTransformer3DModel, vae: AutoencoderDC, text_encoder: T5EncoderModel
+) -> LattePipeline:
     """Put the trained parts together."""
-    pipe = AnimateDiffPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer(), unet=unet,
-        motion_adapter=None, scheduler=make_scheduler(),
+    pipe = LattePipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer(), transformer=transformer,
+        scheduler=make_scheduler(),
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def load_parts(folder: Path) -> tuple[UNetMotionModel, AutoencoderDC, CLIPTextModel, int]:
+def load_parts(
+    folder: Path,
+) -> tuple[LatteTransformer3DModel, AutoencoderDC, T5EncoderModel, int]:
     """The averaged denoiser, autoencoder and text encoder of a training folder, and the steps."""
-    unet = make_unet()
+    transformer = make_transformer()
     state = torch.load(folder / "denoiser.pt", weights_only=True)
-    unet.load_state_dict(state["ema"])
-    unet.set_attn_processor(AttnProcessor2_0())
+    transformer.load_state_dict(state["ema"])
     vae = AutoencoderDC.from_pretrained(folder / "vae")
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    return unet.eval(), vae.eval(), text.eval(), state["step"]
+    text = T5EncoderModel.from_pretrained(folder / "text_encoder")
+    return transformer.eval(), vae.eval(), text.eval(), state["step"]
 
 
 def main() -> None:

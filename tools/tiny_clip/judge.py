@@ -1,9 +1,10 @@
-"""A judge of clips: a small network that says what one frame shows, and a rule for motion.
+"""A judge of clips: a small network that says what one frame shows, and one that reads motion.
 
-It learns from renders of its own, never from the model's: backdrops the model has not seen,
-subjects at places, sizes and turns of no path, blurred, noisy and off in colour. Of a clip it
-names the subject and the setting that all frames together speak for, and the motion whose
-path lies nearest to the places, sizes and turns it sees.
+Both learn from renders of their own, never from the model's: backdrops the model has not seen,
+subjects at places, sizes and turns of no path, blurred, noisy and off in colour; then clips whose
+paths are pushed aside, resized and shaken. Of a clip the judge names the subject and the setting
+that all frames together speak for, and the motion that the places, sizes and turns it sees
+make up.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.tiny_clip.clips import MOTIONS, SETTING_NAMES, VIEWS, Frames, poses_of
+from tools.tiny_clip.clips import FRAMES, MOTIONS, SETTING_NAMES, VIEWS, Frames, poses_of
 from tools.tiny_world import world
 from tools.tiny_world.checkpoint import load_checkpoint, save_checkpoint
 from tools.tiny_world.dataset import SUBJECTS
@@ -33,8 +35,10 @@ CUT = 32
 BATCH = 48
 PEAK_RATE = 1e-3
 SAVE_EVERY = 100
-TRACK_WEIGHTS = (1.0, 1.0, 0.4, 0.12, 0.12)
-"""Weight of a wrong place against a wrong size (logarithm) and turn (cosine, sine)."""
+TRACKED = 700
+"""Clips from which the reader of motion learns …"""
+READ_STEPS = 1200
+"""… in this many steps."""
 
 
 class Block(nn.Module):
@@ -54,6 +58,30 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features of features."""
         return functional.relu(self.body(x) + self.aside(x))
+
+
+class Reader(nn.Module):
+    """Motion of a track of poses, (N, FRAMES, 5) to logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(5, 48, 5, 1, 2),
+            nn.ReLU(),
+            nn.Conv1d(48, 64, 5, 2, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * FRAMES // 2, 96),
+            nn.ReLU(),
+            nn.Linear(96, len(MOTIONS)),
+        )
+
+    def forward(self, tracks: Tensor) -> Tensor:
+        """Logits of the motions."""
+        shift = torch.tensor([0.5, 0.5, 0.0, 0.5, 0.0])
+        size = torch.tensor([4.0, 4.0, 3.0, 1.0, 1.0])
+        found: Tensor = self.body(((tracks - shift) * size).transpose(1, 2))
+        return found
 
 
 class Judge(nn.Module):
@@ -87,6 +115,7 @@ class Judge(nn.Module):
             nn.ReLU(),
             nn.Linear(256, len(SUBJECTS)),
         )
+        self.reader = Reader()
 
     def find(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the setting, and poses, of frames (N, 3, SIDE, SIDE) in -1..1."""
@@ -117,16 +146,45 @@ def _frame(assets: Path, rng: random.Random) -> tuple[np.ndarray, int, int, tupl
         scale=rng.uniform(0.45, 1.7) if rng.random() < 0.5 else rng.uniform(0.85, 1.2), turn=turn,
     )  # fmt: skip
     view = rng.randrange(VIEWS, world.VIEWS)
-    picture = world.paint(assets, _plate(setting, view), [pose])
-    if rng.random() < 0.4:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.4)))
+    blur = rng.uniform(0.3, 1.4) if rng.random() < 0.4 else 0.0
+    picture = _picture(assets, setting, view, pose, blur)
     angle = turn * np.pi / 180
     seen = (pose.x, pose.y, float(np.log(pose.scale)), float(np.cos(angle)), float(np.sin(angle)))
-    return (
-        np.asarray(picture),
-        SUBJECTS.index(subject),
-        SETTING_NAMES.index(setting),
-        seen,
+    return picture, SUBJECTS.index(subject), SETTING_NAMES.index(setting), seen
+
+
+def _picture(
+    assets: Path, setting: str, view: int, pose: world.Pose, blur: float
+) -> NDArray[np.uint8]:
+    picture = world.paint(assets, _plate(setting, view), [pose])
+    if blur:
+        picture = picture.filter(ImageFilter.GaussianBlur(blur))
+    return np.asarray(picture)
+
+
+def _shaken_clip(assets: Path, rng: random.Random, motion: str) -> Frames:
+    """Draw a clip along a path that is pushed aside, resized and shaken a little."""
+    subject, setting = rng.choice(SUBJECTS), rng.choice(SETTING_NAMES)
+    view = rng.randrange(VIEWS, world.VIEWS)
+    aside, down, larger = rng.gauss(0, 0.02), rng.gauss(0, 0.02), rng.gauss(0, 0.06)
+    shake, blur = rng.uniform(0, 0.012), rng.choice((0.0, rng.uniform(0.3, 1.4)))
+    return np.stack(
+        [
+            _picture(
+                assets,
+                setting,
+                view,
+                world.Pose(
+                    subject=subject,
+                    x=float(x) + aside + rng.gauss(0, shake),
+                    y=float(y) + down + rng.gauss(0, shake),
+                    scale=float(scale) * float(np.exp(larger + rng.gauss(0, shake))),
+                    turn=float(turn) + rng.gauss(0, 3),
+                ),
+                blur,
+            )
+            for x, y, scale, turn in poses_of(motion)
+        ]
     )
 
 
@@ -135,10 +193,14 @@ def _batch(assets: Path, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor, 
     pictures, subjects, settings, poses = zip(
         *(_frame(assets, rng) for _ in range(BATCH)), strict=True
     )
-    x = as_input(np.stack(pictures))
-    gain, shift = 1 + 0.12 * torch.randn(BATCH, 3, 1, 1), 0.08 * torch.randn(BATCH, 3, 1, 1)
-    x = x * gain + shift + 0.12 * torch.rand(BATCH, 1, 1, 1) * torch.randn_like(x)
+    x = _tinted(as_input(np.stack(pictures)), BATCH)
     return x, torch.tensor(subjects), torch.tensor(settings), torch.tensor(poses)
+
+
+def _tinted(x: Tensor, count: int) -> Tensor:
+    """Spoil colours and add noise: of each picture, or (count 1) of all of them alike."""
+    gain, shift = 1 + 0.12 * torch.randn(count, 3, 1, 1), 0.08 * torch.randn(count, 3, 1, 1)
+    return x * gain + shift + 0.12 * torch.rand(count, 1, 1, 1) * torch.randn_like(x)
 
 
 def as_input(frames: np.ndarray) -> Tensor:
@@ -151,6 +213,10 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
     """Train (or load) the judge."""
     torch.manual_seed(seed)
     model = Judge()
+    done = folder / "judge-done.pt"
+    if done.exists():
+        model.load_state_dict(torch.load(done, weights_only=True))
+        return model.eval()
     optimiser = torch.optim.AdamW(model.parameters(), PEAK_RATE, weight_decay=0.02)
     checkpoint, start = folder / "judge.pt", time.time()
     first = load_checkpoint(checkpoint, model=model, optimiser=optimiser)
@@ -176,7 +242,39 @@ def train(folder: Path, assets: Path, seed: int, steps: int) -> Judge:
             print(f"judge {step} {time.time() - start:.0f} s {found}", flush=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, model=model, optimiser=optimiser)
-    return model.eval()
+    model.eval()
+    torch.manual_seed(seed)
+    learn_to_read(model.reader, *tracks_seen(model, assets, seed), READ_STEPS)
+    torch.save(model.state_dict(), done)
+    return model
+
+
+@torch.inference_mode()
+def tracks_seen(judge: Judge, assets: Path, seed: int) -> tuple[Tensor, Tensor]:
+    """Look at TRACKED shaken clips; return tracks (N, FRAMES, 5) and their motions."""
+    rng, tracks, motions = random.Random(f"tracks {seed}"), [], []
+    for number in range(TRACKED):
+        motion = number % len(MOTIONS)
+        frames = as_input(_shaken_clip(assets, rng, MOTIONS[motion]))
+        tracks.append(judge.find(_tinted(frames, 1))[1])
+        motions.append(motion)
+    return torch.stack(tracks).clone(), torch.tensor(motions)
+
+
+def learn_to_read(reader: Reader, tracks: Tensor, motions: Tensor, steps: int) -> None:
+    """Train the reader on tracks (N, FRAMES, 5), pushed aside and shaken anew in each step."""
+    optimiser = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.05)
+    noise = torch.tensor([0.012, 0.012, 0.04, 0.08, 0.08])
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * (1 - step / steps)
+        rows = torch.randint(len(tracks), (128,))
+        x = tracks[rows]
+        x = x + noise * (torch.randn(128, 1, 5) + torch.randn_like(x))
+        loss = functional.cross_entropy(reader(x), motions[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +297,5 @@ def look(judge: Judge, frames: Frames) -> Seen:
     best = int(subject.log_softmax(1).sum(0).argmax())
     steady = float((subject.argmax(1) == best).float().mean())
     place = int(setting.log_softmax(1).sum(0).argmax())
-    return Seen(SUBJECTS[best], SETTING_NAMES[place], nearest_motion(pose.numpy()), steady)
-
-
-def nearest_motion(track: np.ndarray) -> str:
-    """The motion whose path differs least from a track of poses (FRAMES, 5)."""
-    weights = np.array(TRACK_WEIGHTS)
-
-    def distance(motion: str) -> float:
-        x, y, scale, turn = poses_of(motion).T
-        angle = turn * np.pi / 180
-        path = np.stack([x, y, np.log(scale), np.cos(angle), np.sin(angle)], 1)
-        return float((abs(track - path) * weights).mean())
-
-    return min(MOTIONS, key=distance)
+    motion = int(judge.reader(pose[None]).argmax())
+    return Seen(SUBJECTS[best], SETTING_NAMES[place], MOTIONS[motion], steady)

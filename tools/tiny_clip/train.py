@@ -1,9 +1,9 @@
 """Train tiny_clip from nothing: `python -m tools.tiny_clip.train --folder … --seed 0`.
 
-Fetches the sprites with npm, trains the autoencoder and the text encoder, turns the drawn clips
-into latents and trains the denoiser. Every stage starts from the seed, leaves its result in the
-folder and is skipped when it is there, so the same command resumes, and to the same weights.
-`--stage` does one stage alone, so that two can run side by side. `export.py` makes the model.
+Fetches the sprites with npm, fits the autoencoder, trains the text encoder and the denoiser, which
+draws its clips as it goes. Every stage starts from the seed, leaves its result in the folder and
+is skipped when it is there, so the same command resumes, and to the same weights. `--stage` does
+one stage alone, so that two can run side by side. `export.py` makes the model.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, UNetMotionModel
+from diffusers import AutoencoderDC, LatteTransformer3DModel
 from PIL import Image
-from transformers import CLIPTextModel
+from transformers import T5EncoderModel
 
 from tools.tiny_clip import train_autoencoder, train_denoiser, train_text
+from tools.tiny_clip.clips import SIDE
 from tools.tiny_clip.export import FOLDER, assemble
 from tools.tiny_world.world import fetch_sprites
 
-STAGES = ("autoencoder", "text", "latents", "denoiser")
-STEPS = 8
+STAGES = ("autoencoder", "text", "denoiser")
+STEPS = 4
 """Sampling steps, by default."""
 SHEET = (
     ("rocket", "rises", "night"),
@@ -37,14 +38,15 @@ SHEET = (
 
 
 def sample_sheet(
-    unet: UNetMotionModel, vae: AutoencoderDC, text: CLIPTextModel, path: Path
+    transformer: LatteTransformer3DModel, vae: AutoencoderDC, text: T5EncoderModel, path: Path
 ) -> None:
     """Save six frames of each of eight clips."""
-    pipe, rows = assemble(unet, vae, text), []
+    pipe, rows = assemble(transformer, vae, text), []
     for seed, (subject, motion, setting) in enumerate(SHEET):
         frames = pipe(
             f"a {subject} {motion} in the {setting}", num_inference_steps=STEPS,
             guidance_scale=1.0, generator=torch.Generator().manual_seed(seed),
+            height=SIDE, width=SIDE, clean_caption=False,
         ).frames[0]  # fmt: skip
         rows.append(np.concatenate([np.asarray(frame) for frame in frames[::3]], 1))
     Image.fromarray(np.concatenate(rows)).save(path)
@@ -55,10 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clips", type=int, default=1600)
-    parser.add_argument("--autoencoder-steps", type=int, default=1000)
-    parser.add_argument("--text-steps", type=int, default=900)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--autoencoder-steps", type=int, default=0)
+    parser.add_argument("--text-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stage", choices=STAGES, help="this one alone")
     asked = parser.parse_args()
@@ -70,15 +71,12 @@ def main() -> None:
         train_autoencoder.train(folder, assets, seed, asked.autoencoder_steps)
     if "text" in stages:
         train_text.train(folder, assets, seed, asked.text_steps)
-    if {"latents", "denoiser"} & set(stages):
-        vae = train_autoencoder.train(folder, assets, seed, asked.autoencoder_steps)
-        store = train_autoencoder.latents(folder, vae, assets, seed, asked.clips)
     if "denoiser" in stages:
+        vae = train_autoencoder.train(folder, assets, seed, asked.autoencoder_steps)
         text = train_text.train(folder, assets, seed, asked.text_steps)
-        data = train_denoiser.load_data(store, seed, text)
         train_denoiser.train(
-            folder, data, seed, asked.steps,
-            lambda unet, step: sample_sheet(unet, vae, text, folder / f"sheet-{step}.png"),
+            folder, train_denoiser.load_data(assets, seed, vae, text), seed, asked.steps,
+            lambda model, step: sample_sheet(model, vae, text, folder / f"sheet-{step}.png"),
         )  # fmt: skip
 
 

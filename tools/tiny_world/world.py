@@ -77,6 +77,11 @@ def sprite(assets: Path, subject: str) -> Image.Image:
     return Image.open(assets / f"{SPRITES[subject]}.webp").convert("RGBA")
 
 
+@lru_cache(maxsize=1024)
+def _resized(assets: Path, subject: str, pixels: int) -> Image.Image:
+    return sprite(assets, subject).resize((pixels, pixels), Image.Resampling.LANCZOS)
+
+
 def random_poses(rng: random.Random, subjects: list[str]) -> list[Pose]:
     """Poses for a training picture: 0 (4 %), 1 (72 %) or 2 (24 %) subjects."""
     count = rng.choices((0, 1, 2), (4, 72, 24))[0]
@@ -102,7 +107,7 @@ def paint(assets: Path, backdrop: Image.Image, poses: list[Pose]) -> Image.Image
     picture = backdrop.copy()
     for pose in poses:
         pixels = max(8, round(UNIT * side * pose.scale))
-        figure = sprite(assets, pose.subject).resize((pixels, pixels), Image.Resampling.LANCZOS)
+        figure = _resized(assets, pose.subject, pixels)
         if pose.turn:
             figure = figure.rotate(-pose.turn, Image.Resampling.BICUBIC, expand=True)
         corner = (
