@@ -68,6 +68,7 @@ def test_a_submit_key_reaches_no_other_job(
     path = f"/api/v1/jobs/{job.id}"
     asked = [sender.post(f"{path}/{verb}") for verb in ("pause", "resume", "finish", "cancel")]
     asked += [sender.delete(path), sender.delete(f"/v1/videos/{job.id}")]
+    asked += [sender.patch(path, json={"tags": ["mine"]}), sender.patch(path, json={})]
     Hand(web_farm, clock).work_off()
     asked += [
         sender.post("/api/v1/jobs", json=ASKED | {"extends": job.id}),
@@ -80,9 +81,10 @@ def test_a_submit_key_reaches_no_other_job(
         ),
     ]
     ghost = sender.post("/api/v1/jobs/job_none/pause")
-    assert [answer.status_code for answer in (*asked, ghost)] == [404] * 13
+    assert [answer.status_code for answer in (*asked, ghost)] == [404] * 15
     assert all(SECRET not in answer.text for answer in asked)
-    assert jobs.get(web_farm, None, job.id).state is JobState.SUCCEEDED
+    done = jobs.get(web_farm, None, job.id)
+    assert (done.state, done.tags) == (JobState.SUCCEEDED, ())
     other, _ = keyed(app, web_farm, KeyKind.USER)
     assert other.post(f"/v1/videos/{job.id}/remix", json={"prompt": "x"}).status_code == 200
     assert other.delete(path).status_code == 204
