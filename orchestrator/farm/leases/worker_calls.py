@@ -3,6 +3,7 @@
 `complete` is in `orchestrator.farm.leases.results`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -56,6 +57,7 @@ __all__ = [
     "heartbeat",
     "hello",
     "may_read",
+    "place",
     "release",
     "unit_of",
     "upload_key",
@@ -155,10 +157,21 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
             "No unit has a file of that name.", Say(f"It is one of {', '.join(FILES)}.")
         )
     with farm.store.read() as tx:
-        lease = own_lease(tx, worker_id, lease_id, fence)
-        if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
-            raise StaleLease
-        return lease.key(name)
+        return _taking(farm, tx, worker_id, lease_id, fence).key(name)
+
+
+def place(
+    farm: Farm, worker_id: str, lease_id: str, fence: int, settle: Callable[[], None]
+) -> None:
+    """Put a file of an open lease in its place by `settle`, while no report of it is accepted.
+
+    Raises:
+        StaleLease: the lease is resolved or has expired; nothing is put there.
+    """
+    with farm.store.write() as tx:
+        tx.get(Worker, worker_id, lock=True)  # a report of this worker's locks it first, too
+        _taking(farm, tx, worker_id, lease_id, fence)
+        settle()
 
 
 def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
@@ -206,6 +219,14 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
                 if unit and unit.job_id == lease.job_id and unit.state is UnitState.DONE:
                     return
     raise NotFound(f"No open lease of this worker names {key}.", Say("Drop the work."))
+
+
+def _taking(farm: Farm, tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
+    """Return an open lease of this worker whose files are still taken."""
+    lease = own_lease(tx, worker_id, lease_id, fence)
+    if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
+        raise StaleLease
+    return lease
 
 
 def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
