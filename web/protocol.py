@@ -195,8 +195,9 @@ def _refuted(worker_id: str, report: CompleteRequest) -> str:
 
 
 def _read(kind: type[M]) -> M:
+    """Return the message that was sent, in which neither `true` nor `"1000"` is a number."""
     try:
-        return kind.model_validate_json(json_text.bare(request.get_data()))
+        return kind.model_validate_json(json_text.bare(request.get_data()), strict=True)
     except ValidationError as error:
         raise errors.bad_request(error) from None
 

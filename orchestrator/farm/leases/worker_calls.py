@@ -72,7 +72,8 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
 
     Raises:
         BadRequest: it speaks another protocol.
-        NotAllowed: the token is used up, or is not for devices of this class.
+        NotAllowed: the token is used up or is not for devices of this class, or the worker enrolled
+            as another.
     """
     if request.protocol != PROTOCOL:
         raise BadRequest(
@@ -310,14 +311,14 @@ def _seen(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> Worker:
 
 
 def _own_key(farm: Farm, tx: Transaction, join: Key, worker: Worker, attempt: str | None) -> str:
-    """Make the key of a worker that has enrolled, bound as its token was, and return its token."""
+    """Make the key of a worker that has enrolled, bound to its class, and return its token."""
     _, token = keys.issue(
         farm,
         tx,
         kind=KeyKind.WORKER,
         name=worker.name,
         worker_id=worker.id,
-        enrols=keys.Enrolling(device_classes=join.device_classes),
+        enrols=keys.Enrolling(device_classes=(worker.device_class,)),
         attempt_sha256=keys.attempt_of(join, attempt) if attempt else None,
     )
     return token
