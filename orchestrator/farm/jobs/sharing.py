@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrator.errors import BadRequest, Conflict, Gone, NotAllowed, NotFound
+from orchestrator.farm.jobs import keeping
 from orchestrator.farm.kernel import Farm, Page, audit_log
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.paging import page, part
@@ -55,6 +56,7 @@ def share(
         NotFound: the account has no such job.
         BadRequest: it is to end with a key, and no key makes it.
         Conflict: the job has too many open links.
+        Expired: its files were removed when their time was over.
     """
     now = farm.clock()
     secret = secrets.token_urlsafe(32)
@@ -64,6 +66,7 @@ def share(
             until = _before_end_of(tx, maker.key_id, until)
         tx.get(Job, job_id, lock=True)  # who shares or deletes it at the same moment waits here
         job = own_job(tx, account_id, job_id)
+        keeping.check_kept(job)
         still = [
             each
             for each in tx.find(ShareLink, job_id=job.id, ended_at_ms=None)
