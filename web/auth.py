@@ -176,8 +176,8 @@ IN_WORDS: Final = (
     + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them, "
     "or to delete files and characters; a share link is ended by the key that made it, or by "
     "`steer` or `configure`; sessions and allowances ask for `pay`; webhooks, alerts and keys for "
-    "`configure`; the farm for `admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
-    "words and no files of a job."
+    "`configure`; the farm for `admin`. A bound key has `read` and `spend` at most. To a key "
+    "without `read` answers have no words and no files of a job."
 )
 """Words about keys in the API's description."""
 

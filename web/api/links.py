@@ -63,7 +63,7 @@ def of_job(path: JobPath, query: PageQuery) -> Response:
     return _listed(query, path.job_id)
 
 
-@bp.get("/links", responses={200: LinkList})
+@bp.get("/links", responses={200: LinkList}, operation_id="links_list")
 def listing(query: LinksQuery) -> Response:
     """List share links, newest first, without their addresses."""
     return _listed(query, query.job_id)
