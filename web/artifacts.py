@@ -1,16 +1,17 @@
 """The farm's files, in a local folder or behind any fsspec URL (`s3://bucket/prefix`).
 
 An input's key is named after its content, so only who has the file can name it. Beside a unit's
-file lies a note of what was stored (`<name>.sha256`: size and digest), against which a worker's
-report is held without reading the file again.
+file lies a note of what was stored (`<name>.sha256`: size, digest and a name of this storing),
+against which a worker's report is held without reading the file again.
 """
 
 import errno
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Final
@@ -26,10 +27,24 @@ from web import ranges
 PIECE_BYTES: Final = 1 << 20
 RESERVE: Final = 8
 """Files stop at an eighth of FARM_MIN_FREE_DISK_MB: the database must be able to say so."""
-NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64})")
+NOTED: Final = re.compile(rb"(\d+) ([0-9a-f]{64}) ([0-9a-f]{32})")
 INPUT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 UNSTORED: Final = "inputs/unstored"
 """Stands for a picture that a quote only looks at, or that no model takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A unit's file as it was stored."""
+
+    sha256: str
+    bytes: int
+    storing: str
+    """Differs with every time that it is stored, if with the same content."""
+
+
+def _at_once(place: Callable[[], None]) -> None:
+    place()
 
 
 class Artifacts(StoredFiles):
@@ -41,15 +56,26 @@ class Artifacts(StoredFiles):
         if self._local:
             Path(self.root).mkdir(parents=True, exist_ok=True)
 
-    def put(self, key: str, pieces: Iterable[bytes], *, sha256: str, max_bytes: int) -> int:
+    def put(
+        self,
+        key: str,
+        pieces: Iterable[bytes],
+        *,
+        sha256: str,
+        max_bytes: int,
+        under: Callable[[Callable[[], None]], None] = _at_once,
+    ) -> int:
         """Store a file and what it is, and return its size.
+
+        `under`: calls what puts the whole file in its place, once or again, or refuses to.
 
         Raises:
             BadRequest: its digest is another, or it is larger than allowed.
             DiskFull: there is no room for it.
         """
         self._check_room(self._min_free_bytes // RESERVE)
-        place, part = self._place(key), self._place(key) + f".{uuid4().hex}.part"
+        storing = uuid4().hex
+        place, part = self._place(key), self._place(key) + f".{storing}.part"
         digest, size = hashlib.sha256(), 0
         self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
         try:
@@ -65,12 +91,8 @@ class Artifacts(StoredFiles):
                     file.write(piece)
             if digest.hexdigest() != sha256:
                 raise BadRequest("The file that came is not the one its SHA-256 names.")
-            noted = None if INPUT.fullmatch(key) else place + NOTE
-            if noted and self._fs.exists(noted):
-                self._fs.rm(noted)  # at no moment does it lie beside another file than it is of
-            self._fs.mv(part, place)
-            if noted:
-                self._fs.pipe_file(noted, f"{size} {sha256}".encode())
+            said = None if INPUT.fullmatch(key) else f"{size} {sha256} {storing}".encode()
+            under(lambda: self._settle(part, place, said))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull from error
@@ -99,11 +121,23 @@ class Artifacts(StoredFiles):
         content: bytes = self._fs.cat_file(self._place(key))
         return content
 
-    def stored(self, key: str) -> tuple[str, int] | None:
-        """Return the SHA-256 and size of a unit's file as it was stored; None: it is not there."""
+    def _settle(self, part: str, place: str, said: bytes | None) -> None:
+        """Put a whole file in its place, and its note beside it."""
+        note = place + NOTE
+        if said and self._fs.exists(note):
+            self._fs.rm(note)  # at no moment does it lie beside another file than it is of
+        if self._fs.exists(part):
+            self._fs.mv(part, place)
+        if said:
+            self._fs.pipe_file(note, said)
+
+    def stored(self, key: str) -> Stored | None:
+        """Return what is noted of a unit's file; None: it is not there."""
         note = self._place(key) + NOTE
         said = NOTED.fullmatch(self._fs.cat_file(note)) if self._fs.exists(note) else None
-        return (said[2].decode(), int(said[1])) if said and self.exists(key) else None
+        if said is None or not self.exists(key):
+            return None
+        return Stored(said[2].decode(), int(said[1]), said[3].decode())
 
     def open(self, key: str) -> IO[bytes]:
         """Open a file for reading.

@@ -117,6 +117,7 @@ def live_among(this_farm: Farm, readers: set[str]) -> frozenset[str]:
 READERS: Final = (Scope.READ,)
 PAYERS: Final = (Scope.PAY,)
 CONFIGURERS: Final = (Scope.CONFIGURE,)
+STEERERS: Final = (Scope.STEER,)
 OPERATORS_ALONE: Final = (Scope.ADMIN,)
 ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "accounts.create": OPERATORS_ALONE,
@@ -124,8 +125,10 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "accounts.set_alerts": OPERATORS_ALONE,
     "accounts.set_plan": OPERATORS_ALONE,
     "accounts.show": OPERATORS_ALONE,
+    "files.delete_character": STEERERS,
+    "files.delete_file": STEERERS,
     "links.create": READERS,
-    "links.revoke": READERS,
+    "links.revoke": (Scope.READ, Scope.STEER, Scope.CONFIGURE),
     "operators.audit": OPERATORS_ALONE,
     "operators.books": OPERATORS_ALONE,
     "operators.create_key": OPERATORS_ALONE,
@@ -141,6 +144,7 @@ ASKED: Final[Mapping[str, tuple[Scope, ...]]] = {
     "people.listing": OPERATORS_ALONE,
     "people.remove": OPERATORS_ALONE,
     "people.set_password": OPERATORS_ALONE,
+    "references.delete_file": STEERERS,
     "sessions.close": PAYERS,
     "sessions.create": PAYERS,
     "sessions.listing": (Scope.READ, Scope.PAY),
@@ -169,10 +173,11 @@ IN_WORDS: Final = (
         f"`{kind}` has {', '.join(f'`{scope}`' for scope in sorted(SCOPES[kind]))}"
         for kind in (*sorted(CLIENTS), KeyKind.ADMIN)
     )
-    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them; "
-    "sessions and allowances for `pay`; webhooks, alerts and keys for `configure`; the farm for "
-    "`admin`. A bound key has `read` and `spend` at most. To a key without `read` answers have no "
-    "words and no files of a job."
+    + ". Looking asks for `read`; jobs for `spend`, and for `steer` where another key sent them, "
+    "or to delete files and characters; a share link is ended by the key that made it, or by "
+    "`steer` or `configure`; sessions and allowances ask for `pay`; webhooks, alerts and keys for "
+    "`configure`; the farm for `admin`. A bound key has `read` and `spend` at most. To a key "
+    "without `read` answers have no words and no files of a job."
 )
 """Words about keys in the API's description."""
 
@@ -216,6 +221,11 @@ def within_reach(job: Job, scope: Scope = Scope.STEER) -> Job:
         f"There is no job {job.id} that this key submitted.",
         LookAt(Listing.KEYS, f"Use a key with the scope {scope}."),
     )
+
+
+def own_line(*scopes: Scope) -> str | None:
+    """Return the line of keys whose things alone who asks may end; None with one of the scopes."""
+    return None if any(may(scope) for scope in scopes) else current_key().first_id
 
 
 def told(error: FarmError) -> Json:

@@ -1,6 +1,5 @@
 """The worker protocol over HTTP; docs/protocol.md says what each answer asks of a worker."""
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -29,7 +28,7 @@ from orchestrator.wire import (
     ReleaseRequest,
 )
 from web import errors, json_text
-from web.artifacts import PIECE_BYTES
+from web.artifacts import PIECE_BYTES, Stored
 from web.auth import csrf, current_key, needs
 from web.context import artifacts, farm, settings
 from web.media import finals
@@ -87,12 +86,14 @@ def complete() -> Response:
     """Accept, settle, and hand out what comes next."""
     report = _read(CompleteRequest)
     worker = _worker_id()
-    in_thread(_check_files, worker, report)
+    seen = in_thread(_check_files, worker, report)
     if refuted := _refuted(worker, report):
         log.warning("video refuted", worker=worker, lease=report.lease_id, fault=refuted)
     else:
         rule_on_frames(worker, report)
-    done = in_thread(worker_calls.complete, farm(), worker, report, refuted=refuted)
+    same = None if refuted else partial(_check_same, seen)
+    call = partial(worker_calls.complete, refuted=refuted, check_files=same)
+    done = in_thread(call, farm(), worker, report)
     return _answer(done)
 
 
@@ -108,12 +109,19 @@ def upload(lease_id: str, name: str) -> tuple[Response, int]:
     fence, sha256 = request.args.get("fence", "", str), request.args.get("sha256", "", str)
     if not fence.isdecimal() or len(fence) > FENCE_DIGITS:
         raise BadRequest("fence is missing from the query, or no fence.")
-    place = partial(worker_calls.upload_key, farm(), _worker_id(), lease_id, int(fence), name)
-    key = in_thread(place)
+    lease = (farm(), _worker_id(), lease_id, int(fence))
+    key = in_thread(worker_calls.upload_key, *lease, name)
     limit = settings().max_upload_mb << 20
     request.max_content_length = limit
     # On the hub: the body comes through its socket, a piece at a time.
-    size = artifacts().put(key, _pieces(place), sha256=sha256, max_bytes=limit)
+    # When that has ended the lease may have ended too, and nothing is put in its place then.
+    size = artifacts().put(
+        key,
+        iter(partial(request.stream.read, PIECE_BYTES), b""),
+        sha256=sha256,
+        max_bytes=limit,
+        under=lambda settle: in_thread(worker_calls.place, *lease, settle),
+    )
     return jsonify(key=key, bytes=size), 201
 
 
@@ -131,19 +139,37 @@ def _worker_id() -> str:
     return worker_id
 
 
-def _check_files(worker_id: str, report: CompleteRequest) -> None:
-    """Refuse a report whose files are not all there, or are others. Blocking: SQL, disk."""
+def _check_files(worker_id: str, report: CompleteRequest) -> dict[str, Stored]:
+    """Refuse a report whose files are not all there, or are others; return what lies there by key.
+
+    Blocking: SQL, disk.
+    """
+    seen: dict[str, Stored] = {}
     if not report.receipt.artifacts:
-        return
+        return seen
     unit_id = worker_calls.unit_of(farm(), worker_id, report.lease_id)
     for file in report.receipt.artifacts:
-        stored = artifacts().stored(artifact_key(unit_id, report.fence, file.name))
+        key = artifact_key(unit_id, report.fence, file.name)
+        stored = artifacts().stored(key)
         if stored is None:
             raise Unavailable(f"{file.name} has not arrived.", Say("Upload it, then complete."))
-        if stored != (file.sha256, file.bytes):
+        if (stored.sha256, stored.bytes) != (file.sha256, file.bytes):
             raise BadRequest(
                 f"{file.name} is not the file that was uploaded: its SHA-256 or size is another.",
                 Say("Report what was sent; nothing was charged, the lease is still open."),
+            )
+        seen[key] = stored
+    return seen
+
+
+def _check_same(seen: dict[str, Stored]) -> None:
+    """Refuse a report whose files were sent anew while the farm looked at them. Blocking: disk."""
+    for key, was in seen.items():
+        if artifacts().stored(key) != was:
+            name = key.rpartition("/")[2]
+            raise BadRequest(
+                f"{name} was sent anew while its report was looked at.",
+                Say("Send it once, then complete; nothing was charged, the lease is still open."),
             )
 
 
@@ -168,16 +194,10 @@ def _refuted(worker_id: str, report: CompleteRequest) -> str:
         return finals.fault(video, ordered, settings().ffmpeg)
 
 
-def _pieces(still_open: Callable[[], object]) -> Iterator[bytes]:
-    """Read a body; when it has ended its lease may have ended too, and nothing is stored then."""
-    while piece := request.stream.read(PIECE_BYTES):
-        yield piece
-    in_thread(still_open)
-
-
 def _read(kind: type[M]) -> M:
+    """Return the message that was sent, in which neither `true` nor `"1000"` is a number."""
     try:
-        return kind.model_validate_json(json_text.bare(request.get_data()))
+        return kind.model_validate_json(json_text.bare(request.get_data()), strict=True)
     except ValidationError as error:
         raise errors.bad_request(error) from None
 

@@ -61,9 +61,10 @@ def test_a_token_lets_in_its_device_classes_alone(farm: Farm) -> None:
     assert [worker.device_class for worker in fleet.workers(farm)] == ["nvidia-l4"]
 
 
-def test_a_workers_key_is_bound_as_its_token_was(farm: Farm) -> None:
-    """It comes back as what it is, and not as something dearer."""
-    key = own(farm, verbs.hello(farm, token(farm, "cpu"), hello()))
+@pytest.mark.parametrize("products", [("cpu",), ("cpu", "NVIDIA H200"), ("any",)])
+def test_a_workers_key_is_bound_to_its_class(farm: Farm, products: tuple[str, ...]) -> None:
+    """It comes back as what it is, and not as something dearer, whatever its token lets in."""
+    key = own(farm, verbs.hello(farm, token(farm, *products), hello()))
     assert key.device_classes == ("cpu",)
     with pytest.raises(NotAllowed, match="class cpu"):
         verbs.hello(farm, key, hello("nvidia-h200"))
@@ -114,6 +115,11 @@ def test_a_lost_answer_uses_no_token_twice(farm: Farm) -> None:
     for other in (hello(), asked.model_copy(update={"attempt": "cd" * 32})):
         with pytest.raises(NotAllowed, match="used up"):
             verbs.hello(farm, key, other)
+    both = token(farm, "cpu", "NVIDIA H200")
+    cheap = verbs.hello(farm, both, asked)
+    with pytest.raises(NotAllowed, match="class cpu"):
+        verbs.hello(farm, both, asked.model_copy(update={"device_class": "nvidia-h200"}))
+    assert own(farm, cheap).device_classes == ("cpu",), "a refused repeat ends no key"
     elsewhere = verbs.hello(farm, token(farm, "cpu"), asked)
     assert elsewhere.worker_id != heard.worker_id, "an attempt is one by its own token"
 

@@ -163,6 +163,49 @@ def replace_video(work: EncodeWork) -> dict[str, bytes]:
     return videos.files(work) | {VIDEO: short}
 
 
+SWAPS: Final = {
+    "the video": ({VIDEO}, False),
+    "the poster": ({POSTER}, False),
+    "the video to and fro": ({VIDEO}, True),
+}
+
+
+@pytest.mark.parametrize(("names", "back"), SWAPS.values(), ids=SWAPS)
+def test_what_is_sent_while_the_farm_looks_is_not_accepted(
+    app: Flask,
+    web_farm: Farm,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    names: set[str],
+    back: bool,
+) -> None:
+    """A file swapped during the look is refused, even where the reported one lies there again."""
+    submit(web_farm)
+    liar = Reporter(app, web_farm, clock)
+    order = liar.claim(UnitKind.ENCODE)
+    assert isinstance(order.work, EncodeWork)
+    good = videos.files(order.work)
+    look = finals.fault
+
+    def swap(*asked: object) -> str:
+        sent = [b"another file", good[VIDEO]] if back else [b"another file"]
+        for body in sent:
+            assert all(liar.put(order, name, body).status_code == 201 for name in names)
+        monkeypatch.setattr(finals, "fault", look)
+        return ""
+
+    monkeypatch.setattr(finals, "fault", swap)
+    clock.advance(1)
+    refused = liar.report(order, brought=good)
+    assert (refused.status_code, refused.get_json()["code"]) == (422, "bad_request")
+    assert "sent anew" in refused.text
+    assert jobs.get(web_farm, None, order.job_id).state is JobState.ENCODING
+    assert liar.report(order, brought=good).get_json()["settled_gpu_ms"] == 100
+    assert jobs.get(web_farm, None, order.job_id).state is JobState.SUCCEEDED
+    late = liar.put(order, VIDEO, b"another file")
+    assert late.status_code == 409, "what was accepted stays"
+
+
 def test_a_poster_that_is_no_picture_is_a_lie_too(app: Flask, web_farm: Farm, clock: Clock) -> None:
     """Browsers are shown it."""
     job = submit(web_farm)

@@ -238,6 +238,9 @@ def test_expired_files_are_a_410_and_the_rest_stays(
         assert answer.get_json()["code"] == "expired"
         assert answer.get_json()["next"]["code"] == "rerun"
     assert api.get(link.partition("localhost")[2]).status_code == 410
+    late = api.post(f"{JOBS}/{job['id']}/links", json={})
+    assert (late.status_code, late.get_json()["code"]) == (410, "expired")
+    assert late.get_json()["next"]["code"] == "rerun"
     assert api.get(f"/v1/videos/{job['id']}/content").status_code == 410
     shown = api.get(f"{JOBS}/{job['id']}").get_json()
     assert (shown["state"], shown["artifacts"], bool(shown["expired_at"])) == (
@@ -255,6 +258,9 @@ def test_expired_files_are_a_410_and_the_rest_stays(
     assert "Its files were kept for a time, which is over" in page
     assert "<video" not in page
     assert browser.get(f"/jobs/{job['id']}/video").status_code == 410
+    browser.application.config["WTF_CSRF_ENABLED"] = False
+    assert browser.post(f"/jobs/{job['id']}/links", data={"hours": "1"}).status_code == 410
+    assert len(api.get(f"{JOBS}/{job['id']}/links").get_json()["data"]) == 1, "none was made"
 
 
 def test_pages_take_tags_and_list_by_them(web_farm: Farm, clock: Clock) -> None:

@@ -53,7 +53,6 @@ READ = (
     "GET /v1/models",
     "GET /v1/models/{model_id}",
     "GET /v1/videos",
-    "DELETE /api/v1/links/{link_id}",
     "POST /api/v1/jobs/{job_id}/links",
     "GET /v1/videos/characters/{character_id}",
     "GET /v1/videos/{video_id}",
@@ -61,10 +60,7 @@ READ = (
 )
 
 SPEND = (
-    "DELETE /api/v1/characters/{character_id}",
-    "DELETE /api/v1/files/{file_id}",
     "DELETE /api/v1/jobs/{job_id}",
-    "DELETE /v1/files/{file_id}",
     "DELETE /v1/videos/{video_id}",
     "PATCH /api/v1/jobs/{job_id}",
     "POST /api/v1/jobs",
@@ -79,6 +75,12 @@ SPEND = (
     "POST /v1/videos/edits",
     "POST /v1/videos/extensions",
     "POST /v1/videos/{video_id}/remix",
+)
+
+STEER = (
+    "DELETE /api/v1/characters/{character_id}",
+    "DELETE /api/v1/files/{file_id}",
+    "DELETE /v1/files/{file_id}",
 )
 
 PAY = (
@@ -110,6 +112,7 @@ BUDGETS = (
 """Asks for reading or paying."""
 
 SETTINGS = (
+    "DELETE /api/v1/links/{link_id}",
     "GET /api/v1/webhooks",
     "GET /api/v1/webhooks/{webhook_id}",
     "GET /api/v1/webhooks/{webhook_id}/deliveries",
@@ -195,7 +198,7 @@ OPEN = (
 )
 """Need no key, and say nothing of any account."""
 
-OWNERS = READ + SPEND + PAY + CONFIGURE + BUDGETS + SETTINGS + KEYS
+OWNERS = READ + SPEND + STEER + PAY + CONFIGURE + BUDGETS + SETTINGS + KEYS
 KEYED = OWNERS + ADMIN + WORKER
 OWNED = (
     "{job_id}",
@@ -211,6 +214,7 @@ ALL = {KeyKind.USER, KeyKind.ADMIN}
 HOLDERS = {
     "read": {KeyKind.READ, *ALL},
     "spend": {KeyKind.SUBMIT, *ALL},
+    "steer": ALL,
     "pay": {KeyKind.PAY, *ALL},
     "configure": {KeyKind.CONFIGURE, *ALL},
     "read or pay": {KeyKind.READ, KeyKind.PAY, *ALL},
@@ -228,7 +232,7 @@ SCOPED = {
     call: scope
     for scope, calls in zip(
         HOLDERS,
-        (READ, SPEND, PAY, CONFIGURE, BUDGETS, SETTINGS, KEYS, ADMIN, WORKER),
+        (READ, SPEND, STEER, PAY, CONFIGURE, BUDGETS, SETTINGS, KEYS, ADMIN, WORKER),
         strict=True,
     )
     for call in calls

@@ -12,6 +12,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from orchestrator.farm import Farm
 from orchestrator.settings import Settings
+from orchestrator.states import KeyKind
+from tests.factories import Clock, Hand
+from tests.web.conftest import Caller
 from web.api.described import TAGS
 from web.app import create_app
 
@@ -126,9 +129,75 @@ def test_every_refusal_is_a_problem(spec: Any) -> None:
 
 
 def test_keys_are_asked_for_but_where_none_is_needed(spec: Any) -> None:
-    """Probes and signed links need none."""
-    free = {call["operationId"] for _, _, call in calls(spec) if not call["security"]}
-    assert free == {"health_healthz", "health_metrics", "shared_fetch"}
+    """Probes and signed links need none, and the metrics one from some addresses."""
+    asked: dict[str, set[str]] = {}
+    for _, _, call in calls(spec):
+        asked.setdefault(json.dumps(call["security"]), set()).add(call["operationId"])
+    assert asked.pop("[]") == {"health_healthz", "shared_fetch"}
+    assert asked.pop('[{}, {"key": []}]') == {"health_metrics"}
+    assert set(asked) == {'[{"key": []}]'}
+
+
+def test_lists_are_called_lists(spec: Any) -> None:
+    """What answers with a page of things is `subject_list`, but for those of one job or webhook."""
+    pages = {
+        call["operationId"]
+        for path, method, call in calls(spec)
+        if method == "get" and "{" not in path and "after" in parameters(spec, call)
+    }
+    assert "links_list" in pages
+    assert {name for name in pages if not name.endswith("_list")} == set()
+
+
+def undeclared(spec: Any, value: Any, schema: Any, at: str) -> Iterator[str]:
+    """Yield the fields of an answer that its schema does not have, and where."""
+    if name := schema.get("$ref", "").rpartition("/")[2]:
+        schema = spec["components"]["schemas"]["JobBody" if name == "RequestView" else name]
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(choices) == 1:
+        yield from undeclared(spec, value, choices[0], at)
+    elif isinstance(value, list):
+        for each in value:
+            yield from undeclared(spec, each, schema.get("items", {}), at)
+    elif isinstance(value, dict) and "properties" in schema:
+        for name, each in value.items():
+            if name not in schema["properties"]:
+                yield f"{at}.{name}"
+            else:
+                yield from undeclared(spec, each, schema["properties"][name], f"{at}.{name}")
+
+
+def test_answers_have_no_field_that_is_not_described(
+    spec: Any, caller: Caller, web_farm: Farm, clock: Clock
+) -> None:
+    """Of a job with everything in it, and of all lists and looks that need no id."""
+    admin = caller(KeyKind.ADMIN)
+    user = caller(KeyKind.USER)
+    asked = {"prompt": "a dog runs", "seconds": 2, "expires_in": 7200, "tags": ["a"]}
+    asked |= {"webhook_url": "https://hooks.example.com/a", "webhook_events": ["job.succeeded"]}
+    made = user.post("/api/v1/jobs", json=asked)
+    assert made.status_code == 202, made.text
+    Hand(web_farm, clock).work_off()
+    job = made.get_json()["id"]
+    link = user.post(f"/api/v1/jobs/{job}/links", json={})
+    paths = spec["paths"]
+    answers = [("/api/v1/jobs", "post", made), ("/api/v1/jobs/{job_id}/links", "post", link)]
+    for path, _, _ in (each for each in calls(spec) if each[1] == "get"):
+        address = path.replace("{job_id}", job).replace("{session_id}", "default")
+        if "{" in address:
+            continue
+        for client in (admin, user):
+            answer = client.get(address)
+            if answer.status_code == 200 and answer.is_json:
+                answers.append((path, "get", answer))
+            answer.close()
+    assert len(answers) > 20
+    found = set()
+    for path, method, answer in answers:
+        told = paths[path][method]["responses"][str(answer.status_code)]
+        schema = told["content"]["application/json"]["schema"]
+        found |= set(undeclared(spec, answer.get_json(), schema, path))
+    assert not found, "\n".join(sorted(found))
 
 
 def test_every_schema_is_used(spec: Any) -> None:

@@ -1,5 +1,6 @@
 """Keys that may do a part: what they reach, what they are shown, and the bounds they keep to."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.farm.accounts.keys import Bounds
 from orchestrator.model import Key
 from orchestrator.states import JobState, KeyKind
 from tests.factories import Clock, Hand, account_id, brief, submit, with_painter
+from tests.web import evil
 from tests.web.conftest import Caller, signed_in
 
 SECRET = "a purple tower"
@@ -68,6 +70,7 @@ def test_a_submit_key_reaches_no_other_job(
     path = f"/api/v1/jobs/{job.id}"
     asked = [sender.post(f"{path}/{verb}") for verb in ("pause", "resume", "finish", "cancel")]
     asked += [sender.delete(path), sender.delete(f"/v1/videos/{job.id}")]
+    asked += [sender.patch(path, json={"tags": ["mine"]}), sender.patch(path, json={})]
     Hand(web_farm, clock).work_off()
     asked += [
         sender.post("/api/v1/jobs", json=ASKED | {"extends": job.id}),
@@ -80,9 +83,10 @@ def test_a_submit_key_reaches_no_other_job(
         ),
     ]
     ghost = sender.post("/api/v1/jobs/job_none/pause")
-    assert [answer.status_code for answer in (*asked, ghost)] == [404] * 13
+    assert [answer.status_code for answer in (*asked, ghost)] == [404] * 15
     assert all(SECRET not in answer.text for answer in asked)
-    assert jobs.get(web_farm, None, job.id).state is JobState.SUCCEEDED
+    done = jobs.get(web_farm, None, job.id)
+    assert (done.state, done.tags) == (JobState.SUCCEEDED, ())
     other, _ = keyed(app, web_farm, KeyKind.USER)
     assert other.post(f"/v1/videos/{job.id}/remix", json={"prompt": "x"}).status_code == 200
     assert other.delete(path).status_code == 204
@@ -186,6 +190,68 @@ def test_who_pays_sets_no_alerts(app: Flask, web_farm: Farm) -> None:
     assert payer.get("/api/v1/sessions/s").status_code == 200
     assert payer.get("/api/v1/sessions/s/ledger").status_code == 403
     assert payer.post("/api/v1/jobs", json=ASKED | {"session_id": "s"}).status_code == 403
+
+
+# --- pictures and share links ---------------------------------------------------------------
+
+
+def test_pictures_of_the_account_are_deleted_by_who_steers(
+    sender: FlaskClient, api: FlaskClient, app: Flask, web_farm: Farm
+) -> None:
+    """A key that only submits, or is bound, keeps pictures and deletes none, on both dialects."""
+    bound, _ = keyed(app, web_farm, KeyKind.USER, gpu_ms=10**6)
+
+    def kept(client: FlaskClient) -> list[str]:
+        picture = {"file": (BytesIO(evil.picture()), "a.png"), "purpose": "vision"}
+        file = client.post("/v1/files", data=picture).get_json()["id"]
+        portrait = {"video": (BytesIO(evil.picture()), "a.png"), "name": "Ada"}
+        ada = client.post("/v1/videos/characters", data=portrait).get_json()["id"]
+        return [f"/api/v1/files/{file}", f"/v1/files/{file}", f"/api/v1/characters/{ada}"]
+
+    for path in kept(api) + kept(sender):
+        for client in (sender, bound):
+            refused = client.delete(path)
+            assert (refused.status_code, "scope steer" in refused.text) == (403, True), path
+        assert api.get(path).status_code == 200
+    for path in kept(api)[1:]:
+        assert api.delete(path).status_code in (200, 204)
+
+
+def test_a_link_is_ended_by_its_maker_or_by_who_steers_or_configures(
+    api: FlaskClient, app: Flask, web_farm: Farm, clock: Clock
+) -> None:
+    """A read or bound key ends its own links, a successor its line's, and nobody else's."""
+    job = submit(web_farm)
+    Hand(web_farm, clock).work_off()
+    reader, key = keyed(app, web_farm, KeyKind.READ)
+    bound, _ = keyed(app, web_farm, KeyKind.USER, gpu_ms=10**6)
+    makers = (api, reader, bound)
+
+    def made(by: FlaskClient) -> str:
+        answer = by.post(f"/api/v1/jobs/{job.id}/links", json={})
+        assert answer.status_code == 201
+        return f"/api/v1/links/{answer.get_json()['id']}"
+
+    links = {id(maker): made(maker) for maker in makers}
+    for client in (reader, bound):
+        for maker in makers:
+            if maker is not client:
+                refused = client.delete(links[id(maker)])
+                assert (refused.status_code, "scope steer or conf" in refused.text) == (403, True)
+    assert {row["state"] for row in api.get("/api/v1/links").get_json()["data"]} == {"open"}
+    _, token = keys.rotate(web_farm, None, key.id, keep_seconds=60)
+    successor = app.test_client()
+    successor.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    theirs = made(successor)
+    setter, _ = keyed(app, web_farm, KeyKind.CONFIGURE)
+    for client, path in (
+        (successor, links[id(reader)]),
+        (reader, theirs),
+        (bound, links[id(bound)]),
+        (setter, links[id(api)]),
+        (api, made(reader)),
+    ):
+        assert client.delete(path).get_json()["state"] == "revoked"
 
 
 # --- bounds ---------------------------------------------------------------------------------

@@ -76,9 +76,9 @@ NUMBERS: Final = [
     for call, kind in REQUESTS.items()
     for at in numbers(kind.model_json_schema(), kind.model_json_schema())
 ]
-ABSURD: Final = (
+ABSURD: Final[tuple[object, ...]] = (
     -1, -(10**30), 10**13 * 10**3, 2**63, 10**30, 10**400, -0.5, 1e300,
-    float("nan"), float("inf"), float("-inf"),
+    float("nan"), float("inf"), float("-inf"), True, False, "1", "0.5", [1],
 )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_no_number_breaks_the_farm(
 
 @pytest.mark.parametrize("number", ABSURD)
 def test_a_plan_of_other_numbers_is_not_the_quoted_one(
-    worker: FlaskClient, web_farm: Farm, clock: Clock, number: float
+    worker: FlaskClient, web_farm: Farm, clock: Clock, number: object
 ) -> None:
     """Its digest says so of every number in it, those that are none too."""
     submit(web_farm)

@@ -115,7 +115,7 @@ class Reporter:
             folder.mkdir(parents=True)
             for name in (SEGMENT, MASTER, STRIP):
                 (folder / name).write_bytes(CONTENT)
-                (folder / f"{name}{NOTE}").write_text(f"{len(CONTENT)} {DIGEST}")
+                (folder / f"{name}{NOTE}").write_text(f"{len(CONTENT)} {DIGEST} {DIGEST[:32]}")
             files = tuple(
                 Artifact(name=name, sha256=DIGEST, bytes=len(CONTENT))
                 for name in (SEGMENT, MASTER, STRIP)

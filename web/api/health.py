@@ -18,7 +18,7 @@ from orchestrator.remedies import Say, UseKey
 from orchestrator.settings import networks
 from orchestrator.states import Scope
 from web.api.described import REFUSALS, content, operation_id, tag
-from web.api.responses import Health
+from web.api.responses import OPTIONAL, Health
 from web.auth import needs
 from web.context import farm, settings
 from web.threads import in_thread
@@ -75,6 +75,7 @@ def healthz() -> Response:
 @bp.get(
     "/metrics",
     responses={**content("text/plain", description="In Prometheus' text format."), **REFUSALS},
+    security=OPTIONAL,
 )
 def metrics() -> Response:
     """Give the depth of each queue, and the devices idle beside it, to Prometheus.

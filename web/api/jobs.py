@@ -156,8 +156,8 @@ def show(header: ShowHeader, path: JobPath) -> Response:
 def label(path: JobPath, body: LabelsBody) -> Response:
     """Give a job other tags and change its metadata, in any state."""
     tags = None if body.tags is None else tuple(body.tags)
-    scope, said = account_scope(), body.metadata
-    return _shown(in_thread(jobs.relabel, farm(), scope, path.job_id, tags=tags, metadata=said))
+    scope, said, job_id = account_scope(), body.metadata, _within_reach(path.job_id).id
+    return _shown(in_thread(jobs.relabel, farm(), scope, job_id, tags=tags, metadata=said))
 
 
 @bp.delete("/jobs/<job_id>", responses={204: None})

@@ -5,7 +5,7 @@ from flask_openapi import APIBlueprint
 
 from orchestrator.farm.jobs import sharing
 from orchestrator.model import Json, ShareLink
-from orchestrator.states import LinkEnd
+from orchestrator.states import LinkEnd, Scope
 from web import hosts
 from web.api import views
 from web.api.bodies import LinkBody
@@ -13,7 +13,7 @@ from web.api.described import REFUSALS, content, operation_id, tag
 from web.api.jobs import KINDS, finished_file
 from web.api.parameters import JobPath, LinkPath, LinksQuery, PageQuery, SharedPath
 from web.api.responses import SECURITY, LinkList, LinkView
-from web.auth import account_scope, clients, maker
+from web.auth import account_scope, clients, maker, own_line
 from web.context import farm
 from web.threads import in_thread
 
@@ -63,7 +63,7 @@ def of_job(path: JobPath, query: PageQuery) -> Response:
     return _listed(query, path.job_id)
 
 
-@bp.get("/links", responses={200: LinkList})
+@bp.get("/links", responses={200: LinkList}, operation_id="links_list")
 def listing(query: LinksQuery) -> Response:
     """List share links, newest first, without their addresses."""
     return _listed(query, query.job_id)
@@ -71,8 +71,13 @@ def listing(query: LinksQuery) -> Response:
 
 @bp.delete("/links/<link_id>", responses={200: LinkView})
 def revoke(path: LinkPath) -> Response:
-    """End a share link at once; one that has ended already stays as it is."""
-    return jsonify(view(in_thread(sharing.revoke, farm(), account_scope(), path.link_id)))
+    """End a share link at once; one that has ended already stays as it is.
+
+    One that another key made, or somebody in a browser, asks for the scope `steer` or `configure`.
+    """
+    line = own_line(Scope.STEER, Scope.CONFIGURE)
+    ended = in_thread(sharing.revoke, farm(), account_scope(), path.link_id, made_by=line)
+    return jsonify(view(ended))
 
 
 @shared.get("/shared/<token>", responses=content(*KINDS))

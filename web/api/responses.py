@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.model import Json
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"key": []}]
+OPTIONAL: Final[list[dict[str, list[str]]]] = [{}, *SECURITY]
+"""A key opens it, and to some it is open without one."""
 
 
 class View(BaseModel):
@@ -127,6 +129,7 @@ class LinkView(View):
     """A share link; its address only where it was just made."""
 
     id: str
+    object: str
     state: str
     job_id: str
     name: str
@@ -292,7 +295,7 @@ class SceneView(View):
 
 
 class RequestView(View):
-    """The body of a request, with what it asks for alone."""
+    """The body of a request, with what it asks for alone; its other fields are a JobBody's."""
 
     prompt: str = ""
     session_id: str | None = None
@@ -483,6 +486,8 @@ class JobView(View):
     on_exhausted: str
     truncated: bool
     webhook_id: str | None
+    webhook_events: list[str] | None
+    """States that its webhook is told of, all where none is named; null: it has no webhook."""
     rulings: dict[str, RulingView]
     error: JobErrorView | None
     waiting_for: WaitingView | None = None
@@ -492,6 +497,8 @@ class JobView(View):
     """Of a `webhook_url` that was new: shown this once."""
     tags: list[str]
     metadata: dict[str, str]
+    expires_in: int | None
+    """Seconds for which its files are kept after its end; null: until `expires_at`, or for ever."""
     expires_at: str | None
     expired_at: str | None
     created_at: str
@@ -568,6 +575,8 @@ class ReceiptView(View):
     frames: int
     watermark: WatermarkView | None
     energy_mj: int | None
+    tags: list[str]
+    metadata: dict[str, str]
     lines: list[ReceiptLine]
     entries: list[ReceiptEntry]
 
@@ -581,15 +590,26 @@ class LedgerFault(View):
 
 
 class CheckedView(View):
-    """Sums that were added up again."""
+    """Sums that were added up again: of a receipt some, of a session's ledger others."""
 
     price_microusd: int
+    leases: int | None = None
+    entries_of_job: int | None = None
+    entries_of_session: int | None = None
+    gpu_seconds: float | None = None
+    lost_gpu_seconds: float | None = None
+    entries: int | None = None
+    available_gpu_seconds: float | None = None
+    held_gpu_seconds: float | None = None
+    spent_gpu_seconds: float | None = None
 
 
 class AuditView(View):
     """A receipt, or a session's whole ledger, computed anew."""
 
     object: str
+    job_id: str | None = None
+    """Null: of a session's ledger."""
     session_id: str
     ok: bool
     checked: CheckedView
@@ -626,6 +646,7 @@ class RateCardView(View):
 
     object: str
     version: str
+    since: str = Field(alias="from")
     holds: bool
     """It is the one that counts now."""
     microusd_per_gpu_second: dict[str, int]

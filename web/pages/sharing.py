@@ -6,9 +6,10 @@ from flask import redirect, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
-from orchestrator.errors import BadRequest, Conflict
+from orchestrator.errors import BadRequest, Conflict, Expired
 from orchestrator.farm.jobs import sharing
 from orchestrator.model import Json
+from web import errors
 from web.api import links
 from web.auth import maker
 from web.context import farm
@@ -42,8 +43,8 @@ def share(job_id: str) -> tuple[str, int]:
             ends_with_key=request.form.get("ends_with_key") == "yes",
         )
         made = {"made_url": links.address(secret)}
-    except (BadRequest, Conflict) as error:
-        status = 409 if isinstance(error, Conflict) else 422
+    except (BadRequest, Conflict, Expired) as error:
+        status = errors.STATUS[error.code]
         made = {
             "trouble": {
                 "title": "It was not shared",

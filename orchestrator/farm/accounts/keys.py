@@ -56,7 +56,7 @@ UNBOUND = Bounds()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolling:
-    """Workers that a join token lets in, or to which a worker's own key is bound."""
+    """Workers that a join token lets in; a worker's own key has the one class it enrolled as."""
 
     device_classes: tuple[str, ...] | None = None
     """Classes they may name; None: any."""
@@ -277,7 +277,8 @@ def let_in(
     that worker's key, which nobody heard of, ends.
 
     Raises:
-        NotAllowed: it is no join token, has ended, or as many workers came by it as may.
+        NotAllowed: it is no join token, has ended, as many workers came by it as may, or it is a
+            repeat as another class.
     """
     fresh = tx.get(Key, key.id, lock=True)
     if fresh is None or fresh.kind is not KeyKind.JOIN or not _live(fresh, farm.clock()):
@@ -287,6 +288,7 @@ def let_in(
     if attempt and (
         before := tx.find(Key, attempt_sha256=attempt_of(fresh, attempt), revoked_at_ms=None)
     ):
+        bind(before[0], device_class)
         return fresh, end(farm, tx, before[0]).worker_id
     if fresh.uses is not None and fresh.times_used >= fresh.uses:
         workers = "1 worker" if fresh.uses == 1 else f"{fresh.uses} workers"

@@ -9,7 +9,8 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
-from orchestrator.errors import BadRequest, Conflict, Gone, NotFound
+from orchestrator.errors import BadRequest, Conflict, Gone, NotAllowed, NotFound
+from orchestrator.farm.jobs import keeping
 from orchestrator.farm.kernel import Farm, Page, audit_log
 from orchestrator.farm.kernel.owned import own_job
 from orchestrator.farm.kernel.paging import page, part
@@ -55,6 +56,7 @@ def share(
         NotFound: the account has no such job.
         BadRequest: it is to end with a key, and no key makes it.
         Conflict: the job has too many open links.
+        Expired: its files were removed when their time was over.
     """
     now = farm.clock()
     secret = secrets.token_urlsafe(32)
@@ -64,6 +66,7 @@ def share(
             until = _before_end_of(tx, maker.key_id, until)
         tx.get(Job, job_id, lock=True)  # who shares or deletes it at the same moment waits here
         job = own_job(tx, account_id, job_id)
+        keeping.check_kept(job)
         still = [
             each
             for each in tx.find(ShareLink, job_id=job.id, ended_at_ms=None)
@@ -146,11 +149,16 @@ def left_open(farm: Farm, key_id: str) -> int:
     return sum(link.expires_at_ms > now for link in found)
 
 
-def revoke(farm: Farm, account_id: str | None, link_id: str) -> ShareLink:
+def revoke(
+    farm: Farm, account_id: str | None, link_id: str, *, made_by: str | None = None
+) -> ShareLink:
     """End a link at once; one that has ended already stays as it is.
+
+    `made_by`: the first of the line of keys whose links alone may be ended; None: anybody's.
 
     Raises:
         NotFound: the account has no such link.
+        NotAllowed: neither that key made it nor one before or after it in its line.
     """
     with farm.store.write() as tx:
         link = tx.get(ShareLink, link_id, lock=True)
@@ -159,9 +167,20 @@ def revoke(farm: Farm, account_id: str | None, link_id: str) -> ShareLink:
                 f"There is no link {link_id[:80]!r}.",
                 LookAt(Listing.LINKS, "See the links you have."),
             )
+        if made_by is not None:
+            _check_maker(tx, link, made_by)
         if link.ended_at_ms is not None:
             return link
         return _end(farm, tx, link, LinkEnd.REVOKED)
+
+
+def _check_maker(tx: Transaction, link: ShareLink, first_id: str) -> None:
+    key = tx.get(Key, link.key_id) if link.key_id else None
+    if key is None or key.first_id != first_id:
+        raise NotAllowed(
+            f"This key did not make the link {link.id}, and ends its own alone; the link stays.",
+            LookAt(Listing.KEYS, "Use a key with the scope steer or configure."),
+        )
 
 
 def end_with_key(farm: Farm, tx: Transaction, key_id: str, *, at_ms: int | None = None) -> None:

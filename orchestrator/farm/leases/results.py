@@ -1,5 +1,6 @@
 """Ends of leases: a report accepted and charged, or its unit given back."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.farm.books import alerts
@@ -24,13 +25,19 @@ from orchestrator.wire import (
 
 
 def complete(
-    farm: Farm, worker_id: str, request: CompleteRequest, *, refuted: str = ""
+    farm: Farm,
+    worker_id: str,
+    request: CompleteRequest,
+    *,
+    refuted: str = "",
+    check_files: Callable[[], object] | None = None,
 ) -> CompleteAnswer:
     """Accept what a worker reports of its unit, settle it, move the job, hand out the next.
 
     Safe to repeat: a second report of the same lease is answered like the first. `refuted`: what
     the farm found wrong with the files of a report; the unit has failed by its worker's fault then,
-    whatever that says, and the worker has a flag.
+    whatever that says, and the worker has a flag. `check_files`: raises where an open lease's files
+    are not those any more that were looked at; none is put in its place between it and the result.
 
     Raises:
         StaleLease: the lease is not this worker's any more; nothing is charged.
@@ -42,6 +49,8 @@ def complete(
         lease = reports.reported(farm, tx, worker_id, request, now)
         if lease.state is LeaseState.OPEN:
             assert worker, "its lease names it"
+            if check_files:
+                check_files()
             if refuted:
                 failed = {"outcome": Outcome.FAILED, "cause": Cause.WORKER, "message": refuted}
                 request = request.model_copy(update=failed)

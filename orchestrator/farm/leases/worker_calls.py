@@ -3,6 +3,7 @@
 `complete` is in `orchestrator.farm.leases.results`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -56,6 +57,7 @@ __all__ = [
     "heartbeat",
     "hello",
     "may_read",
+    "place",
     "release",
     "unit_of",
     "upload_key",
@@ -70,7 +72,8 @@ def hello(farm: Farm, key: Key, request: HelloRequest) -> HelloAnswer:
 
     Raises:
         BadRequest: it speaks another protocol.
-        NotAllowed: the token is used up, or is not for devices of this class.
+        NotAllowed: the token is used up or is not for devices of this class, or the worker enrolled
+            as another.
     """
     if request.protocol != PROTOCOL:
         raise BadRequest(
@@ -155,10 +158,21 @@ def upload_key(farm: Farm, worker_id: str, lease_id: str, fence: int, name: str)
             "No unit has a file of that name.", Say(f"It is one of {', '.join(FILES)}.")
         )
     with farm.store.read() as tx:
-        lease = own_lease(tx, worker_id, lease_id, fence)
-        if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
-            raise StaleLease
-        return lease.key(name)
+        return _taking(farm, tx, worker_id, lease_id, fence).key(name)
+
+
+def place(
+    farm: Farm, worker_id: str, lease_id: str, fence: int, settle: Callable[[], None]
+) -> None:
+    """Put a file of an open lease in its place by `settle`, while no report of it is accepted.
+
+    Raises:
+        StaleLease: the lease is resolved or has expired; nothing is put there.
+    """
+    with farm.store.write() as tx:
+        tx.get(Worker, worker_id, lock=True)  # a report of this worker's locks it first, too
+        _taking(farm, tx, worker_id, lease_id, fence)
+        settle()
 
 
 def unit_of(farm: Farm, worker_id: str, lease_id: str) -> str:
@@ -206,6 +220,14 @@ def may_read(farm: Farm, worker_id: str, key: str) -> None:
                 if unit and unit.job_id == lease.job_id and unit.state is UnitState.DONE:
                     return
     raise NotFound(f"No open lease of this worker names {key}.", Say("Drop the work."))
+
+
+def _taking(farm: Farm, tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
+    """Return an open lease of this worker whose files are still taken."""
+    lease = own_lease(tx, worker_id, lease_id, fence)
+    if lease.expires_at_ms + farm.terms.grace_ms < farm.clock():
+        raise StaleLease
+    return lease
 
 
 def own_lease(tx: Transaction, worker_id: str, lease_id: str, fence: int) -> Lease:
@@ -296,14 +318,14 @@ def _seen(farm: Farm, tx: Transaction, worker_id: str, now_ms: int) -> Worker:
 
 
 def _own_key(farm: Farm, tx: Transaction, join: Key, worker: Worker, attempt: str | None) -> str:
-    """Make the key of a worker that has enrolled, bound as its token was, and return its token."""
+    """Make the key of a worker that has enrolled, bound to its class, and return its token."""
     _, token = keys.issue(
         farm,
         tx,
         kind=KeyKind.WORKER,
         name=worker.name,
         worker_id=worker.id,
-        enrols=keys.Enrolling(device_classes=join.device_classes),
+        enrols=keys.Enrolling(device_classes=(worker.device_class,)),
         attempt_sha256=keys.attempt_of(join, attempt) if attempt else None,
     )
     return token
