@@ -228,9 +228,8 @@ def test_the_file_that_stdout_goes_to_is_added_to(tmp_path: Path, name: str) -> 
 
 def test_a_file_that_is_open_is_not_replaced(tmp_path: Path) -> None:
     """/dev/stderr and its kind are refused where they are files, and so are other processes'."""
-    with (tmp_path / "log").open("w") as log:
-        with pytest.raises(BadRequest, match="has open"):
-            destination.checked(f"/dev/fd/{log.fileno()}")
+    with (tmp_path / "log").open("w") as log, pytest.raises(BadRequest, match="has open"):
+        destination.checked(f"/dev/fd/{log.fileno()}")
 
 
 @pytest.mark.parametrize(("name", "begins"), [(".gif", b"GIF8"), (".webm", b"\x1a\x45\xdf\xa3")])
