@@ -158,7 +158,7 @@ def test_a_picture_is_not_dropped_without_a_word(
     assert others
     refused = api.post(path, json={"prompt": "a cat", "model": others[0]})
     assert refused.status_code == 400
-    assert "picture" in refused.get_json()["error"]["message"]
+    assert "reference image" in refused.get_json()["error"]["message"]
     kept = api.post(path, json={"prompt": "a cat"}).get_json()
     assert (
         jobs.get(web_farm, None, kept["id"]).image
