@@ -41,28 +41,34 @@ def make(home: Path) -> None:
     """Make a farm's home, or close one that is there, with what farms made in it.
 
     Raises:
-        BadRequest: it is a folder for everybody, such as /tmp.
+        BadRequest: it or a folder that farms made in it is one for everybody, such as /tmp.
     """
     with private():
         home.mkdir(mode=FOLDER, parents=True, exist_ok=True)
-    if home.stat().st_mode & stat.S_ISVTX or home.resolve() == Path(home.anchor or "/"):
-        raise BadRequest(
-            f"{home} is a folder for everybody, and a farm's home is closed to others.",
-            Say("Set FARM_HOME to a folder of its own, inside of it if you like."),
-        )
+    for folder in (home, *(top for pattern in FOLDERS for top in home.glob(pattern))):
+        if _is_everybodys(folder):
+            raise BadRequest(
+                f"{folder} is a folder for everybody, and a farm's home is closed to others.",
+                Say("Set FARM_HOME to a folder of its own, inside of it if you like."),
+            )
     for path, mode in lax(home):
         with suppress(OSError):  # another's: `farm doctor` tells of it
             path.chmod(mode)
 
 
 def lax(home: Path) -> Iterator[tuple[Path, int]]:
-    """Yield what of a home others may get at, or its owner may not, and the mode it should have."""
+    """Yield what of a home others may get at, or its owner may not, and the mode it should have.
+
+    The home and what farms made in it may be links: it is where they lead that is closed. Deeper
+    down no link is followed, which may lead to what is not the farm's.
+    """
+    home = _where(home)
     yield from _lax(home)
     for pattern in FILES:
         for file in home.glob(pattern):
-            yield from _lax(file)
+            yield from _lax(_where(file))
     for pattern in FOLDERS:
-        for top in home.glob(pattern):
+        for top in map(_where, home.glob(pattern)):
             yield from _lax(top)
             for folder, folders, files in os.walk(top):
                 for name in (*folders, *files):
@@ -77,6 +83,18 @@ def write(file: Path, text: str) -> None:
         part.touch(mode=FILE)
     part.write_text(text, encoding="utf-8")
     part.replace(file)
+
+
+def _where(path: Path) -> Path:
+    """Return where the links of a path lead; one in a circle stays."""
+    return Path(os.path.realpath(path))
+
+
+def _is_everybodys(folder: Path) -> bool:
+    with suppress(OSError):  # a link that leads nowhere
+        target = _where(folder)
+        return bool(target.stat().st_mode & stat.S_ISVTX) or target == Path(target.anchor)
+    return False
 
 
 def _lax(path: Path) -> Iterator[tuple[Path, int]]:

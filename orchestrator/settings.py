@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_origins)] = ""
     """The URL that people open (`https://farm.example.com`), then others by which web is asked;
     links begin with it, and a `Host` that is none of them, nor this machine's, is refused. Empty:
-    addresses of private networks are taken too."""
+    this machine's own alone."""
     database_url: SecretStr = SecretStr("")
     """`postgresql+psycopg://…`; empty: SQLite under `home`."""
     database_url_file: Path | None = None
@@ -170,8 +170,9 @@ class Settings(BaseSettings):
     sign_in_limit: str = Field(default="20/minute", pattern=r"^\d+/(second|minute|hour|day)$")
     """Tries to sign in from one address."""
     metrics_from: Annotated[str, AfterValidator(_networks)] = "127.0.0.0/8, ::1/128"
-    """Networks whose requests for /metrics need no key; empty: none. What came through a proxy is
-    from its client, as FARM_TRUSTED_PROXIES says, or else from nowhere."""
+    """Networks whose requests for /metrics need no key; empty, or unset beside `metrics_token`:
+    none. What came through a proxy that says so is from its client, as FARM_TRUSTED_PROXIES says,
+    or else from nowhere."""
     metrics_token: SecretStr = SecretStr("")
     """Opens /metrics to who sends it as a bearer; empty: admin keys alone do."""
     metrics_token_file: Path | None = None
@@ -218,6 +219,9 @@ class Settings(BaseSettings):
             path = values.get(f"{name}_file")
             if path and not values.get(name):
                 values[name] = Path(str(path)).read_text(encoding="utf-8").strip()
+        if values.get("metrics_token"):
+            # A proxy on this machine need not tell that it is one; the token it cannot guess.
+            values.setdefault("metrics_from", "")
         return values
 
     @model_validator(mode="after")

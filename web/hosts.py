@@ -2,8 +2,9 @@
 
 `Host` is what a client wrote. A link made of it would lead wherever somebody else wants, and a page
 of another site whose name was made to point here would be taken for one of ours (DNS rebinding). So
-only names that cannot be another's are taken: those of FARM_PUBLIC_URL, this machine's own, and,
-where no public URL is set, literal addresses of private networks, which no name server hands out.
+only names that cannot be another's are taken: those of FARM_PUBLIC_URL and this machine's own. Of
+literal addresses these are loopback ones, that which the farm listens on, and that which the
+connection came in at.
 """
 
 import ipaddress
@@ -13,14 +14,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
+from flask.globals import request_ctx
 
 from orchestrator.errors import UnknownHost
 from orchestrator.settings import Settings
 
-HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
+LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+HOST: Final = re.compile(
+    rf"(\[[0-9a-f:.]+\]|{LABEL}(?:\.{LABEL})*\.?)(?::([0-9]{{1,5}}))?", re.IGNORECASE
+)
+MOST_PORT: Final = 65_535
 PORTS: Final = {"http": 80, "https": 443}
-SHARED: Final = ipaddress.ip_network("100.64.0.0/10")
-"""Private too, of providers' and of mesh networks (RFC 6598)."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -33,22 +37,21 @@ class Hosts:
         own = socket.gethostname().lower()
         short = own.partition(".")[0]
         self._names = {name for name, _ in self._public}
-        self._names |= {_bare(config.host), own, short, f"{short}.local"}
+        self._names |= {own, short, f"{short}.local"}
+        bound = _address(_bare(config.host))
+        if bound is None or not bound.is_unspecified:  # which is every address, and no name
+            self._names.add(_bare(config.host))
 
     def knows(self, host: str, local: str) -> bool:
         """Tell whether a Host header names this farm; `local`: where the connection came in."""
         match = HOST.fullmatch(host)
-        if match is None:
+        if match is None or not 1 <= int(match[2] or 1) <= MOST_PORT:
             return False
         name = _bare(match[1])
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
             return True
         address = _address(name)
-        if address is None:
-            return False
-        if address.is_loopback or address == _address(local):
-            return True
-        return not self._public and (address.is_private or address in SHARED)
+        return address is not None and (address.is_loopback or address == _address(local))
 
     def base(self, asked_by: str) -> str:
         """Return the URL that links begin with, without a slash at its end.
@@ -78,6 +81,8 @@ def _refuse_unknown() -> None:
     if not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         return  # which has no such header
     if not _hosts().knows(host, _local(environ.get("gunicorn.socket"))):
+        if request_ctx.url_adapter is None:  # what cannot be a name is refused on a page, too
+            request_ctx.url_adapter = current_app.url_map.bind("localhost")
         raise UnknownHost
 
 

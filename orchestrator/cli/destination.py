@@ -1,7 +1,8 @@
 """The place a file of a job goes to: checked before anything is spent, and whole or not there.
 
 A name is followed through its links. What is there already is replaced at once and keeps its
-owner and mode; what is no regular file, or is read-only, is refused. `-` is stdout.
+owner and mode; what is no regular file, or is read-only, is refused. `-` is stdout, and so is
+/dev/stdout: the file that a shell sends it to is written on, not replaced.
 """
 
 import errno
@@ -25,6 +26,9 @@ from orchestrator.errors import BadRequest, FarmError
 from orchestrator.remedies import Say
 
 STDOUT: Final = "-"
+OPEN_FILES: Final = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
+"""Folder of what a process has open, as its real path is: here (macOS), or by process (Linux)."""
+MOST_LINKS: Final = 40
 FREE: Final = Say("Nothing was started or charged; name another file with -o.")
 SLUG_BYTES: Final = 96
 """Of a name made of a prompt's words: some file systems end at 143."""
@@ -124,10 +128,9 @@ def checked(asked: str, what: str = "video", *, as_json: bool = False) -> Destin
         BadRequest: nothing can be written there, or not in that format.
         UsageError: `-` and --json would both go to stdout.
     """
-    if asked == STDOUT:
+    if asked == STDOUT or _is_stdout(path := Path(asked).absolute()):
         return _stdout(as_json=as_json)
     endings = ENDINGS[what]
-    path = Path(asked).absolute()
     if asked.endswith(("/", "/.", "/..")) or os.path.isdir(path):  # noqa: PTH112 - never raises
         raise BadRequest(f"{path} is a folder.", Say(f"Name a file: -o {what}.{endings[0]}."))
     _check_name(path)
@@ -135,7 +138,8 @@ def checked(asked: str, what: str = "video", *, as_json: bool = False) -> Destin
         _check_kind(path, path.stat())  # follows /dev/stdout, which no path leads to
     _check_folder(target := Path(os.path.realpath(path)))
     _replaceable(target)
-    ending = path.suffix.removeprefix(".").lower() or endings[0]
+    ending = path.name.rpartition(".")[2].lower() if "." in path.name else ""
+    ending = ending or endings[0]
     if ending not in endings:
         listed = ", ".join(f".{each}" for each in endings)
         raise BadRequest(
@@ -158,6 +162,28 @@ def free_name(prompt: str) -> str:
 
 
 # --- checks -------------------------------------------------------------------------------
+
+
+def _is_stdout(path: Path) -> bool:
+    """Tell whether a name leads to this process's stdout: /dev/stdout, /dev/fd/1 and their kind.
+
+    Raises:
+        BadRequest: it leads to something else that a process has open, which is nobody's to
+            replace.
+    """
+    for _ in range(MOST_LINKS):
+        folder = os.path.realpath(path.parent)
+        if found := OPEN_FILES.fullmatch(folder):
+            if path.name == "1" and found[1] in {None, str(os.getpid())}:
+                return True
+            if path.name != "1" and os.path.isfile(path):  # noqa: PTH113 - never raises
+                raise BadRequest(f"{path} is a file that a process has open.", FREE)
+            return False
+        try:
+            path = Path(folder, os.readlink(Path(folder, path.name)))  # noqa: PTH115
+        except (OSError, ValueError):  # no link
+            return False
+    return False
 
 
 def _stdout(*, as_json: bool) -> Destination:

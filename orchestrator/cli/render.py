@@ -406,7 +406,7 @@ def rerun_body(client: Client, job: Json) -> Json:
             f"The farm does not say what {job['id']} was asked with.",
             Say("Update the farm; or render again with the prompt, files and limits of that job."),
         )
-    if webhook := job["webhook_id"]:
+    if "webhook_url" not in body and (webhook := job["webhook_id"]):
         urls = [row["url"] for row in client.every("webhooks") if row["id"] == webhook]
         if not urls:
             raise BadRequest(

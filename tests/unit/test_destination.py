@@ -82,7 +82,7 @@ def test_what_is_no_file_to_replace_is_refused(
     assert {each.name for each in tmp_path.iterdir()} == {"x.mp4", "link.mp4"}
 
 
-@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/full", "/proc/self/fd/0"])
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/full", "/proc/self/fd/0"])
 def test_a_device_is_refused_as_root_too(name: str) -> None:
     """`-o /dev/null` once replaced the device."""
     read, write = os.pipe()
@@ -101,6 +101,8 @@ def test_a_device_is_refused_as_root_too(name: str) -> None:
     [
         ("x.avi", "video", ".mp4, .mov, .mkv, .webm, .gif"),
         ("x.mp4.part", "video", ".part"),
+        (".avi", "video", ".avi"),
+        (".webm", "frames", ".webm"),
         ("x.mp4", "poster", ".jpg"),
         ("x.png", "sheet", ".jpg"),
         ("x.tar", "frames", ".zip"),
@@ -202,6 +204,41 @@ def test_stdout_is_for_the_bytes_alone(
         with pytest.raises(BadRequest, match="terminal"):
             destination.checked("-")
     os.close(ours)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1", "out.mp4", "-"],
+)
+def test_the_file_that_stdout_goes_to_is_added_to(tmp_path: Path, name: str) -> None:
+    """`farm download -o /dev/stdout >> log` keeps the log, by a link to it too."""
+    log = tmp_path / "log"
+    log.write_bytes(b"earlier ")
+    (tmp_path / "out.mp4").symlink_to("/dev/stdout")
+    (tmp_path / "main.py").write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from orchestrator.cli import destination as to\n"
+        "to.checked(sys.argv[1]).save(lambda file: file.write(b'a video'))\n"
+    )
+    with log.open("ab") as out:
+        argv = [sys.executable, "main.py", name]
+        subprocess.run(argv, stdout=out, check=True, cwd=tmp_path)
+    assert log.read_bytes() == b"earlier a video"
+
+
+def test_a_file_that_is_open_is_not_replaced(tmp_path: Path) -> None:
+    """/dev/stderr and its kind are refused where they are files, and so are other processes'."""
+    with (tmp_path / "log").open("w") as log, pytest.raises(BadRequest, match="has open"):
+        destination.checked(f"/dev/fd/{log.fileno()}")
+
+
+@pytest.mark.parametrize(("name", "begins"), [(".gif", b"GIF8"), (".webm", b"\x1a\x45\xdf\xa3")])
+def test_a_name_that_is_an_ending_alone_is_that_format(
+    tmp_path: Path, mp4: bytes, name: str, begins: bytes
+) -> None:
+    """`-o .gif` is a GIF, although no name stands before its dot."""
+    destination.checked(str(tmp_path / name)).save(lambda out: _write(out, mp4))
+    assert (tmp_path / name).read_bytes().startswith(begins)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,27 @@ def test_what_was_laxer_is_mended(tmp_path: Path) -> None:
     assert list(private_files.lax(tmp_path / "home")) == []
 
 
+def test_links_are_closed_where_they_lead(tmp_path: Path) -> None:
+    """A home, its database or its artifacts may lie on another disk, behind links."""
+    home, disk = tmp_path / "target", tmp_path / "disk"
+    (disk / "artifacts" / "units").mkdir(parents=True)
+    home.mkdir()
+    for file in (disk / "artifacts" / "units" / "x.mp4", disk / "db"):
+        file.touch()
+    for path in (home, *disk.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    disk.chmod(0o755)
+    (home / "artifacts").symlink_to(disk / "artifacts")
+    (home / "farm.sqlite").symlink_to("../disk/db")
+    (home / "run").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "link2").symlink_to("link")
+    private_files.make(tmp_path / "link2")
+    assert mode(home) == mode(disk / "artifacts") == mode(disk / "artifacts" / "units") == 0o700
+    assert mode(disk / "db") == mode(disk / "artifacts" / "units" / "x.mp4") == 0o600
+    assert mode(disk) == 0o755, "what lies beside a link's target is not the farm's"
+
+
 def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
     """A home such as /tmp is refused, and stays open."""
     tmp_path.chmod(0o1777)
@@ -58,3 +79,8 @@ def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
         with pytest.raises(BadRequest, match="for everybody"):
             private_files.make(home)
         assert mode(home) == before
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "artifacts").symlink_to(tmp_path)
+    with pytest.raises(BadRequest, match="for everybody"):
+        private_files.make(tmp_path / "home")
+    assert mode(tmp_path) == 0o1777

@@ -67,6 +67,25 @@ def test_networks_may_be_named_and_none_at_all(opened: Open) -> None:
         Settings(metrics_from="10.1.0.0/16, the office")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3"])
+def test_a_token_closes_this_machine_too(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """A proxy that adds no header looks like this machine; only networks that are named are let in.
+
+    The token may come from a file or the environment, and so may the networks.
+    """
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    for client in (opened(metrics_token=TOKEN), opened(metrics_token_file=file)):
+        assert asked(client, address) == 401
+        assert asked(client, address, Authorization=f"Bearer {TOKEN}") == 200
+    monkeypatch.setenv("FARM_METRICS_TOKEN", TOKEN)
+    assert asked(opened(), address) == 401
+    monkeypatch.setenv("FARM_METRICS_FROM", "127.0.0.0/8, ::1/128, 10.1.0.0/16")
+    assert asked(opened(), address) == 200
+
+
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
 def test_what_a_proxy_passed_on_did_not_come_from_here(opened: Open, header: str) -> None:
     """A proxy on this machine makes nobody of the world a neighbour."""

@@ -80,8 +80,8 @@ def healthz() -> Response:
 def metrics() -> Response:
     """Give the depth of each queue, and the devices idle beside it, to Prometheus.
 
-    To the addresses of FARM_METRICS_FROM (this machine, where nothing is set), and to whoever sends
-    FARM_METRICS_TOKEN or an `admin` key as a bearer.
+    To the addresses of FARM_METRICS_FROM (this machine, where neither that nor a token is set), and
+    to whoever sends FARM_METRICS_TOKEN or an `admin` key as a bearer.
     """
     _let_in()
     this_farm = farm()
@@ -132,7 +132,8 @@ def _let_in() -> None:
 def _is_near() -> bool:
     """Tell whether the request came from one of the addresses that may read the metrics.
 
-    What a proxy passed on came from anywhere, unless FARM_TRUSTED_PROXIES says whose word counts.
+    What a proxy says it passed on came from anywhere, unless FARM_TRUSTED_PROXIES says whose word
+    counts.
     """
     config = settings()
     if not config.trusted_proxies and any(name in request.headers for name in TOLD_BY_PROXIES):

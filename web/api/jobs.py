@@ -9,7 +9,7 @@ from orchestrator.errors import NotFound, TooMany
 from orchestrator.farm import jobs
 from orchestrator.farm.books import receipts, verification
 from orchestrator.farm.jobs import deleting, forecasts, keeping, waiting
-from orchestrator.model import Job
+from orchestrator.model import Job, Json
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import Scope, UnitKind
 from orchestrator.wire import STRIP
@@ -60,6 +60,7 @@ FILES = {
     "poster": ("image/jpeg", "jpg"),
     "sheet": ("image/jpeg", "jpg"),
 }
+OVER = "Its expires_at is over or within an hour: `request` leaves it out."
 KINDS = sorted({kind for kind, _ in FILES.values()})
 BODY: object = {
     "required": True,
@@ -125,6 +126,7 @@ def listing(query: JobsQuery) -> Response:
         limit=query.limit,
         after=query.after,
         wanted=query.wanted,
+        names_of=current_key().account_id,
     )
     waits = in_thread(waiting.queued, farm(), page.items)
     how_far = in_thread(forecasts.of_all, farm(), page.items, waits)
@@ -304,18 +306,29 @@ def _waited(job: Job, newest: int, seconds: int) -> Job:
     return in_thread(jobs.get, farm(), job.account_id, job.id)
 
 
+def _asked(job: Job) -> Json:
+    """Return the body that asks for a job again, with its webhook for a key that may see it."""
+    asked = views.request_of(job, farm().clock())
+    if not may(Scope.CONFIGURE) and job.key_id != current_key().first_id:
+        return asked
+    return asked | submission.told_words(job, job.account_id)
+
+
 def _shown(job: Job, *, webhook_secret: str | None = None, waited: int | None = None) -> Response:
     waits = in_thread(waiting.reason, farm(), job)
     how_far = in_thread(forecasts.of_one, farm(), job, waits)
+    asked = _asked(job)
     shown = views.job(job, how_far)
-    shown |= {"waiting_for": views.waiting(waits), "request": views.request_of(job)}
+    shown |= {"waiting_for": views.waiting(waits), "request": asked}
+    if job.keep_until_ms and "expires_at" not in asked:
+        shown["notes"] = [*shown["notes"], OVER]
     if not may(Scope.READ):
         shown = views.without_words(shown)
     if webhook_secret and may(Scope.CONFIGURE):
         shown["webhook_secret"] = webhook_secret
     answer = make_response(jsonify(shown))
     eta = None if how_far.left_ms is None else how_far.left_ms // 1000
-    moved = crc32(f"{waits} {how_far.percent} {eta}".encode())
+    moved = crc32(f"{waits} {how_far.percent} {eta} {asked}".encode())
     answer.set_etag(f"{job.id}-{job.revision}-{moved:x}")
     answer.headers["Cache-Control"] = "private, no-cache"
     if waited is not None:

@@ -202,7 +202,8 @@ class JobsQuery(PageQuery):
     model_config = ConfigDict(extra="forbid")
 
     state: JobState | None = None
-    session_id: str | None = Field(None, max_length=100)
+    session_id: str | None = Field(None, max_length=200)
+    """Id or name."""
     model: str | None = Field(None, max_length=100)
     tag: list[Tag] = Field([], max_length=MOST_LABELS)
     """Repeated: with each of them."""

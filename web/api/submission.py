@@ -18,7 +18,7 @@ from orchestrator.prompting import storyboard
 from orchestrator.remedies import Rerun, Say, Watch
 from orchestrator.states import JobState, Scope
 from web import errors, json_text, uploads
-from web.api import archive
+from web.api import archive, views
 from web.api.bodies import JobBody, gpu_ms, handling
 from web.artifacts import UNSTORED
 from web.auth import asker, current_key, own_account, within_reach
@@ -116,11 +116,14 @@ def brief_of(body: JobBody, *, keep_files: bool, picture: Picture | None = None)
 
 
 def handled(body: JobBody, brief: Brief) -> Handling:
-    """Return what a body says beside its brief.
+    """Return what a body says beside its brief; an extension has the rest of what it extends.
 
     Raises:
         BadRequest: its webhook may not be called.
     """
+    if body.extends:
+        kept = beside(readable(body.extends), body.model_fields_set)
+        body = JobBody.model_validate(body.model_dump(exclude_unset=True) | kept)
     sent = "image" in request.files
     image_of = None if sent else body.image_of
     own = sent or bool(brief.image and not image_of and not body.extends)
@@ -249,6 +252,40 @@ def told_like(source: Job, account_id: str) -> tuple[str | None, tuple[str, ...]
     except NotFound:
         return None, ()
     return webhook.url, source.webhook_events
+
+
+def told_words(source: Job, account_id: str) -> Json:
+    """Return the webhook of a job's request, as another request would name it."""
+    url, events = told_like(source, account_id)
+    asked = {"webhook_url": url, "webhook_events": list(events)}
+    return {name: value for name, value in asked.items() if value}
+
+
+def beside(source: Job, said: Collection[str]) -> Json:
+    """Return the labels, webhook and keeping of a job, for one that is made from it.
+
+    `said`: fields that the request has itself. Another URL has no events of the source's, another
+    time no moment. Nothing, where the source is another account's.
+
+    Raises:
+        BadRequest: it was kept until a moment that is over.
+    """
+    if source.account_id != own_account():
+        return {}
+    now_ms = farm().clock()
+    kept = views.handled(source, now_ms) | told_words(source, source.account_id)
+    if "webhook_url" in said:
+        kept.pop("webhook_events", None)
+    if not {"expires_in", "expires_at"}.isdisjoint(said):
+        kept = {name: value for name, value in kept.items() if name[:8] != "expires_"}
+    elif source.keep_until_ms and "expires_at" not in kept:
+        raise BadRequest(
+            f"expires_at: {source.id} asked to be kept until a moment that is over or within an "
+            "hour.",
+            Say("Say expires_in or expires_at; nothing was started or charged."),
+            errors=[{"field": "expires_at", "fault": "over"}],
+        )
+    return {name: value for name, value in kept.items() if name not in said}
 
 
 def readable(job_id: str) -> Job:

@@ -10,6 +10,7 @@ from orchestrator.errors import FarmError
 from orchestrator.farm import Page
 from orchestrator.farm.jobs import Estimate, forecasts
 from orchestrator.farm.jobs.forecasts import Forecast
+from orchestrator.farm.jobs.keeping import still_ahead
 from orchestrator.farm.jobs.quoting import Alternative
 from orchestrator.farm.jobs.waiting import Waiting
 from orchestrator.farm.leases.fleet import QueueDepth
@@ -268,18 +269,24 @@ def brief(row: Brief) -> Json:
     return said
 
 
-def request_of(job: Job) -> Json:
+def request_of(job: Job, now_ms: int) -> Json:
     """Return the body that asks for a job again: as it was asked, on its model, with its seed."""
     own: Json = {"session_id": job.session_id, "model": job.model, "seed": job.seed}
-    return brief(job.brief) | own | handled(job) | ({"image_of": job.id} if job.image else {})
+    return (
+        brief(job.brief) | own | handled(job, now_ms) | ({"image_of": job.id} if job.image else {})
+    )
 
 
-def handled(job: Job) -> Json:
-    """Return how a job is labelled and kept, as another request would ask for it."""
+def handled(job: Job, now_ms: int) -> Json:
+    """Return how a job is labelled and kept, as another request would ask for it.
+
+    A moment that a new job could not name any more is left out.
+    """
     asked = {
         "tags": list(job.tags),
         "metadata": dict(job.metadata),
         "expires_in": job.keep_ms // 1000 if job.keep_ms and job.keep_asked else None,
+        "expires_at": when(job.keep_until_ms) if still_ahead(job, now_ms) else None,
     }
     return {name: value for name, value in asked.items() if value}
 

@@ -161,6 +161,21 @@ def expires_after(asked: Json) -> int | None:
     return int(seconds)
 
 
+def only(*names: str) -> None:
+    """Refuse a list that is asked for by something else than these: it would not be heeded.
+
+    Raises:
+        BadRequest: the query has another name; the message says which.
+    """
+    for name in request.args:
+        if name not in names:
+            raise BadRequest(
+                f"{errors.known(name)} is no filter of this list, which has {', '.join(names)}.",
+                Say("Leave it out, or list by tag, model and more with GET /api/v1/jobs."),
+                errors=[{"field": errors.known(name), "fault": "unknown"}],
+            )
+
+
 def limit(otherwise: int, most: int) -> int:
     """Return how many rows of a list are asked for.
 

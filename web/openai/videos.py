@@ -5,7 +5,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import BadRequest, Conflict, NotFound
 from orchestrator.farm import jobs
 from orchestrator.farm.jobs import deleting, forecasts, keeping
 from orchestrator.model import Brief, Job, Json, Origin
@@ -26,6 +26,7 @@ VARIANTS: Final = {
     "thumbnail": ("poster", "image/jpeg", "jpg"),
     "spritesheet": ("sheet", "image/jpeg", "jpg"),
 }
+HOW: Final = {"remix": "a remix", "edit": "an edit"}
 PAGE: Final = 20
 MOST: Final = 100
 STOP_SECONDS: Final = 20.0
@@ -50,6 +51,7 @@ def create() -> Response:
 @bp.get("")
 def listing() -> Response:
     """List videos, newest first; `last_id` is where the next page begins."""
+    asking.only("after", "limit", "order")
     page = in_thread(
         jobs.listing,
         farm(),
@@ -88,8 +90,8 @@ def extend() -> Response:
     if asked.get("seconds") is None:
         raise asking.missing("seconds")
     picture = asking.picture(asked, kept_image)
-    like = {"extends": source.id, "model": source.model, **_beside(source)}
-    body = asking.body_of(_over(like, asked))
+    like = {"extends": source.id, "model": source.model, **_beside(source, asked)}
+    body = asking.body_of(like | asked)
     return _submitted(submission.brief_of(body, keep_files=True, picture=picture), body)
 
 
@@ -165,8 +167,19 @@ def _stopped(job: Job) -> Job:
 
 
 def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
-    """Submit a video like its source but for what is asked."""
+    """Submit a video like its source but for what is asked.
+
+    Raises:
+        BadRequest: it goes on from another video, whose frames would be missing.
+    """
     was = source.brief
+    if was.origin is not None and was.origin.how == "extension":
+        raise BadRequest(
+            f"{source.id} extends {was.origin.job_id}, and {HOW[origin.how]} would be of its new "
+            "frames alone.",
+            Say(f"Extend {was.origin.job_id} again with another prompt; nothing was charged."),
+            errors=[{"field": "video.id", "fault": "an extension"}],
+        )
     like: Json = {
         "model": source.model,
         "seconds": source.seconds,
@@ -177,19 +190,19 @@ def _made_from(source: Job, asked: Json, origin: Origin) -> Response:
         "upscale": source.upscale,
         "seed": source.seed,
         "written_out": True,
-        **_beside(source),
+        **_beside(source, asked),
     }
     picture = asking.picture(asked, kept_image)
-    body = asking.body_of(_over(like, asked))
+    body = asking.body_of(like | asked)
     brief = submission.brief_of(body, keep_files=True, picture=picture)
-    if picture is None and body.model == source.model:
+    if picture is None and was.image is not None:  # a model that takes none says so
         background = body.image_background or was.image_background
         brief = replace(brief, image=was.image, image_background=background)
     brief = replace(brief, scenes=brief.scenes or was.scenes)
     return _submitted(replace(brief, origin=origin), body)
 
 
-def _beside(source: Job) -> Json:
+def _beside(source: Job, asked: Json) -> Json:
     """Return what else a video made from another has of it."""
     kept: Json = {
         "negative_prompt": source.brief.negative_prompt,
@@ -199,23 +212,9 @@ def _beside(source: Job) -> Json:
         kept["max_gpu_seconds"] = source.brief.max_gpu_ms / 1000
     if source.account_id != own_account():
         return kept
-    kept |= views.handled(source) | _told_like(source)
+    kept |= submission.beside(source, asked.keys())
     bound = current_key().session_id is not None
     return kept if bound else kept | {"session_id": source.session_id}
-
-
-def _over(like: Json, asked: Json) -> Json:
-    """Return what is asked over what a source has; another URL has no events of the source's."""
-    if "webhook_url" in asked:
-        like = {name: value for name, value in like.items() if name != "webhook_events"}
-    return like | asked
-
-
-def _told_like(source: Job) -> Json:
-    """Return the webhook of a video's request, as another request would name it."""
-    url, events = submission.told_like(source, own_account())
-    asked = {"webhook_url": url, "webhook_events": list(events)}
-    return {name: value for name, value in asked.items() if value}
 
 
 def _submitted(brief: Brief, body: JobBody) -> Response:

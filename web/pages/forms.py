@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from werkzeug.datastructures import MultiDict
 
 from orchestrator.errors import BadRequest
+from orchestrator.farm.jobs.keeping import still_ahead
 from orchestrator.farm.jobs.labelling import MOST_LABELS
 from orchestrator.model import WHITE, Brief, Handling, Job, SceneText, Size
 from orchestrator.prompting import storyboard
@@ -25,9 +26,11 @@ from web.pages.words import plain
 FIELDS: Final = (
     "prompt", "negative_prompt", "seconds", "size", "seed", "model", "steps", "fps",
     "interpolate", "upscale", "max_gpu_seconds", "on_exhausted", "session", "tags", "extends",
-    "written_out", "metadata", "expires_in", "told_like", "image_background",
+    "written_out", "metadata", "expires_in", "expires_at", "told_like", "image_background",
 )  # fmt: skip
-HIDDEN: Final = frozenset({"extends", "written_out", "metadata", "expires_in", "told_like"})
+HIDDEN: Final = frozenset(
+    {"extends", "written_out", "metadata", "expires_in", "expires_at", "told_like"}
+)
 """Fields that come from another job or an alternative, and nobody types."""
 ALWAYS: Final = {"prompt", "negative_prompt", "seconds", "size", "seed", "image_background"}
 MORE: Final = frozenset(FIELDS) - HIDDEN - ALWAYS
@@ -36,9 +39,13 @@ KEPT: Final = re.compile(r"inputs/[0-9a-f]{64}/[\w.-]{1,80}")
 COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 SIZE: Final = re.compile(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", re.IGNORECASE)
 EXPIRES: Final = re.compile(r"[0-9]{1,10}")
+MOMENT: Final = re.compile(r"[0-9]{1,15}")
 TAGS: Final[TypeAdapter[list[str]]] = TypeAdapter(list[Tag])
 METADATA: Final[TypeAdapter[dict[str, str]]] = TypeAdapter(
     Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_LABELS)]
+)
+OVER: Final = (
+    "The time until which that video was to be kept is over; this one is kept as the plan says."
 )
 STORYBOARDS: Final = ".json,.yaml,.yml,.csv"
 
@@ -137,21 +144,28 @@ def brief(form: Form) -> tuple[Form, Brief | None]:
 
 def handling(form: Form) -> Handling:
     """Return how the video of a form without faults is to be labelled and kept."""
-    expires = form["expires_in"]
+    expires, moment = form["expires_in"], form["expires_at"]
     return Handling(
         tags=_tags(form["tags"]),
         metadata=METADATA.validate_json(form["metadata"] or "{}"),
         expires_in_ms=int(expires) * 1000 if EXPIRES.fullmatch(expires) else None,
+        expires_at_ms=int(moment) if MOMENT.fullmatch(moment) else None,
     )
 
 
-def labelled_like(form: Form, job: Job) -> Form:
-    """Return a form with the labels, the time and the webhook that a job was asked with."""
+def labelled_like(form: Form, job: Job, now_ms: int) -> Form:
+    """Return a form with the labels, the time and the webhook that a job was asked with.
+
+    A moment that is over is left out, and said beside the tags.
+    """
+    if job.keep_until_ms and not still_ahead(job, now_ms):
+        form = form.found_wrong("tags", OVER)
     kept = job.keep_ms // 1000 if job.keep_ms and job.keep_asked else ""
     values = {
         "tags": " ".join(job.tags),
         "metadata": json.dumps(dict(job.metadata), ensure_ascii=False) if job.metadata else "",
         "expires_in": str(kept),
+        "expires_at": str(job.keep_until_ms) if still_ahead(job, now_ms) else "",
         "told_like": job.id if job.webhook_id else "",
     }
     return replace(form, values=form.values | {k: v for k, v in values.items() if v})

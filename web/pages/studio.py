@@ -122,7 +122,7 @@ def _told_like(form: Form, handling: Handling) -> Handling:
 
 def _like(job: Job) -> Form:
     """Return the form that asks for a job again; its storyboard is kept as a file of scenes."""
-    form = forms.labelled_like(forms.from_brief(job.brief), job)
+    form = forms.labelled_like(forms.from_brief(job.brief), job, farm().clock())
     form = replace(form, values={**form.values, "session": job.session_id})
     if not form.scenes:
         return form

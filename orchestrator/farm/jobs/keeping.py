@@ -49,6 +49,11 @@ def agreed(plan: Plan | None, handling: Handling, account_id: str, now_ms: int) 
     return Keeping(keep_ms=most if for_ms is None else for_ms, keep_until_ms=until_ms)
 
 
+def still_ahead(job: Job, now_ms: int) -> bool:
+    """Tell whether another job may be kept until the moment that this one's request names."""
+    return job.keep_until_ms is not None and job.keep_until_ms >= now_ms + LEAST_MS
+
+
 def expires_at_ms(job: Job, ended_ms: int) -> int | None:
     """Return when the files of a job are to go that ends now; None: never."""
     ends = [] if job.keep_ms is None else [ended_ms + job.keep_ms]

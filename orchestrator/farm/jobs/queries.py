@@ -1,14 +1,17 @@
 """Jobs, their units and their events, as their owners see them."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from orchestrator.errors import NotFound
 from orchestrator.farm.jobs.admission import shows_frames
 from orchestrator.farm.kernel import Farm, Page
 from orchestrator.farm.kernel.ids import first_of
-from orchestrator.farm.kernel.owned import own_job
+from orchestrator.farm.kernel.owned import named_session, own_job, own_session
 from orchestrator.farm.kernel.paging import bounded, page
+from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.kernel.where import EventWhere, JobsWanted
 from orchestrator.model import Event, Job, Lease, Session, Unit
 
@@ -39,8 +42,13 @@ def listing(
     after: str | None = None,
     wanted: JobsWanted = ANY,
     oldest_first: bool = False,
+    names_of: str | None = None,
 ) -> Page[Job]:
-    """Return the jobs that are wanted, newest first unless asked otherwise."""
+    """Return the jobs that are wanted, newest first unless asked otherwise.
+
+    Its session is an id or a name: the account's, or that of `names_of` where any account's are
+    listed.
+    """
     since, until = wanted.since_ms, wanted.until_ms
     asked = replace(
         wanted,
@@ -53,10 +61,10 @@ def listing(
     most = bounded(limit) + 1
     with farm.store.read() as tx:
         if wanted.session_id is not None:  # whose it is says its row: no list of all the account's
-            session = tx.get(Session, wanted.session_id)
-            if session is None or account_id not in (None, session.account_id):
+            session = _session(tx, account_id, names_of, wanted.session_id)
+            if session is None:
                 return page((), limit)
-            asked = replace(asked, account_id=None)
+            asked = replace(asked, account_id=None, session_id=session.id)
         return page(tx.listings.jobs(asked, most, oldest_first=oldest_first), limit)
 
 
@@ -107,3 +115,15 @@ def last_event_id(farm: Farm) -> int:
     """Return the newest event's id."""
     with farm.store.read() as tx:
         return tx.deliveries.last_event_id()
+
+
+def _session(
+    tx: Transaction, account_id: str | None, names_of: str | None, name_or_id: str
+) -> Session | None:
+    """Return the session that a list asks for, if there is one that the account may see."""
+    with suppress(NotFound):
+        return own_session(tx, account_id, name_or_id)
+    owner = account_id or names_of
+    with suppress(NotFound):
+        return named_session(tx, owner, name_or_id) if owner else None
+    return None
