@@ -6,6 +6,7 @@ vocabulary, and this module puts the parts together. docs/prompts.md tells peopl
 write.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from orchestrator.remedies import Say
 T = TypeVar("T")
 
 MAX_SHOTS: Final = 64
+_NEWLINE: Final = re.compile("\r\n?|[\x85\u2028\u2029]")
 OPTIONS: Final = ("size", "fps", "seconds")
 """Settings that words make where no option does; beside one they are part of what is shown."""
 
@@ -100,14 +102,14 @@ def parse(
 
 
 def _checked(text: str, noun: str, max_chars: int) -> str:
-    """Return the text in normal form C; refuse what is no text."""
+    """Return the text in normal form C, its lines ended by newlines; refuse what is no text."""
     if not text.strip():
         raise BadRequest(
             f"{noun} is empty.",
             Say('Say what the video should show, as in "a dog runs on the beach".'),
         )
     check(text, noun, max_chars)
-    clean = unicodedata.normalize("NFC", text)
+    clean = _NEWLINE.sub("\n", unicodedata.normalize("NFC", text))
     if not any(unicodedata.category(char)[0] in "LNS" for char in clean):
         raise BadRequest(
             f"{noun} has no words.",

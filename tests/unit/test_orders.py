@@ -1,6 +1,7 @@
 """Numbers of a prompt: which are orders, which are ordinary words, and what is said of both."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,6 +227,47 @@ def test_pasted_parameters_are_understood(
     assert (made.seed, made.size) == (seed, size)
 
 
+@pytest.mark.parametrize("newline", ["\r\n", "\r", "\u2028", "\n"])
+@pytest.mark.parametrize("end", ["", " ", ".", ". ", "\n"])
+@pytest.mark.parametrize("case", [str, str.lower, str.upper])
+def test_pasted_parameters_have_any_newlines_and_letters(
+    newline: str, end: str, case: Callable[[str], str]
+) -> None:
+    """Browsers end lines with two characters, and people write names as they like."""
+    text = PASTED.strip().replace("\n", newline) + end.replace("\n", newline)
+    head, line, rest = text.partition(f"{newline}Steps")
+    made = parse(head + case(line + rest).replace("512X768", "512x768"))
+    assert (made.scenes[0].prompt, made.scenes[0].negative_prompt) == ("a dog runs", "cats, text")
+    assert (made.size, made.seed) == (Size(width=512, height=768), 12345)
+    assert case("not taken: Steps, Sampler, CFG scale.")[11:] in " ".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "seed", "negative"),
+    [
+        ("Prompt: a dog", None, None, ""),
+        ("Positive prompt: a dog", None, None, ""),
+        ("parameters: a dog", None, None, ""),
+        ("prompt: a dog\nNegative prompt: cats\nsteps: 20\nseed: 5", None, 5, "cats"),
+        ("seed: 7, size: 640x360, a dog", "640x360", 7, ""),
+        ("Steps: 20, Seed: 5\nNegative prompt: cats\na dog", None, 5, "cats"),
+        ("a dog --aspect-ratio 9:16", "720x1280", None, ""),
+        ("a dog --aspect_ratio=9:16", "720x1280", None, ""),
+        ("a dog --ratio 9:16", "720x1280", None, ""),
+        ("a dog --AR 9:16", "720x1280", None, ""),
+        ("a dog --resolution 1080p --sharpness 7", "1920x1080", None, ""),
+        ("a dog --negative-prompt cats, text --seed 5", None, 5, "cats, text"),
+    ],
+)
+def test_names_of_parameters_are_not_shown(
+    text: str, size: str | None, seed: int | None, negative: str
+) -> None:
+    """A name in any spelling goes with its value; words beside the parameters stay."""
+    made = parse(text)
+    assert (made.scenes[0].prompt, made.scenes[0].negative_prompt) == ("a dog", negative)
+    assert (str(made.size) if made.size else None, made.seed) == (size, seed)
+
+
 def test_pasted_parameters_that_mean_nothing_here_are_named() -> None:
     """Steps and samplers of another tool's model, and seeds too large, are noted, not taken."""
     assert "not taken: Steps, Sampler, CFG scale." in " ".join(parse(PASTED).notes)
@@ -233,6 +275,9 @@ def test_pasted_parameters_that_mean_nothing_here_are_named() -> None:
     assert parse(PASTED, "size", "seed").size is None
     assert 'read from "--ar 9:16"' in " ".join(parse("a dog --ar 9:16").notes)
     assert 'read from "Size: 512x768"' in " ".join(parse(PASTED).notes)
+    assert "not taken: --sharpness" in " ".join(parse("a dog --sharpness 7").notes)
+    for words in ("a dog, size: big, model: poodle", "a dog --running fast", "steps: a dog climbs"):
+        assert shots(words) == [(words, None)]
     assert parse("Steps: a dog climbs").scenes[0].prompt == "Steps: a dog climbs"
     assert parse("a dog -- running").scenes[0].prompt == "a dog -- running"
 
