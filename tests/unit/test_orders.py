@@ -33,9 +33,9 @@ def shots(text: str) -> list[tuple[str, float | None]]:
 
 def test_the_corpus_is_whole() -> None:
     """There are so many orders and so many ordinary words, each once."""
-    assert (len(ORDERS), len(WORDS)) == (78, 96)
-    assert len({asked.text for asked in ORDERS}) == 78
-    assert len(set(WORDS)) == 96
+    assert (len(ORDERS), len(WORDS)) == (103, 119)
+    assert len({asked.text for asked in ORDERS}) == 103
+    assert len(set(WORDS)) == 119
 
 
 @pytest.mark.parametrize("asked", ORDERS, ids=[asked.text for asked in ORDERS])
@@ -163,6 +163,11 @@ def test_an_absurd_rate_is_refused(text: str) -> None:
             ("My film:\n[00:00-00:03] a dog runs\n[00:03-00:05] a cat sleeps", 2.0),
             ("1\n00:00:00,000 --> 00:00:03,000\na dog runs\n\n"
              "2\n00:00:03,000 --> 00:00:05,500\na cat sleeps", 2.5),
+            ("[00:00-00:03 a dog runs] [00:03-00:05 a cat sleeps]", 2.0),
+            ("[0:00-0:03: a dog runs]\n[0:03-0:05: a cat sleeps]", 2.0),
+            ("**0:00-0:03** a dog runs\n**0:03-0:05** a cat sleeps", 2.0),
+            ("__0:00-0:03:__ a dog runs\n__0:03-0:05:__ a cat sleeps", 2.0),
+            ("## 0:00-0:03\na dog runs\n## 0:03-0:05\na cat sleeps", 2.0),
             ("[00:00] a dog runs [00:03] a cat sleeps", None),
             ("0:00 a dog runs\n0:03 a cat sleeps", None),
         )
@@ -292,6 +297,44 @@ def test_a_shot_of_camera_words_keeps_its_length() -> None:
     ]
     listed = parse("1. tilt up for 2 s\n2. zoom out for 3 s\n3. a dog for 1 s").scenes
     assert [each.seconds for each in listed] == [2.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "camera", "left_out"),
+    [
+        ("a dog runs, pan left for 2 s, zoom in for 1 s", "a dog runs", "zoom_in", "pan left"),
+        ("camera pans left for 2s. zoom out for 3s. a dog", "a dog", "zoom_out", "pan left"),
+        ("zoom in, the camera moves up, a dog", "a dog", "tilt_up", "zoom in"),
+        ("the camera moves up. Zoom in. a dog", "a dog", "zoom_in", "tilt up"),
+        ("a dog. zoom in. zooming in. A cat", "a dog. A cat", "zoom_in", None),
+    ],
+)
+def test_one_move_of_the_camera_is_taken_aloud(
+    text: str, shown: str, camera: str, left_out: str | None
+) -> None:
+    """The last move in a shot is taken, in the order of the words; a note names the other."""
+    made = parse(text)
+    assert [(each.prompt, each.camera) for each in made.scenes] == [(shown, camera)]
+    said = [note for note in made.notes if "is left out" in note]
+    assert len(said) == (left_out is not None)
+    assert all(f"{left_out} is left out" in note for note in said)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (10.0, "stretched to 2.00 times"),
+        (2.5, "shortened to 0.50 times"),
+        (5.0, None),
+        (None, None),
+    ],
+)
+def test_lengths_that_give_way_are_said(seconds: float | None, said: str | None) -> None:
+    """A length of the whole that is not the sum of the shots' own ones stretches them aloud."""
+    brief = Brief(prompt="[00:00-00:03] a dog [00:03-00:05] a cat", seconds=seconds)
+    notes = [note for note in parser.of_brief(brief, NOTHING).notes if "by their own" in note]
+    assert len(notes) == (said is not None)
+    assert all(f"{said} its length" in note for note in notes)
 
 
 def test_a_shot_without_anything_is_noted() -> None:
