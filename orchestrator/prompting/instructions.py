@@ -121,9 +121,7 @@ def take(text: str, given: Collection[str] = ()) -> tuple[str, Instructions]:
 
 def tidy(text: str) -> str:
     """Close the gaps that instructions left: no doubled spaces, commas or hanging words."""
-    text = re.sub(rf"(?:^|(?<=[.!?]))[ ,;]?(?:(?:{GAP}[ ,;]?)+[.!?][ ]?)+", "", text).replace(
-        GAP, " "
-    )
+    text = re.sub(rf"(?:^|(?<=[.!?]))[ ,;]?(?:(?:{GAP}[ ,;]?)+[.!?])+", "", text).replace(GAP, " ")
     text = re.sub(r"[ \t\n]+", " ", text)
     text = re.sub(r"(?: ?[,;|])+(?= ?[,;|.!?)\]])| (?=[,;.!?)])", "", text)
     text = re.sub(r"\([ ,;|]{0,9}\)|\[[ ,;|]{0,9}\]", "", text)

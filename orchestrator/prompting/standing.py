@@ -137,16 +137,20 @@ _FILM_OR_APART: Final = re.compile(
 )
 _SCORES: Final = re.compile(
     r"\b(?:beat(?:s|en|ing)?|w[io]ns?|winning|lead(?:s|ing)?|led|scor(?:es?|ed|ing)|ties?|tied"
-    r"|los(?:es?|t|ing)|defeat(?:s|ed)?|match|final|game) [^.!?\n]{0,100}$",
+    r"|los(?:es?|t|ing)|defeat(?:s|ed)?)\b[^.!?\n]{0,100}$",
     re.IGNORECASE,
 )
 """Words before a score: "Germany beats Brazil, 4:3"."""
 _GETS: Final = re.compile(
-    r"\b(?:gets?|got|getting|has|have|having|hits?|reach(?:es|ing)?|averages?|drops? to) $"
-    r"|\b(?:gamers?|gaming|games?|plays?|playing|monitors?|gpus?)\b[^.!?,;\n]{0,40} (?P<many>)$",
+    r"\b(?:gets?|got|getting|has|have|having|hits?|reach(?:es|ing)?|averages?|drops? to) $",
     re.IGNORECASE,
 )
-"""Words before the rate of a game; `many`: of one that is higher than films have."""
+"""Words before the rate of a game."""
+_GAMES: Final = re.compile(
+    r"\b(?:gamers?|gaming|games?|plays?|playing|monitors?|gpus?)\b[^.!?,;\n]{0,40} $",
+    re.IGNORECASE,
+)
+"""Words before such a rate where it is higher than films have."""
 FILM_FPS: Final = 120
 _THING: Final = re.compile(
     r"(?:,| -| –| —)? (?:an?|the|my|our|his|her|its|their|some|two|three) ", re.IGNORECASE
@@ -239,8 +243,9 @@ def _tells_a_story(
 ) -> bool:
     """Tell whether a measure is the rate of a game, a time, a score or the sides of a thing."""
     if each.kind is Kind.FPS:
-        found = _GETS.search(text[max(0, start - BEFORE) : start])
-        return found is not None and (found["many"] is None or amount(each["number"]) > FILM_FPS)
+        head = text[max(0, start - BEFORE) : start]
+        many = amount(each["number"]) > FILM_FPS
+        return bool(_GETS.search(head) or (many and _GAMES.search(head)))
     if each.kind is Kind.RATIO and left is Left.AT:
         return True
     if each.alone in (Alone.BESIDE_A_SIZE, Alone.AT_AN_END_BESIDE_A_SIZE):

@@ -167,6 +167,7 @@ def test_an_absurd_rate_is_refused(text: str) -> None:
             ("[0:00-0:03: a dog runs]\n[0:03-0:05: a cat sleeps]", 2.0),
             ("**0:00-0:03** a dog runs\n**0:03-0:05** a cat sleeps", 2.0),
             ("__0:00-0:03:__ a dog runs\n__0:03-0:05:__ a cat sleeps", 2.0),
+            ("**0:00-0:03:** a dog runs\n**0:03-0:05:** a cat sleeps", 2.0),
             ("## 0:00-0:03\na dog runs\n## 0:03-0:05\na cat sleeps", 2.0),
             ("[00:00] a dog runs [00:03] a cat sleeps", None),
             ("0:00 a dog runs\n0:03 a cat sleeps", None),
