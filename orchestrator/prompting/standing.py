@@ -261,13 +261,13 @@ def _tells_a_story(
 def _is_a_time(each: Measure, text: str) -> bool:
     """Tell whether a ratio is when something happens: "9:16, the alarm rings"."""
     first = text[max(0, each.start - BEFORE) : each.start].strip()[-1:] in ("", ".", "!", "?")
-    minutes = len(each["down"]) == len("16") and "." not in each[0]
+    minutes = len(each["down"]) == len("16") and "." not in each.found[0]
     return minutes and first and _THING.match(text, each.end) is not None
 
 
 def _is_a_score(each: Measure, text: str) -> bool:
     head = text[max(0, each.start - 2 * BEFORE) : each.start]
-    return each[0] not in WIDE_RATIOS and _SCORES.search(head) is not None
+    return each.found[0] not in WIDE_RATIOS and _SCORES.search(head) is not None
 
 
 def _is_seed(each: Measure, left: Left, right: Right) -> bool:
