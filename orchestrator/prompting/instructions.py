@@ -31,18 +31,15 @@ NOUNS: Final = {
 }
 _SLOWLY: Final = r"(?:[a-z]{1,15}ly |a bit |a little )?"
 _CAMERA: Final = re.compile(
-    rf"(?:\b(?:the )?(?:camera|view|shot) {_SLOWLY}(?:is )?)?{_SLOWLY}(?:"
+    rf"\b(?:the )?camera {_SLOWLY}(?:moves|goes|travels|slides|flies|turns) {_SLOWLY}(?:to the )?"
+    r"(?P<way>left|right|up|down|closer|in|away|back|out)\b"
+    rf"|(?:\b(?:the )?(?:camera|view|shot) {_SLOWLY}(?:is )?)?{_SLOWLY}(?:"
     rf"\b(?P<pan>pans?|panning|trucks?|trucking) {_SLOWLY}(?:to(?:wards)? the |to )?"
     r"(?P<side>left|right)"
     rf"|\b(?:tilts?|tilting|cranes?|craning) {_SLOWLY}(?P<tilt>up|down)(?:wards?)?"
     rf"|\b(?:zooms?|zooming|dollys?|dolly(?:ing|ies)|push(?:es|ing)?|pull(?:s|ing)?) {_SLOWLY}"
     r"(?P<zoom>in|out|back)"
     r")\b(?: slowly\b| gently\b)?(?: on(?: to)?(?= (?:an?|the|my|his|her|its|their|our) ))?",
-    re.IGNORECASE,
-)
-_CAMERA_MOVES: Final = re.compile(
-    rf"\b(?:the )?camera {_SLOWLY}(?:moves|goes|travels|slides|flies|turns) {_SLOWLY}(?:to the )?"
-    r"(?P<way>left|right|up|down|closer|in|away|back|out)\b",
     re.IGNORECASE,
 )
 _WAYS: Final[dict[str, Camera]] = {
@@ -107,22 +104,24 @@ def take(text: str, given: Collection[str] = ()) -> tuple[str, Instructions]:
     text = _take_orders(text, instructions, given)
 
     def camera(found: re.Match[str]) -> str:
-        way = found["side"] or found["tilt"] or found["zoom"]
-        instructions.camera = _WAYS[way.lower()]
+        way = found["way"] or found["side"] or found["tilt"] or found["zoom"]
+        move = _WAYS[way.lower()]
+        if (was := instructions.camera) not in (None, move):
+            instructions.notes.append(
+                f"One shot has one move of the camera: {_named(move)} is taken, {_named(was)} is "
+                'left out; with "then" between them they are two shots.'
+            )
+        instructions.camera = move
         return GAP
 
-    def camera_moves(found: re.Match[str]) -> str:
-        instructions.camera = _WAYS[found["way"].lower()]
-        return GAP
-
-    text = _CAMERA.sub(camera, _CAMERA_MOVES.sub(camera_moves, text))
+    text = _CAMERA.sub(camera, text)
     description = tidy(_take_negatives(text, instructions.negative))
     return _REQUEST.sub("", description), instructions
 
 
 def tidy(text: str) -> str:
     """Close the gaps that instructions left: no doubled spaces, commas or hanging words."""
-    text = re.sub(rf"(?:^|(?<=[.!?]))(?: ?{GAP} ?[.!?])+", "", text).replace(GAP, " ")
+    text = re.sub(rf"(?:^|(?<=[.!?]))[ ,;]?(?:(?:{GAP}[ ,;]?)+[.!?])+", "", text).replace(GAP, " ")
     text = re.sub(r"[ \t\n]+", " ", text)
     text = re.sub(r"(?: ?[,;|])+(?= ?[,;|.!?)\]])| (?=[,;.!?)])", "", text)
     text = re.sub(r"\([ ,;|]{0,9}\)|\[[ ,;|]{0,9}\]", "", text)
@@ -181,6 +180,10 @@ def _keep(instructions: Instructions, name: str, value: object) -> None:
     if getattr(instructions, name) not in (None, value):
         instructions.notes.append(f"Two values of {NOUNS[name]} are named; the last one is taken.")
     setattr(instructions, name, value)
+
+
+def _named(move: str | None) -> str:
+    return (move or "").replace("_", " ")
 
 
 def _take_negatives(text: str, found: list[str]) -> str:

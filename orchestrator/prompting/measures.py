@@ -67,6 +67,8 @@ LINES: Final = {
 """Pixels on the short side."""
 RATIOS: Final = frozenset({"16:9", "21:9", "9:21", "1:1", "4:3", "3:4", "4:5", "5:4", "16:10"})
 """Shapes that nobody takes for a score; 9:16 is a time as well."""
+WIDE_RATIOS: Final = frozenset({"16:9", "9:16", "21:9"})
+"""Shapes that no match ends in."""
 ORIENTATIONS: Final = {
     "widescreen": "landscape",
     "landscape": "landscape",
@@ -110,6 +112,10 @@ class Alone(Enum):
     """"runs 5s", but not "an iPhone 5s"."""
     NOWHERE = auto()
     """Only apart: "…, portrait"."""
+    BY_NAME = auto()
+    """Not even apart: "oil on canvas, 24x36"."""
+    AT_AN_END_BESIDE_A_SIZE = auto()
+    """"9x16, 1080p", but not "9/16"."""
     BESIDE_A_SIZE = auto()
     """Not even apart: "3:2" is a score, "3:2, 1080p" is not."""
 
@@ -130,10 +136,12 @@ class Measure:
 
 _AMOUNT: Final = r"(?<![\w.,:$€£])(?<!\d[-–])(?P<number>[-−]?\d{1,15}(?:[.,]\d{1,6})?"
 _FPS: Final = re.compile(
-    rf"{_AMOUNT})[ -]?(?:fps\b|frames? ?(?:per|/|a|each) ?s(?:ec(?:ond)?)?\b)", re.IGNORECASE
+    rf"{_AMOUNT}(?:/100[01])?)[ -]?(?:fps\b|frames? ?(?:per|/|a|each) ?s(?:ec(?:ond)?)?\b)",
+    re.IGNORECASE,
 )
 _BROADCAST: Final = re.compile(
-    r"(?<![\w.,:$€£-])(?P<number>23[.,]976|23[.,]98|29[.,]97|47[.,]95\d?|59[.,]94\d?|119[.,]88)p?"
+    r"(?<![\w.,:$€£-])(?P<number>23[.,]976|23[.,]98|29[.,]97|47[.,]95\d?|59[.,]94\d?|119[.,]88"
+    r"|(?:24|30|48|60|120)000/1001|(?:24|25|30|48|50|60)(?=p))p?"
     r"(?![\w:%]|[.,]\d)",
     re.IGNORECASE,
 )
@@ -150,15 +158,25 @@ _PIXELS: Final = re.compile(
     r"(?! ?[x×*] ?\d|[.,]\d)",
     re.IGNORECASE,
 )
+_BEHIND_LINES: Final = re.compile(
+    r"(?<=\d[pk])(?P<number>24|25|30|48|50|60|90|120)(?:p|fps)?\b(?!-\w)", re.IGNORECASE
+)
+"""The rate of "1080p60"."""
 _LINES: Final = re.compile(
     r"(?<![\w.,:$€£])(?P<name>4k|uhd|ultra hd|full ?hd|fhd|qhd|hd"
-    r"|(?:2160|1440|1080|720|480|360|240)p)\b(?!-\w)",
+    r"|(?:2160|1440|1080|720|480|360|240)p)"
+    r"(?:\b(?!-\w)|(?<=[pk])(?=(?:24|25|30|48|50|60|90|120)(?:p|fps)?\b))",
     re.IGNORECASE,
 )
 _RATIO: Final = re.compile(
     r"(?<![\w.,:$€£-])(?P<across>\d{1,2}(?:\.\d{1,2})?):(?P<down>\d{1,2}(?:\.\d{1,2})?)"
     r"(?![\w:%]|[.,]\d|[-–]\d)"
 )
+_LOOSE_RATIO: Final = re.compile(
+    r"(?<![\w.,:×*/$€£-])(?P<across>16|9|21)(?: ?[x×/] ?| : )(?P<down>9|16|21)(?![\w:%/]|[.,]\d)",
+    re.IGNORECASE,
+)
+"""A shape as people write it beside a size: "9x16, 1080p"."""
 _ORIENTATION: Final = re.compile(rf"\b(?P<name>{'|'.join(ORIENTATIONS)})\b(?!-\w)", re.IGNORECASE)
 
 
@@ -168,11 +186,13 @@ def found_in(text: str, given: Collection[str]) -> list[Measure]:
     for kind, pattern, alone in (
         (Kind.FPS, _FPS, lambda _: Alone.ANYWHERE),
         (Kind.FPS, _BROADCAST, lambda _: Alone.NOWHERE),
+        (Kind.FPS, _BEHIND_LINES, lambda _: Alone.NOWHERE),
         (Kind.SEED, _SEED, lambda _: Alone.ANYWHERE),
         (Kind.SECONDS, _SECONDS, _seconds_alone),
         (Kind.PIXELS, _PIXELS, _pixels_alone),
         (Kind.LINES, _LINES, lambda _: Alone.AT_AN_END),
         (Kind.RATIO, _RATIO, _ratio_alone),
+        (Kind.RATIO, _LOOSE_RATIO, lambda _: Alone.AT_AN_END_BESIDE_A_SIZE),
         (Kind.ORIENTATION, _ORIENTATION, lambda _: Alone.NOWHERE),
     ):
         if FIELDS[kind] not in given:
@@ -190,7 +210,7 @@ def read_seconds(number: str, unit: str) -> float:
     Raises:
         BadRequest: no video has this length.
     """
-    seconds = amount(number) * _unit_seconds(unit)
+    seconds = seconds_of(number, unit)
     if not 0 < seconds <= MAX_SECONDS:
         raise BadRequest(
             f"The prompt asks for a length of {number.strip()} {unit or 'seconds'}.",
@@ -200,6 +220,11 @@ def read_seconds(number: str, unit: str) -> float:
             ),
         )
     return round(seconds, 6)
+
+
+def seconds_of(number: str, unit: str) -> float:
+    """Return a length in seconds, whether or not a video has it."""
+    return amount(number) * _unit_seconds(unit)
 
 
 def read_fps(number: str) -> tuple[int, bool]:
@@ -259,7 +284,9 @@ def amount(number: str) -> float:
     word = number.lower()
     if word in NUMBER_WORDS:
         return NUMBER_WORDS[word]
-    plain = number.replace("−", "-")
+    plain, _, per = number.replace("−", "-").partition("/")
+    if per:
+        return float(plain.replace(",", ".")) / float(per)
     if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", plain) and not _BROADCAST.fullmatch(plain):
         return float(plain.replace(",", ""))
     return float(plain.replace(",", "."))
@@ -295,7 +322,9 @@ def _pixels_alone(found: re.Match[str]) -> Alone | None:
     least = min(int(found["width"]), int(found["height"]))
     if least < LEAST_SIDE_PX:
         return None
-    return Alone.AT_AN_END if least >= PLAIN_SIDE_PX else Alone.NOWHERE
+    if least >= PLAIN_SIDE_PX:
+        return Alone.AT_AN_END
+    return Alone.NOWHERE if found[0][-1].isalpha() else Alone.BY_NAME
 
 
 def _ratio_alone(found: re.Match[str]) -> Alone | None:

@@ -6,6 +6,7 @@ vocabulary, and this module puts the parts together. docs/prompts.md tells peopl
 write.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from orchestrator.remedies import Say
 T = TypeVar("T")
 
 MAX_SHOTS: Final = 64
+_NEWLINE: Final = re.compile("\r\n?|[\x85\u2028\u2029]")
 OPTIONS: Final = ("size", "fps", "seconds")
 """Settings that words make where no option does; beside one they are part of what is shown."""
 
@@ -35,7 +37,7 @@ def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> S
         BadRequest: there is nothing to show, it is no text, or it asks for what no video has.
     """
     given = [name for name in OPTIONS if getattr(brief, name) is not None]
-    return parse(
+    screenplay = parse(
         brief.prompt,
         vocabulary=vocabulary,
         scenes=brief.scenes,
@@ -44,6 +46,9 @@ def of_brief(brief: Brief, vocabulary: Vocabulary, max_chars: int = 10_000) -> S
         given=() if brief.written_out else given,
         overruled=given if brief.seed is None else [*given, "seed"],
     )
+    if brief.written_out:
+        return screenplay
+    return replace(screenplay, notes=(*screenplay.notes, *_stretched(screenplay, brief.seconds)))
 
 
 def parse(
@@ -100,14 +105,14 @@ def parse(
 
 
 def _checked(text: str, noun: str, max_chars: int) -> str:
-    """Return the text in normal form C; refuse what is no text."""
+    """Return the text in normal form C, its lines ended by newlines; refuse what is no text."""
     if not text.strip():
         raise BadRequest(
             f"{noun} is empty.",
             Say('Say what the video should show, as in "a dog runs on the beach".'),
         )
     check(text, noun, max_chars)
-    clean = unicodedata.normalize("NFC", text)
+    clean = _NEWLINE.sub("\n", unicodedata.normalize("NFC", text))
     if not any(unicodedata.category(char)[0] in "LNS" for char in clean):
         raise BadRequest(
             f"{noun} has no words.",
@@ -219,6 +224,20 @@ def _before(title: str, lexicon: Lexicon, was: Scene | None) -> Understanding | 
         style = (before and before.style) or was.style
         return Understanding(cast=was.cast, setting=was.setting, style=style)
     return before
+
+
+def _stretched(made: Screenplay, asked: float | None) -> Iterator[str]:
+    """Yield what is to be said where all shots have lengths and the whole has another."""
+    asked = made.seconds if asked is None else asked
+    lengths = [scene.seconds for scene in made.scenes if scene.seconds is not None]
+    total = sum(lengths)
+    if asked is None or len(lengths) < len(made.scenes) or abs(asked - total) < 0.001:
+        return
+    how = "stretched" if asked > total else "shortened"
+    yield (
+        f"The shots last {total:g} seconds by their own lengths and the video {asked:g}: each is "
+        f"{how} to {asked / total:.2f} times its length."
+    )
 
 
 def _dropped(each: _Shown) -> Iterator[str]:

@@ -19,7 +19,16 @@ from orchestrator.prompting.defaults import (
     TELLS_TIME,
 )
 from orchestrator.prompting.lexicon import base_form
-from orchestrator.prompting.measures import SIZES, Alone, Kind, Measure, found_in
+from orchestrator.prompting.measures import (
+    SIZES,
+    WIDE_RATIOS,
+    Alone,
+    Kind,
+    Measure,
+    amount,
+    found_in,
+    seconds_of,
+)
 
 BEFORE: Final = 60
 AFTER: Final = 40
@@ -89,7 +98,7 @@ _LEADS: Final[tuple[tuple[Left, re.Pattern[str]], ...]] = tuple(
 )
 _FILM_BEFORE: Final = re.compile(
     rf"{_CLAUSE}{_PLEASE}?(?P<own>(?:(?:in|as|into|for) )?(?:an? |the |one )?)$"
-    rf"|(?:^| )(?P<within>(?:in|as|into) (?:an? |the ))$"
+    rf"|(?:^| )(?P<within>(?:in|as|into) (?:an? |the )?)$"
     rf"|{_CLAUSE}{_PLEASE}?(?:in |as )?(?:an? |the )[\w-]{{1,20}},? (?P<described>)$",
     re.IGNORECASE,
 )
@@ -102,7 +111,7 @@ _RIGHTS: Final[tuple[tuple[Right, re.Pattern[str]], ...]] = tuple(
         (
             Right.FILM,
             r"(?:[ -]|, ?)(?:long )?(?:clip|video|animation|movie|film|loop|footage|gif)\b"
-            r"(?: (?:of|showing|with|where)\b)?",
+            r"(?: (?:format|mode|form)\b)?(?: (?:of|showing|with|where)\b)?",
         ),
         (
             Right.FORMAT,
@@ -121,8 +130,32 @@ _RIGHTS: Final[tuple[tuple[Right, re.Pattern[str]], ...]] = tuple(
     )
 )
 _TOGETHER: Final = re.compile(r" ?(?:(?:and|at|in|with|for|@|\+|/|\|) ?)?", re.IGNORECASE)
-_WAITS: Final = re.compile(r"\bwait(?:s|ed|ing)? for (?:about |around |only )?$", re.IGNORECASE)
-"""Waiting for minutes is what happens, and no video takes as long."""
+LONG_SECONDS: Final = 60.0
+"""Below this, "for half a minute" is how long the video is; "bakes for 45 minutes" is a story."""
+_FILM_OR_APART: Final = re.compile(
+    rf"{_CLAUSE}(?:and |but )?$|\b(?:video|clip|film|movie|animation|shot|footage) $", re.IGNORECASE
+)
+_SCORES: Final = re.compile(
+    r"\b(?:beat(?:s|en|ing)?|w[io]ns?|winning|lead(?:s|ing)?|led|scor(?:es?|ed|ing)|ties?|tied"
+    r"|los(?:es?|t|ing)|defeat(?:s|ed)?)\b[^.!?\n]{0,100}$",
+    re.IGNORECASE,
+)
+"""Words before a score: "Germany beats Brazil, 4:3"."""
+_GETS: Final = re.compile(
+    r"\b(?:gets?|got|getting|has|have|having|hits?|reach(?:es|ing)?|averages?|drops? to) $",
+    re.IGNORECASE,
+)
+"""Words before the rate of a game."""
+_GAMES: Final = re.compile(
+    r"\b(?:gamers?|gaming|games?|plays?|playing|monitors?|gpus?)\b[^.!?,;\n]{0,40} $",
+    re.IGNORECASE,
+)
+"""Words before such a rate where it is higher than films have."""
+FILM_FPS: Final = 120
+_THING: Final = re.compile(
+    r"(?:,| -| –| —)? (?:an?|the|my|our|his|her|its|their|some|two|three) ", re.IGNORECASE
+)
+"""What happens at a time: "9:16, the alarm rings"."""
 _LAST_WORD: Final = re.compile(r"(?P<word>[^\s,]{1,30}) ?$")
 
 
@@ -158,38 +191,83 @@ def _standing(run: list[Measure], text: str, *, sized: bool) -> Iterator[Order]:
             yield Order(start, end, tuple(run), of_the_video=False)
             return
         alone = len(run) == 1
-        if not _is_order(run[0], left, right if alone else Right.NOTHING, text, sized=sized):
+        first = right if alone else Right.NOTHING
+        if not _is_order(run[0], left, first, text, sized=sized, start=start):
             run = run[1:]
-        elif not alone and not _is_order(run[-1], Left.NOTHING, right, text, sized=sized):
+        elif not alone and not _is_order(
+            run[-1], Left.NOTHING, right, text, sized=sized, start=run[-1].start
+        ):
             run = run[:-1]
         else:
-            end = end if right is Right.LONG else run[-1].end
+            of_it = right is Right.FILM and left in (Left.IN, Left.AT, Left.NAME)
+            end = end if right is Right.LONG or of_it else run[-1].end
             end = _of(text, end) if right is Right.OF else end
             yield Order(start, end, tuple(run), of_the_video=False)
             return
 
 
-def _is_order(each: Measure, left: Left, right: Right, text: str, *, sized: bool) -> bool:
-    """Tell whether a measure stands as an order between its neighbours."""
-    if left is Left.ARTICLE:
+def _is_order(
+    each: Measure, left: Left, right: Right, text: str, *, sized: bool, start: int
+) -> bool:
+    """Tell whether a measure stands as an order between its neighbours.
+
+    `start`: where the order begins with the words that bring it in.
+    """
+    if left is Left.ARTICLE or _tells_a_story(each, left, right, text, start, sized=sized):
         return False
     if each.kind is Kind.SECONDS:
-        return _is_length(each, left, right, text)
+        return _is_length(each, left, right, text, start)
     if each.alone is Alone.ANYWHERE:
         return each.kind is not Kind.SEED or _is_seed(each, left, right)
-    if each.kind is Kind.RATIO and left is Left.AT:
-        return False  # a time of day
     if left in (Left.IN, Left.AT, Left.NAME):
         return right is not Right.WORD
-    if each.alone is Alone.BESIDE_A_SIZE and not sized:
-        return False
     if left is Left.NOTHING:
         return right in (Right.NOTHING, Right.ARTICLE)
     return right is Right.NOTHING and _ends(each, text)
 
 
-def _waits(text: str, at: int) -> bool:
-    return _WAITS.search(text, max(0, at - BEFORE), at) is not None
+def _is_long(each: Measure) -> bool:
+    """Tell whether a length is one of things that happen: a minute and more, in such units."""
+    in_seconds = each["unit"].lower().startswith(("s", "ms", "mil"))
+    return not in_seconds and seconds_of(each["number"], each["unit"]) >= LONG_SECONDS
+
+
+def _of_a_film(text: str, start: int) -> bool:
+    """Tell whether what starts there is apart, or behind the word for a video."""
+    head = text[max(0, start - BEFORE) : start]
+    return not head.strip() or _FILM_OR_APART.search(head) is not None
+
+
+def _tells_a_story(
+    each: Measure, left: Left, right: Right, text: str, start: int, *, sized: bool
+) -> bool:
+    """Tell whether a measure is the rate of a game, a time, a score or the sides of a thing."""
+    if each.kind is Kind.FPS:
+        head = text[max(0, start - BEFORE) : start]
+        many = amount(each["number"]) > FILM_FPS
+        return bool(_GETS.search(head) or (many and _GAMES.search(head)))
+    if each.kind is Kind.RATIO and left is Left.AT:
+        return True
+    if each.alone in (Alone.BESIDE_A_SIZE, Alone.AT_AN_END_BESIDE_A_SIZE):
+        named = left in (Left.IN, Left.NAME) and right is not Right.WORD
+        return not sized and not named
+    if each.alone is Alone.BY_NAME:
+        return left not in (Left.IN, Left.AT, Left.NAME)
+    if each.kind is not Kind.RATIO or sized or left is not Left.NOTHING:
+        return False
+    return _is_a_time(each, text) or _is_a_score(each, text)
+
+
+def _is_a_time(each: Measure, text: str) -> bool:
+    """Tell whether a ratio is when something happens: "9:16, the alarm rings"."""
+    first = text[max(0, each.start - BEFORE) : each.start].strip()[-1:] in ("", ".", "!", "?")
+    minutes = len(each["down"]) == len("16") and "." not in each.found[0]
+    return minutes and first and _THING.match(text, each.end) is not None
+
+
+def _is_a_score(each: Measure, text: str) -> bool:
+    head = text[max(0, each.start - 2 * BEFORE) : each.start]
+    return each.found[0] not in WIDE_RATIOS and _SCORES.search(head) is not None
 
 
 def _is_seed(each: Measure, left: Left, right: Right) -> bool:
@@ -198,16 +276,16 @@ def _is_seed(each: Measure, left: Left, right: Right) -> bool:
     return apart or any(mark in each.found[0] for mark in ":=#")
 
 
-def _is_length(each: Measure, left: Left, right: Right, text: str) -> bool:
+def _is_length(each: Measure, left: Left, right: Right, text: str, start: int) -> bool:
     """Tell whether seconds are the shot's: for so long, or so many apart or at an end."""
     ended = right in (Right.NOTHING, Right.LONG)
     match left:
         case Left.FOR:
-            return each["unit"][0].lower() not in "mh" or not _waits(text, each.start)
+            return not _is_long(each) or right is Right.LONG or _of_a_film(text, start)
         case Left.NAME:
             return right is not Right.WORD
         case Left.LASTS:
-            return ended
+            return ended and (not _is_long(each) or _of_a_film(text, start))
         case Left.NOTHING:
             if each["number"].lower() == "one":
                 return False
@@ -225,7 +303,7 @@ def _ends(each: Measure, text: str) -> bool:
     word = before.casefold()
     named = before[:1].isupper()
     match each.alone:
-        case Alone.AT_AN_END:
+        case Alone.AT_AN_END | Alone.AT_AN_END_BESIDE_A_SIZE:
             verse = each.kind is Kind.RATIO and named and word in BOOKS
             return not verse and word not in NO_MEASURE_AFTER
         case Alone.AT_AN_END_NO_TIME:

@@ -19,18 +19,24 @@ _COUNT: Final = r"\d{1,4}(?:[.,]\d{1,3})?(?: ?s(?:ec(?:ond)?s?)?)?"
 _TO: Final = r" ?(?:-{1,2}>?|[–—→]|to\b|until\b) ?"
 _RANGE: Final = (
     rf"(?:{_CLOCK}{_TO}{_CLOCK}"
-    rf"|{_COUNT}{_TO}\d{{1,4}}(?:[.,]\d{{1,3}})? ?s(?:ec(?:ond)?s?)?)(?!\w|:\d)"
+    rf"|{_COUNT}{_TO}\d{{1,4}}(?:[.,]\d{{1,3}})? ?s(?:ec(?:ond)?s?)?)(?![^\W_]|:\d)"
 )
 _LABEL: Final = r"(?:\b(?:scene|shot|part) ?\d{1,3} ?[:,–-]? ?)?"
 _STAMP: Final = re.compile(
     rf"(?P<before>(?:^[ \t]*(?:[-*•] |\d{{1,2}}[.)] )?)?){_LABEL}"
     rf"(?:(?P<open>[\[(]) ?(?P<inside>{_RANGE}|{_CLOCK}) ?[\])]"
-    rf"|(?<![\w:.,])(?P<bare>{_RANGE}|{_CLOCK})(?!\w|:\d))"
-    r"(?: ?[:–—-](?=\s))?",
+    rf"|(?<![^\W_])(?<![:.,])(?P<bare>{_RANGE}|{_CLOCK})(?![^\W_]|:\d))"
+    r"(?: ?[:–—-](?=[\s*_]))?",
     re.IGNORECASE | re.MULTILINE,
 )
+_WITHIN: Final = re.compile(
+    rf"\[ ?(?P<stamp>{_RANGE})(?: ?[:,–—-])? (?P<words>[^\[\]]{{1,2000}})\]", re.IGNORECASE
+)
+"""A shot inside the brackets of its stamp: "[0:00-0:03 a dog]"."""
 _NUMBERED: Final = re.compile(r"(?:^|\n)\s*\d{1,3}\s*$")
 """The number of a subtitle, on a line of its own before its stamp."""
+_HEADING: Final = re.compile(r"(?:^|\s)#{1,6}\s*$")
+"""Marks of a heading before its stamp."""
 
 
 class Span(NamedTuple):
@@ -64,6 +70,9 @@ def read(text: str) -> Timeline | None:
     Raises:
         BadRequest: a stamp ends before it begins.
     """
+    within = _WITHIN.search(text)
+    if within and _seconds(re.split(_TO, within["stamp"], maxsplit=1)[0]) == 0:
+        text = _WITHIN.sub(r"[\g<stamp>] \g<words>", text)
     stamps = _chosen(list(_STAMP.finditer(text)))
     if not stamps:
         return None
@@ -108,7 +117,7 @@ def _chosen(found: Sequence[re.Match[str]]) -> list[_Stamp]:
 def _leads(found: re.Match[str]) -> bool:
     """Tell whether a stamp begins its line."""
     begin = found.string.rfind("\n", 0, found.start()) + 1
-    return not found.string[begin : found.start()].strip()
+    return not found.string[begin : found.start()].strip(" \t\n*_#>")
 
 
 def _stamp(found: re.Match[str]) -> _Stamp:
@@ -148,4 +157,4 @@ def _notes(stamps: Sequence[_Stamp]) -> tuple[str, ...]:
 
 def _bare(text: str) -> str:
     """Return the words between two stamps without a subtitle's number and dashes."""
-    return _NUMBERED.sub("", text).strip(" \t\n-–—*•")
+    return _HEADING.sub("", _NUMBERED.sub("", text)).strip(" \t\n-–—*•_")

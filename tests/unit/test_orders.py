@@ -1,6 +1,7 @@
 """Numbers of a prompt: which are orders, which are ordinary words, and what is said of both."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def shots(text: str) -> list[tuple[str, float | None]]:
 
 def test_the_corpus_is_whole() -> None:
     """There are so many orders and so many ordinary words, each once."""
-    assert (len(ORDERS), len(WORDS)) == (78, 96)
-    assert len({asked.text for asked in ORDERS}) == 78
-    assert len(set(WORDS)) == 96
+    assert (len(ORDERS), len(WORDS)) == (103, 119)
+    assert len({asked.text for asked in ORDERS}) == 103
+    assert len(set(WORDS)) == 119
 
 
 @pytest.mark.parametrize("asked", ORDERS, ids=[asked.text for asked in ORDERS])
@@ -162,6 +163,12 @@ def test_an_absurd_rate_is_refused(text: str) -> None:
             ("My film:\n[00:00-00:03] a dog runs\n[00:03-00:05] a cat sleeps", 2.0),
             ("1\n00:00:00,000 --> 00:00:03,000\na dog runs\n\n"
              "2\n00:00:03,000 --> 00:00:05,500\na cat sleeps", 2.5),
+            ("[00:00-00:03 a dog runs] [00:03-00:05 a cat sleeps]", 2.0),
+            ("[0:00-0:03: a dog runs]\n[0:03-0:05: a cat sleeps]", 2.0),
+            ("**0:00-0:03** a dog runs\n**0:03-0:05** a cat sleeps", 2.0),
+            ("__0:00-0:03:__ a dog runs\n__0:03-0:05:__ a cat sleeps", 2.0),
+            ("**0:00-0:03:** a dog runs\n**0:03-0:05:** a cat sleeps", 2.0),
+            ("## 0:00-0:03\na dog runs\n## 0:03-0:05\na cat sleeps", 2.0),
             ("[00:00] a dog runs [00:03] a cat sleeps", None),
             ("0:00 a dog runs\n0:03 a cat sleeps", None),
         )
@@ -226,6 +233,47 @@ def test_pasted_parameters_are_understood(
     assert (made.seed, made.size) == (seed, size)
 
 
+@pytest.mark.parametrize("newline", ["\r\n", "\r", "\u2028", "\n"])
+@pytest.mark.parametrize("end", ["", " ", ".", ". ", "\n"])
+@pytest.mark.parametrize("case", [str, str.lower, str.upper])
+def test_pasted_parameters_have_any_newlines_and_letters(
+    newline: str, end: str, case: Callable[[str], str]
+) -> None:
+    """Browsers end lines with two characters, and people write names as they like."""
+    text = PASTED.strip().replace("\n", newline) + end.replace("\n", newline)
+    head, line, rest = text.partition(f"{newline}Steps")
+    made = parse(head + case(line + rest).replace("512X768", "512x768"))
+    assert (made.scenes[0].prompt, made.scenes[0].negative_prompt) == ("a dog runs", "cats, text")
+    assert (made.size, made.seed) == (Size(width=512, height=768), 12345)
+    assert case("not taken: Steps, Sampler, CFG scale.")[11:] in " ".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "seed", "negative"),
+    [
+        ("Prompt: a dog", None, None, ""),
+        ("Positive prompt: a dog", None, None, ""),
+        ("parameters: a dog", None, None, ""),
+        ("prompt: a dog\nNegative prompt: cats\nsteps: 20\nseed: 5", None, 5, "cats"),
+        ("seed: 7, size: 640x360, a dog", "640x360", 7, ""),
+        ("Steps: 20, Seed: 5\nNegative prompt: cats\na dog", None, 5, "cats"),
+        ("a dog --aspect-ratio 9:16", "720x1280", None, ""),
+        ("a dog --aspect_ratio=9:16", "720x1280", None, ""),
+        ("a dog --ratio 9:16", "720x1280", None, ""),
+        ("a dog --AR 9:16", "720x1280", None, ""),
+        ("a dog --resolution 1080p --sharpness 7", "1920x1080", None, ""),
+        ("a dog --negative-prompt cats, text --seed 5", None, 5, "cats, text"),
+    ],
+)
+def test_names_of_parameters_are_not_shown(
+    text: str, size: str | None, seed: int | None, negative: str
+) -> None:
+    """A name in any spelling goes with its value; words beside the parameters stay."""
+    made = parse(text)
+    assert (made.scenes[0].prompt, made.scenes[0].negative_prompt) == ("a dog", negative)
+    assert (str(made.size) if made.size else None, made.seed) == (size, seed)
+
+
 def test_pasted_parameters_that_mean_nothing_here_are_named() -> None:
     """Steps and samplers of another tool's model, and seeds too large, are noted, not taken."""
     assert "not taken: Steps, Sampler, CFG scale." in " ".join(parse(PASTED).notes)
@@ -233,6 +281,9 @@ def test_pasted_parameters_that_mean_nothing_here_are_named() -> None:
     assert parse(PASTED, "size", "seed").size is None
     assert 'read from "--ar 9:16"' in " ".join(parse("a dog --ar 9:16").notes)
     assert 'read from "Size: 512x768"' in " ".join(parse(PASTED).notes)
+    assert "not taken: --sharpness" in " ".join(parse("a dog --sharpness 7").notes)
+    for words in ("a dog, size: big, model: poodle", "a dog --running fast", "steps: a dog climbs"):
+        assert shots(words) == [(words, None)]
     assert parse("Steps: a dog climbs").scenes[0].prompt == "Steps: a dog climbs"
     assert parse("a dog -- running").scenes[0].prompt == "a dog -- running"
 
@@ -247,6 +298,44 @@ def test_a_shot_of_camera_words_keeps_its_length() -> None:
     ]
     listed = parse("1. tilt up for 2 s\n2. zoom out for 3 s\n3. a dog for 1 s").scenes
     assert [each.seconds for each in listed] == [2.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "camera", "left_out"),
+    [
+        ("a dog runs, pan left for 2 s, zoom in for 1 s", "a dog runs", "zoom_in", "pan left"),
+        ("camera pans left for 2s. zoom out for 3s. a dog", "a dog", "zoom_out", "pan left"),
+        ("zoom in, the camera moves up, a dog", "a dog", "tilt_up", "zoom in"),
+        ("the camera moves up. Zoom in. a dog", "a dog", "zoom_in", "tilt up"),
+        ("a dog. zoom in. zooming in. A cat", "a dog. A cat", "zoom_in", None),
+    ],
+)
+def test_one_move_of_the_camera_is_taken_aloud(
+    text: str, shown: str, camera: str, left_out: str | None
+) -> None:
+    """The last move in a shot is taken, in the order of the words; a note names the other."""
+    made = parse(text)
+    assert [(each.prompt, each.camera) for each in made.scenes] == [(shown, camera)]
+    said = [note for note in made.notes if "is left out" in note]
+    assert len(said) == (left_out is not None)
+    assert all(f"{left_out} is left out" in note for note in said)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (10.0, "stretched to 2.00 times"),
+        (2.5, "shortened to 0.50 times"),
+        (5.0, None),
+        (None, None),
+    ],
+)
+def test_lengths_that_give_way_are_said(seconds: float | None, said: str | None) -> None:
+    """A length of the whole that is not the sum of the shots' own ones stretches them aloud."""
+    brief = Brief(prompt="[00:00-00:03] a dog [00:03-00:05] a cat", seconds=seconds)
+    notes = [note for note in parser.of_brief(brief, NOTHING).notes if "by their own" in note]
+    assert len(notes) == (said is not None)
+    assert all(f"{said} its length" in note for note in notes)
 
 
 def test_a_shot_without_anything_is_noted() -> None:
