@@ -301,9 +301,8 @@ class Meter:
             charged = min(self.spent_gpu_ms, self._limit_ms)
         else:
             charged = 0
-        host_ms: dict[str, int] = facts.pop("host_ms", {})
-        if waited_ms := math.floor(self._waited_ms):
-            host_ms = host_ms | {WAITED: waited_ms}
+        waited_ms = math.floor(self._waited_ms)
+        host_ms = facts.pop("host_ms", {}) | ({WAITED: waited_ms} if waited_ms else {})
         return Receipt(
             gpu_ms=charged,
             wasted_gpu_ms=self.spent_gpu_ms - charged,

@@ -38,7 +38,12 @@ JOB = {
     "frames_total": 24,
     "frames_done": 6,
     "shots": [{"prompt": "a ball", "frames": 24}],
-    "usage": {"gpu_seconds": 1.25, "held_gpu_seconds": 3.0, "max_gpu_seconds": None},
+    "usage": {
+        "gpu_seconds": 1.25,
+        "held_gpu_seconds": 3.0,
+        "max_gpu_seconds": None,
+        "over_quote_gpu_seconds": 0.0,
+    },  # fmt: skip
     "error": None,
 }
 

@@ -1,12 +1,22 @@
 """A meter counts device time by stage, and refuses the step that would pass the limit."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 
 import pytest
 
 from orchestrator.states import Cause, Outcome, Verdict
-from workers.meter import DECODE, DENOISE, LOAD, TEXT_ENCODE, TRANSFER, Meter, Stopped
+from workers.meter import (
+    DECODE,
+    DENOISE,
+    LOAD,
+    TEXT_ENCODE,
+    TRANSFER,
+    CpuTimer,
+    Meter,
+    Stopped,
+)
 
 
 class Ticks:
@@ -180,3 +190,37 @@ def test_an_overrun_is_never_charged() -> None:
     meter.keep()
     assert meter.receipt(Outcome.STOPPED).gpu_ms == 10
     assert meter.receipt(Outcome.DONE).wasted_gpu_ms == 3
+
+
+def test_a_cpu_counts_what_its_threads_computed() -> None:
+    """A thread that waits costs nothing, and is told apart; nothing costs more than the clock says."""
+    timer = CpuTimer(1)
+    start = timer.mark()
+    time.sleep(0.05)
+    asleep = timer.mark()
+    sum(number * number for number in range(200_000))
+    end = timer.mark()
+    assert timer.waited_ms(start, asleep) > timer.ms_between(start, asleep)
+    assert 0 < timer.ms_between(asleep, end) <= 1000 * (end[0] - asleep[0])
+    both = timer.ms_between(start, end) + timer.waited_ms(start, end)
+    assert both == pytest.approx(1000 * (end[0] - start[0]))
+
+
+def test_threads_share_the_time_they_computed() -> None:
+    """Twice the threads is half the device time, whoever else has the cores meanwhile."""
+    one, two = CpuTimer(1), CpuTimer(2)
+    start = one.mark()
+    sum(number * number for number in range(200_000))
+    end = one.mark()
+    assert two.ms_between(start, end) <= one.ms_between(start, end)
+
+
+def test_what_was_waited_for_stands_among_the_hosts_time() -> None:
+    """So that a report of a busy host leaves nothing unexplained."""
+    meter = Meter(limit_gpu_ms=10**6, timer=CpuTimer(1))
+    with meter.stage(DENOISE):
+        time.sleep(0.03)
+    receipt = meter.receipt(Outcome.DONE, host_ms={"fetch": 3})
+    assert receipt.host_ms["fetch"] == 3
+    assert receipt.host_ms["wait"] >= 10
+    assert receipt.gpu_ms < 30
