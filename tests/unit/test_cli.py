@@ -43,7 +43,7 @@ JOB = {
         "held_gpu_seconds": 3.0,
         "max_gpu_seconds": None,
         "over_quote_gpu_seconds": 0.0,
-    },  # fmt: skip
+    },
     "error": None,
 }
 
