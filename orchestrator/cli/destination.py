@@ -180,7 +180,7 @@ def _is_stdout(path: Path) -> bool:
                 raise BadRequest(f"{path} is a file that a process has open.", FREE)
             return False
         try:
-            path = Path(folder, os.readlink(Path(folder, path.name)))  # noqa: PTH115
+            path = Path(folder, os.readlink(Path(folder, path.name)))  # noqa: PTH115 - readlink of pathlib drops a dot
         except (OSError, ValueError):  # no link
             return False
     return False

@@ -155,7 +155,7 @@ FILM_FPS: Final = 120
 _THING: Final = re.compile(
     r"(?:,| -| –| —)? (?:an?|the|my|our|his|her|its|their|some|two|three) ", re.IGNORECASE
 )
-"""What happens at a time: "9:16, the alarm rings"."""
+"""Events at a time of day: "9:16, the alarm rings"."""
 _LAST_WORD: Final = re.compile(r"(?P<word>[^\s,]{1,30}) ?$")
 
 

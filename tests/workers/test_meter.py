@@ -193,7 +193,7 @@ def test_an_overrun_is_never_charged() -> None:
 
 
 def test_a_cpu_counts_what_its_threads_computed() -> None:
-    """A thread that waits costs nothing and is told apart; the clock is the most that is charged."""
+    """A thread that waits costs nothing and is told apart; no charge is above the clock."""
     timer = CpuTimer(1)
     start = timer.mark()
     time.sleep(0.05)
