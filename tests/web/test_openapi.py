@@ -139,7 +139,7 @@ def test_keys_are_asked_for_but_where_none_is_needed(spec: Any) -> None:
 
 
 def test_lists_are_called_lists(spec: Any) -> None:
-    """A call that answers with a page is `subject_list`, but for those of one job or webhook."""
+    """A call that answers with a page of all things of a kind is `subject_list`."""
     pages = {
         call["operationId"]
         for path, method, call in calls(spec)
