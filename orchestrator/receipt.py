@@ -15,6 +15,11 @@ MOST_BEATS: Final = 2**31 - 1
 MOST_BYTES: Final = 2**50
 """A pebibyte, of one file."""
 
+DENOISE: Final = "denoise"
+DECODE: Final = "decode"
+TRANSFER: Final = "transfer"
+"""Stages of a render unit that the cost law is made of; the others are a share of them."""
+
 MOST_WORDS: Final = 1000
 Word = Annotated[Label, Field(max_length=100)]
 """An id of a model, a stage or a library, of which a worker names at most MOST_WORDS."""
