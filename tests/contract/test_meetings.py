@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.errors import NotAllowed
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import accounts, sessions
 from orchestrator.farm.accounts import keys as farm_keys
@@ -93,7 +94,7 @@ def test_a_paused_job_of_nobody_s_plan_waits_for_a_plan(farm: Farm, clock: Clock
 
 
 def test_a_worker_of_another_class_leaves_the_past_as_it_was(farm: Farm, clock: Clock) -> None:
-    """The cost of its leases is by the device they ran on."""
+    """A key is its class's alone, and the cost of leases is by the device they ran on."""
     submit(farm)
     hand = Hand(farm, clock)
     while order := hand.claim():
@@ -102,7 +103,9 @@ def test_a_worker_of_another_class_leaves_the_past_as_it_was(farm: Farm, clock: 
     join, _ = farm_keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="again")
     hello = hand.hello().model_copy(update={"device_class": "nvidia-a10g", "device": "cuda:0"})
     own = next(k for k in farm_keys.listing(farm, None) if k.worker_id == hand.id)
-    assert join and farm_work.hello(farm, own, hello).worker_id == hand.id
+    with pytest.raises(NotAllowed, match="devices of class cpu"):
+        farm_work.hello(farm, own, hello)
+    assert farm_work.hello(farm, join, hello).worker_id != hand.id
     assert economics.economics(farm, "month", 0)["total"]["cost_microusd"] == before
 
 

@@ -154,7 +154,7 @@ def test_a_stop_waits_for_no_idle_client(served: Served, tmp_path: Path) -> None
     (master,) = [
         each
         for each in psutil.Process().children()
-        if any("web.serving" in word for word in each.cmdline())
+        if url.removeprefix("http://") in each.cmdline()  # other modules have farms of their own
     ]
     (worker,) = master.children()
     with ExitStack() as stack:

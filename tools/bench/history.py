@@ -80,6 +80,9 @@ LEASE: Final = {
     "outcome": "'done'",
     "settled_gpu_ms": "10",
     "lost_gpu_ms": "0",
+    "over_quote_gpu_ms": "0",
+    "steps_done": "0",
+    "worked_ms": "0",
     "resolved_at_ms": "{at}",
 }
 ENTRY: Final = {
