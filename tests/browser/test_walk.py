@@ -229,7 +229,7 @@ def test_every_page_fits_and_reads_in_both_schemes(
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": 800})
     addresses = ["/", "/?prompt=a+dog+runs", "/nowhere", "/sign-in/used"]
-    addresses += ["/books", "/books?by=user&days=365", "/calibration"]
+    addresses += ["/books", "/books?by=user&days=365", "/calibration", "/account", "/pictures"]
     addresses += [link.get_attribute("href") or "/" for link in page.locator(".jobs a").all()[:3]]
     for address in addresses:
         page.goto(web_farm.url + address)
