@@ -57,13 +57,13 @@ def _about(file: Path) -> str:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--quick", "depth", flag_value="quick", help="A part of each suite: 3 minutes.")
+@click.option("--quick", "depth", flag_value="quick", help="A part of each suite: 5 minutes.")
 @click.option("--deep", "depth", flag_value="deep", help="All, with more seeds and examples.")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST'S ARGUMENTS]…")
 def test(depth: str | None, args: tuple[str, ...]) -> None:
     """Run the project's tests, in several lanes at once; other arguments are pytest's.
 
-    Everything, as CI does: `farm test`, 20 minutes on two cores. One file or one test runs in
+    Everything, as CI does: `farm test`, 22 minutes on two cores. One file or one test runs in
     this process alone: `farm test tests/unit -k budget`; `-n 4` gives it lanes too, and `-n 0`
     takes them away. `farm test --durations=20` tells what takes long.
     """
