@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import workers  # noqa: F401 - before any test imports torch, it says how threads wait
 from orchestrator.farm import Farm
 from orchestrator.farm.kernel import ids
 from orchestrator.store import Store, migrate, open_store

@@ -18,8 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from orchestrator import catalog
 from orchestrator.model import Brief, Size
 from orchestrator.planning import planner
@@ -90,6 +88,8 @@ def by_farm(engine: Engine, work: RenderWork, writer: SegmentWriter) -> None:
 
 def by_hand(engine: Any, work: RenderWork, writer: SegmentWriter) -> None:
     """Render one unit as a script would: the pipeline's own call, then the encoder."""
+    import torch  # after `workers` has said how its threads wait
+
     pipe = engine._pipe
     travel = 0.0 if engine.card.uses_layout else TRAVEL
     shape = (1, *latent_shape(pipe, work.height, work.width))
