@@ -31,6 +31,7 @@ TOGETHER: Final = {
     "tests/workers/test_checkpoint": "checkpoints",  # torch, diffusers and tiny pipelines
     "tests/workers/test_engine_": "engines",
     "tests/workers/test_tiny_clip_training": "training",
+    "tests/workers/test_tiny_clip_model": "engines",
     "tests/workers/test_tiny_world_training": "training",
     "tests/workers/test_tiny_world": "engines",
 }

@@ -1,4 +1,4 @@
-"""Make the model folder of tiny_clip from a training folder: stock classes, float16."""
+"""Make the model folder of tiny_clip from a training folder, in stock classes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     asked = parser.parse_args()
     *parts, step = load_parts(asked.folder)
-    assemble(*parts).to(torch.float16).save_pretrained(asked.model, safe_serialization=True)
+    pipe = assemble(*parts).to(torch.float16)
+    pipe.text_encoder.float()  # transformers loads what it finds; diffusers, unless told, float32
+    pipe.save_pretrained(asked.model, safe_serialization=True)
     for path in asked.model.rglob("*.safetensors"):
         path.chmod(0o644)
     size = sum(path.stat().st_size for path in asked.model.rglob("*.safetensors"))
