@@ -17,6 +17,7 @@ from orchestrator.states import (
     BOUND,
     SCOPES,
     AlertAction,
+    Basis,
     DeliveryState,
     EntryKind,
     Intent,
@@ -345,11 +346,16 @@ class Quote:
     profile: str | None
     """The model's profile with these steps; None: steps of somebody's own."""
     basis: str
-    """Source of the figures: `12 receipts of tiny_world on cpu` or `the card's prior`."""
+    """Source of the figures, in words: `measured on this device (cpu): 12 receipts of …`."""
+    basis_kind: Basis
+    receipts: int
+    """That it rests on; 0: on a pace that was measured, or on a card."""
+    extrapolated: bool
+    """Nothing as small or as large was measured there."""
     device_class: str
     """That it is for."""
     measured: bool
-    """It rests on receipts, not on the card's prior."""
+    """It rests on receipts, not on a pace or a card's prior."""
     step_prior: tuple[int, int]
     """GPU-ms that one denoising step, and decoding one micro-batch, should cost."""
     plan_sha256: str = ""
@@ -357,6 +363,11 @@ class Quote:
     fitted: str | None = None
     """Words for what gave so that it fits; None: it is what was asked."""
     watermark: "Watermark | None" = None
+
+    @property
+    def metered_gpu_ms(self) -> int:
+        """Hold of a metered job without a cap: its p90, and enough for its shortest video."""
+        return max(self.p90_gpu_ms, self.least_gpu_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1031,8 +1042,33 @@ class Sample:
     """render: frames·steps·native megapixels; encode: frames·output megapixels; plan: 1."""
     steps: int = 0
     """Of a render unit; work / steps is what was decoded."""
+    megapixels: float = 0.0
+    """Of one of its micro-batches, all frames together; work / steps / that is how many."""
+    denoise_gpu_ms: int = 0
+    decode_gpu_ms: int = 0
+    """With bringing the pixels to the host."""
     load_gpu_ms: int = 0
     """Model load and warm-up before it; 0 on a warm worker."""
+    worker_id: str = ""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """A worker's own measurement of a model: a step and a decode of one micro-batch.
+
+    There is one of each worker, model and size, the newest.
+    """
+
+    id: str
+    worker_id: str
+    model: str
+    device_class: str
+    megapixels: float
+    """Of the micro-batch, all frames together."""
+    step_gpu_ms: float
+    decode_gpu_ms: float
+    load_gpu_ms: int
     at_ms: int
 
 

@@ -18,7 +18,7 @@ MOST_BYTES: Final = 2**50
 DENOISE: Final = "denoise"
 DECODE: Final = "decode"
 TRANSFER: Final = "transfer"
-"""Stages of a render unit by which the farm reckons its pace."""
+"""Stages of a render unit that the cost law is made of; the others are a share of them."""
 
 MOST_WORDS: Final = 1000
 Word = Annotated[Label, Field(max_length=100)]

@@ -385,6 +385,17 @@ BOUND: Final = frozenset({Scope.READ, Scope.SPEND})
 """All that is left to a key that is bound: nothing that could pass its session or allowance."""
 
 
+class Basis(StrEnum):
+    """Source of a quote's figures."""
+
+    DEVICE = "device"
+    """Measured on the device that is to do it, the only one of its class."""
+    CLASS = "class"
+    """Measured on devices of its class."""
+    CARD = "card"
+    """Scaled from a model card: nobody has measured the model on that class."""
+
+
 class Pricing(StrEnum):
     """Kind of price that a plan gives its jobs."""
 

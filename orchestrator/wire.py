@@ -22,9 +22,17 @@ ENCODE_QUEUE: Final = "encode"
 
 MOST_MB: Final = 10**9
 """A petabyte, of one device."""
+MOST_SIDE: Final = 2**15
+"""Pixels of a side, or frames of a micro-batch."""
+LEAST_PACE_MS: Final = 0.001
+MOST_PACE_MS: Final = 3_600_000
+"""A microsecond and an hour: no device does a step in less, nobody waits for longer ones."""
+PaceMs = Annotated[float, Field(ge=LEAST_PACE_MS, le=MOST_PACE_MS, allow_inf_nan=False)]
 Fence = Annotated[int, Field(ge=0, le=MOST_BEATS)]
 Id = Annotated[str, Field(max_length=100)]
 
+TAKEN_UP: Final = "taken-up"
+"""File in a worker's home, from when it has taken its first model up and told its pace."""
 LIMIT: Final = "limit"
 """The message of a unit that was stopped by its lease's limit and by nothing else."""
 SEGMENT: Final = "segment.mp4"
@@ -226,10 +234,31 @@ class LeaseUse(Message):
     last of these steps."""
 
 
+class PaceReport(Message):
+    """A model's pace on this worker: a step and a decode of one micro-batch, on nobody's bill.
+
+    Measured when the worker took the model up, or by the first unit it did of it since.
+    """
+
+    model: Word
+    model_version: Word
+    width: int = Field(ge=1, le=MOST_SIDE)
+    height: int = Field(ge=1, le=MOST_SIDE)
+    """Native, of one frame."""
+    micro_batch: int = Field(ge=1, le=MOST_SIDE)
+    """Frames."""
+    step_ms: PaceMs
+    decode_ms: PaceMs
+    """With bringing the pixels to the host."""
+    load_ms: Ms = 0
+
+
 class HeartbeatRequest(Message):
     """I am alive, and this is how far I am."""
 
     leases: tuple[LeaseUse, ...] = Field(default=(), max_length=MOST_WORDS)
+    paces: tuple[PaceReport, ...] = Field(default=(), max_length=MOST_WORDS)
+    """Of models that were taken up since the last beat."""
 
 
 class LeaseVerdict(Message):

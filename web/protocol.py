@@ -77,8 +77,13 @@ def claim() -> Response:
 
 @bp.post("/heartbeat")
 def heartbeat() -> Response:
-    """Renew leases and say whether to go on."""
-    return _answer(in_thread(worker_calls.heartbeat, farm(), _worker_id(), _read(HeartbeatRequest)))
+    """Renew leases and say whether to go on; keep what was measured."""
+    beat = _read(HeartbeatRequest)
+    worker = _worker_id()
+    answer = in_thread(worker_calls.heartbeat, farm(), worker, beat)
+    for pace in beat.paces:
+        log.info("model paced", worker=worker, **pace.model_dump())
+    return _answer(answer)
 
 
 @bp.post("/complete")

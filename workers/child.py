@@ -29,13 +29,13 @@ from orchestrator.device_classes import CPU
 from orchestrator.model import Size
 from orchestrator.settings import settings
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import CHECKPOINT, EncodeWork, Order, ParseWork, RenderWork
+from orchestrator.wire import CHECKPOINT, EncodeWork, Order, PaceReport, ParseWork, RenderWork
 from workers import checkpoint, devices
 from workers.encode import encode
 from workers.engines import Engine, engine_for, timer_for
 from workers.ffmpeg import SegmentWriter
 from workers.meter import LOAD, CpuTimer, HostTimer, Meter, Timer
-from workers.pace import Paces
+from workers.pace import Paces, pace_of, take_paces
 from workers.parse import parse
 from workers.render import render
 from workers.result import Result, cause_of, message_of, with_host
@@ -86,6 +86,13 @@ class Progress:
     """By the host's clock, to the last of these steps."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """A model was loaded, and its paces as far as it could be timed."""
+
+    paces: tuple[PaceReport, ...]
+
+
 class ChildDied(Exception):  # the parent's to report as the machine's fault
     """The child process has ended without a result."""
 
@@ -105,6 +112,9 @@ class Child:
         self._stop: Any = RawValue(ctypes.c_int, 0)
         self._process: Any = None
         self._pipe: connection.Connection[Any, Any] | None = None
+        self._paces: list[PaceReport] = []
+        self.ready = setup.warm is None
+        """It has taken up the model to load before its first order, or has failed to."""
 
     @property
     def pid(self) -> int | None:
@@ -148,12 +158,30 @@ class Child:
         """
         assert self._pipe is not None, "begin comes first"
         try:
-            if not self._pipe.poll(seconds):
-                return None
-            message: Progress | Result = self._pipe.recv()
+            while self._pipe.poll(seconds):
+                message: Progress | Result | TakenUp = self._pipe.recv()
+                if not isinstance(message, TakenUp):
+                    return message
+                self.ready = True
+                self._paces += message.paces
         except (EOFError, ConnectionResetError):
             raise ChildDied(self._last_words()) from None
-        return message
+        return None
+
+    def take_paces(self) -> tuple[PaceReport, ...]:
+        """Return what it told of its models' paces since the last call."""
+        told, self._paces = tuple(self._paces), []
+        return told
+
+    def take_up(self, seconds: float) -> bool:
+        """Listen until it has taken up its first model; tell whether that is so.
+
+        Raises:
+            ChildDied: it has ended.
+        """
+        if not self.ready:
+            self.receive(seconds)
+        return self.ready
 
     def processor_seconds(self) -> float:
         """Return the processor time of it and of everything it started, ended ones too."""
@@ -211,11 +239,14 @@ def main(pipe: Any, stop: Any, setup: Setup, parent: int) -> None:
     crew = Crew(setup)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         if setup.warm:
-            crew.warm_up(setup.warm)
+            pipe.send(TakenUp(crew.warm_up(setup.warm)))
         while True:
             assignment = pipe.recv()
             start_ms = round(1000 * (time.monotonic() - assignment.sent_at))
             result = crew.run(assignment, lambda: STOPS[stop.value], pipe.send)
+            if crew.paced:  # before the result, with which it is heard
+                pipe.send(TakenUp((crew.paced,)))
+                crew.paced = None
             pipe.send(with_host(result, {"start": start_ms}))
     crew.unload()
 
@@ -227,6 +258,9 @@ class Crew:
         self._setup = setup
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._paces = Paces()
+        self._taken_up: set[str] = set()
+        self.paced: PaceReport | None = None
+        """Pace of the model that the last unit was the first of."""
 
     def run(
         self,
@@ -262,14 +296,29 @@ class Crew:
             return HostTimer()
         return CpuTimer(devices.cpu_threads(setup.threads), children=True)
 
-    def warm_up(self, model: str) -> None:
-        """Load a model ahead of its first order; a failure is told again by that order."""
+    def warm_up(self, model: str) -> tuple[PaceReport, ...]:
+        """Load a model ahead of its first order and time it; nothing where that failed.
+
+        A failure is told again by that order.
+        """
         try:
             started = time.monotonic()
-            self._engine(self._setup.catalog.card(model), Meter.unlimited())
-            log.info("model warmed up", model=model, seconds=round(time.monotonic() - started, 1))
+            card = self._setup.catalog.card(model)
+            loading = Meter.unlimited()
+            engine = self._engine(card, loading)
+            paces = take_paces(card, engine, lambda: Meter.unlimited(self._timer(card)))
+            took = round(time.monotonic() - started, 1)
+            log.info("model warmed up", model=model, seconds=took, paces=len(paces))
         except Exception as error:  # as in `run`
             log.warning("model not warmed up", model=model, exc_info=error)
+            return ()
+        self._taken_up.add(model)
+        load = {"load_ms": loading.load_gpu_ms}
+        return tuple(pace.model_copy(update=load) for pace in paces)
+
+    def _timer(self, card: ModelCard) -> Timer:
+        setup = self._setup
+        return timer_for(setup.device.name, devices.cpu_threads(setup.threads), card.engine)
 
     def unload(self) -> None:
         """Give all memory of the device back."""
@@ -293,7 +342,7 @@ class Crew:
             step_prior_ms=step_ms,
             decode_prior_ms=decode_ms,
             stop=stop,
-            timer=timer_for(setup.device.name, devices.cpu_threads(setup.threads), card.engine),
+            timer=self._timer(card),
         )
         engine = self._engine(card, meter)
         fingerprint = setup.device.fingerprint(setup.threads)
@@ -330,6 +379,9 @@ class Crew:
             fingerprint=fingerprint,
         )
         self._paces.after(work, meter)
+        if result.outcome is Outcome.DONE and work.model not in self._taken_up:
+            self._taken_up.add(work.model)
+            self.paced = pace_of(work, meter)
         return result
 
     def _engine(self, card: ModelCard, meter: Meter) -> Engine:

@@ -26,7 +26,7 @@ from orchestrator.errors import BadRequest, FarmError, Unavailable
 from orchestrator.remedies import Say
 from orchestrator.settings import Settings, settings
 from orchestrator.states import UnitKind
-from orchestrator.wire import HelloAnswer, HelloRequest
+from orchestrator.wire import TAKEN_UP, HelloAnswer, HelloRequest
 from workers import devices
 from workers.agent import Agent
 from workers.child import Child, Setup
@@ -69,6 +69,7 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
         )
     home: Path = options.home
     home.mkdir(parents=True, exist_ok=True)
+    (home / TAKEN_UP).unlink(missing_ok=True)
     if (home / KEY_FILE).exists():  # ours, whatever mode somebody gave it since
         with suppress(OSError):
             home.chmod(private_files.FOLDER)
@@ -96,8 +97,11 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
     child = Child(Setup(device=device, threads=threads, catalog=offered, warm=warm))
     with Agent(client, child, home, terms, grace_seconds=config.grace_seconds) as agent:
         farewell = Farewell(agent)
+        farewell.listen()
+        agent.take_up()
+        if not agent.leaving:
+            (home / TAKEN_UP).touch()
         if options.poll:
-            farewell.listen()
             poll(agent)
         else:
             serve(agent, farewell, terms, config)
@@ -228,7 +232,8 @@ def serve(agent: Agent, farewell: "Farewell", terms: HelloAnswer, config: Settin
         loglevel="WARNING",
     )
     agent.on_refused = lambda: setattr(state, "should_stop", 0)
-    worker.start()
+    if not agent.leaving:
+        worker.start()
 
 
 class Farewell:

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from time import perf_counter, process_time
 from typing import Any, Final, Literal, Protocol
 
-from orchestrator import receipt
-from orchestrator.receipt import Receipt
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER, Receipt
 from orchestrator.states import Cause, Outcome, Verdict
 from workers.checkpoint import Checkpoint
 
@@ -24,9 +23,6 @@ LOAD: Final = "load"
 of the limit."""
 TEXT_ENCODE: Final = "text_encode"
 IMAGE_ENCODE: Final = "image_encode"
-DENOISE: Final = receipt.DENOISE
-DECODE: Final = receipt.DECODE
-TRANSFER: Final = receipt.TRANSFER
 WAITED: Final = "wait"
 """Time of the host in which other programs had the device's cores: nobody is charged for it."""
 
@@ -154,9 +150,9 @@ class Meter:
         self._kept_finish_ms = 0.0
 
     @classmethod
-    def unlimited(cls) -> "Meter":
+    def unlimited(cls, timer: Timer | None = None) -> "Meter":
         """Return a meter that refuses nothing, for work on nobody's bill."""
-        return cls(limit_gpu_ms=sys.maxsize)
+        return cls(limit_gpu_ms=sys.maxsize, timer=timer)
 
     # --- the gate ---
 
@@ -256,6 +252,13 @@ class Meter:
             if step:
                 self.steps_done += 1
                 self._step_ms = ms if self.steps_done <= 2 else max(self._step_ms, ms)
+
+    @property
+    def pace(self) -> tuple[float, float]:
+        """Mean milliseconds of a step and of the finish of a micro-batch; 0: none was measured."""
+        step_ms = self._stages_ms.get(DENOISE, 0.0) / self.steps_done if self.steps_done else 0.0
+        batches = self._kept_batches
+        return step_ms, self._kept_finish_ms / batches if batches else 0.0
 
     @property
     def slowest(self) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from orchestrator.farm.accounts import accounts, opening
 from orchestrator.model import Json
 from orchestrator.settings import Settings
 from orchestrator.states import KeyKind
+from orchestrator.wire import TAKEN_UP
 from orchestrator.wiring import farm_from
 
 START_SECONDS: Final = 60.0
@@ -130,11 +131,14 @@ def _started(
         allow_files()
         _spawn_web(farm, env | {"FARM_HOST": host}, host, port)
         _spawn(farm, "dispatcher", [sys.executable, "-m", "orchestrator.dispatcher"], env)
-        for number in range(1, workers + 1):
-            name = f"worker-{number}"
+        names = [f"worker-{number}" for number in range(1, workers + 1)]
+        knows = any((home / name / TAKEN_UP).exists() for name in names)
+        for name in names:
             argv = [sys.executable, "-m", "workers.entry", "--home", str(home / name)]
             _spawn(farm, name, argv, env)
         _wait(farm, lambda: answers(farm.url), "web")
+        if names and not knows:
+            _wait_for_a_pace(farm, names)
         farm.publish()
     except BaseException:
         farm.stop()
@@ -241,6 +245,20 @@ def _wait(farm: Embedded, ready: Callable[[], bool], name: str) -> None:
             break
         time.sleep(0.05)
     raise farm._children[name].failure()
+
+
+def _wait_for_a_pace(farm: Embedded, workers: list[str]) -> None:
+    """Wait on a home's first start until a worker has measured its model: quotes rest on that.
+
+    A farm without one, or whose worker cannot load its model, works too.
+    """
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if any((farm.home / name / TAKEN_UP).exists() for name in workers):
+            return
+        if not any(farm._children[name].runs() for name in workers):
+            return
+        time.sleep(0.05)
 
 
 def _reachable(host: str) -> str:

@@ -331,7 +331,7 @@ def hold_for(quote: Quote, brief: Brief, price: Pricing) -> int:
             needed_gpu_ms=needed,
             available_gpu_ms=cap,
         )
-    return quote.p90_gpu_ms if cap is None else min(quote.p90_gpu_ms, cap)
+    return quote.metered_gpu_ms if cap is None else min(quote.metered_gpu_ms, cap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -508,9 +508,29 @@ samples: Final = Table(
     _ms("gpu_ms"),
     Column("work", Float, nullable=False),
     _count("steps"),
+    Column("megapixels", Float, nullable=False),
+    _ms("denoise_gpu_ms"),
+    _ms("decode_gpu_ms"),
     _ms("load_gpu_ms"),
+    Column("worker_id", String(64), nullable=False),
     _ms("at_ms"),
     Index(None, "model", "kind", "id"),
+)
+
+paces: Final = Table(
+    "paces",
+    metadata,
+    _id(),
+    _id("workers.id", name="worker_id"),
+    Column("model", String(100), nullable=False),
+    Column("device_class", String(50), nullable=False),
+    Column("megapixels", Float, nullable=False),
+    Column("step_gpu_ms", Float, nullable=False),
+    Column("decode_gpu_ms", Float, nullable=False),
+    _ms("load_gpu_ms"),
+    _ms("at_ms"),
+    UniqueConstraint("worker_id", "model", "megapixels"),
+    Index(None, "model", "at_ms"),
 )
 
 shifts: Final = Table(
@@ -697,6 +717,7 @@ TABLES: Final[dict[type, Table]] = {
     model.ShareLink: share_links,
     model.Event: events,
     model.Sample: samples,
+    model.Pace: paces,
     model.Attempt: attempts,
     model.Reference: reference_images,
     model.Picture: pictures,

@@ -1,6 +1,6 @@
 """The order of service, as SQL answers it: every question is one look into an index, made once."""
 
-import json
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -8,9 +8,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Text,
     bindparam,
-    cast,
     func,
     literal_column,
     select,
@@ -222,13 +220,15 @@ class Turns:
         }
         return [(queue, state, count) for state, rows in found.items() for queue, count in rows]
 
-    def classes_at_work(self, model: str) -> frozenset[str]:
-        """Return the device classes of the active workers that have a model."""
+    def at_work(self, model: str) -> dict[str, frozenset[str]]:
+        """Return the active workers that have a model, by device class."""
         t = tables.workers
-        models = cast(t.c.models, Text)
-        query = select(t.c.device_class, models).where(t.c.state == WorkerState.ACTIVE).distinct()
-        found = self.connection.execute(query)
-        return frozenset(name for name, names in found if model in json.loads(names))
+        query = select(t.c.id, t.c.device_class, t.c.models).where(t.c.state == WorkerState.ACTIVE)
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for worker_id, device_class, models in self.connection.execute(query):
+            if model in models:
+                found[device_class].add(worker_id)
+        return {name: frozenset(ids) for name, ids in found.items()}
 
     def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
         """Return those of these jobs that have neither ended nor been deleted."""

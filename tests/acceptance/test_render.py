@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -130,3 +132,17 @@ def test_two_renders_at_once_follow_each_other(cli: Cli, tmp_path: Path) -> None
     assert [process.returncode for process in pair] == [0, 0], told
     assert any("waiting for its end" in words for words in told)
     assert len(list(tmp_path.glob("*.mp4"))) == 2
+
+
+def test_the_first_quote_of_a_new_home_is_measured(
+    cli: Cli, farm_up: Callable[..., dict[str, Any]]
+) -> None:
+    """The embedded farm's worker has timed its model before the farm answers, on nobody's bill."""
+    farm_up()
+    quote = cli.json("quote", "a cat in the snow", "--seconds", "2")
+    assert quote["basis_kind"] == "device"
+    assert quote["receipts"] == 0
+    assert quote["basis"].startswith("measured on this device (cpu): the pace of")
+    assert quote["available_gpu_seconds"] > 0
+    rows = cli.json("session", "ledger")
+    assert {row["kind"] for row in rows} <= {"grant"}

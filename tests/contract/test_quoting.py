@@ -357,13 +357,13 @@ def test_quotes_are_for_devices_that_are_there(farm: Farm, clock: Clock) -> None
     card = replace(catalog.FAKE, priors={"cpu": slow, "nvidia-t4": quick})
     cast("dict[str, catalog.ModelCard]", farm.catalog.cards)["fake"] = card
     nobody = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
-    assert "on cpu" in nobody.quote.basis
+    assert "for cpu" in nobody.quote.basis
     join, _ = keys.create(farm, account_id=None, kind=KeyKind.JOIN, name="join")
     hello = Hand(farm, clock).hello().model_copy(update={"name": "t4", "device_class": "nvidia-t4"})
     t4 = worker_calls.hello(farm, join, hello).worker_id
     fleet.drain(farm, jobs_hand(farm))
     told = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
-    assert "on nvidia-t4" in told.quote.basis
+    assert "for nvidia-t4" in told.quote.basis
     assert told.quote.p50_gpu_ms < nobody.quote.p50_gpu_ms
     fleet.drain(farm, t4)
     gone = jobs.estimate(farm, account_id=account_id(farm), session_id=None, brief=brief())
@@ -438,6 +438,6 @@ def test_one_look_at_the_receipts_serves_for_a_while(farm: Farm, clock: Clock) -
             )
             tx.add(sample)
     clock.advance(1.9)
-    assert basis() == before == "the card's prior of fake on cpu"
+    assert basis() == before == "scaled from a card for cpu: the prior of fake, no receipts yet"
     clock.advance(0.1)
-    assert basis().startswith("5 receipts")
+    assert basis() == "measured on its class (cpu): 5 receipts of fake"

@@ -181,7 +181,7 @@ def test_quotes_are_held_against_what_videos_took(
     ran(farm, clock)
     page = said(operator.get("/calibration?jobs=50").text)
     assert "100 % 2 of 2; the goal is 88 to 92 %" in page
-    assert "fake on cpu quoted from its model card 100 % 2" in page
+    assert "fake on cpu quoted from a pace or its model card 100 % 2" in page
     rows = list(csv.reader(io.StringIO(operator.get("/calibration.csv").text)))
     assert rows[1][0] == "fake"
 

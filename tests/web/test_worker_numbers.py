@@ -1,6 +1,7 @@
 """Every number of the worker protocol has its bounds: beyond them is a 422 that names the field."""
 
 import json
+import math
 from collections.abc import Iterator
 from inspect import getmembers, isclass
 from itertools import pairwise
@@ -13,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import wire
-from orchestrator.farm import Farm
+from orchestrator.farm import Farm, jobs
 from orchestrator.farm.accounts import keys
-from orchestrator.model import Json
+from orchestrator.model import Entry, Json, Pace
 from orchestrator.receipt import Message
-from orchestrator.states import KeyKind, UnitKind
-from tests.factories import Clock, Hand, submit
+from orchestrator.states import EntryKind, KeyKind, UnitKind
+from tests.factories import Clock, Hand, account_id, brief, submit
 
 Path = tuple[str | int, ...]
 
@@ -29,6 +30,15 @@ RECEIPT: Final[Json] = {
     "artifacts": [{"name": "video.mp4", "sha256": "ab" * 32, "bytes": 9}],
 }
 LEASE: Final[Json] = {"lease_id": "les_1", "fence": 1}
+PACE: Final[Json] = {
+    "model": "fake",
+    "model_version": "1",
+    "width": 64,
+    "height": 64,
+    "micro_batch": 4,
+    "step_ms": 80.5,
+    "decode_ms": 2,
+}
 BODIES: Final[dict[str, Json]] = {
     "hello": {
         "name": "w",
@@ -42,7 +52,7 @@ BODIES: Final[dict[str, Json]] = {
         "versions": {"torch": "2"},
     },
     "claim": {},
-    "heartbeat": {"leases": [{**LEASE, "sequence": 1, "gpu_ms": 1}]},
+    "heartbeat": {"leases": [{**LEASE, "sequence": 1, "gpu_ms": 1}], "paces": [PACE]},
     "complete": {**LEASE, "outcome": "done", "receipt": RECEIPT, "claim_next": False},
     "release": LEASE,
 }
@@ -110,7 +120,15 @@ def test_every_call_is_looked_at() -> None:
     assert set(REQUESTS) == set(BODIES) == {call for call, _ in NUMBERS}
     assert ("complete", ("receipt", "by_stage", "fetch")) in NUMBERS
     assert ("complete", ("receipt", "artifacts", 0, "bytes")) in NUMBERS
+    assert ("heartbeat", ("paces", 0, "step_ms")) in NUMBERS
     assert len(NUMBERS) >= 20
+
+
+def named(problem: Json, field: str, number: object) -> bool:
+    """Tell whether a refusal names the field; NaN and infinities are no JSON in the first place."""
+    if isinstance(number, float) and not math.isfinite(number):
+        return "is not JSON" in problem["detail"]
+    return any(field in fault["field"] for fault in problem["errors"])
 
 
 @pytest.mark.parametrize(("call", "at"), NUMBERS, ids=str)
@@ -120,9 +138,34 @@ def test_an_absurd_number_is_refused_by_its_name(worker: FlaskClient, call: str,
     for number in ABSURD:
         answer = worker.post(f"/worker/v1/{call}", data=changed(call, at, number))
         assert answer.status_code == 422, (number, answer.get_json())
-        told = answer.get_json()
-        named = any(name in fault["field"] for fault in told.get("errors", ()))
-        assert named or told["detail"] == "The body is not JSON.", number  # NaN is no number there
+        assert named(answer.get_json(), name, number), number
+
+
+@pytest.mark.parametrize("number", [0, -0.0, 1e-9, 10**9, -5, math.nan, math.inf])
+@pytest.mark.parametrize("field", ["step_ms", "decode_ms"])
+def test_a_pace_that_no_device_has_is_refused(
+    worker: FlaskClient, web_farm: Farm, field: str, number: object
+) -> None:
+    """422 by its name; no pace is kept, nothing is charged, and the worker's next beat is taken."""
+    before = estimated(web_farm)
+    at = ("paces", 0, field)
+    answer = worker.post("/worker/v1/heartbeat", data=changed("heartbeat", at, number))
+    assert answer.status_code == 422
+    assert named(answer.get_json(), field, number)
+    assert estimated(web_farm) == before
+    with web_farm.store.read() as tx:
+        assert tx.find(Pace) == []
+        assert {entry.kind for entry in tx.find(Entry)} <= {EntryKind.GRANT}
+    good = worker.post("/worker/v1/heartbeat", data=json.dumps(BODIES["heartbeat"]))
+    assert good.status_code == 200
+    assert estimated(web_farm) != before
+
+
+def estimated(farm: Farm) -> tuple[int, str]:
+    """Return a quote's p50 and its basis."""
+    mine = account_id(farm)
+    told = jobs.estimate(farm, account_id=mine, session_id=None, brief=brief()).quote
+    return told.p50_gpu_ms, told.basis
 
 
 @given(st.sampled_from(NUMBERS), st.one_of(st.integers(), st.floats(), st.integers(-9, 10**20)))

@@ -25,11 +25,19 @@ def farm(request: pytest.FixtureRequest) -> Iterator[FakeFarm]:
 @pytest.fixture
 def agent(farm: FakeFarm, tmp_path: Path) -> Iterator[Agent]:
     """An agent with its child, which are gone afterwards, with all they started."""
+    yield from _agent(farm, tmp_path / "worker", None)
+
+
+@pytest.fixture
+def warm_agent(farm: FakeFarm, tmp_path: Path) -> Iterator[Agent]:
+    """An agent whose child takes the fake model up before its first order."""
+    yield from _agent(farm, tmp_path / "worker", FAKE.id)
+
+
+def _agent(farm: FakeFarm, home: Path, warm: str | None) -> Iterator[Agent]:
     client = Client(farm.url, KEY, read_seconds=1)
-    child = Child(
-        Setup(device=devices.discover("cpu"), threads=1, catalog=Catalog({FAKE.id: FAKE}))
-    )
-    home = tmp_path / "worker"
+    cards = Catalog({FAKE.id: FAKE})
+    child = Child(Setup(device=devices.discover("cpu"), threads=1, catalog=cards, warm=warm))
     with Agent(client, child, home, farm.terms(), grace_seconds=0.5) as agent:
         yield agent
     client.close()

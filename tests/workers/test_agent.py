@@ -257,3 +257,42 @@ def test_an_idle_worker_is_heard_of(farm: FakeFarm, agent: Agent) -> None:
     time.sleep(0.1 * 13)
     assert 1 <= len(farm.beats) <= 3
     assert farm.beats[0].leases == ()
+
+
+@pytest.mark.parametrize("trouble", ["", "bad", "away"])
+def test_paces_are_told_and_a_refusal_stops_nothing(
+    farm: FakeFarm, agent: Agent, trouble: str
+) -> None:
+    """Told once; what a farm does not understand is said no more, to one that is away later."""
+    known = {"bad": farm.bad, "away": farm.away}.get(trouble, set())
+    farm.ready.append(render_order(4))
+    known.add("heartbeat")
+    agent.run()
+    known.clear()
+    farm.ready.append(render_order(4))
+    agent.run()
+    assert [done.outcome for done in farm.completed] == [Outcome.DONE] * 2
+    told = [pace for beat in farm.beats for pace in beat.paces]
+    assert len(told) == (0 if trouble == "bad" else 1)
+    assert all(pace.model == "fake" and pace.step_ms > 70 for pace in told)
+
+
+def test_a_worker_takes_its_first_model_up_before_it_has_work(
+    farm: FakeFarm, warm_agent: Agent
+) -> None:
+    """The farm hears of its pace by a beat without leases, and no order was asked for."""
+    warm_agent.take_up()
+    assert "claim" not in farm.calls
+    paces = [pace for beat in farm.beats for pace in beat.paces]
+    assert [(pace.model, pace.width) for pace in paces] == [("fake", 64), ("fake", 32)]
+    assert not any(beat.leases for beat in farm.beats)
+
+
+def test_a_child_that_dies_taking_up_is_no_matter(farm: FakeFarm, warm_agent: Agent) -> None:
+    """Its first order starts another."""
+    assert warm_agent.child.pid
+    psutil.Process(warm_agent.child.pid).kill()
+    warm_agent.take_up()
+    farm.ready.append(render_order(4))
+    assert warm_agent.run() == 1
+    assert farm.completed[0].outcome is Outcome.DONE

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.catalog import PIPELINES
 from orchestrator.errors import BadRequest
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.states import Verdict
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, save, shot, work
@@ -17,7 +18,7 @@ from workers import checkpoint
 from workers.checkpoint import Checkpoint, NotThisCheckpoint
 from workers.engines import Engine, Pixels, engine_for
 from workers.engines.fake import FakeEngine
-from workers.meter import DECODE, DENOISE, LOAD, TEXT_ENCODE, TRANSFER, Meter, Stopped
+from workers.meter import LOAD, TEXT_ENCODE, Meter, Stopped
 
 pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, not ours
 

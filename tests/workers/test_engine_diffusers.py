@@ -12,11 +12,12 @@ import pytest
 from orchestrator.catalog import PIPELINES
 from orchestrator.errors import BadRequest
 from orchestrator.model import Size
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.states import Outcome, Verdict
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, save, shot, work
 from workers.engines import Engine, Pixels, engine_for
-from workers.meter import DECODE, DENOISE, TEXT_ENCODE, TRANSFER, Meter, Stopped
+from workers.meter import TEXT_ENCODE, Meter, Stopped
 
 pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, not ours
 

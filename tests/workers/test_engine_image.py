@@ -10,11 +10,12 @@ from PIL import Image
 
 from orchestrator.catalog import IMAGE_PIPELINES
 from orchestrator.errors import BadRequest
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.states import Cause
 from orchestrator.wire import RenderWork
 from tests.workers.pipelines import card, save, shot, work
 from workers.engines import Engine, Pixels, engine_for
-from workers.meter import DECODE, DENOISE, IMAGE_ENCODE, TEXT_ENCODE, TRANSFER, Meter
+from workers.meter import IMAGE_ENCODE, TEXT_ENCODE, Meter
 from workers.result import cause_of
 
 pytestmark = pytest.mark.filterwarnings("default")  # other people's libraries, not ours

@@ -6,17 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.states import Cause, Outcome, Verdict
-from workers.meter import (
-    DECODE,
-    DENOISE,
-    LOAD,
-    TEXT_ENCODE,
-    TRANSFER,
-    CpuTimer,
-    Meter,
-    Stopped,
-)
+from workers.meter import LOAD, TEXT_ENCODE, CpuTimer, Meter, Stopped
 
 
 class Ticks:

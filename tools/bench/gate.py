@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
 
+from orchestrator.receipt import DENOISE
 from tools.bench.progress import step
 from workers.child import STOPS
-from workers.meter import DENOISE, Meter
+from workers.meter import Meter
 
 BOUND_NS = 1000
 

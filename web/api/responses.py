@@ -368,6 +368,14 @@ class QuoteView(Quoted):
     startup: StartupView
     stages: list[StageView]
     basis: str
+    """Source of the figures, in words."""
+    basis_kind: str
+    """device: measured on the only device of its class; class: on devices of its class; card:
+    scaled from a model card, as nobody has measured the model there."""
+    receipts: int
+    """That the figures rest on; 0: on a pace that a worker measured, or on a card."""
+    extrapolated: bool
+    """No picture as small or as large was measured there."""
     fits: bool
     why_not: Helped | None
     gpu_seconds_least: float

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.remedies import Say
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.checkpoint import Checkpoint
@@ -23,16 +24,7 @@ from workers.engines import image as reference
 from workers.engines.noise import TRAVEL, denoiser_of, latent_shape, shot_noise
 from workers.engines.recipes import Pipe, Scheduler, pipeline_class, recipe
 from workers.engines.text import Texts
-from workers.meter import (
-    DECODE,
-    DENOISE,
-    IMAGE_ENCODE,
-    LOAD,
-    TEXT_ENCODE,
-    TRANSFER,
-    Meter,
-    Stopped,
-)
+from workers.meter import IMAGE_ENCODE, LOAD, TEXT_ENCODE, Meter, Stopped
 
 
 class DiffusersEngine:

@@ -14,10 +14,11 @@ import numpy as np
 
 from orchestrator.catalog import ModelCard
 from orchestrator.errors import BadRequest
+from orchestrator.receipt import DECODE, DENOISE
 from orchestrator.wire import FrameSpec, RenderWork
 from workers.checkpoint import Checkpoint
 from workers.engines import Pixels
-from workers.meter import DECODE, DENOISE, Meter, Stopped
+from workers.meter import Meter, Stopped
 
 
 def _refuse() -> Never:

@@ -49,7 +49,8 @@ def _note(jobs: int) -> str | None:
         return "No job has ended yet: the first one begins to show how good the quotes are."
     if jobs < pricing.ENOUGH_JOBS:
         return (
-            f"Quotes are still learning: until {pricing.ENOUGH_JOBS} jobs of a model have ended, a "
-            "quote's p90 is the sum of its units' p90s; the first ones rest on the card's prior."
+            f"Quotes are still learning: until {pricing.ENOUGH_JOBS} jobs of a model have ended, "
+            "how far jobs lie apart is guessed in part; the first quotes rest on the pace that a "
+            "worker measured, or on the model's card."
         )
     return None

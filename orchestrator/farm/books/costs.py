@@ -1,9 +1,12 @@
 """Lessons of this farm's own receipts for its quotes."""
 
+from collections import defaultdict
+from statistics import median
+
 from orchestrator.catalog import ModelCard
 from orchestrator.farm.kernel import Farm
 from orchestrator.farm.kernel.ports import Transaction
-from orchestrator.model import JobSample, Sample
+from orchestrator.model import JobSample, Pace, Sample
 from orchestrator.money import pricing
 from orchestrator.states import UnitKind
 
@@ -32,10 +35,23 @@ def _fit(farm: Farm, tx: Transaction, card: ModelCard) -> pricing.CostModel:
         for sample in tx.find(Sample, order="-id", limit=most, model=card.id, kind=kind)
     ]
     jobs = tx.find(JobSample, order="-id", limit=most, model=card.id)
+    present = tx.turns.at_work(card.id)
     return pricing.CostModel.fit(
         samples,
         card,
         farm.rates.at(farm.clock()),
         jobs=jobs,
-        present=tx.turns.classes_at_work(card.id),
+        present=present,
+        paces=tx.find(Pace, order="-at_ms", limit=most, model=card.id),
+        speeds={} if set(present) <= set(card.priors) else _speeds(farm, tx),
     )
+
+
+def _speeds(farm: Farm, tx: Transaction) -> dict[str, float]:
+    """Return how many times as fast as its card says of a CPU each class was at what it ran."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for pace in tx.find(Pace, order="-at_ms", limit=pricing.NEWEST):
+        if card := farm.catalog.cards.get(pace.model):
+            said = pricing.prior_law(card).step_ms(pace.megapixels)
+            found[pace.device_class].append(said / pace.step_gpu_ms)
+    return {name: median(some) for name, some in found.items()}

@@ -115,7 +115,8 @@ def held(asked: Offer) -> int:
     try:
         return ledger.hold_for(asked.quote, asked.brief, asked.price)
     except BudgetExceeded:  # it is refused for its cap
-        return min(asked.quote.p90_gpu_ms, asked.brief.max_gpu_ms or asked.quote.p90_gpu_ms)
+        most = asked.quote.metered_gpu_ms
+        return min(most, asked.brief.max_gpu_ms or most)
 
 
 def fits(asked: Offer, room_gpu_ms: int) -> bool:
@@ -130,7 +131,7 @@ def fits(asked: Offer, room_gpu_ms: int) -> bool:
 def needs(asked: Offer) -> int:
     """Return what a variant needs available: its ceiling, or where it is metered its p90."""
     quote = asked.quote
-    return quote.ceiling_gpu_ms if asked.price is Pricing.CEILING else quote.p90_gpu_ms
+    return quote.ceiling_gpu_ms if asked.price is Pricing.CEILING else quote.metered_gpu_ms
 
 
 def available(session: Session, month: Month, allowance: Allowance | None) -> int:

@@ -19,6 +19,7 @@ from orchestrator.farm.kernel.where import (
     Label,
     LeaseWhere,
     MonthWhere,
+    PaceWhere,
     PersonWhere,
     PictureWhere,
     PlanPeriodWhere,
@@ -45,6 +46,7 @@ from orchestrator.model import (
     Key,
     Lease,
     Month,
+    Pace,
     Person,
     Picture,
     PlanPeriod,
@@ -111,8 +113,8 @@ class Turns(Protocol):
     def queue_depths(self) -> list[tuple[str, str, int]]:
         """Return (queue, unit state, count)."""
 
-    def classes_at_work(self, model: str) -> frozenset[str]:
-        """Return the device classes of the active workers that have a model."""
+    def at_work(self, model: str) -> dict[str, frozenset[str]]:
+        """Return the active workers that have a model, by device class."""
 
     def open_among(self, job_ids: Collection[str]) -> frozenset[str]:
         """Return those of these jobs that have neither ended nor been deleted."""
@@ -269,6 +271,9 @@ class Transaction(Protocol):
 
     @overload
     def find(self, cls: type[Month], **where: Unpack[MonthWhere]) -> list[Month]: ...
+
+    @overload
+    def find(self, cls: type[Pace], **where: Unpack[PaceWhere]) -> list[Pace]: ...
 
     @overload
     def find(self, cls: type[Person], **where: Unpack[PersonWhere]) -> list[Person]: ...

@@ -180,6 +180,13 @@ class ReferenceWhere(ReferenceMatch, Bounds, total=False):
     """Kept pictures, which of them, in which order."""
 
 
+class PaceWhere(Bounds, total=False):
+    """Models' paces on workers."""
+
+    worker_id: Among[str]
+    model: Among[str]
+
+
 class SampleWhere(Bounds, total=False):
     """Measured units."""
 

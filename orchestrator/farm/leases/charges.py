@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from orchestrator.farm.jobs.loaded_job import LoadedJob
 from orchestrator.model import Job, Lease, Sample, Unit, Worker
 from orchestrator.money import ledger, pricing
+from orchestrator.receipt import DECODE, DENOISE, TRANSFER
 from orchestrator.states import Cause, Intent, Outcome, UnitKind
 from orchestrator.wire import CompleteRequest
 
@@ -102,6 +103,9 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
     gpu_ms = min(receipt.gpu_ms, seen_ms)
     work = pricing.work_of(unit.kind, loaded.job.render_plan, unit.frames)
     whole = unit.checkpoint is None and not receipt.checkpoint_step
+    render = unit.kind is UnitKind.RENDER
+    share = gpu_ms / max(1, receipt.gpu_ms)
+    stages = {stage: round(ms * share) for stage, ms in receipt.by_stage.items()}
     if whole and work > 0 and gpu_ms > 0:
         loaded.tx.add(
             Sample(
@@ -111,7 +115,11 @@ def sample(loaded: LoadedJob, unit: Unit, lease: Lease, worker: Worker) -> None:
                 kind=unit.kind,
                 gpu_ms=gpu_ms,
                 work=work,
-                steps=loaded.job.steps if unit.kind is UnitKind.RENDER else 0,
+                steps=loaded.job.steps if render else 0,
+                megapixels=pricing.megapixels_of(loaded.job.render_plan) if render else 0.0,
+                denoise_gpu_ms=min(gpu_ms, stages.get(DENOISE, 0)),
+                decode_gpu_ms=min(gpu_ms, stages.get(DECODE, 0) + stages.get(TRANSFER, 0)),
+                worker_id=worker.id,
                 load_gpu_ms=receipt.load_gpu_ms,
                 at_ms=loaded.now_ms,
             )

@@ -16,7 +16,7 @@ from orchestrator.farm.kernel.ports import Transaction
 from orchestrator.farm.leases import grants, orders
 from orchestrator.farm.leases.orders import VideoOrdered
 from orchestrator.farm.leases.results import complete, give_back
-from orchestrator.model import Job, Key, Lease, Unit, Worker
+from orchestrator.model import Job, Key, Lease, Pace, Unit, Worker
 from orchestrator.remedies import Say
 from orchestrator.scheduling import scheduler
 from orchestrator.states import (
@@ -38,6 +38,7 @@ from orchestrator.wire import (
     LeaseUse,
     LeaseVerdict,
     Order,
+    PaceReport,
     ReleaseAnswer,
     ReleaseRequest,
 )
@@ -47,6 +48,8 @@ SEEN_RESOLUTION_MS: Final = 5_000
 AROUND_MS: Final = 1_800_000
 """Time of a lease beside its limit of device time: a worker waits 15 minutes for a model to
 load, and fetching, writing and sending may take as long again."""
+MOST_SIZES: Final = 8
+"""Paces of one worker and model that are kept, the newest."""
 OVER_SHARE: Final = 0.1
 OVER_MS: Final = 1_000
 """Beyond its limit, so much is a last step or decode that was slower than all before it."""
@@ -127,11 +130,18 @@ def claim(farm: Farm, worker_id: str, hint: str | None) -> tuple[Order, ...]:
 
 
 def heartbeat(farm: Farm, worker_id: str, request: HeartbeatRequest) -> HeartbeatAnswer:
-    """Renew leases and say, for each, whether to go on."""
+    """Renew leases and say, for each, whether to go on; keep the paces that come with it.
+
+    A pace replaces what the worker measured of that model and size before; nobody is charged.
+    """
     now = farm.clock()
     with farm.store.write() as tx:
-        _seen(farm, tx, worker_id, now)
+        worker = _seen(farm, tx, worker_id, now)
         verdicts = tuple(_renew(farm, tx, worker_id, use, now) for use in request.leases)
+        for pace in request.paces:
+            _keep_pace(farm, tx, worker, pace, now)
+    if request.paces:
+        farm.fits.clear()  # the next quote is to know
     return HeartbeatAnswer(leases=verdicts)
 
 
@@ -294,6 +304,34 @@ def _renew(farm: Farm, tx: Transaction, worker_id: str, use: LeaseUse, now_ms: i
         verdict=Verdict.PAUSE if facts.is_frozen(tx) else _verdict(tx, lease, over=over),
         expires_in_ms=max(0, lease.expires_at_ms - now_ms),
     )
+
+
+def _keep_pace(
+    farm: Farm, tx: Transaction, worker: Worker, report: PaceReport, now_ms: int
+) -> None:
+    """Keep the pace of a model that this farm has, in the version that it has."""
+    card = farm.catalog.cards.get(report.model)
+    if card is None or card.version != report.model_version:
+        return
+    pace = Pace(
+        id=farm.new_id("pac", now_ms),
+        worker_id=worker.id,
+        model=card.id,
+        device_class=worker.device_class,
+        megapixels=report.micro_batch * report.width * report.height / 1e6,
+        step_gpu_ms=report.step_ms,
+        decode_gpu_ms=report.decode_ms,
+        load_gpu_ms=report.load_ms,
+        at_ms=now_ms,
+    )
+    before = tx.find(Pace, worker_id=worker.id, model=card.id)
+    alike = [each for each in before if each.megapixels == pace.megapixels]
+    if not alike and len(before) >= MOST_SIZES:
+        alike = [min(before, key=lambda each: (each.at_ms, each.id))]
+    if alike:
+        tx.save(alike[0], replace(pace, id=alike[0].id))
+    else:
+        tx.add(pace)
 
 
 def _verdict(tx: Transaction, lease: Lease, *, over: bool) -> Verdict:

@@ -43,7 +43,11 @@ def upgrade() -> None:
     sa.Column('gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('work', sa.Float(), nullable=False),
     sa.Column('steps', sa.Integer(), nullable=False),
+    sa.Column('megapixels', sa.Float(), nullable=False),
+    sa.Column('denoise_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('decode_gpu_ms', sa.BigInteger(), nullable=False),
     sa.Column('load_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('worker_id', sa.String(length=64), nullable=False),
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_samples'))
     )
@@ -300,6 +304,23 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('shifts', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_shifts_until_ms'), ['until_ms'], unique=False)
+
+    op.create_table('paces',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('worker_id', sa.String(length=64), nullable=False),
+    sa.Column('model', sa.String(length=100), nullable=False),
+    sa.Column('device_class', sa.String(length=50), nullable=False),
+    sa.Column('megapixels', sa.Float(), nullable=False),
+    sa.Column('step_gpu_ms', sa.Float(), nullable=False),
+    sa.Column('decode_gpu_ms', sa.Float(), nullable=False),
+    sa.Column('load_gpu_ms', sa.BigInteger(), nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['worker_id'], ['workers.id'], name=op.f('fk_paces_worker_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_paces')),
+    sa.UniqueConstraint('worker_id', 'model', 'megapixels', name=op.f('uq_paces_worker_id_model_megapixels'))
+    )
+    with op.batch_alter_table('paces', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_paces_model_at_ms'), ['model', 'at_ms'], unique=False)
 
     op.create_table('cap_hits',
     sa.Column('account_id', sa.String(length=64), nullable=False),
@@ -693,6 +714,10 @@ def downgrade() -> None:
 
     op.drop_table('job_samples')
     op.drop_table('cap_hits')
+    with op.batch_alter_table('paces', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_paces_model_at_ms'))
+
+    op.drop_table('paces')
     with op.batch_alter_table('shifts', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_shifts_until_ms'))
 
