@@ -25,6 +25,8 @@ from orchestrator.wire import TAKEN_UP
 from orchestrator.wiring import farm_from
 
 START_SECONDS: Final = 60.0
+PACE_SECONDS: Final = 180.0
+"""Time that the first start of a home waits for its worker to have timed its model."""
 CLI_KEY: Final = "this home's command line"
 SIGN_IN: Final = "sign-in link of `farm up`"
 JOIN: Final = "embedded workers"
@@ -252,7 +254,7 @@ def _wait_for_a_pace(farm: Embedded, workers: list[str]) -> None:
 
     A farm without one, or whose worker cannot load its model, works too.
     """
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + PACE_SECONDS
     while time.monotonic() < until:
         if any((farm.home / name / TAKEN_UP).exists() for name in workers):
             return
