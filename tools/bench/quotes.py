@@ -176,7 +176,7 @@ class SimulatedFarm:
             worker_id="w",
             at_ms=len(self.samples),
         )
-        self.samples.append(replace(sample, **facts))  # type: ignore[arg-type]
+        self.samples.append(replace(sample, **facts))  # type: ignore[arg-type] - its fields
 
     def _pace(self, size: float) -> Pace:
         late = math.exp(self.random.gauss(0, self.noise.per_unit))
