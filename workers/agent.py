@@ -22,10 +22,8 @@ from orchestrator.states import Cause, Outcome
 from orchestrator.wire import (
     CompleteRequest,
     EncodeWork,
-    HeartbeatRequest,
     HelloAnswer,
     Order,
-    PaceReport,
     ReleaseRequest,
     RenderWork,
 )
@@ -35,7 +33,7 @@ from workers.client import Client, Refused
 from workers.heartbeat import Heartbeats, HeldOrder
 from workers.host_time import HostTime
 from workers.result import Result, cause_of, message_of
-from workers.watch import LISTEN_SECONDS, LOAD_SECONDS, Leaving, Watch
+from workers.watch import Leaving, TakingUp, Watch
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +58,7 @@ class Agent:
         shutil.rmtree(self._scratch, ignore_errors=True)  # of a process that was killed
         self._heart = Heartbeats(client, terms.heartbeat_seconds, self._refuse)
         self._leaving = threading.Event()
-        self._paces: list[PaceReport] = []
+        self.taking_up = TakingUp(client, child, self._leaving, self._refuse)
         self._watch = Watch(child, terms.lease_seconds, grace_seconds, self._leaving)
 
     def __enter__(self) -> "Agent":
@@ -105,43 +103,11 @@ class Agent:
                 continue
             waiting.extend(self._one(held, claim_next=not waiting))
             done += 1
-            self._tell_paces()
+            self.taking_up.tell()
         self._artifacts.trim()
         if self.refused:
             raise self.refused
         return done
-
-    def take_up(self) -> None:
-        """Wait until the child has loaded and timed its first model, and tell the farm how fast.
-
-        A child that cannot is no matter: its first order says why.
-        """
-        until = monotonic() + LOAD_SECONDS
-        try:
-            while not self.leaving and not self.child.take_up(LISTEN_SECONDS):
-                if monotonic() > until:
-                    log.warning("model not taken up", seconds=LOAD_SECONDS)
-                    self.child.kill()
-                    return
-        except ChildDied as died:
-            log.error("engine died", error=str(died))  # noqa: TRY400 - no trace needed
-        self._tell_paces()
-
-    def _tell_paces(self) -> None:
-        """Tell the farm what the child measured; what it refuses is said no more."""
-        self._paces += self.child.take_paces()
-        if not self._paces:
-            return
-        try:
-            self.client.heartbeat(HeartbeatRequest(paces=tuple(self._paces)))
-        except Unavailable as error:  # with the next one, then
-            log.warning("pace not told", error=error.message)
-            return
-        except Refused as refused:
-            self._refuse(refused)
-        except FarmError as error:
-            log.warning("pace refused", error=error.message)
-        self._paces.clear()
 
     # --- one unit ---
 

@@ -98,7 +98,7 @@ def _work(options: argparse.Namespace, config: Settings) -> int:
     with Agent(client, child, home, terms, grace_seconds=config.grace_seconds) as agent:
         farewell = Farewell(agent)
         farewell.listen()
-        agent.take_up()
+        agent.taking_up.wait()
         if not agent.leaving:
             (home / TAKEN_UP).touch()
         if options.poll:

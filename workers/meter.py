@@ -139,9 +139,7 @@ class Meter:
         self._since: object = None
         self._queued: deque[tuple[str, bool, object, object]] = deque()
         self._stages_ms: dict[str, float] = {}
-        self._spent_ms = 0.0
-        self._load_ms = 0.0
-        self._waited_ms = 0.0
+        self._spent_ms = self._load_ms = self._waited_ms = 0.0
         self.steps_done, self.worked_ms = 0, 0
         """Steps measured, kept or not; the host's time from the beginning to what was last."""
         self._began_at = math.inf
@@ -257,8 +255,7 @@ class Meter:
     def pace(self) -> tuple[float, float]:
         """Mean milliseconds of a step and of the finish of a micro-batch; 0: none was measured."""
         step_ms = self._stages_ms.get(DENOISE, 0.0) / self.steps_done if self.steps_done else 0.0
-        batches = self._kept_batches
-        return step_ms, self._kept_finish_ms / batches if batches else 0.0
+        return step_ms, self._kept_finish_ms / max(1, self._kept_batches)
 
     @property
     def slowest(self) -> tuple[float, float]:
@@ -286,11 +283,7 @@ class Meter:
     @property
     def by_stage(self) -> dict[str, int]:
         """Whole milliseconds by stage that sum to `spent_gpu_ms` (largest remainders go up)."""
-        whole = {stage: math.floor(ms) for stage, ms in self._stages_ms.items()}
-        by_remainder = sorted(whole, key=lambda stage: whole[stage] - self._stages_ms[stage])
-        for stage in by_remainder[: self.spent_gpu_ms - sum(whole.values())]:
-            whole[stage] += 1
-        return whole
+        return _whole(self._stages_ms, self.spent_gpu_ms)
 
     def receipt(self, outcome: Outcome, cause: Cause | None = None, **facts: Any) -> Receipt:
         """Return what was measured, with what the session may be charged for `outcome`.
@@ -316,3 +309,12 @@ class Meter:
             host_ms=host_ms,
             **facts,
         )
+
+
+def _whole(stages_ms: dict[str, float], together: int) -> dict[str, int]:
+    """Return whole milliseconds with this sum; the largest remainders go up."""
+    whole = {stage: math.floor(ms) for stage, ms in stages_ms.items()}
+    by_remainder = sorted(whole, key=lambda stage: whole[stage] - stages_ms[stage])
+    for stage in by_remainder[: together - sum(whole.values())]:
+        whole[stage] += 1
+    return whole

@@ -1,16 +1,18 @@
-"""Watching the child while it has a unit: verdicts, the end of the lease, and silence."""
+"""Watching the child: it takes up a model; and at a unit verdicts, the lease's end, silence."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
 import structlog
 
-from orchestrator.errors import Unavailable
+from orchestrator.errors import FarmError, Unavailable
 from orchestrator.states import Outcome, Verdict
-from orchestrator.wire import Order, RenderWork
+from orchestrator.wire import HeartbeatRequest, Order, PaceReport, RenderWork
 from workers.child import Child, ChildDied, Progress
+from workers.client import Client, Refused
 from workers.heartbeat import HeldOrder
 from workers.result import Result
 
@@ -163,3 +165,50 @@ def _wanted(held: HeldOrder, result: Result, *, leaving: bool, stopped: bool) ->
         why = "The worker had to go." if leaving else "The farm did not answer in time."
         return replace(result, message=why)
     return result
+
+
+class TakingUp:
+    """The paces that a child measures, on their way to the farm."""
+
+    def __init__(
+        self,
+        client: Client,
+        child: Child,
+        leaving: threading.Event,
+        refuse: Callable[[Refused], None],
+    ) -> None:
+        self._client, self._child = client, child
+        self._leaving, self._refuse = leaving, refuse
+        self._paces: list[PaceReport] = []
+
+    def wait(self) -> None:
+        """Wait until the child has loaded and timed its first model, and tell the farm how fast.
+
+        A child that cannot is no matter: its first order says why.
+        """
+        until = monotonic() + LOAD_SECONDS
+        try:
+            while not self._leaving.is_set() and not self._child.take_up(LISTEN_SECONDS):
+                if monotonic() > until:
+                    log.warning("model not taken up", seconds=LOAD_SECONDS)
+                    self._child.kill()
+                    return
+        except ChildDied as died:
+            log.error("engine died", error=str(died))  # noqa: TRY400 - no trace needed
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the farm what the child has measured since; what it refuses is said no more."""
+        self._paces += self._child.take_paces()
+        if not self._paces:
+            return
+        try:
+            self._client.heartbeat(HeartbeatRequest(paces=tuple(self._paces)))
+        except Unavailable as error:  # with the next one, then
+            log.warning("pace not told", error=error.message)
+            return
+        except Refused as refused:
+            self._refuse(refused)
+        except FarmError as error:
+            log.warning("pace refused", error=error.message)
+        self._paces.clear()

@@ -144,5 +144,5 @@ def test_the_first_quote_of_a_new_home_is_measured(
     assert quote["receipts"] == 0
     assert quote["basis"].startswith("measured on this device (cpu): the pace of")
     assert quote["available_gpu_seconds"] > 0
-    rows = cli.json("session", "ledger")
+    rows = cli.json("session", "ledger", "default")["data"]
     assert {row["kind"] for row in rows} <= {"grant"}

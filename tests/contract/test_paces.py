@@ -1,4 +1,4 @@
-"""What workers measure of their models goes into the next quote, and into nobody's bill."""
+"""Paces of models on workers go into the next quote, and into nobody's bill."""
 
 from dataclasses import replace
 

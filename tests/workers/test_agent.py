@@ -281,7 +281,7 @@ def test_a_worker_takes_its_first_model_up_before_it_has_work(
     farm: FakeFarm, warm_agent: Agent
 ) -> None:
     """The farm hears of its pace by a beat without leases, and no order was asked for."""
-    warm_agent.take_up()
+    warm_agent.taking_up.wait()
     assert "claim" not in farm.calls
     paces = [pace for beat in farm.beats for pace in beat.paces]
     assert [(pace.model, pace.width) for pace in paces] == [("fake", 64), ("fake", 32)]
@@ -292,7 +292,7 @@ def test_a_child_that_dies_taking_up_is_no_matter(farm: FakeFarm, warm_agent: Ag
     """Its first order starts another."""
     assert warm_agent.child.pid
     psutil.Process(warm_agent.child.pid).kill()
-    warm_agent.take_up()
+    warm_agent.taking_up.wait()
     farm.ready.append(render_order(4))
     assert warm_agent.run() == 1
     assert farm.completed[0].outcome is Outcome.DONE

@@ -1,4 +1,4 @@
-"""How well quotes hold on farms whose cards are wrong, on a class of device nobody knew.
+"""Shares of jobs within their quotes, on farms whose cards are wrong and a class nobody knew.
 
     python -m tools.bench.quotes
     python -m tools.bench.quotes --farms 200 --jobs 120
@@ -213,7 +213,7 @@ def plan_of(units: int, steps: int, side: int) -> RenderPlan:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How well quotes held."""
+    """Shares of jobs within their quotes."""
 
     jobs: int
     within_p90: float
