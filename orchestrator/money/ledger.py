@@ -263,7 +263,7 @@ def refund(session: Session, job: Job, settled: Entry, *, entry_id: str, now_ms:
 def extendable_gpu_ms(
     session: Session, job: Job, month: Month | None, allowance: Allowance | None
 ) -> int:
-    """Return what the job's hold may still grow by: the session's room, within the job's own cap.
+    """Return what the job's hold may still grow by: the session's room, within its cap or ceiling.
 
     `month`: the account's, and `allowance`: its key's allowance, which bound it too.
     """
@@ -274,6 +274,8 @@ def extendable_gpu_ms(
         room = min(room, allowance.available_gpu_ms)
     if job.cap_gpu_ms is not None:
         room = min(room, job.cap_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms)
+    if job.ceiling_gpu_ms is not None:
+        room = min(room, job.ceiling_gpu_ms - job.held_gpu_ms - job.spent_gpu_ms)
     return max(0, room)
 
 
@@ -436,14 +438,17 @@ def _entry(
 
 
 def least_gpu_ms(job: Job, units: list[Unit]) -> int:
-    """Return what the next of a job's open units needs held, the encode reserve beside it."""
+    """Return what the next of a job's open units needs held, the encode reserve beside it.
+
+    Of a job with a ceiling it is what is left of that: it holds it all, or does not run. One that
+    only has to be encoded needs no more than for that, and no more than its ceiling either:
+    beyond it the farm pays.
+    """
     if not units:
         return 0
-    if (whole := _whole_rest(job)) is not None:
-        return whole
     unit = min(units, key=lambda each: (each.created_at_ms, each.id))  # as they are granted
     reserve = 0 if unit.kind is UnitKind.ENCODE else job.encode_reserve_gpu_ms
-    return unit.minimum_gpu_ms + reserve
+    return _within_ceiling(job, unit.minimum_gpu_ms + reserve)
 
 
 def rest_gpu_ms(job: Job, units: list[Unit], encode_gpu_ms: int = 0) -> int:
@@ -451,10 +456,8 @@ def rest_gpu_ms(job: Job, units: list[Unit], encode_gpu_ms: int = 0) -> int:
 
     `encode_gpu_ms`: what that is likely to need, where it is more than the reserve.
 
-    Of a job with a ceiling it is what is left of that: it holds it all, or does not run.
+    A job with a ceiling needs as in `least_gpu_ms`.
     """
-    if (whole := _whole_rest(job)) is not None:
-        return whole
     need = sum(unit.p90_gpu_ms for unit in units)
     if all(unit.kind is not UnitKind.ENCODE for unit in units):
         need += max(job.encode_reserve_gpu_ms, encode_gpu_ms)
@@ -462,11 +465,12 @@ def rest_gpu_ms(job: Job, units: list[Unit], encode_gpu_ms: int = 0) -> int:
         need += next(
             stage.p90_gpu_ms for stage in job.quote.stages if stage.stage is UnitKind.RENDER
         )
-    return need
+    return _within_ceiling(job, need)
 
 
-def _whole_rest(job: Job) -> int | None:
-    """Return what is left of a job's ceiling; None where its video only has to be encoded."""
-    if job.ceiling_gpu_ms is None or job.truncated:
-        return None
-    return job.ceiling_gpu_ms - job.spent_gpu_ms
+def _within_ceiling(job: Job, need_gpu_ms: int) -> int:
+    """Return what a job needs held: of one with a ceiling all that is left, or less to encode."""
+    if job.ceiling_gpu_ms is None:
+        return need_gpu_ms
+    left = job.ceiling_gpu_ms - job.spent_gpu_ms
+    return min(need_gpu_ms, left) if job.truncated else left

@@ -8,7 +8,7 @@ from orchestrator.errors import BudgetExceeded
 from orchestrator.farm import Farm, check, jobs
 from orchestrator.farm.accounts import sessions
 from orchestrator.farm.books import economics, receipts
-from orchestrator.model import Entry, Job
+from orchestrator.model import Entry, Job, Unit
 from orchestrator.states import EntryKind, JobState, OnExhausted, Outcome, Pricing, UnitKind
 from orchestrator.store import Store
 from orchestrator.wire import LIMIT
@@ -145,6 +145,37 @@ def test_a_paused_job_goes_on_when_the_rest_of_its_ceiling_is_there(
     assert again.held_gpu_ms + again.spent_gpu_ms == quote.ceiling_gpu_ms
     hand.work_off(10)
     assert jobs.get(farm, None, job.id).state is JobState.SUCCEEDED
+    assert check.violations(farm) == []
+
+
+def test_a_video_that_is_cut_off_never_holds_more_than_the_ceiling(
+    farm: Farm, clock: Clock
+) -> None:
+    """It is so slow that encoding it is likely to need more than all of it was quoted.
+
+    It goes on with what is left of its ceiling; what it needs beyond that, the farm pays.
+    """
+    job = submit(farm)
+    hand = Hand(farm, clock)
+    order = hand.claim()
+    assert order
+    hand.done(order, 10)
+    order = hand.claim()
+    assert order
+    clock.advance(order.gpu_ms_limit / 1000 + 1)
+    hand.complete(order, Outcome.STOPPED, gpu_ms=order.gpu_ms_limit, frames=1, message=LIMIT)
+    jobs.pause(farm, None, job.id)
+    jobs.finish(farm, None, job.id)
+    with farm.store.read() as tx:
+        (encode,) = tx.find(Unit, job_id=job.id, kind=UnitKind.ENCODE)
+    assert encode.p90_gpu_ms > job.quote.ceiling_gpu_ms, "else nothing is tried here"
+    jobs.pause(farm, None, job.id)
+    jobs.resume(farm, None, job.id)
+    again = jobs.get(farm, None, job.id)
+    assert again.held_gpu_ms + again.spent_gpu_ms == job.quote.ceiling_gpu_ms
+    hand.work_off(10)
+    ended = jobs.get(farm, None, job.id)
+    assert (ended.state, ended.truncated) == (JobState.SUCCEEDED, True)
     assert check.violations(farm) == []
 
 
